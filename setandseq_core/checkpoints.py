@@ -1,0 +1,53 @@
+"""Training state on disk: parameters and AdamW moments in one safetensors file, replaced in one step.
+
+A crash in the middle of saving leaves the file as it was before.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.optim import Optimizer
+
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+"""What AdamW remembers of each parameter."""
+
+
+def save_atomically(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file so that `path` holds either the old content or all of the new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    save_file({name: t.detach().contiguous() for name, t in tensors.items()}, partial, dict(metadata))
+    os.replace(partial, path)
+
+
+def save_training(
+    path: Path, parameters: Mapping[str, Tensor], optimizer: Optimizer, metadata: Mapping[str, str]
+) -> None:
+    """Save named parameters with the optimizer's moments; `metadata` is text, such as the step."""
+    tensors = dict(parameters)
+    for name, parameter in parameters.items():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"{key}|{name}"] = value
+    save_atomically(tensors, path, metadata)
+
+
+def load_training(path: Path, parameters: Mapping[str, Tensor], optimizer: Optimizer) -> dict[str, str]:
+    """Restore in place what `save_training` wrote, and return its metadata.
+
+    Raises:
+        KeyError: the file holds other parameters than the ones given.
+    """
+    with safe_open(path, "pt") as file:
+        names = set(file.keys())
+        for name, parameter in parameters.items():
+            parameter.data.copy_(file.get_tensor(name))
+            for key in MOMENTS:
+                if f"{key}|{name}" in names:
+                    optimizer.state[parameter][key] = file.get_tensor(f"{key}|{name}").to(
+                        parameter.device if key != "step" else "cpu"
+                    )
+        return dict(file.metadata() or {})

@@ -1,0 +1,29 @@
+"""What can go wrong for a user. Every message says what was found, what was needed and what to do next."""
+
+
+class SetAndSequenceError(Exception):
+    """Any error that a user can act on."""
+
+
+class VideoError(SetAndSequenceError):
+    """A video file or clip that cannot be used."""
+
+
+class ConceptFileError(SetAndSequenceError):
+    """A concept file that is damaged, hostile or of an unknown version."""
+
+
+class ConceptMismatchError(SetAndSequenceError):
+    """A concept that does not fit the model, or parts of it that do not fit each other."""
+
+
+class ConfigError(SetAndSequenceError):
+    """A setting that is unknown or out of range."""
+
+
+class BackboneError(SetAndSequenceError):
+    """A model that cannot be loaded or does not do what training needs."""
+
+
+class PromptError(SetAndSequenceError):
+    """A prompt that is empty or too long for the text encoder."""

@@ -1,0 +1,96 @@
+"""The embedded Wan VAE: its sizes, and a forward pass over the whole clip at once.
+
+diffusers and ComfyUI encode and decode a Wan video in chunks, with a cache between them, to save memory. On the
+embedded model's small clips the same arithmetic over all frames at once is several times faster, on the very same
+diffusers modules; a test holds the two equal. Shape letters: B batch, C channels, F frames, H, W height and width.
+"""
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKLWan
+from diffusers.models.autoencoders.autoencoder_kl_wan import WanAttentionBlock, WanResample, WanResidualBlock
+from torch import Tensor, nn
+
+VAE_CONFIG = {
+    "base_dim": 16,
+    "z_dim": 16,
+    "dim_mult": [1, 2, 4, 4],
+    "num_res_blocks": 2,
+    "temperal_downsample": [False, True, True],
+}
+
+
+def _norm(norm: nn.Module, x: Tensor) -> Tensor:
+    gamma = norm.gamma.flatten()
+    return F.rms_norm(x.movedim(1, -1), gamma.shape, gamma.to(x.dtype), 1e-12).movedim(-1, 1)
+
+
+def _residual(block: WanResidualBlock, x: Tensor) -> Tensor:
+    h = block.conv1(F.silu(_norm(block.norm1, x)))
+    h = block.conv2(F.silu(_norm(block.norm2, h)))
+    return block.conv_shortcut(x) + h
+
+
+def _attention(block: WanAttentionBlock, x: Tensor) -> Tensor:
+    batch, channels, frames, height, width = x.shape
+    h = _norm(block.norm, x).permute(0, 2, 3, 4, 1).reshape(batch * frames, 1, height * width, channels)
+    q, k, v = F.linear(h, block.to_qkv.weight.flatten(1), block.to_qkv.bias).chunk(3, dim=-1)
+    h = F.scaled_dot_product_attention(q, k, v)
+    h = F.linear(h, block.proj.weight.flatten(1), block.proj.bias)
+    return x + h.reshape(batch, frames, height, width, channels).permute(0, 4, 1, 2, 3)
+
+
+def _per_frame(layers: nn.Sequential, x: Tensor) -> Tensor:
+    batch, channels, frames, height, width = x.shape
+    x = x.permute(0, 2, 1, 3, 4).reshape(batch * frames, channels, height, width)
+    x = layers(x.contiguous(memory_format=torch.channels_last))
+    return x.view(batch, frames, *x.shape[1:]).permute(0, 2, 1, 3, 4)
+
+
+def _resample(layer: WanResample, x: Tensor) -> Tensor:
+    """The first frame stands alone; the frames after it are halved or doubled in number."""
+    if layer.mode == "upsample3d":
+        first, rest = x[:, :, :1], x[:, :, 1:]
+        if rest.shape[2]:
+            rest = layer.time_conv(rest).unflatten(1, (2, -1)).movedim(1, 3).flatten(2, 3)
+        x = torch.cat([first, rest], dim=2)
+    x = _per_frame(layer.resample, x)
+    if layer.mode == "downsample3d" and x.shape[2] > 1:
+        x = torch.cat([x[:, :, :1], layer.time_conv(x)], dim=2)
+    return x.contiguous(memory_format=torch.channels_last_3d)
+
+
+def _run(layers: list[nn.Module], x: Tensor) -> Tensor:
+    for layer in layers:
+        if isinstance(layer, WanResidualBlock):
+            x = _residual(layer, x)
+        elif isinstance(layer, WanAttentionBlock):
+            x = _attention(layer, x)
+        else:
+            x = _resample(layer, x)
+    return x
+
+
+def _middle(block: nn.Module) -> list[nn.Module]:
+    return [block.resnets[0], block.attentions[0], block.resnets[1]]
+
+
+def encode_moments(vae: AutoencoderKLWan, pixels_BCFHW: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and log variance of the latents of clips in [-1, 1] with 4n+1 frames: (B, 16, n+1, H/8, W/8) each."""
+    encoder = vae.encoder
+    x = encoder.conv_in(pixels_BCFHW.contiguous(memory_format=torch.channels_last_3d))
+    x = _run([*encoder.down_blocks, *_middle(encoder.mid_block)], x)
+    x = vae.quant_conv(encoder.conv_out(F.silu(_norm(encoder.norm_out, x))))
+    mean, log_variance = x.chunk(2, dim=1)
+    return mean, log_variance
+
+
+def decode_clip(vae: AutoencoderKLWan, latents_BCFHW: Tensor) -> Tensor:
+    """Clips in [-1, 1], not clamped, from latents (B, 16, n+1, H/8, W/8)."""
+    decoder = vae.decoder
+    x = decoder.conv_in(vae.post_quant_conv(latents_BCFHW.contiguous(memory_format=torch.channels_last_3d)))
+    layers = _middle(decoder.mid_block)
+    for block in decoder.up_blocks:
+        layers += [*block.resnets, *(block.upsamplers or [])]
+    x = _run(layers, x)
+    return decoder.conv_out(F.silu(_norm(decoder.norm_out, x)))

@@ -1,0 +1,434 @@
+"""The embedded world: sprites that move on a background, each scene with the prompt that describes it.
+
+A scene is one or two sprites, each with its own look and motion, on a coloured and textured background, under a
+camera move. `Caption` holds the words, `Scene` the geometry drawn from them, `render` the pixels. Every random
+choice comes from the `random.Random` that is passed in, so a seed names a clip.
+
+Units: pixels with the origin at the top left, angles in radians, time u in [0, 1] from first to last frame,
+colours RGB in [0, 1]. Shape letters: F frames, H height, W width.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from random import Random
+
+import torch
+from torch import Tensor
+
+SIZE = 64
+"""Frame height and width in pixels."""
+FRAMES = 17
+"""Frames in a clip: 4n+1, one second at `FPS`."""
+FPS = 16
+
+Colour = tuple[float, float, float]
+
+
+def _rgb(red: int, green: int, blue: int) -> Colour:
+    return red / 255, green / 255, blue / 255
+
+
+OBJECT_COLOURS: dict[str, Colour] = {
+    "red": _rgb(230, 40, 40),
+    "green": _rgb(50, 210, 70),
+    "blue": _rgb(50, 90, 240),
+    "yellow": _rgb(245, 220, 40),
+    "purple": _rgb(170, 60, 210),
+    "cyan": _rgb(60, 220, 230),
+    "white": _rgb(245, 245, 245),
+}
+BACKGROUND_COLOURS: dict[str, Colour] = {
+    "black": _rgb(25, 25, 30),
+    "grey": _rgb(110, 110, 115),
+    "green": _rgb(40, 90, 55),
+    "blue": _rgb(40, 55, 110),
+    "brown": _rgb(105, 70, 40),
+    "pink": _rgb(190, 140, 150),
+}
+SHADES = (-18 / 255, 28 / 255)
+"""What the two tones of a textured background add to its colour."""
+TEXTURES = ("plain", "striped", "checkered", "dotted")
+TEXTURE_PERIOD = 16.0
+CAMERAS = ("still", "panning left", "panning right", "zooming in")
+SIZES = {"small": (8.0, 9.0), "large": (12.0, 14.0)}
+"""Sprite radius in pixels, lowest and highest."""
+
+
+# --- looks ------------------------------------------------------------------------------------------------------
+
+
+def _circle(x: Tensor, y: Tensor) -> Tensor:
+    return torch.hypot(x, y) - 1
+
+
+def _square(x: Tensor, y: Tensor) -> Tensor:
+    return torch.maximum(x.abs(), y.abs()) - 0.85
+
+
+def _triangle(x: Tensor, y: Tensor) -> Tensor:
+    slope = math.sqrt(3) / 2
+    return torch.maximum(slope * x.abs() - 0.5 * y, y) - 0.58
+
+
+def _star(x: Tensor, y: Tensor) -> Tensor:
+    radius, sector = torch.hypot(x, y), 2 * math.pi / 5
+    angle = (torch.remainder(torch.atan2(x, -y) + sector / 2, sector) - sector / 2).abs()
+    outer, inner = 1.2, 0.5
+    inner_x, inner_y = inner * math.cos(sector / 2), inner * math.sin(sector / 2)
+    normal_x, normal_y = inner_y, outer - inner_x
+    length = math.hypot(normal_x, normal_y)
+    return ((radius * torch.cos(angle) - outer) * normal_x + radius * torch.sin(angle) * normal_y) / length
+
+
+def _ring(x: Tensor, y: Tensor) -> Tensor:
+    return (torch.hypot(x, y) - 0.76).abs() - 0.3
+
+
+def _cross(x: Tensor, y: Tensor) -> Tensor:
+    x, y = x.abs(), y.abs()
+    return torch.minimum(torch.maximum(x - 0.38, y - 1.05), torch.maximum(x - 1.05, y - 0.38))
+
+
+SHAPES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "circle": _circle,
+    "square": _square,
+    "triangle": _triangle,
+    "star": _star,
+    "ring": _ring,
+    "cross": _cross,
+}
+"""Signed distance of each shape at radius 1: negative inside."""
+ROUND_SHAPES = ("circle", "ring")
+"""Shapes whose spinning cannot be seen."""
+
+PATTERNS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "solid": lambda x, y: torch.full_like(x, -1.0),
+    "halves": lambda x, y: y,
+    "quarters": lambda x, y: x * y,
+    "stripes": lambda x, y: torch.sin(4.5 * y),
+    "spots": lambda x, y: torch.sin(4.2 * x) * torch.sin(4.2 * y) - 0.25,
+}
+"""Where each pattern shows the part's second colour: positive there."""
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Part:
+    """One shape of a look, in units of the sprite's radius, drawn over the parts before it."""
+
+    shape: str
+    colour: Colour
+    second_colour: Colour = (0.0, 0.0, 0.0)
+    pattern: str = "solid"
+    offset: tuple[float, float] = (0.0, 0.0)
+    scale: tuple[float, float] = (1.0, 1.0)
+    angle: float = 0.0
+
+
+Look = tuple[Part, ...]
+
+
+def _random_colour(rng: Random) -> Colour:
+    return rng.uniform(0.05, 1), rng.uniform(0.05, 1), rng.uniform(0.05, 1)
+
+
+def creature_look(rng: Random) -> Look:
+    """A look that no word of the grammar names: one to three shapes in random colours and patterns."""
+    parts = []
+    for index in range(rng.choice((1, 2, 2, 3))):
+        far = 0.0 if index == 0 else 0.75
+        size = rng.uniform(0.8, 1.0) if index == 0 else rng.uniform(0.35, 0.65)
+        parts.append(
+            Part(
+                shape=rng.choice(tuple(SHAPES)),
+                colour=_random_colour(rng),
+                second_colour=_random_colour(rng),
+                pattern=rng.choice(tuple(PATTERNS)),
+                offset=(rng.uniform(-far, far), rng.uniform(-far, far)),
+                scale=(size * rng.uniform(0.75, 1.2), size * rng.uniform(0.75, 1.2)),
+                angle=rng.uniform(0, 2 * math.pi),
+            )
+        )
+    return tuple(parts)
+
+
+# --- motions ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Path:
+    """A sprite's pose in every frame, each field (F,): offset in pixels, angle, and scale along its own axes."""
+
+    x: Tensor
+    y: Tensor
+    angle: Tensor
+    scale_x: Tensor
+    scale_y: Tensor
+
+
+def make_path(
+    u: Tensor,
+    *,
+    x: Tensor | None = None,
+    y: Tensor | None = None,
+    angle: Tensor | None = None,
+    scale: Tensor | None = None,
+    scale_y: Tensor | None = None,
+) -> Path:
+    """A path over the times `u`; what is not given stays as it is."""
+    zero, one = torch.zeros_like(u), torch.ones_like(u)
+    scale = one if scale is None else scale
+    return Path(
+        x=zero if x is None else x,
+        y=zero if y is None else y,
+        angle=zero if angle is None else angle,
+        scale_x=scale,
+        scale_y=scale if scale_y is None else scale_y,
+    )
+
+
+def _triangle_wave(u: Tensor) -> Tensor:
+    return 2 * (2 * (u - torch.floor(u + 0.5))).abs() - 1
+
+
+def _wander(u: Tensor, reach: float, rng: Random) -> Path:
+    def drift(amount: float) -> Tensor:
+        one, two = rng.uniform(-1, 1), rng.uniform(-0.7, 0.7)
+        phase, turn = rng.uniform(0, 2 * math.pi), rng.uniform(0, 2 * math.pi)
+        return amount * (one * torch.sin(2 * math.pi * u * 0.8 + phase) + two * torch.sin(4 * math.pi * u + turn))
+
+    x, y, angle = drift(reach), drift(reach), drift(rng.choice((0.0, 0.4, 1.2)))
+    squash = drift(rng.choice((0.0, 0.2)))
+    return make_path(u, x=x, y=y, angle=angle, scale=1 + squash, scale_y=1 - squash)
+
+
+MOTIONS: dict[str, Callable[[Tensor, float, Random], Path]] = {
+    "standing still": lambda u, reach, rng: make_path(u),
+    "moving left": lambda u, reach, rng: make_path(u, x=reach * (1 - 2 * u)),
+    "moving right": lambda u, reach, rng: make_path(u, x=reach * (2 * u - 1)),
+    "rising": lambda u, reach, rng: make_path(u, y=reach * (1 - 2 * u)),
+    "falling": lambda u, reach, rng: make_path(u, y=reach * (2 * u - 1)),
+    "bouncing": lambda u, reach, rng: make_path(u, y=reach * (1 - 2 * torch.sin(2 * math.pi * u).abs())),
+    "circling": lambda u, reach, rng: make_path(
+        u, x=reach * torch.sin(2 * math.pi * u), y=-reach * torch.cos(2 * math.pi * u)
+    ),
+    "zigzagging": lambda u, reach, rng: make_path(u, x=reach * (2 * u - 1), y=0.6 * reach * _triangle_wave(2 * u)),
+    "spinning": lambda u, reach, rng: make_path(u, angle=2 * math.pi * u),
+    "pulsing": lambda u, reach, rng: make_path(u, scale=1 + 0.35 * torch.sin(4 * math.pi * u)),
+    "wandering": _wander,
+}
+"""Path of each motion over times u, `reach` pixels to each side of the sprite's place."""
+NAMED_MOTIONS = tuple(name for name in MOTIONS if name != "wandering")
+
+
+# --- captions ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class SpriteWords:
+    """What a prompt says of one sprite. Shape "creature" is any look the grammar has no words for."""
+
+    size: str
+    colour: str
+    shape: str
+    motion: str
+
+    def __str__(self) -> str:
+        words = (self.size, self.shape) if self.shape == "creature" else (self.size, self.colour, self.shape)
+        return f"a {' '.join(words)} {self.motion}"
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Caption:
+    """Everything a prompt says of a scene: one or two sprites (the first is on the left), background, camera."""
+
+    sprites: tuple[SpriteWords, ...]
+    background: str
+    texture: str
+    camera: str = "still"
+
+    def __str__(self) -> str:
+        camera = "" if self.camera == "still" else f", camera {self.camera}"
+        sprites = " and ".join(str(sprite) for sprite in self.sprites)
+        return f"{sprites} on a {self.background} {self.texture} background{camera}"
+
+    @property
+    def held_out(self) -> bool:
+        """Whether the base model never trains on this combination: one in eight, by its sprites and background."""
+        key = "|".join(f"{s.colour} {s.shape} {s.motion}" for s in self.sprites) + f"|{self.background}"
+        return blake2b(key.encode()).digest()[0] < 32
+
+
+def _sprite_words(rng: Random, creatures: float) -> SpriteWords:
+    shape = "creature" if rng.random() < creatures else rng.choice(tuple(SHAPES))
+    motions = [m for m in NAMED_MOTIONS if not (m == "spinning" and shape in ROUND_SHAPES)]
+    motion = "wandering" if rng.random() < creatures else rng.choice(motions)
+    return SpriteWords(
+        size=rng.choice(tuple(SIZES)), colour=rng.choice(tuple(OBJECT_COLOURS)), shape=shape, motion=motion
+    )
+
+
+def random_caption(rng: Random, *, sprites: int, held_out: bool = False, creatures: float = 0.0) -> Caption:
+    """A caption of `sprites` sprites, held out or not; each sprite's look and motion is unnamed with p = creatures."""
+    while True:
+        texture = rng.choice(TEXTURES)
+        camera = "still" if texture == "plain" or rng.random() < 0.6 else rng.choice(CAMERAS[1:])
+        caption = Caption(
+            sprites=tuple(_sprite_words(rng, creatures) for _ in range(sprites)),
+            background=rng.choice(tuple(BACKGROUND_COLOURS)),
+            texture=texture,
+            camera=camera,
+        )
+        if caption.held_out == held_out:
+            return caption
+
+
+# --- scenes and pixels ------------------------------------------------------------------------------------------
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Sprite:
+    """A look of `radius` pixels that follows `path` around the place (x, y)."""
+
+    look: Look
+    radius: float
+    place: tuple[float, float]
+    path: Path
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Scene:
+    """Everything `render` needs; `phase` shifts the background's texture, in pixels."""
+
+    sprites: tuple[Sprite, ...]
+    tones: tuple[Colour, Colour]
+    texture: str
+    camera: str = "still"
+    phase: tuple[float, float] = field(default=(0.0, 0.0))
+
+
+def clip_times(frames: int = FRAMES) -> Tensor:
+    """Times u of the frames of a clip, (F,), 0 to 1 over `FRAMES` frames; longer clips go on beyond 1."""
+    return torch.arange(frames) / (FRAMES - 1)
+
+
+def background_tones(colour: Colour) -> tuple[Colour, Colour]:
+    """The dark and the light tone of a textured background."""
+    dark, light = (tuple(min(max(c + shade, 0.0), 1.0) for c in colour) for shade in SHADES)
+    return dark, light  # type: ignore[return-value]
+
+
+def place_sprite(look: Look, motion: str, radius: float, rng: Random, *, slot: tuple[int, int] = (0, 1)) -> Sprite:
+    """A sprite with `motion`, placed at random so that its path stays in sight; `slot` (0, 2) is the left half."""
+    index, slots = slot
+    width = SIZE / slots
+    reach = min(16.0 if slots == 1 else 8.0, SIZE / 2 - radius)
+    if motion in ("rising", "falling", "bouncing"):
+        reach = min(16.0, SIZE / 2 - radius)
+    path = MOTIONS[motion](clip_times(), reach, rng)
+
+    def room(offsets: Tensor, low: float, high: float) -> float:
+        low, high = low + radius - float(offsets.min()), high - radius - float(offsets.max())
+        return rng.uniform(low, high) if low < high else (low + high) / 2
+
+    place = room(path.x, index * width, (index + 1) * width), room(path.y, 0, SIZE)
+    return Sprite(look=look, radius=radius, place=place, path=path)
+
+
+def scene_of(caption: Caption, rng: Random) -> Scene:
+    """A scene that the caption describes; places, radii, phases and unnamed looks come from `rng`."""
+    sprites = []
+    for index, words in enumerate(caption.sprites):
+        if words.shape == "creature":
+            look = creature_look(rng)
+        else:
+            look = (Part(shape=words.shape, colour=OBJECT_COLOURS[words.colour]),)
+        slot = (index, len(caption.sprites))
+        sprites.append(place_sprite(look, words.motion, rng.uniform(*SIZES[words.size]), rng, slot=slot))
+    return Scene(
+        sprites=tuple(sprites),
+        tones=background_tones(BACKGROUND_COLOURS[caption.background]),
+        texture=caption.texture,
+        camera=caption.camera,
+        phase=(rng.uniform(0, TEXTURE_PERIOD), rng.uniform(0, TEXTURE_PERIOD)),
+    )
+
+
+def wide_scene(rng: Random) -> Scene:
+    """A scene far beyond the grammar, for the VAE: any colours, looks, sizes, paths and one to three sprites."""
+    sprites = []
+    for _ in range(rng.choice((1, 2, 3))):
+        motion = rng.choice(("wandering", "wandering", *NAMED_MOTIONS))
+        sprites.append(place_sprite(creature_look(rng), motion, rng.uniform(6, 18), rng))
+    return Scene(
+        sprites=tuple(sprites),
+        tones=(_random_colour(rng), _random_colour(rng)),
+        texture=rng.choice(TEXTURES),
+        camera=rng.choice(CAMERAS),
+        phase=(rng.uniform(0, TEXTURE_PERIOD), rng.uniform(0, TEXTURE_PERIOD)),
+    )
+
+
+def _tone_share(texture: str, x: Tensor, y: Tensor) -> Tensor:
+    """How much of the light tone shows at background coordinates, in [0, 1], edges one pixel soft."""
+    if texture == "plain":
+        return torch.full_like(x, 0.4)
+    period = TEXTURE_PERIOD
+
+    def soft(distance: Tensor) -> Tensor:
+        return (0.5 + distance).clamp(0, 1)
+
+    stripe = period / 4 - (torch.remainder(x, period) - period / 2).abs()
+    if texture == "striped":
+        return soft(stripe)
+    row = period / 4 - (torch.remainder(y, period) - period / 2).abs()
+    if texture == "checkered":
+        column_share, row_share = soft(stripe), soft(row)
+        return column_share * row_share + (1 - column_share) * (1 - row_share)
+    return soft(5.0 - torch.hypot(torch.remainder(x, period) - period / 2, torch.remainder(y, period) - period / 2))
+
+
+def _mix(share: Tensor, first: Colour, second: Colour) -> Tensor:
+    return torch.lerp(torch.tensor(first), torch.tensor(second), share.unsqueeze(-1))
+
+
+def _draw(frames: Tensor, sprite: Sprite, x: Tensor, y: Tensor) -> Tensor:
+    path = sprite.path
+
+    def column(values: Tensor) -> Tensor:
+        return values.view(-1, 1, 1)
+
+    dx, dy = x - sprite.place[0] - column(path.x), y - sprite.place[1] - column(path.y)
+    cos, sin = column(torch.cos(path.angle)), column(torch.sin(path.angle))
+    u = (cos * dx + sin * dy) / (sprite.radius * column(path.scale_x))
+    v = (cos * dy - sin * dx) / (sprite.radius * column(path.scale_y))
+    for part in sprite.look:
+        cos, sin = math.cos(part.angle), math.sin(part.angle)
+        du, dv = u - part.offset[0], v - part.offset[1]
+        part_u, part_v = (cos * du + sin * dv) / part.scale[0], (cos * dv - sin * du) / part.scale[1]
+        pixels = sprite.radius * min(part.scale)
+        alpha = (0.5 - SHAPES[part.shape](part_u, part_v) * pixels).clamp(0, 1)
+        share = (0.5 + PATTERNS[part.pattern](part_u, part_v) * pixels / 3).clamp(0, 1)
+        frames = torch.lerp(frames, _mix(share, part.colour, part.second_colour), alpha.unsqueeze(-1))
+    return frames
+
+
+def render(scene: Scene) -> Tensor:
+    """The scene's frames, (F, H, W, 3) RGB in [0, 1].
+
+    A pan scrolls the background only, as when the camera follows the sprites; the zoom enlarges it about its centre.
+    """
+    count = len(scene.sprites[0].path.x) if scene.sprites else FRAMES
+    times = clip_times(count).view(-1, 1, 1)
+    grid = torch.arange(SIZE) + 0.5
+    x, y = grid.view(1, 1, -1), grid.view(1, -1, 1)
+    travel = {"panning left": -12.0, "panning right": 12.0}.get(scene.camera, 0.0) * times
+    zoom = 1 + (0.5 * times if scene.camera == "zooming in" else 0 * times)
+    back_x = (x - SIZE / 2 + travel) / zoom + scene.phase[0]
+    back_y = (y - SIZE / 2) / zoom + scene.phase[1]
+    back_x, back_y = torch.broadcast_tensors(back_x, back_y)
+    frames = _mix(_tone_share(scene.texture, back_x, back_y), *scene.tones)
+    for sprite in scene.sprites:
+        frames = _draw(frames, sprite, x, y)
+    return frames
