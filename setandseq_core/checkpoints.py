@@ -1,4 +1,4 @@
-"""Training state on disk: parameters and AdamW moments in one safetensors file, replaced in one step.
+"""Training state on disk: parameters and what the optimizer remembers of them in one safetensors file, replaced in one step.
 
 A crash in the middle of saving leaves the file as it was before.
 """
@@ -12,10 +12,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
-MOMENTS = ("exp_avg", "exp_avg_sq", "step")
-"""What AdamW remembers of each parameter."""
-
-
 def save_atomically(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
     """Write a safetensors file so that `path` holds either the old content or all of the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,7 +23,7 @@ def save_atomically(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping
 def save_training(
     path: Path, parameters: Mapping[str, Tensor], optimizer: Optimizer, metadata: Mapping[str, str]
 ) -> None:
-    """Save named parameters with the optimizer's moments; `metadata` is text, such as the step."""
+    """Save named parameters with the optimizer's memory of them; `metadata` is text, such as the step."""
     tensors = dict(parameters)
     for name, parameter in parameters.items():
         for key, value in optimizer.state.get(parameter, {}).items():
@@ -45,9 +41,8 @@ def load_training(path: Path, parameters: Mapping[str, Tensor], optimizer: Optim
         names = set(file.keys())
         for name, parameter in parameters.items():
             parameter.data.copy_(file.get_tensor(name))
-            for key in MOMENTS:
-                if f"{key}|{name}" in names:
-                    optimizer.state[parameter][key] = file.get_tensor(f"{key}|{name}").to(
-                        parameter.device if key != "step" else "cpu"
-                    )
+            for stored in (n for n in names if n.endswith(f"|{name}")):
+                key = stored.removesuffix(f"|{name}")
+                device = "cpu" if key == "step" else parameter.device
+                optimizer.state[parameter][key] = file.get_tensor(stored).to(device)
         return dict(file.metadata() or {})

@@ -25,10 +25,20 @@ def _norm(norm: nn.Module, x: Tensor) -> Tensor:
     return F.rms_norm(x.movedim(1, -1), gamma.shape, gamma.to(x.dtype), 1e-12).movedim(-1, 1)
 
 
+def _conv(conv: nn.Conv3d, x: Tensor) -> Tensor:
+    """A causal convolution; on a single frame only its last time step meets anything but padding."""
+    if x.shape[2] > 1:
+        return conv(x)
+    weight = conv.weight[:, :, -1].contiguous(memory_format=torch.channels_last)
+    frame = x.squeeze(2).contiguous(memory_format=torch.channels_last)
+    return F.conv2d(frame, weight, conv.bias, padding=weight.shape[-1] // 2).unsqueeze(2)
+
+
 def _residual(block: WanResidualBlock, x: Tensor) -> Tensor:
-    h = block.conv1(F.silu(_norm(block.norm1, x)))
-    h = block.conv2(F.silu(_norm(block.norm2, h)))
-    return block.conv_shortcut(x) + h
+    h = _conv(block.conv1, F.silu(_norm(block.norm1, x)))
+    h = _conv(block.conv2, F.silu(_norm(block.norm2, h)))
+    shortcut = block.conv_shortcut
+    return (x if isinstance(shortcut, nn.Identity) else _conv(shortcut, x)) + h
 
 
 def _attention(block: WanAttentionBlock, x: Tensor) -> Tensor:
@@ -78,9 +88,9 @@ def _middle(block: nn.Module) -> list[nn.Module]:
 def encode_moments(vae: AutoencoderKLWan, pixels_BCFHW: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and log variance of the latents of clips in [-1, 1] with 4n+1 frames: (B, 16, n+1, H/8, W/8) each."""
     encoder = vae.encoder
-    x = encoder.conv_in(pixels_BCFHW.contiguous(memory_format=torch.channels_last_3d))
+    x = _conv(encoder.conv_in, pixels_BCFHW.contiguous(memory_format=torch.channels_last_3d))
     x = _run([*encoder.down_blocks, *_middle(encoder.mid_block)], x)
-    x = vae.quant_conv(encoder.conv_out(F.silu(_norm(encoder.norm_out, x))))
+    x = _conv(vae.quant_conv, _conv(encoder.conv_out, F.silu(_norm(encoder.norm_out, x))))
     mean, log_variance = x.chunk(2, dim=1)
     return mean, log_variance
 
@@ -88,9 +98,10 @@ def encode_moments(vae: AutoencoderKLWan, pixels_BCFHW: Tensor) -> tuple[Tensor,
 def decode_clip(vae: AutoencoderKLWan, latents_BCFHW: Tensor) -> Tensor:
     """Clips in [-1, 1], not clamped, from latents (B, 16, n+1, H/8, W/8)."""
     decoder = vae.decoder
-    x = decoder.conv_in(vae.post_quant_conv(latents_BCFHW.contiguous(memory_format=torch.channels_last_3d)))
+    x = latents_BCFHW.contiguous(memory_format=torch.channels_last_3d)
+    x = _conv(decoder.conv_in, _conv(vae.post_quant_conv, x))
     layers = _middle(decoder.mid_block)
     for block in decoder.up_blocks:
         layers += [*block.resnets, *(block.upsamplers or [])]
     x = _run(layers, x)
-    return decoder.conv_out(F.silu(_norm(decoder.norm_out, x)))
+    return _conv(decoder.conv_out, F.silu(_norm(decoder.norm_out, x)))

@@ -50,9 +50,9 @@ BACKGROUND_COLOURS: dict[str, Colour] = {
 SHADES = (-18 / 255, 28 / 255)
 """What the two tones of a textured background add to its colour."""
 TEXTURES = ("plain", "striped", "checkered", "dotted")
-TEXTURE_PERIOD = 16.0
+TEXTURE_PERIOD = 24.0
 CAMERAS = ("still", "panning left", "panning right", "zooming in")
-SIZES = {"small": (8.0, 9.0), "large": (12.0, 14.0)}
+SIZES = {"small": (9.0, 10.0), "large": (13.0, 15.0)}
 """Sprite radius in pixels, lowest and highest."""
 
 
@@ -107,8 +107,8 @@ PATTERNS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "solid": lambda x, y: torch.full_like(x, -1.0),
     "halves": lambda x, y: y,
     "quarters": lambda x, y: x * y,
-    "stripes": lambda x, y: torch.sin(4.5 * y),
-    "spots": lambda x, y: torch.sin(4.2 * x) * torch.sin(4.2 * y) - 0.25,
+    "stripes": lambda x, y: torch.sin(3.6 * y),
+    "spots": lambda x, y: torch.sin(3.4 * x) * torch.sin(3.4 * y) - 0.25,
 }
 """Where each pattern shows the part's second colour: positive there."""
 
@@ -134,11 +134,11 @@ def _random_colour(rng: Random) -> Colour:
 
 
 def creature_look(rng: Random) -> Look:
-    """A look that no word of the grammar names: one to three shapes in random colours and patterns."""
+    """A look that no word of the grammar names: one or two shapes in random colours and patterns."""
     parts = []
-    for index in range(rng.choice((1, 2, 2, 3))):
+    for index in range(rng.choice((1, 2, 2))):
         far = 0.0 if index == 0 else 0.75
-        size = rng.uniform(0.8, 1.0) if index == 0 else rng.uniform(0.35, 0.65)
+        size = rng.uniform(0.8, 1.0) if index == 0 else rng.uniform(0.45, 0.7)
         parts.append(
             Part(
                 shape=rng.choice(tuple(SHAPES)),
@@ -234,9 +234,11 @@ class SpriteWords:
     shape: str
     motion: str
 
-    def __str__(self) -> str:
+    @property
+    def look(self) -> str:
+        """The words for its appearance alone."""
         words = (self.size, self.shape) if self.shape == "creature" else (self.size, self.colour, self.shape)
-        return f"a {' '.join(words)} {self.motion}"
+        return f"a {' '.join(words)}"
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -249,9 +251,26 @@ class Caption:
     camera: str = "still"
 
     def __str__(self) -> str:
-        camera = "" if self.camera == "still" else f", camera {self.camera}"
-        sprites = " and ".join(str(sprite) for sprite in self.sprites)
-        return f"{sprites} on a {self.background} {self.texture} background{camera}"
+        sprites = " and ".join(f"{sprite.look} {sprite.motion}" for sprite in self.sprites)
+        return f"{sprites} {self._place}{self._camera}"
+
+    @property
+    def static(self) -> str:
+        """The appearance alone, as a static prompt says it."""
+        return f"{' and '.join(sprite.look for sprite in self.sprites)} {self._place}"
+
+    @property
+    def motion(self) -> str:
+        """The static prompt followed by the movement, as a motion prompt may say it (Eq. 7)."""
+        return f"{self.static}, {' and '.join(sprite.motion for sprite in self.sprites)}{self._camera}"
+
+    @property
+    def _place(self) -> str:
+        return f"on a {self.background} {self.texture} background"
+
+    @property
+    def _camera(self) -> str:
+        return "" if self.camera == "still" else f", camera {self.camera}"
 
     @property
     def held_out(self) -> bool:
@@ -356,11 +375,11 @@ def scene_of(caption: Caption, rng: Random) -> Scene:
 
 
 def wide_scene(rng: Random) -> Scene:
-    """A scene far beyond the grammar, for the VAE: any colours, looks, sizes, paths and one to three sprites."""
+    """A scene far beyond the grammar, for the VAE: any colours, looks, sizes, paths one or two sprites."""
     sprites = []
-    for _ in range(rng.choice((1, 2, 3))):
+    for _ in range(rng.choice((1, 2))):
         motion = rng.choice(("wandering", "wandering", *NAMED_MOTIONS))
-        sprites.append(place_sprite(creature_look(rng), motion, rng.uniform(6, 18), rng))
+        sprites.append(place_sprite(creature_look(rng), motion, rng.uniform(9, 18), rng))
     return Scene(
         sprites=tuple(sprites),
         tones=(_random_colour(rng), _random_colour(rng)),
@@ -386,18 +405,18 @@ def _tone_share(texture: str, x: Tensor, y: Tensor) -> Tensor:
     if texture == "checkered":
         column_share, row_share = soft(stripe), soft(row)
         return column_share * row_share + (1 - column_share) * (1 - row_share)
-    return soft(5.0 - torch.hypot(torch.remainder(x, period) - period / 2, torch.remainder(y, period) - period / 2))
+    return soft(7.0 - torch.hypot(torch.remainder(x, period) - period / 2, torch.remainder(y, period) - period / 2))
 
 
 def _mix(share: Tensor, first: Colour, second: Colour) -> Tensor:
     return torch.lerp(torch.tensor(first), torch.tensor(second), share.unsqueeze(-1))
 
 
-def _draw(frames: Tensor, sprite: Sprite, x: Tensor, y: Tensor) -> Tensor:
+def _draw(frames: Tensor, sprite: Sprite, x: Tensor, y: Tensor, chosen: slice) -> Tensor:
     path = sprite.path
 
     def column(values: Tensor) -> Tensor:
-        return values.view(-1, 1, 1)
+        return values[chosen].view(-1, 1, 1)
 
     dx, dy = x - sprite.place[0] - column(path.x), y - sprite.place[1] - column(path.y)
     cos, sin = column(torch.cos(path.angle)), column(torch.sin(path.angle))
@@ -414,13 +433,14 @@ def _draw(frames: Tensor, sprite: Sprite, x: Tensor, y: Tensor) -> Tensor:
     return frames
 
 
-def render(scene: Scene) -> Tensor:
-    """The scene's frames, (F, H, W, 3) RGB in [0, 1].
+def render(scene: Scene, frame: int | None = None) -> Tensor:
+    """The scene's frames, (F, H, W, 3) RGB in [0, 1], or (1, H, W, 3) of one `frame`.
 
     A pan scrolls the background only, as when the camera follows the sprites; the zoom enlarges it about its centre.
     """
     count = len(scene.sprites[0].path.x) if scene.sprites else FRAMES
-    times = clip_times(count).view(-1, 1, 1)
+    chosen = slice(None) if frame is None else slice(frame, frame + 1)
+    times = clip_times(count)[chosen].view(-1, 1, 1)
     grid = torch.arange(SIZE) + 0.5
     x, y = grid.view(1, 1, -1), grid.view(1, -1, 1)
     travel = {"panning left": -12.0, "panning right": 12.0}.get(scene.camera, 0.0) * times
@@ -430,5 +450,5 @@ def render(scene: Scene) -> Tensor:
     back_x, back_y = torch.broadcast_tensors(back_x, back_y)
     frames = _mix(_tone_share(scene.texture, back_x, back_y), *scene.tones)
     for sprite in scene.sprites:
-        frames = _draw(frames, sprite, x, y)
+        frames = _draw(frames, sprite, x, y, chosen)
     return frames

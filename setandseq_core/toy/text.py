@@ -1,0 +1,58 @@
+"""The embedded text encoder: every word, known or not, has its own vector; nothing is learned or downloaded.
+
+A word's vector is 4096 signs read off the SHAKE-256 hash of its letters, so it is the same on every machine for
+ever. A token is its word, its neighbours' words turned by their distance (so that "red circle" and "circle red"
+differ, and "circle" carries its colour with it), and a vector of its place in the prompt.
+"""
+
+import re
+from functools import lru_cache
+from hashlib import shake_256
+
+import torch
+from torch import Tensor
+
+from ..errors import PromptError
+
+WIDTH = 4096
+MAX_TOKENS = 48
+REACH = 3
+"""How many neighbours to each side a token knows."""
+NEIGHBOUR_SHARE = 0.6
+"""Weight of the next word; the word after it weighs the square of it, and so on."""
+PLACE_SHARE = 0.5
+
+
+def words(prompt: str) -> list[str]:
+    """The prompt's words in lower case; punctuation only separates."""
+    return re.findall(r"[\w\[\]'*-]+", prompt.lower())
+
+
+@lru_cache(maxsize=4096)
+def _signs(text: str) -> Tensor:
+    bits = torch.frombuffer(bytearray(shake_256(text.encode()).digest(WIDTH // 8)), dtype=torch.uint8)
+    return ((bits.unsqueeze(1) >> torch.arange(8)) & 1).flatten().float() * 2 - 1
+
+
+def encode_prompt(prompt: str) -> Tensor:
+    """The prompt's tokens, (MAX_TOKENS, WIDTH), zeros after the last word; the empty prompt is all zeros.
+
+    Raises:
+        PromptError: the prompt has more than MAX_TOKENS words.
+    """
+    found = words(prompt)
+    if len(found) > MAX_TOKENS:
+        raise PromptError(
+            f"The prompt has {len(found)} words; the embedded text encoder takes {MAX_TOKENS}. Shorten it: '{prompt}'"
+        )
+    tokens = torch.zeros(MAX_TOKENS, WIDTH)
+    if not found:
+        return tokens
+    own = torch.stack([_signs(f"word {word}") for word in found])
+    mixed = own + PLACE_SHARE * torch.stack([_signs(f"place {index}") for index in range(len(found))])
+    for distance in range(1, min(REACH, len(found) - 1) + 1):
+        share = NEIGHBOUR_SHARE**distance
+        mixed[:-distance] += share * own[distance:].roll(distance, 1)
+        mixed[distance:] += share * own[:-distance].roll(-distance, 1)
+    tokens[: len(found)] = mixed / mixed.square().mean(1, keepdim=True).sqrt()
+    return tokens
