@@ -1,0 +1,68 @@
+"""A concept in other forms: a plain LoRA for stock loaders, and a text for people."""
+
+import json
+from pathlib import Path
+
+import torch
+
+from .checkpoints import save_atomically
+from .concept import Concept, scaled_coefficients
+from .concept_info import manager_metadata
+from .strict_safetensors import data_sha256
+
+
+def export_lora(concept: Concept, path: Path, *, identity_strength: float = 1.0, motion_strength: float = 1.0) -> None:
+    """Write a plain LoRA of the same rank: up = A1, down = s_id B1 + s_mo B2, alpha = rank, float32.
+
+    Stock ComfyUI and diffusers load it with the full effect; the strengths are fixed in it.
+
+    Args:
+        concept: what to export.
+        path: ends in .safetensors; replaced in one step.
+        identity_strength: unitless; 0 removes that part.
+        motion_strength: unitless; 0 removes that part.
+    """
+    tensors = {}
+    for layer, value in concept.layers.items():
+        down_RI = scaled_coefficients(
+            value.coefficients_RI,
+            value.motion_residual_RI,
+            identity_strength=identity_strength,
+            motion_strength=motion_strength,
+        )
+        tensors[f"diffusion_model.{layer}.lora_A.weight"] = (
+            down_RI.detach().to("cpu", torch.float32, copy=True).contiguous()
+        )
+        up_OR = value.identity_basis_OR.detach().to("cpu", torch.float32, copy=True).contiguous()
+        tensors[f"diffusion_model.{layer}.lora_B.weight"] = up_OR
+        if layer.startswith("blocks."):  # diffusers refuses alpha elsewhere; without it every loader takes the rank
+            tensors[f"diffusion_model.{layer}.alpha"] = torch.tensor(float(concept.rank))
+    save_atomically(tensors, path, manager_metadata(concept.info, concept.rank, data_sha256(tensors), kind="lora"))
+
+
+def describe(concept: Concept) -> str:
+    """All that a person may want to know of a concept, one "label: value" a line; empty values are left out."""
+    info = concept.info
+    values = sum(
+        layer.identity_basis_OR.numel() + 2 * layer.coefficients_RI.numel() for layer in concept.layers.values()
+    )
+    lines = [
+        ("Name", info.name),
+        ("Author", info.author),
+        ("Tags", ", ".join(info.tags)),
+        ("Appearance", info.static_prompt),
+        ("Motion", info.dynamic_prompt),
+        ("Identity token", info.identity_token),
+        ("Motion token", info.motion_token),
+        ("Base model", f"{info.base_name} (family {info.base.family})"),
+        ("Weights", f"{len(concept.layers)} layers, rank {concept.rank}, {values:,} values"),
+        ("Thumbnail", f"{len(info.thumbnail):,} bytes" if info.thumbnail else ""),
+        *((f"Method {key}", _shown(value)) for key, value in info.config.items()),
+        *((f"Training {key}", _shown(value)) for key, value in info.training.items()),
+    ]
+    return "\n".join(f"{label}: {text}" for label, text in lines if text)
+
+
+def _shown(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 200 else text[:197] + "..."

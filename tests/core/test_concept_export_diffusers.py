@@ -1,0 +1,104 @@
+"""A concept exported as a plain LoRA has its full effect in diffusers, through diffusers' own loader and PEFT."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import WanPipeline, WanTransformer3DModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+
+from setandseq_core.concept import Concept, ConceptInfo, ConceptLayer, delta_weight, fingerprint
+from setandseq_core.concept_export import export_lora
+
+BLOCK_LAYERS = {
+    **{f"self_attn.{name}": f"attn1.to_{name}" for name in "qkv"},
+    **{f"cross_attn.{name}": f"attn2.to_{name}" for name in "qkv"},
+    "self_attn.o": "attn1.to_out.0",
+    "cross_attn.o": "attn2.to_out.0",
+    "ffn.0": "ffn.net.0.proj",
+    "ffn.2": "ffn.net.2",
+}
+NATIVE_TO_DIFFUSERS = {
+    f"blocks.{block}.{native}": f"blocks.{block}.{theirs}"
+    for block in range(2)
+    for native, theirs in BLOCK_LAYERS.items()
+} | {"time_projection.1": "condition_embedder.time_proj"}
+RANK = 3
+
+
+def tiny_wan() -> WanTransformer3DModel:
+    torch.manual_seed(0)
+    model = WanTransformer3DModel(
+        patch_size=(1, 2, 2),
+        num_attention_heads=2,
+        attention_head_dim=12,
+        in_channels=16,
+        out_channels=16,
+        text_dim=32,
+        freq_dim=32,
+        ffn_dim=32,
+        num_layers=2,
+        rope_max_seq_len=32,
+    )
+    return model.eval()
+
+
+def concept_for(model: WanTransformer3DModel) -> Concept:
+    weights = {native: model.get_submodule(name).weight for native, name in NATIVE_TO_DIFFUSERS.items()}
+    layers = {
+        native: ConceptLayer(
+            identity_basis_OR=torch.randn(weight.shape[0], RANK) * 0.3,
+            coefficients_RI=torch.randn(RANK, weight.shape[1]) * 0.3,
+            motion_residual_RI=torch.randn(RANK, weight.shape[1]) * 0.3,
+        )
+        for native, weight in weights.items()
+    }
+    info = ConceptInfo(
+        name="tiny",
+        static_prompt="a sks thing",
+        dynamic_prompt="mvx moving",
+        identity_token="sks",
+        motion_token="mvx",
+        base=fingerprint("wan", weights),
+        base_name="tiny",
+        config={},
+        training={},
+    )
+    return Concept(info=info, layers=layers)
+
+
+@torch.no_grad()
+def run(model: WanTransformer3DModel) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    latents_BCFHW = torch.randn(1, 16, 3, 8, 8, generator=generator)
+    text_BND = torch.randn(1, 6, 32, generator=generator)
+    return model(latents_BCFHW, torch.tensor([500]), text_BND, return_dict=False)[0]
+
+
+@pytest.mark.parametrize("strengths", [(1.0, 1.0), (0.5, 2.0)])
+def test_export_has_the_full_effect_in_diffusers(tmp_path: Path, strengths: tuple[float, float]) -> None:
+    by_hand, by_loader = tiny_wan(), tiny_wan()
+    base = run(by_hand)
+    concept = concept_for(by_hand)
+    path = tmp_path / "lora.safetensors"
+    identity, motion = strengths
+    export_lora(concept, path, identity_strength=identity, motion_strength=motion)
+
+    pipeline = WanPipeline(tokenizer=None, text_encoder=None, vae=None, scheduler=None, transformer=by_loader)
+    pipeline.load_lora_weights(str(path), adapter_name="tiny")
+    for native, name in NATIVE_TO_DIFFUSERS.items():
+        value = concept.layers[native]
+        by_hand.get_submodule(name).weight.data += delta_weight(
+            value.identity_basis_OR,
+            value.coefficients_RI,
+            value.motion_residual_RI,
+            identity_strength=identity,
+            motion_strength=motion,
+        )
+        assert isinstance(by_loader.get_submodule(name), BaseTunerLayer), f"PEFT does not apply {native}"
+
+    needed = run(by_hand)
+    assert (needed - base).abs().max() > 0.1
+    torch.testing.assert_close(run(by_loader), needed, rtol=1e-5, atol=1e-5)
+    pipeline.disable_lora()
+    torch.testing.assert_close(run(by_loader), base, rtol=0, atol=0)
