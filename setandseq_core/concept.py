@@ -14,6 +14,7 @@ from .checkpoints import save_atomically
 from .concept_info import HASH_KEY, ConceptInfo, format_metadata, manager_metadata, parse_metadata
 from .errors import ConceptFileError, ConceptMismatchError
 from .fingerprint import BaseFingerprint, check_base, fingerprint
+from .prompts import motion_prompt
 from .strict_safetensors import Header, check_data, data_sha256, read_header, read_tensors
 
 __all__ = [
@@ -68,6 +69,11 @@ class Concept:
     def rank(self) -> int:
         """The rank of every layer."""
         return next(iter(self.layers.values())).coefficients_RI.shape[0]
+
+    @property
+    def motion_prompt(self) -> str:
+        """Static and dynamic prompt joined (eq. 7): what reproduces the clip."""
+        return motion_prompt(self.info.static_prompt, self.info.dynamic_prompt)
 
 
 def scaled_coefficients(

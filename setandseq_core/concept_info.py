@@ -203,7 +203,9 @@ def _check_thumbnail(thumbnail: bytes | None) -> None:
     if thumbnail is None:
         return
     if len(thumbnail) > MAX_THUMBNAIL_BYTES:
-        raise ConceptFileError(f"The thumbnail has over {MAX_THUMBNAIL_BYTES} bytes ({len(thumbnail)}). Give a smaller one.")
+        raise ConceptFileError(
+            f"The thumbnail has over {MAX_THUMBNAIL_BYTES} bytes ({len(thumbnail)}). Give a smaller one."
+        )
     try:
         with Image.open(io.BytesIO(thumbnail), formats=("PNG", "JPEG")) as image:
             if max(image.size) > MAX_THUMBNAIL_SIDE:

@@ -72,7 +72,7 @@ def check_base(concept: BaseFingerprint, model: BaseFingerprint) -> None:
     Why 0.5: the projection of a weight that has nothing to do with the sign pattern is normal with variance 1, so two
     unrelated models are sqrt(2) = 1.41 apart per layer. Rounding moves it by the relative rounding error: 0.002 for
     bf16, under 0.05 for fp8. Fine-tuning that changes weights by 10 % moves it by 0.1. At 0.5 all those pass, and two
-    unrelated models pass by chance with probability 1e-4 at 12 layers, 1e-9 at 30.
+    unrelated models pass by chance with probability 1e-4 at 12 layers, 2e-9 at 30.
 
     Raises:
         ConceptMismatchError: names the first layer that is missing, has another shape or holds other weights.

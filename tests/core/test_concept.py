@@ -48,7 +48,7 @@ def make_layer(num_out: int, num_in: int, rank: int) -> ConceptLayer:
 def make_concept() -> Concept:
     """The concept of the golden file.
 
-    The file was written once, in version 1 of the format, by `save_concept(make_concept(), GOLDEN)`. Never rewrite it: it
+    It was written once, in version 1 of the format, by `save_concept(make_concept(), GOLDEN)`. Never rewrite it: it
     stands for all the concepts that people have.
     """
     info = ConceptInfo(
@@ -132,6 +132,13 @@ def test_sign_pattern_is_frozen() -> None:
     signs = sign_pattern()
     assert signs[:16].int().tolist() == FIRST_SIGNS
     assert signs.shape == (4096,) and abs(signs.sum().item()) < 4 * 64
+
+
+def test_projection_is_the_worked_example_of_the_docs() -> None:
+    weight = torch.arange(1, 7).reshape(2, 3).float()
+    assert fingerprint("wan", {"a": weight}).projections == {"a": -1.36277}
+    assert fingerprint("wan", {"a": 8 * weight}).projections == {"a": -1.36277}
+    assert fingerprint("wan", {"a": 0 * weight}).projections == {"a": 0.0}
 
 
 def random_weights(seed: int) -> dict[str, torch.Tensor]:
@@ -241,6 +248,7 @@ def test_the_golden_file_of_version_1_loads_for_ever() -> None:
 
 def test_describe_tells_what_a_person_asks() -> None:
     text = describe(make_concept())
+    assert make_concept().motion_prompt == "a sks lantern, red paper, mvx swinging slowly"
     for line in (
         "Name: golden",
         "Appearance: a sks lantern, red paper",

@@ -1,10 +1,12 @@
 """A concept exported as a plain LoRA has its full effect in diffusers, through diffusers' own loader and PEFT."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from diffusers import WanPipeline, WanTransformer3DModel
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+from diffusers.pipelines.wan.pipeline_wan import WanPipeline
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 from setandseq_core.concept import Concept, ConceptInfo, ConceptLayer, delta_weight, fingerprint
@@ -44,7 +46,7 @@ def tiny_wan() -> WanTransformer3DModel:
 
 
 def concept_for(model: WanTransformer3DModel) -> Concept:
-    weights = {native: model.get_submodule(name).weight for native, name in NATIVE_TO_DIFFUSERS.items()}
+    weights = {native: model.get_parameter(f"{name}.weight") for native, name in NATIVE_TO_DIFFUSERS.items()}
     layers = {
         native: ConceptLayer(
             identity_basis_OR=torch.randn(weight.shape[0], RANK) * 0.3,
@@ -84,11 +86,12 @@ def test_export_has_the_full_effect_in_diffusers(tmp_path: Path, strengths: tupl
     identity, motion = strengths
     export_lora(concept, path, identity_strength=identity, motion_strength=motion)
 
-    pipeline = WanPipeline(tokenizer=None, text_encoder=None, vae=None, scheduler=None, transformer=by_loader)
+    absent: dict[str, Any] = dict.fromkeys(("tokenizer", "text_encoder", "vae", "scheduler"))
+    pipeline = WanPipeline(transformer=by_loader, **absent)
     pipeline.load_lora_weights(str(path), adapter_name="tiny")
     for native, name in NATIVE_TO_DIFFUSERS.items():
         value = concept.layers[native]
-        by_hand.get_submodule(name).weight.data += delta_weight(
+        by_hand.get_parameter(f"{name}.weight").data += delta_weight(
             value.identity_basis_OR,
             value.coefficients_RI,
             value.motion_residual_RI,
