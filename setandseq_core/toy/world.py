@@ -194,7 +194,7 @@ def _triangle_wave(u: Tensor) -> Tensor:
 
 def _wander(u: Tensor, reach: float, rng: Random) -> Path:
     def drift(amount: float) -> Tensor:
-        one, two = rng.uniform(-1, 1), rng.uniform(-0.7, 0.7)
+        one, two = rng.uniform(-1, 1), rng.uniform(-0.4, 0.4)
         phase, turn = rng.uniform(0, 2 * math.pi), rng.uniform(0, 2 * math.pi)
         return amount * (one * torch.sin(2 * math.pi * u * 0.8 + phase) + two * torch.sin(4 * math.pi * u + turn))
 
@@ -209,7 +209,7 @@ MOTIONS: dict[str, Callable[[Tensor, float, Random], Path]] = {
     "moving right": lambda u, reach, rng: make_path(u, x=reach * (2 * u - 1)),
     "rising": lambda u, reach, rng: make_path(u, y=reach * (1 - 2 * u)),
     "falling": lambda u, reach, rng: make_path(u, y=reach * (2 * u - 1)),
-    "bouncing": lambda u, reach, rng: make_path(u, y=reach * (1 - 2 * torch.sin(2 * math.pi * u).abs())),
+    "bouncing": lambda u, reach, rng: make_path(u, y=0.8 * reach * (1 - 2 * torch.sin(2 * math.pi * u).abs())),
     "circling": lambda u, reach, rng: make_path(
         u, x=reach * torch.sin(2 * math.pi * u), y=-reach * torch.cos(2 * math.pi * u)
     ),
@@ -342,9 +342,9 @@ def place_sprite(look: Look, motion: str, radius: float, rng: Random, *, slot: t
     """A sprite with `motion`, placed at random so that its path stays in sight; `slot` (0, 2) is the left half."""
     index, slots = slot
     width = SIZE / slots
-    reach = min(16.0 if slots == 1 else 8.0, SIZE / 2 - radius)
+    reach = min(14.0 if slots == 1 else 8.0, SIZE / 2 - radius)
     if motion in ("rising", "falling", "bouncing"):
-        reach = min(16.0, SIZE / 2 - radius)
+        reach = min(14.0, SIZE / 2 - radius)
     path = MOTIONS[motion](clip_times(), reach, rng)
 
     def room(offsets: Tensor, low: float, high: float) -> float:

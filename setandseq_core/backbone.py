@@ -1,0 +1,56 @@
+"""What the method needs from a video model, and nothing more.
+
+Shape letters: B batch, C latent channels, F frames or latent frames, H, W height and width, N tokens, D text width.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from .fingerprint import BaseFingerprint, fingerprint
+
+
+class Backbone(Protocol):
+    """A video model: a rectified-flow transformer with its VAE and text encoder."""
+
+    family: str
+    """Which models share layer names and shapes of latents, such as "wan"."""
+    name: str
+    """What people call the model."""
+    module: nn.Module
+    """Where the layers are."""
+    layers: dict[str, str]
+    """The linear layers to adapt: native name -> name in `module`."""
+    fps: float
+    size_multiple: int
+    """Height and width in pixels must be multiples of this."""
+    shift: float
+    """How far sampling and training times lean towards the noise (`flow.shift_time`)."""
+    device: torch.device
+
+    def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """Shape (C, F', H', W') of the latents of that many frames of that many pixels."""
+        ...
+
+    def encode_frames(self, frames_FHWC: Tensor) -> Tensor:
+        """Latents (C, F', H', W') of frames in [0, 1], normalised as the transformer takes them."""
+        ...
+
+    def decode_latents(self, latents_CFHW: Tensor) -> Tensor:
+        """Frames (F, H, W, 3) in [0, 1] of such latents."""
+        ...
+
+    def encode_prompt(self, prompt: str) -> Tensor:
+        """The prompt's tokens, (N, D); every prompt gives the same N."""
+        ...
+
+    def velocity(self, x_t_BCFHW: Tensor, time_B: Tensor, text_BND: Tensor) -> Tensor:
+        """The model's velocity at x_t; time in [0, 1], 1 is noise."""
+        ...
+
+
+def backbone_fingerprint(backbone: Backbone) -> BaseFingerprint:
+    """What the adapted layers of a backbone look like, to know its concepts again."""
+    weights = {name: backbone.module.get_submodule(path).weight.detach() for name, path in backbone.layers.items()}
+    return fingerprint(backbone.family, weights)

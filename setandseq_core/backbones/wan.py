@@ -1,0 +1,129 @@
+"""The Wan family (text to video, 2.1 and the 2.2 14B experts) through diffusers, of any size.
+
+Shape letters: B batch, C latent channels, F frames or latent frames, H, W height and width, N tokens, D text width.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from torch import Tensor, nn
+
+from ..errors import BackboneError, PromptError
+from .native import load_transformer, load_vae, native_layer_name
+
+TEXT_TOKENS = 512
+"""Tokens of a prompt in the released Wan models."""
+
+
+class WanBackbone:
+    """A Wan transformer, VAE and text encoder as a `Backbone`."""
+
+    family = "wan"
+    fps = 16.0
+    size_multiple = 16
+    shift = 3.0
+
+    def __init__(
+        self,
+        transformer: WanTransformer3DModel,
+        vae: AutoencoderKLWan,
+        text_encoder: Callable[[str], Tensor],
+        name: str,
+    ):
+        self.module = transformer.requires_grad_(False).eval()
+        self.vae = vae.requires_grad_(False).eval()
+        self.encode_prompt = text_encoder
+        self.name = name
+        self.layers = {
+            native_layer_name(path): path
+            for path, layer in transformer.blocks.named_modules(prefix="blocks")
+            if isinstance(layer, nn.Linear)
+        }
+        self._mean = torch.tensor(vae.config["latents_mean"]).view(-1, 1, 1, 1)
+        self._std = torch.tensor(vae.config["latents_std"]).view(-1, 1, 1, 1)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the transformer is."""
+        return self.module.device
+
+    def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """Shape (C, F', H', W'): a quarter of the frames but for the first, an eighth of the pixels each way."""
+        return len(self._mean), (frames - 1) // 4 + 1, height // 8, width // 8
+
+    def encode_frames(self, frames_FHWC: Tensor) -> Tensor:
+        """Normalised latents (C, F', H', W') of 4n+1 frames in [0, 1]: the mean that the VAE gives."""
+        pixels = frames_FHWC.permute(3, 0, 1, 2).unsqueeze(0).to(self.vae.device, self.vae.dtype) * 2 - 1
+        latents = self.vae.encode(pixels).latent_dist.mode()[0].float().cpu()
+        return ((latents - self._mean) / self._std).to(self.device)
+
+    @torch.no_grad()
+    def decode_latents(self, latents_CFHW: Tensor) -> Tensor:
+        """Frames (F, H, W, 3) in [0, 1]."""
+        latents = latents_CFHW.float().cpu() * self._std + self._mean
+        pixels = self.vae.decode(latents.unsqueeze(0).to(self.vae.device, self.vae.dtype), return_dict=False)[0][0]
+        return ((pixels.float().cpu() + 1) / 2).clamp(0, 1).permute(1, 2, 3, 0)
+
+    def velocity(self, x_t_BCFHW: Tensor, time_B: Tensor, text_BND: Tensor) -> Tensor:
+        """v at x_t, in float32; time 1 is noise (timestep 1000 inside the model)."""
+        dtype = self.module.dtype
+        inputs = x_t_BCFHW.to(dtype), time_B * 1000, text_BND.to(self.device, dtype)
+        return self.module(*inputs, return_dict=False)[0].float()
+
+
+class UMT5Prompts:
+    """Wan's own text encoder from the `tokenizer` and `text_encoder` folders of a diffusers model."""
+
+    def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype):
+        from transformers import AutoTokenizer, UMT5EncoderModel
+
+        for part in ("tokenizer", "text_encoder"):
+            if not (folder / part).is_dir():
+                raise BackboneError(
+                    f"{folder} has no folder '{part}'. A Wan model needs the tokenizer and text_encoder folders of its "
+                    "diffusers release; give the folder that holds them with --text-encoder."
+                )
+        self._tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+        encoder = UMT5EncoderModel.from_pretrained(folder / "text_encoder", local_files_only=True, dtype=dtype)
+        self._encoder = encoder.to(device).eval()
+
+    @torch.no_grad()
+    def __call__(self, prompt: str) -> Tensor:
+        """Tokens of the prompt, (512, D), zeros after its end.
+
+        Raises:
+            PromptError: the prompt is longer than the encoder takes.
+        """
+        tokens = self._tokenizer(prompt, return_tensors="pt", add_special_tokens=True)
+        count = tokens.input_ids.shape[1]
+        if count > TEXT_TOKENS:
+            raise PromptError(f"The prompt has {count} tokens; Wan takes {TEXT_TOKENS}. Shorten it.")
+        tokens = tokens.to(self._encoder.device)
+        text = self._encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state[0]
+        return nn.functional.pad(text, (0, 0, 0, TEXT_TOKENS - count))
+
+
+def load_wan(
+    model: Path,
+    *,
+    vae: Path | None = None,
+    text_encoder: Path | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> WanBackbone:
+    """A Wan model from a local diffusers folder, or from a single native file with its VAE and text encoder.
+
+    Raises:
+        BackboneError: a file is missing or is not what it should be.
+    """
+    if model.is_file() and (vae is None or text_encoder is None):
+        raise BackboneError(
+            f"{model.name} holds the transformer alone. Give its VAE with --vae and the folder of its tokenizer and "
+            "text_encoder with --text-encoder, or give a diffusers folder that holds all of them."
+        )
+    device = torch.device(device)
+    transformer = load_transformer(model, dtype).to(device)
+    prompts = UMT5Prompts(text_encoder or model, device, dtype)
+    return WanBackbone(transformer, load_vae(vae or model, torch.float32).to(device), prompts, model.stem)

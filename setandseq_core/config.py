@@ -1,0 +1,129 @@
+"""Settings of the method, with the paper's values as defaults (Table 6 and section 8 of Abdal et al. 2025).
+
+They are saved inside the concept file, so a file tells how it was made.
+"""
+
+import dataclasses
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class StageConfig:
+    """What both stages have in common."""
+
+    steps: int = 150
+    """Optimizer steps; 0 leaves the stage out."""
+    coefficient_dropout: float = 0.8
+    """Probability to drop an entry of the matrix that trains (Eq. 10), in [0, 1)."""
+    learning_rate: float = 1e-4
+    batch: int = 8
+    """Samples a step, each with its own noise and time."""
+
+    def __post_init__(self) -> None:
+        _need(self.steps >= 0, "steps", self.steps, "0 or more")
+        _need(0 <= self.coefficient_dropout < 1, "coefficient_dropout", self.coefficient_dropout, "in [0, 1)")
+        _need(0 < self.learning_rate <= 1, "learning_rate", self.learning_rate, "above 0 and at most 1")
+        _need(self.batch >= 1, "batch", self.batch, "1 or more")
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class SetConfig(StageConfig):
+    """The set stage: identity basis and coefficients from single frames."""
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class SequenceConfig(StageConfig):
+    """The sequence stage: the motion residual from the clip."""
+
+    steps: int = 400
+    coefficient_dropout: float = 0.5
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class MethodConfig:
+    """Everything that decides what is learned from a clip, but for the clip, the prompts and the model."""
+
+    rank: int = 32
+    token_masking: float = 0.1
+    """Probability to mask a token of the prompt (section 3.4.3), in [0, 1)."""
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.01
+    gradient_clipping: float = 0.05
+    seed: int = 0
+    set_stage: SetConfig = field(default_factory=SetConfig)
+    sequence_stage: SequenceConfig = field(default_factory=SequenceConfig)
+
+    def __post_init__(self) -> None:
+        _need(1 <= self.rank <= 1024, "rank", self.rank, "from 1 to 1024")
+        _need(0 <= self.token_masking < 1, "token_masking", self.token_masking, "in [0, 1)")
+        _need(len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "betas", self.betas, "two values in [0, 1)")
+        _need(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
+        _need(self.gradient_clipping > 0, "gradient_clipping", self.gradient_clipping, "above 0")
+        _need(0 <= self.seed < 2**32, "seed", self.seed, "from 0 to 4294967295")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as plain values, for the concept file."""
+        return dataclasses.asdict(self)
+
+
+def _need(holds: bool, name: str, found: object, needed: str) -> None:
+    if not holds:
+        raise ConfigError(f"The setting '{name}' is {found}; it must be {needed}.")
+
+
+def config_from_dict(values: dict[str, Any], base: MethodConfig | None = None) -> MethodConfig:
+    """`base` (or the defaults) with the given values in place; the two stages are nested dicts.
+
+    Raises:
+        ConfigError: a name is unknown, a value has the wrong type or is out of range.
+    """
+    return _replaced(base or MethodConfig(), values, "")
+
+
+def read_config(path: Path, base: MethodConfig | None = None) -> MethodConfig:
+    """The settings of a TOML file over `base` (or the defaults).
+
+    Raises:
+        ConfigError: the file is missing or not TOML, or as in `config_from_dict`.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"The settings file {path} cannot be read: {error}. It must be a TOML text file.") from error
+    return config_from_dict(values, base)
+
+
+def _replaced(config: Any, values: dict[str, Any], prefix: str) -> Any:
+    known = {f.name for f in dataclasses.fields(config)}
+    changes = {}
+    for name, value in values.items():
+        if name not in known:
+            raise ConfigError(f"Unknown setting '{prefix}{name}'. Known ones: {', '.join(sorted(known))}.")
+        current = getattr(config, name)
+        if dataclasses.is_dataclass(current):
+            if not isinstance(value, dict):
+                raise ConfigError(f"'{prefix}{name}' must be a section [{name}] of settings, not {value!r}.")
+            changes[name] = _replaced(current, value, f"{name}.")
+        else:
+            changes[name] = _typed(current, value, prefix + name)
+    return dataclasses.replace(config, **changes)
+
+
+def _typed(current: Any, value: Any, name: str) -> Any:
+    if isinstance(current, tuple) and isinstance(value, list | tuple):
+        return tuple(_typed(current[0], entry, name) for entry in value)
+    if isinstance(current, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not type(current):
+        raise ConfigError(f"The setting '{name}' is {value!r}; it must be of type {type(current).__name__}.")
+    return value

@@ -1,0 +1,193 @@
+"""The weights of a dynamic concept on PEFT layers (Eq. 2, 3, 6 and 10 of Abdal et al. 2025, arXiv 2502.14844).
+
+For a linear layer W (out x in):
+
+    set stage:       W' = W + A1 B1            A1 identity basis (out x rank), B1 coefficients (rank x in)
+    sequence stage:  W' = W + A1 (B1 + B2)     B2 motion residual (rank x in); A1 and B1 frozen
+
+PEFT calls the paper's A `lora_B` and the paper's B `lora_A`. The PEFT adapter "identity" holds A1 and B1. The adapter
+"motion" holds B2 as its `lora_A`, and its `lora_B` is the very same Parameter as identity's. While B2 trains, a
+parametrization adds the frozen B1 to it, so that one adapter does the work of both at the price of one.
+
+Shape letters: O out features, R rank, I in features.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from peft import LoraConfig
+from peft.tuners.lora import Linear as LoraLinear
+from peft.tuners.lora import LoraModel
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from .concept import ConceptLayer
+from .errors import BackboneError
+
+IDENTITY = "identity"
+MOTION = "motion"
+
+
+def coefficient_dropout(coefficients_RI: Tensor, probability: float) -> Tensor:
+    """B' = B * M / (1 - p): M keeps each entry with probability 1 - p (Eq. 10).
+
+    The division is ours (inverted dropout), so that nothing needs rescaling after training.
+    """
+    return nn.functional.dropout(coefficients_RI, probability)
+
+
+class _EffectiveCoefficients(nn.Module):
+    """What multiplies the layer's input while training: dropped-out coefficients, plus the frozen ones if any."""
+
+    def __init__(self, probability: float, frozen_RI: Tensor | None = None):
+        super().__init__()
+        self.probability = probability
+        self.frozen_RI = frozen_RI
+
+    def forward(self, learned_RI: Tensor) -> Tensor:
+        kept_RI = coefficient_dropout(learned_RI, self.probability)
+        return kept_RI if self.frozen_RI is None else self.frozen_RI + kept_RI
+
+
+class TrainableConcept:
+    """The identity and motion adapters in a model, while they are trained; made by `trainable_concept`."""
+
+    def __init__(self, module: nn.Module, layers: Mapping[str, str], rank: int):
+        self._config = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(layers.values()))
+        self._tuner = LoraModel(module, self._config, IDENTITY)
+        self._layers: dict[str, LoraLinear] = {name: module.get_submodule(path) for name, path in layers.items()}
+
+    def begin_set_stage(self, dropout: float) -> dict[str, nn.Parameter]:
+        """Make the identity basis and the coefficients trainable; returns them by name."""
+        for layer in self._layers.values():
+            effective = _EffectiveCoefficients(dropout)
+            parametrize.register_parametrization(layer.lora_A[IDENTITY], "weight", effective)
+        self._tuner.set_adapter(IDENTITY)
+        return self.parameters()
+
+    def begin_sequence_stage(self, dropout: float) -> dict[str, nn.Parameter]:
+        """Freeze the identity and make a motion residual of zeros trainable; returns it by name."""
+        self._remove_dropout()
+        self._tuner.peft_config[MOTION] = self._config
+        self._tuner.inject_adapter(self._tuner.model, MOTION)
+        for layer in self._layers.values():
+            identity_A, motion_A = layer.lora_A[IDENTITY], layer.lora_A[MOTION]
+            layer.lora_B[MOTION].weight = layer.lora_B[IDENTITY].weight
+            nn.init.zeros_(motion_A.weight)
+            effective = _EffectiveCoefficients(dropout, identity_A.weight.detach())
+            parametrize.register_parametrization(motion_A, "weight", effective)
+        self._tuner.set_adapter(MOTION)
+        for layer in self._layers.values():
+            layer.lora_B[MOTION].weight.requires_grad_(False)
+        return self.parameters()
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """What trains now, by layer and matrix name."""
+        found = {}
+        for name, layer in self._layers.items():
+            matrices = {"identity_basis": layer.lora_B[IDENTITY].weight}
+            for adapter, key in ((IDENTITY, "coefficients"), (MOTION, "motion_residual")):
+                if adapter in layer.lora_A:
+                    matrices[key] = _learned(layer.lora_A[adapter])
+            found |= {f"{name}.{key}": matrix for key, matrix in matrices.items() if matrix.requires_grad}
+        return found
+
+    @torch.no_grad()
+    def load_identity(self, layers: Mapping[str, ConceptLayer]) -> None:
+        """Take the identity basis and coefficients of a set stage that was trained before."""
+        for name, layer in self._layers.items():
+            layer.lora_B[IDENTITY].weight.copy_(layers[name].identity_basis_OR)
+            _learned(layer.lora_A[IDENTITY]).copy_(layers[name].coefficients_RI)
+
+    def read(self) -> dict[str, ConceptLayer]:
+        """A copy of the weights as they are now, on the CPU in float32; the motion residual is zero before it trains."""
+        found = {}
+        for name, layer in self._layers.items():
+            coefficients = _learned(layer.lora_A[IDENTITY])
+            has_motion = MOTION in layer.lora_A
+            residual = _learned(layer.lora_A[MOTION]) if has_motion else torch.zeros_like(coefficients)
+            matrices = (layer.lora_B[IDENTITY].weight, coefficients, residual)
+            basis, coefficients, residual = (m.detach().to("cpu", torch.float32, copy=True) for m in matrices)
+            found[name] = ConceptLayer(
+                identity_basis_OR=basis, coefficients_RI=coefficients, motion_residual_RI=residual
+            )
+        return found
+
+    def remove(self) -> None:
+        """Take every adapter out again; the model's own layers come back untouched."""
+        self._remove_dropout()
+        self._tuner.unload()
+
+    def _remove_dropout(self) -> None:
+        for layer in self._layers.values():
+            for linear in layer.lora_A.values():
+                if parametrize.is_parametrized(linear):
+                    parametrize.remove_parametrizations(linear, "weight", leave_parametrized=False)
+
+
+def _learned(linear: nn.Module) -> nn.Parameter:
+    return linear.parametrizations.weight.original if parametrize.is_parametrized(linear) else linear.weight
+
+
+@contextmanager
+def _restored(module: nn.Module) -> Iterator[None]:
+    """Give back gradients' flags and training mode, which PEFT changes, as they were."""
+    flags = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
+    training = module.training
+    try:
+        yield
+    finally:
+        for name, parameter in module.named_parameters():
+            parameter.requires_grad_(flags[name])
+        module.train(training)
+
+
+@contextmanager
+def trainable_concept(
+    module: nn.Module, layers: Mapping[str, str], *, rank: int, seed: int
+) -> Iterator[TrainableConcept]:
+    """Put untrained concept layers into `module` and take them out at the end, whatever happens.
+
+    The identity basis starts at zero and the coefficients at random, PEFT's default, drawn from `seed`.
+
+    Args:
+        layers: native layer name -> name of the Linear in `module`.
+    Raises:
+        BackboneError: there is nothing to adapt.
+    """
+    if not layers:
+        raise BackboneError("The model has no layers to adapt. Connect a video transformer of a supported family.")
+    with _restored(module), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        concept = TrainableConcept(module, layers, rank)
+        module.train()
+        try:
+            yield concept
+        finally:
+            concept.remove()
+
+
+@contextmanager
+def applied_coefficients(
+    module: nn.Module, layers: Mapping[str, str], factors: Mapping[str, tuple[Tensor, Tensor]]
+) -> Iterator[None]:
+    """Run `module` with W + up down on the named layers, through one PEFT adapter; untouched again afterwards.
+
+    Args:
+        layers: native layer name -> name of the Linear in `module`.
+        factors: native layer name -> up (O, R) and down (R, I).
+    """
+    rank = next(iter(factors.values()))[1].shape[0]
+    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=[layers[name] for name in factors])
+    with _restored(module):
+        tuner = LoraModel(module, config, IDENTITY)
+        try:
+            with torch.no_grad():
+                for name, (up_OR, down_RI) in factors.items():
+                    layer = module.get_submodule(layers[name])
+                    layer.lora_B[IDENTITY].weight.copy_(up_OR)
+                    layer.lora_A[IDENTITY].weight.copy_(down_RI)
+            yield
+        finally:
+            tuner.unload()

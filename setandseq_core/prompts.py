@@ -1,0 +1,35 @@
+"""Prompts of the two stages, and their regularisation (Eq. 7 and section 3.4.3 of Abdal et al. 2025)."""
+
+import torch
+from torch import Tensor
+
+from .errors import PromptError
+
+
+def motion_prompt(static_prompt: str, dynamic_prompt: str) -> str:
+    """T_motion = T_static + T_dynamic (Eq. 7), joined by a comma."""
+    static_prompt, dynamic_prompt = static_prompt.strip().rstrip(","), dynamic_prompt.strip()
+    return f"{static_prompt}, {dynamic_prompt}" if dynamic_prompt else static_prompt
+
+
+def mask_tokens(text_BND: Tensor, probability: float) -> Tensor:
+    """Text with each token of each prompt set to zero with the given probability (section 3.4.3).
+
+    Shape letters: B batch, N tokens, D width.
+    """
+    kept_BN1 = torch.rand(*text_BND.shape[:2], 1, device=text_BND.device) >= probability
+    return text_BND * kept_BN1
+
+
+def check_prompt(prompt: str, name: str) -> str:
+    """The prompt without surrounding blanks.
+
+    Raises:
+        PromptError: nothing is left of it.
+    """
+    if not prompt.strip():
+        raise PromptError(
+            f"The {name} is empty. Describe the clip in words, with a rare word for your concept, "
+            "such as 'a large sks creature on a grey plain background'."
+        )
+    return prompt.strip()

@@ -1,0 +1,20 @@
+"""The embedded model as a backbone: a small Wan with its own text encoder, weights in `weights/`."""
+
+from pathlib import Path
+
+import torch
+
+from ..backbones.native import load_transformer, load_vae
+from ..backbones.wan import WanBackbone
+from .text import encode_prompt
+
+WEIGHTS = Path(__file__).parent / "weights"
+TRANSFORMER_FILE = WEIGHTS / "setandseq_toy_transformer.safetensors"
+VAE_FILE = WEIGHTS / "setandseq_toy_vae.safetensors"
+NAME = "Set-and-Sequence toy"
+
+
+def load_embedded() -> WanBackbone:
+    """The embedded model on the CPU in float32."""
+    transformer = load_transformer(TRANSFORMER_FILE, torch.float32)
+    return WanBackbone(transformer, load_vae(VAE_FILE, torch.float32), encode_prompt, NAME)

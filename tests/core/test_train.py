@@ -1,0 +1,158 @@
+import dataclasses
+
+import pytest
+import torch
+
+from setandseq_core.config import MethodConfig, SequenceConfig, SetConfig
+from setandseq_core.errors import PromptError
+from setandseq_core.lora import trainable_concept
+from setandseq_core.runs import StageRun, StopTraining
+from setandseq_core.train import encode_reference, run_sequence_stage, train_concept
+
+
+def tiny_config(**changes) -> MethodConfig:
+    stages = {
+        "set_stage": SetConfig(steps=4, batch=2, learning_rate=1e-2),
+        "sequence_stage": SequenceConfig(steps=4, batch=2, learning_rate=1e-2),
+    }
+    return MethodConfig(**{"rank": 4, "gradient_clipping": 1.0, **stages, **changes})
+
+
+def losses(trained):
+    return trained.record["set"]["losses"] + trained.record["sequence"]["losses"]
+
+
+def test_same_seed_same_losses_bit_for_bit(tiny_backbone, tiny_reference):
+    first, second = (train_concept(tiny_backbone, [tiny_reference], tiny_config()) for _ in range(2))
+    assert losses(first) == losses(second) and len(losses(first)) == 8
+    assert losses(first) != losses(train_concept(tiny_backbone, [tiny_reference], tiny_config(seed=1)))
+
+
+def test_losses_do_not_depend_on_the_random_state_before(tiny_backbone, tiny_reference):
+    torch.manual_seed(5)
+    first = train_concept(tiny_backbone, [tiny_reference], tiny_config())
+    torch.manual_seed(6)
+    marker = torch.random.get_rng_state()
+    second = train_concept(tiny_backbone, [tiny_reference], tiny_config())
+    assert losses(first) == losses(second)
+    assert torch.equal(torch.random.get_rng_state(), marker)
+
+
+def test_frame_order_does_not_change_the_set_stage(tiny_backbone, tiny_frames):
+    found = []
+    for order in ([0, 1, 2, 3, 4], [3, 1, 4, 0, 2]):
+        reference = encode_reference(tiny_backbone, tiny_frames[order], "a sks blob", "a sks blob hopping")
+        found.append(train_concept(tiny_backbone, [reference], tiny_config()))
+    assert found[0].record["set"]["losses"] == found[1].record["set"]["losses"]
+    assert found[0].record["sequence"]["losses"] != found[1].record["sequence"]["losses"]
+
+
+def test_sequence_stage_leaves_identity_unchanged(tiny_backbone, tiny_reference):
+    config = tiny_config()
+    only_set = train_concept(
+        tiny_backbone, [tiny_reference], dataclasses.replace(config, sequence_stage=SequenceConfig(steps=0))
+    )
+    both = train_concept(tiny_backbone, [tiny_reference], config)
+    for name, layer in both.layers.items():
+        assert torch.equal(layer.identity_basis_OR, only_set.layers[name].identity_basis_OR)
+        assert torch.equal(layer.coefficients_RI, only_set.layers[name].coefficients_RI)
+        assert layer.motion_residual_RI.any() and not only_set.layers[name].motion_residual_RI.any()
+
+
+def test_training_lowers_the_loss(tiny_backbone, tiny_reference):
+    config = tiny_config(set_stage=SetConfig(steps=60, batch=4, learning_rate=1e-2, coefficient_dropout=0.0))
+    found = train_concept(tiny_backbone, [tiny_reference], config).record["set"]["losses"]
+    assert sum(found[-15:]) < 0.95 * sum(found[:15])
+
+
+def test_base_gives_the_same_output_after_training(tiny_backbone, tiny_reference):
+    def velocity():
+        with torch.no_grad():
+            x_t = tiny_reference.sequence.unsqueeze(0)
+            return tiny_backbone.velocity(x_t, torch.tensor([0.5]), tiny_reference.motion_text.unsqueeze(0))
+
+    before = velocity()
+    train_concept(tiny_backbone, [tiny_reference], tiny_config())
+    assert torch.equal(velocity(), before)
+
+
+@pytest.mark.parametrize("stop_at", [("set", 2), ("set", 4), ("sequence", 3)])
+def test_stopped_training_goes_on_where_it_stopped(tiny_backbone, tiny_reference, tmp_path, stop_at):
+    def stop(progress):
+        if (progress.stage, progress.step) == stop_at:
+            raise StopTraining
+
+    whole = train_concept(tiny_backbone, [tiny_reference], tiny_config())
+    part = train_concept(tiny_backbone, [tiny_reference], tiny_config(), folder=tmp_path, progress=stop)
+    assert not part.finished and part.record[stop_at[0]]["steps"] == stop_at[1]
+    seen = []
+    rest = train_concept(
+        tiny_backbone,
+        [tiny_reference],
+        tiny_config(),
+        folder=tmp_path,
+        progress=lambda p: seen.append((p.stage, p.step)),
+    )
+    assert rest.finished and losses(rest) == losses(whole)
+    assert len(seen) == 8 - stop_at[1] - (4 if stop_at[0] == "sequence" else 0)
+    for name, layer in rest.layers.items():
+        assert torch.equal(layer.motion_residual_RI, whole.layers[name].motion_residual_RI)
+
+
+def test_an_error_in_the_middle_keeps_the_steps_done(tiny_backbone, tiny_reference, tmp_path):
+    def fail(progress):
+        if progress.step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_concept(tiny_backbone, [tiny_reference], tiny_config(), folder=tmp_path, progress=fail)
+    seen = []
+    train_concept(
+        tiny_backbone, [tiny_reference], tiny_config(), folder=tmp_path, progress=lambda p: seen.append(p.step)
+    )
+    assert seen == [4, 1, 2, 3, 4]
+
+
+def test_finished_work_is_not_done_again_and_other_settings_are(tiny_backbone, tiny_reference, tmp_path):
+    def count(config):
+        seen = []
+        train_concept(tiny_backbone, [tiny_reference], config, folder=tmp_path, progress=lambda p: seen.append(p.stage))
+        return seen.count("set"), seen.count("sequence")
+
+    config = tiny_config()
+    assert count(config) == (4, 4)
+    assert count(config) == (0, 0)
+    changed = dataclasses.replace(config.sequence_stage, learning_rate=2e-2)
+    assert count(dataclasses.replace(config, sequence_stage=changed)) == (0, 4)
+    assert count(dataclasses.replace(config, token_masking=0.2)) == (4, 4)
+
+
+def test_progress_tells_step_loss_and_time_left(tiny_backbone, tiny_reference):
+    seen = []
+    train_concept(tiny_backbone, [tiny_reference], tiny_config(), progress=seen.append)
+    assert [(p.stage, p.step, p.steps) for p in seen] == [(s, i, 4) for s in ("set", "sequence") for i in (1, 2, 3, 4)]
+    assert all(p.seconds_left >= 0 and p.loss > 0 for p in seen) and seen[3].seconds_left == 0
+
+
+@pytest.mark.parametrize("prompts", [("", "a sks blob hopping"), ("a sks blob", "  ")])
+def test_empty_prompt_is_refused(tiny_backbone, tiny_frames, prompts):
+    with pytest.raises(PromptError, match="is empty"):
+        encode_reference(tiny_backbone, tiny_frames, *prompts)
+
+
+def test_sequence_stage_sees_the_clip_and_the_motion_prompt_only(tiny_backbone, tiny_reference):
+    seen = []
+    velocity = tiny_backbone.velocity
+
+    def spy(x_t, time, text):
+        seen.append((tuple(x_t.shape), text))
+        return velocity(x_t, time, text)
+
+    tiny_backbone.velocity = spy
+    config = tiny_config(token_masking=0.0)
+    with trainable_concept(tiny_backbone.module, tiny_backbone.layers, rank=4, seed=0) as concept:
+        parameters = concept.begin_sequence_stage(0.5)
+        run = StageRun(stage="sequence", key="k", parameters=parameters, config=config.sequence_stage, method=config)
+        run_sequence_stage(tiny_backbone, concept, [tiny_reference], config, run)
+    assert {shape for shape, _ in seen} == {(2, 16, 2, 4, 4)}
+    assert all(torch.equal(text[0], tiny_reference.motion_text) for _, text in seen)
