@@ -6,12 +6,19 @@ import torch
 
 from ..backbones.native import load_transformer, load_vae
 from ..backbones.wan import WanBackbone
+from ..config import MethodConfig, SequenceConfig, SetConfig
 from .text import encode_prompt
 
 WEIGHTS = Path(__file__).parent / "weights"
 TRANSFORMER_FILE = WEIGHTS / "setandseq_toy_transformer.safetensors"
 VAE_FILE = WEIGHTS / "setandseq_toy_vae.safetensors"
 NAME = "Set-and-Sequence toy"
+EMBEDDED_CONFIG = MethodConfig(
+    rank=8,
+    set_stage=SetConfig(learning_rate=1e-3),
+    sequence_stage=SequenceConfig(learning_rate=1e-3),
+)
+"""The method's settings for the embedded model: higher learning rates and a lower rank than for the large ones."""
 
 
 def load_embedded() -> WanBackbone:

@@ -1,0 +1,52 @@
+"""`python -m setandseq_core.toy train`: make the embedded model's weights again, from nothing.
+
+Hours on two CPU cores; every part saves as it goes and the same command goes on where it stopped.
+"""
+
+import argparse
+import logging
+from pathlib import Path
+
+from .model import TRANSFORMER_FILE, VAE_FILE
+from .release import fold_latent_scale, latent_statistics, write_transformer, write_vae
+from .train_transformer import TransformerTraining, encode_pool, train_transformer
+from .train_vae import VaeTraining, train_vae
+
+log = logging.getLogger(__name__)
+
+
+def train(folder: Path, vae_config: VaeTraining, config: TransformerTraining, clips: int) -> None:
+    """Train the VAE, encode the clips, train the transformer; write both weight files."""
+    vae = train_vae(folder, vae_config)
+    fold_latent_scale(vae, *latent_statistics(vae))
+    write_vae(vae, VAE_FILE)
+    for first in range(0, clips, 200):
+        if not (folder / f"pool_{first:06d}.safetensors").exists():
+            encode_pool(vae, folder, first, 200, config.creatures)
+            log.info("encoded %d of %d clips", first + 200, clips)
+    write_transformer(train_transformer(folder, config), TRANSFORMER_FILE)
+    log.info("wrote %s and %s", VAE_FILE, TRANSFORMER_FILE)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m setandseq_core.toy", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    training = commands.add_parser("train", help="train the embedded VAE and transformer; saves and resumes")
+    training.add_argument("--folder", type=Path, default=Path("build/toy"), help="where the state is kept")
+    training.add_argument("--clips", type=int, default=6000, help="training clips of the transformer")
+    training.add_argument("--frame-steps", type=int, default=VaeTraining().frame_steps)
+    training.add_argument("--clip-steps", type=int, default=VaeTraining().clip_steps)
+    training.add_argument("--decoder-steps", type=int, default=VaeTraining().decoder_steps)
+    training.add_argument("--transformer-steps", type=int, default=TransformerTraining().steps)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    vae_config = VaeTraining(
+        frame_steps=arguments.frame_steps, clip_steps=arguments.clip_steps, decoder_steps=arguments.decoder_steps
+    )
+    config = TransformerTraining(steps=arguments.transformer_steps)
+    train(arguments.folder, vae_config, config, arguments.clips)
+
+
+if __name__ == "__main__":
+    main()
