@@ -14,7 +14,6 @@ from .checkpoints import save_atomically
 from .concept_info import HASH_KEY, ConceptInfo, format_metadata, manager_metadata, parse_metadata
 from .errors import ConceptFileError, ConceptMismatchError
 from .fingerprint import BaseFingerprint, check_base, fingerprint
-from .prompts import motion_prompt
 from .strict_safetensors import Header, check_data, data_sha256, read_header, read_tensors
 
 __all__ = [
@@ -72,8 +71,8 @@ class Concept:
 
     @property
     def motion_prompt(self) -> str:
-        """Static and dynamic prompt joined (eq. 7): what reproduces the clip."""
-        return motion_prompt(self.info.static_prompt, self.info.dynamic_prompt)
+        """What reproduces the clip: static and dynamic prompt in one (eq. 7)."""
+        return self.info.motion_prompt
 
 
 def scaled_coefficients(

@@ -51,7 +51,7 @@ def describe(concept: Concept) -> str:
         ("Author", info.author),
         ("Tags", ", ".join(info.tags)),
         ("Appearance", info.static_prompt),
-        ("Motion", info.dynamic_prompt),
+        ("With motion", info.motion_prompt),
         ("Identity token", info.identity_token),
         ("Motion token", info.motion_token),
         ("Base model", f"{info.base_name} (family {info.base.family})"),

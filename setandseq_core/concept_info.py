@@ -36,8 +36,8 @@ class ConceptInfo:
     name: str
     static_prompt: str
     """How it looks; holds the identity token."""
-    dynamic_prompt: str
-    """How it moves; holds the motion token."""
+    motion_prompt: str
+    """How it looks and moves (eq. 7); holds both tokens."""
     identity_token: str
     motion_token: str
     base: BaseFingerprint
@@ -87,10 +87,10 @@ def manager_metadata(info: ConceptInfo, rank: int, data_sha256: str, *, kind: st
         "modelspec.title": info.name,
         "modelspec.architecture": f"{info.base.family}/{kind}",
         "modelspec.author": info.author,
-        "modelspec.description": f"{info.static_prompt} | {info.dynamic_prompt}",
+        "modelspec.description": info.motion_prompt,
         "modelspec.date": str(info.training.get("date", "")),
         "modelspec.resolution": str(info.training.get("resolution", "")),
-        "modelspec.usage_hint": f"Appearance: {info.static_prompt}. Motion: {info.dynamic_prompt}. Strength 1.",
+        "modelspec.usage_hint": f"Appearance alone: {info.static_prompt}. With motion: {info.motion_prompt}. Strength 1.",
         "modelspec.trigger_phrase": trigger,
         "modelspec.tags": ", ".join(info.tags),
         HASH_KEY: f"0x{data_sha256}",

@@ -55,7 +55,7 @@ def make_concept() -> Concept:
     info = ConceptInfo(
         name="golden",
         static_prompt="a sks lantern, red paper",
-        dynamic_prompt="mvx swinging slowly",
+        motion_prompt="a sks lantern, red paper, mvx swinging slowly",
         identity_token="sks",
         motion_token="mvx",
         base=fingerprint("wan", {Q: wave(6, 4, 0.9), FFN: wave(8, 4, 1.3)}),

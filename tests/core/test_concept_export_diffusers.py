@@ -58,7 +58,7 @@ def concept_for(model: WanTransformer3DModel) -> Concept:
     info = ConceptInfo(
         name="tiny",
         static_prompt="a sks thing",
-        dynamic_prompt="mvx moving",
+        motion_prompt="a sks thing, mvx moving",
         identity_token="sks",
         motion_token="mvx",
         base=fingerprint("wan", weights),
