@@ -90,7 +90,7 @@ def manager_metadata(info: ConceptInfo, rank: int, data_sha256: str, *, kind: st
         "modelspec.description": info.motion_prompt,
         "modelspec.date": str(info.training.get("date", "")),
         "modelspec.resolution": str(info.training.get("resolution", "")),
-        "modelspec.usage_hint": f"Appearance alone: {info.static_prompt}. With motion: {info.motion_prompt}. Strength 1.",
+        "modelspec.usage_hint": f"Appearance: {info.static_prompt}. With motion: {info.motion_prompt}. Strength 1.",
         "modelspec.trigger_phrase": trigger,
         "modelspec.tags": ", ".join(info.tags),
         HASH_KEY: f"0x{data_sha256}",

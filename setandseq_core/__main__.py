@@ -1,0 +1,198 @@
+"""The command line: python -m setandseq_core. Its options are an interface; tests/core/test_cli.py freezes them."""
+
+import argparse
+import math
+import re
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from .console import EMBEDDED, INTERRUPTED, PROGRAM
+from .errors import SetAndSequenceError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit status: 0 done, 2 an error that was told, 130 stopped by Ctrl-C."""
+    options = build_parser().parse_args(arguments)
+    try:
+        from .commands import COMMANDS  # here, because it brings torch and diffusers
+
+        return COMMANDS[options.command](options)
+    except (SetAndSequenceError, OSError) as error:
+        print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return INTERRUPTED
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All commands with their options; light, so that help is there at once."""
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="Learn how something looks and how it moves from one clip, and make new clips with it.",
+        epilog=f"'{PROGRAM} COMMAND --help' explains a command and shows an example.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    _add_train(commands)
+    _add_sample(commands)
+    _add_inspect(commands)
+    _add_export(commands)
+    _add_demo(commands)
+    return parser
+
+
+def _add_train(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "train",
+        "learn a concept from a video",
+        "Learn a concept from one video: first how it looks, from single frames, then how it moves. Ctrl-C keeps what "
+        "was learned, and the same command goes on from there.",
+        "--video lantern.mp4 --static-prompt 'a sks lantern' --dynamic-prompt 'zub swinging' --out lantern.safetensors",
+    )
+    parser.add_argument("--video", type=Path, required=True, metavar="FILE", help="mp4, mov, webm, mkv or gif")
+    text = "how it looks, with a rare word for it: 'a sks lantern, red paper'"
+    parser.add_argument("--static-prompt", required=True, metavar="TEXT", help=text)
+    motion = parser.add_mutually_exclusive_group(required=True)
+    text = "how it looks and moves, the whole prompt: 'a sks lantern, red paper, zub swinging'"
+    motion.add_argument("--motion-prompt", metavar="TEXT", help=text)
+    motion.add_argument("--dynamic-prompt", metavar="TEXT", help="or only what comes after the static prompt")
+    text = "the concept: a .safetensors file; replaced if it is there"
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=text)
+    parser.add_argument("--name", metavar="TEXT", help="title of the concept (default: the name of the file)")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings of the method, a TOML file")
+    parser.add_argument("--seed", type=_seed, metavar="N", help="same seed, same concept (default: 0)")
+    parser.add_argument(
+        "--rank", type=_count, metavar="N", help="of the concept's matrices (default: 8 embedded, 32 else)"
+    )
+    _add_clip(parser, "17 embedded, else as many as the video has, up to 81", "64x64 embedded, else the video's")
+    _add_model(parser)
+
+
+def _add_sample(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "sample",
+        "make a video, with or without a concept",
+        "Make a video from a prompt: with a concept, or with the model alone.",
+        "--concept lantern.safetensors --prompt 'a sks lantern on a green background, zub swinging' --out new.mp4",
+    )
+    parser.add_argument("--concept", type=Path, metavar="FILE", help="what train made (default: the model alone)")
+    _add_strengths(parser)
+    parser.add_argument("--prompt", metavar="TEXT", help="what to show (default: the concept's motion prompt)")
+    parser.add_argument("--negative-prompt", default="", metavar="TEXT", help="what not to show (default: nothing)")
+    text = "an mp4, gif or webm file; replaced if it is there"
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=text)
+    parser.add_argument(
+        "--seed", type=_seed, default=0, metavar="N", help="same seed, same video (default: %(default)s)"
+    )
+    parser.add_argument("--steps", type=_count, default=20, metavar="N", help="more is finer (default: %(default)s)")
+    text = "how strictly to follow the prompt; 1 is plain (default: %(default)s)"
+    parser.add_argument("--guidance", type=_number, default=4.0, metavar="X", help=text)
+    _add_clip(parser, "the concept's, else 17 embedded, 81 else", "the concept's, else 64x64 embedded, 832x480 else")
+    _add_model(parser)
+
+
+def _add_inspect(commands: Any) -> None:
+    text = "Print what a concept file says about itself: prompts, base model, settings, training."
+    parser = _command(commands, "inspect", "print what is in a concept file", text, "lantern.safetensors")
+    parser.add_argument("file", type=Path, metavar="FILE", help="the concept")
+
+
+def _add_export(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "export",
+        "write a concept as a plain LoRA",
+        "Write a concept as a plain LoRA that stock ComfyUI and diffusers load, with its strengths fixed.",
+        "lantern.safetensors --out lantern_lora.safetensors --motion-strength 0.5",
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="the concept")
+    text = "the LoRA: a .safetensors file; replaced if it is there"
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=text)
+    _add_strengths(parser)
+
+
+def _add_demo(commands: Any) -> None:
+    text = (
+        "Learn the demo concept with the embedded model, make edits of it by prompt, measure them, and lay everything "
+        "out in a folder. Minutes on two CPU cores."
+    )
+    parser = _command(commands, "demo", "see everything work, without any download", text, "--out demo_output")
+    text = "where to (default: %(default)s)"
+    parser.add_argument("--out", type=Path, default=Path("demo_output"), metavar="FOLDER", help=text)
+
+
+def _add_strengths(parser: argparse.ArgumentParser) -> None:
+    for part, what in (("identity", "look"), ("motion", "motion")):
+        text = f"of the concept's {what}; 0 is without (default: %(default)s)"
+        parser.add_argument(f"--{part}-strength", type=_number, default=1.0, metavar="X", help=text)
+
+
+def _add_clip(parser: argparse.ArgumentParser, frames: str, size: str) -> None:
+    parser.add_argument("--frames", type=_frames, metavar="N", help=f"4n+1 (default: {frames})")
+    parser.add_argument("--size", type=_size, metavar="WxH", help=f"in pixels (default: {size})")
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("model")
+    text = "a Wan text-to-video model: diffusers folder or single .safetensors file (default: the embedded one)"
+    group.add_argument("--model", default=EMBEDDED, metavar="PATH", help=text)
+    group.add_argument("--vae", type=Path, metavar="PATH", help="its VAE, when --model is a single file")
+    text = "folder with its 'tokenizer' and 'text_encoder', when --model is a single file"
+    group.add_argument("--text-encoder", type=Path, metavar="FOLDER", help=text)
+    text = "default: cuda where there is one"
+    group.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help=text)
+    text = "of the transformer; bfloat16 halves its memory (default: %(default)s)"
+    group.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help=text)
+
+
+def _command(commands: Any, name: str, short: str, text: str, example: str) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=short,
+        description=text,
+        epilog=f"Example: {PROGRAM} {name} {example}",
+        allow_abbrev=False,
+    )
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number from 1")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number from 0 to {2**32 - 1}")
+    return int(text)
+
+
+def _frames(text: str) -> int:
+    if not text.isdecimal() or int(text) < 5 or int(text) % 4 != 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be 4n+1 and at least 5, such as 17")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    with suppress(ValueError):
+        if math.isfinite(number := float(text)):
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} must be a finite number, such as 0.5")
+
+
+def _size(text: str) -> tuple[int, int]:
+    """(height, width) of "WxH"."""
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} must be width x height in pixels, such as 64x64")
+    return int(match[2]), int(match[1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
