@@ -39,7 +39,7 @@ bench: $(READY)
 $(READY): requirements.txt requirements-dev.txt
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10))" || \
 		{ echo "Python 3.10 or newer is needed; '$(PYTHON)' is not. Give another: make PYTHON=python3.12 ..."; exit 1; }
-	@echo "== installing into $(CURDIR)/$(VENV) (once; PyTorch and diffusers are about 1 GB)"
+	@echo "== installing into $(CURDIR)/$(VENV) (once; PyTorch is the large part)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --progress-bar off --requirement requirements-dev.txt
 	@touch $(READY)

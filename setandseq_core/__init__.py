@@ -11,6 +11,7 @@ The map. Six files show the whole method:
 
 What they stand on:
 
+    learn           from a clip to a concept, in one call
     prompts         static and motion prompt; token masking
     config          settings of the method; TOML
     runs            seeded steps, saved state, resume, progress, a clean stop
@@ -23,10 +24,11 @@ What they stand on:
     sheet           contact sheets
     backbones       one module per family of models: `wan`, and its file format `native`
     toy             the embedded model: a small world, a small Wan trained on it, and what measures clips of it
+    demo            the whole product on the embedded model
     errors          what can go wrong for a user
 
-And the command line, `python -m setandseq_core`: `__main__` holds its options, `commands` its work, `console` what it
-shows while it works.
+And the command line, `python -m setandseq_core`: `__main__` holds its options, `commands` its work, `models` which
+model it works with, `console` what it shows meanwhile.
 
 Importing the package imports none of these, so it costs nothing.
 """

@@ -4,6 +4,7 @@ import argparse
 import math
 import re
 import sys
+import textwrap
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -52,7 +53,8 @@ def _add_train(commands: Any) -> None:
         "learn a concept from a video",
         "Learn a concept from one video: first how it looks, from single frames, then how it moves. Ctrl-C keeps what "
         "was learned, and the same command goes on from there.",
-        "--video lantern.mp4 --static-prompt 'a sks lantern' --dynamic-prompt 'zub swinging' --out lantern.safetensors",
+        "--video lantern.mp4 --out lantern.safetensors",
+        "--static-prompt 'a sks lantern, red paper' --dynamic-prompt 'zub swinging'",
     )
     parser.add_argument("--video", type=Path, required=True, metavar="FILE", help="mp4, mov, webm, mkv or gif")
     text = "how it looks, with a rare word for it: 'a sks lantern, red paper'"
@@ -79,7 +81,8 @@ def _add_sample(commands: Any) -> None:
         "sample",
         "make a video, with or without a concept",
         "Make a video from a prompt: with a concept, or with the model alone.",
-        "--concept lantern.safetensors --prompt 'a sks lantern on a green background, zub swinging' --out new.mp4",
+        "--concept lantern.safetensors --out new.mp4 --motion-strength 1.2",
+        "--prompt 'a sks lantern, red paper, in the snow, zub swinging'",
     )
     parser.add_argument("--concept", type=Path, metavar="FILE", help="what train made (default: the model alone)")
     _add_strengths(parser)
@@ -151,12 +154,13 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help=text)
 
 
-def _command(commands: Any, name: str, short: str, text: str, example: str) -> argparse.ArgumentParser:
+def _command(commands: Any, name: str, short: str, text: str, *example: str) -> argparse.ArgumentParser:
     return commands.add_parser(
         name,
         help=short,
-        description=text,
-        epilog=f"Example: {PROGRAM} {name} {example}",
+        description=textwrap.fill(text, 79),
+        epilog=f"example:\n  {PROGRAM} {name} " + " \\\n    ".join(example),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
 

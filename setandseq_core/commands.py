@@ -6,29 +6,23 @@ import time
 from argparse import Namespace
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
 
-import torch
-
-from .backbones.wan import WanBackbone, load_wan
 from .concept import Concept, load_concept, save_concept
 from .concept_export import describe, export_lora
 from .config import MethodConfig, read_config
 from .console import EMBEDDED, INTERRUPTED, PROGRAM, ProgressLine, clock, stop_on_interrupt
-from .errors import BackboneError, ConfigError, PromptError
-from .new_concept import new_concept
+from .errors import ConfigError, PromptError
+from .learn import Words, learn_concept
+from .models import Model, Size, load_model
 from .prompts import check_prompt, motion_prompt
 from .runs import Progress, StopTraining
 from .sample import applied_concept, latent_noise, sample_latents
-from .toy.model import EMBEDDED_CONFIG, load_embedded
-from .toy.world import FRAMES, SIZE
-from .train import Trained, encode_reference, train_concept
+from .toy.model import EMBEDDED_CONFIG
 from .video import read_clip, read_info, write_video
 
-Size = tuple[int, int]
-"""(height, width) in pixels."""
 WAN_FRAMES, WAN_SIZE = 81, (480, 832)
 """What Wan was trained for, and so what is sampled when nothing else is known."""
 
@@ -37,11 +31,7 @@ def train(options: Namespace) -> int:
     """Learn a concept from a video file."""
     _check_out(options.out, ".safetensors")
     config = _method_config(options)
-    static_text = check_prompt(options.static_prompt, "static prompt")
-    motion_text = options.motion_prompt
-    if motion_text is None:
-        motion_text = motion_prompt(static_text, check_prompt(options.dynamic_prompt, "dynamic prompt"))
-    motion_text = check_prompt(motion_text, "motion prompt")
+    words = _words(options)
     read_info(options.video)  # a bad file is told before a model is loaded, which can take minutes
     model = load_model(options)
     frames, size = options.frames or model.frames, options.size or model.size
@@ -50,24 +40,17 @@ def train(options: Namespace) -> int:
     _tell(f"{options.video}: {clip.choice}.")
     _tell(f"Learning with {backbone.name} on {backbone.device}, rank {config.rank}. Ctrl-C keeps what was learned.")
     folder = options.out.with_name(options.out.name + ".training")
-    reference = encode_reference(backbone, clip.frames_FHWC, static_text, motion_text)
     with stop_on_interrupt("Stopping after this step; Ctrl-C again to stop at once.") as stopped:
-        progress = _training_progress(stopped)
-        trained = train_concept(backbone, [reference], config, folder=folder, progress=progress)
-        name = options.name or options.out.stem
-        prompts = {"static_prompt": static_text, "motion_prompt": motion_text}
-        concept = new_concept(backbone, clip, config, trained, name=name, **prompts)
+        concept = learn_concept(backbone, clip, words, config, folder=folder, progress=_training_progress(stopped))
         save_concept(concept, options.out)
-    return _tell_trained(options.out, folder, concept, trained)
+    return _tell_trained(options.out, folder, concept)
 
 
 def sample(options: Namespace) -> int:
     """Make a video, with or without a concept."""
     _check_out(options.out, ".mp4", ".gif", ".webm")
     concept = load_concept(options.concept) if options.concept else None
-    prompt = options.prompt if options.prompt is not None else concept and concept.motion_prompt
-    if prompt is None:
-        raise PromptError("There is no prompt. Give one with --prompt, or a concept, whose own is then taken.")
+    prompt = _prompt(options, concept)
     model = load_model(options)
     backbone = model.backbone
     frames, (height, width) = _sample_size(options, model, concept)
@@ -124,41 +107,21 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
 }
 
 
-@dataclass(kw_only=True, slots=True, frozen=True)
-class Model:
-    """A backbone, with the clip it is made for where that is fixed."""
-
-    backbone: WanBackbone
-    frames: int | None = None
-    size: Size | None = None
-
-
-def load_model(options: Namespace) -> Model:
-    """The model that --model and the options beside it name.
-
-    Raises:
-        BackboneError: options that do not go together, no such device, or a model that cannot be loaded.
-    """
-    device = _device(options.device)
-    if options.model != EMBEDDED:
-        dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[options.dtype]
-        files = {"vae": options.vae, "text_encoder": options.text_encoder}
-        return Model(backbone=load_wan(Path(options.model), **files, device=device, dtype=dtype))
-    if options.vae or options.text_encoder or options.dtype != "float32":
-        raise BackboneError(
-            "The embedded model has a VAE and a text encoder of its own and runs in float32. Give another model with "
-            "--model, or leave out --vae, --text-encoder and --dtype."
-        )
-    backbone = load_embedded()
-    backbone.module.to(device)
-    backbone.vae.to(device)
-    return Model(backbone=backbone, frames=FRAMES, size=(SIZE, SIZE))
+def _words(options: Namespace) -> Words:
+    static_text = check_prompt(options.static_prompt, "static prompt")
+    motion_text = options.motion_prompt
+    if motion_text is None:
+        motion_text = motion_prompt(static_text, check_prompt(options.dynamic_prompt, "dynamic prompt"))
+    motion_text = check_prompt(motion_text, "motion prompt")
+    return Words(name=options.name or options.out.stem, static_prompt=static_text, motion_prompt=motion_text)
 
 
-def _device(name: str) -> str:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise BackboneError("--device cuda: this PyTorch finds no CUDA device. Use --device cpu, or install CUDA.")
-    return "cuda" if name == "auto" and torch.cuda.is_available() else name.replace("auto", "cpu")
+def _prompt(options: Namespace, concept: Concept | None) -> str:
+    if options.prompt is not None:
+        return options.prompt
+    if concept is None:
+        raise PromptError("There is no prompt. Give one with --prompt, or a concept, whose own is then taken.")
+    return concept.motion_prompt
 
 
 def _method_config(options: Namespace) -> MethodConfig:
@@ -205,13 +168,15 @@ def _sampling_progress() -> Callable[[int, int], None]:
     return show
 
 
-def _tell_trained(out: Path, folder: Path, concept: Concept, trained: Trained) -> int:
+def _tell_trained(out: Path, folder: Path, concept: Concept) -> int:
+    record = concept.info.training
     stages = [
-        f"{stage} stage {record['steps']} steps in {clock(record['seconds'])}"
-        for stage, record in trained.record.items()
+        f"{stage} stage {record[stage]['steps']} steps in {clock(record[stage]['seconds'])}"
+        for stage in ("set", "sequence")
+        if stage in record
     ]
     what = f"{out}: concept {concept.info.name!r}, rank {concept.rank}; {', '.join(stages)}."
-    if not trained.finished:
+    if not record["finished"]:
         print(f"Unfinished {what} The same command goes on; what it needs for that is in {folder}.")
         return INTERRUPTED
     _remove_states(folder)

@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -18,10 +19,10 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 from setandseq_core.__main__ import build_parser, main
-from setandseq_core.commands import load_model
 from setandseq_core.concept import Concept, load_concept
 from setandseq_core.console import ProgressLine, clock
-from setandseq_core.new_concept import pooled, thumbnail
+from setandseq_core.learn import thumbnail
+from setandseq_core.models import load_model
 from setandseq_core.toy.model import EMBEDDED_CONFIG, TRANSFORMER_FILE, VAE_FILE
 from setandseq_core.video import read_clip, read_info, write_video
 
@@ -132,7 +133,8 @@ def test_commands_options_and_defaults_are_frozen() -> None:
 def test_every_command_and_option_has_help_and_an_example() -> None:
     for name, parser in subcommands().items():
         assert all(action.help for action in parser._actions)
-        assert f"Example: python -m setandseq_core {name} " in " ".join(parser.format_help().split())
+        example = parser.format_help().partition(f"example:\n  python -m setandseq_core {name} ")[2]
+        assert build_parser().parse_args([name, *shlex.split(example.replace("\\\n", " "))]).command == name
 
 
 @pytest.mark.parametrize(
@@ -267,7 +269,7 @@ def test_the_embedded_model_is_the_default(inputs: Path, tmp_path: Path) -> None
     assert concept.rank == EMBEDDED_CONFIG.rank
 
 
-def test_a_single_file_takes_its_vae_and_text_encoder_from_elsewhere(model: Path) -> None:
+def test_the_parts_of_a_model_may_lie_apart(model: Path) -> None:
     parts = ["--model", f"{model}/transformer", "--vae", f"{model}/vae", "--text-encoder", str(model)]
     loaded = load_model(build_parser().parse_args(["sample", "--out", "a.mp4", *parts, "--dtype", "bfloat16"]))
     assert loaded.backbone.module.dtype == torch.bfloat16 and loaded.frames is None
@@ -454,13 +456,6 @@ def test_clock() -> None:
         "1:00:00",
         "10:01:01",
     ]
-
-
-def test_pooled_losses_are_means_and_few() -> None:
-    assert pooled([1.0, 3.0, 5.0], 100) == [1.0, 3.0, 5.0]
-    assert pooled([1.0, 3.0, 5.0], 2) == [2.0, 5.0]
-    assert pooled([], 100) == []
-    assert max(len(pooled([0.5] * length, 100)) for length in (99, 100, 101, 400, 12_345)) == 100
 
 
 def test_thumbnail_is_the_middle_frame_made_small() -> None:
