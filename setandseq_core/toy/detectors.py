@@ -36,7 +36,7 @@ ANGLES = 48
 BLURS = (1, 4)
 """How often the shapes, drawn at 12 pixels' radius, are averaged over 3 x 3 pixels to compare with."""
 STILL = 2.2
-"""Root mean square travel in pixels below which a sprite stays in its place."""
+"""Root mean square travel in pixels below which a sprite stays in its place; or half its frames within 2 pixels."""
 PULSE = 0.14
 """Amplitude of log scale above which a sprite that stays in its place pulses (the world's is about 0.35)."""
 SPIN_GAIN = 0.75
@@ -210,8 +210,10 @@ def _read_motion(track_F3: Tensor, whole_F: Tensor, *, spins: bool) -> str:
     weight_F = weight_F / weight_F.sum()
     travel_F2 = _centred(track_F3[:, :2], weight_F)
     travel = float((weight_F @ travel_F2.square()).sum().sqrt())
+    home_F = (track_F3[:, :2] - track_F3[:, :2].median(dim=0).values).norm(dim=1) < 2
+    stays = travel < STILL or float(weight_F @ home_F.float()) > 0.5
     pulse = _pulse(track_F3[:, 2].log() / 2, times_F, weight_F)
-    if travel > STILL and not (pulse > PULSE and travel < 1.6 * STILL):
+    if not stays and not (pulse > PULSE and travel < 1.6 * STILL):
         return min(_paths(), key=lambda name: _path_error(name, travel_F2, times_F, weight_F))
     if pulse > PULSE:
         return "pulsing"

@@ -17,7 +17,7 @@ from torch.nn import functional
 from ..errors import VideoError
 from .backdrop import fit_backdrop
 from .detectors import detect, score
-from .sprites import FoundSprite, find_sprites, normalised_crops
+from .sprites import find_sprites, normalised_crops
 from .world import SIZE, Caption
 
 Which = Literal["best", "left", "right"]
@@ -81,12 +81,13 @@ def identity_similarity(reference_FHWC: Tensor, generated_FHWC: Tensor, *, which
         clamp((IoU - 0.4) / (0.8 - 0.4), 0, 1) * exp(-(d / 0.35)^2)
 
     with IoU of the soft silhouettes and d the root mean square RGB distance inside both, at the best of all turns (in
-    steps of 15 degrees) and small shifts. Each generated frame takes its best reference frame; the result is the mean of those. A sprite
-    that is not there gives 0.
+    steps of 15 degrees) and small shifts. Each generated frame takes its best reference frame; the result is the mean
+    of those. A sprite that is not there gives 0.
 
     Args:
-        reference_FHWC, generated_FHWC: clips of any number of frames; the reference's sprite is its largest.
-        which: the sprite of the generated clip to compare: the best match, or the one on the left or right.
+        reference_FHWC, generated_FHWC: clips of any number of frames; the reference shows the concept alone.
+        which: the sprite of the generated clip to compare: the best match (of each, and of both taken as one body,
+            in case a part in the background's colour cut it in two), or the one on the left or right.
     """
     return _match(_reference_body(reference_FHWC), _bodies(generated_FHWC), which)[0]
 
@@ -94,32 +95,34 @@ def identity_similarity(reference_FHWC: Tensor, generated_FHWC: Tensor, *, which
 def _match(reference: _Body | None, bodies: list[_Body], which: Which) -> tuple[float, _Body | None]:
     if reference is None or not bodies:
         return 0.0, None
-    chosen = {"best": bodies, "left": bodies[:1], "right": bodies[-1:]}[which]
+    chosen = {"best": bodies, "left": bodies[:1], "right": bodies[:2][-1:]}[which]
     return max(((_likeness(reference, body), body) for body in chosen), key=lambda pair: pair[0])
 
 
 def _reference_body(frames_FHWC: Tensor) -> _Body | None:
-    return max(_bodies(frames_FHWC), key=lambda body: float(body.track_F3[:, 2].nanmean()), default=None)
+    """All that the reference shows: in pieces, maybe, where a part has the background's colour."""
+    bodies = _bodies(frames_FHWC)
+    return bodies[-1] if bodies else None
 
 
 def _bodies(frames_FHWC: Tensor) -> list[_Body]:
-    """The clip's sprites, from left to right; two that are never apart are one sprite of two colours."""
+    """The clip's sprites, from left to right, and after two sprites both as one body."""
     frames_FHWC = frames_FHWC.detach().float().cpu()
     found = find_sprites(frames_FHWC, fit_backdrop(frames_FHWC))
-    if len(found) == 2 and not (found[0].apart_F.any() and found[1].apart_F.any()):
-        return [_body(frames_FHWC, found[0].mask_FHW | found[1].mask_FHW, None)]
-    return [_body(frames_FHWC, sprite.mask_FHW, sprite) for sprite in found]
+    bodies = [_body(frames_FHWC, sprite.mask_FHW, sprite.whole_F) for sprite in found]
+    if len(found) == 2:
+        bodies.append(_body(frames_FHWC, found[0].mask_FHW | found[1].mask_FHW, found[0].whole_F & found[1].whole_F))
+    return bodies
 
 
-def _body(frames_FHWC: Tensor, mask_FHW: Tensor, sprite: FoundSprite | None) -> _Body:
+def _body(frames_FHWC: Tensor, mask_FHW: Tensor, whole_F: Tensor) -> _Body:
     cover_FHW = mask_FHW.float()
     area_F = cover_FHW.sum(dim=(1, 2))
     grid = torch.arange(SIZE) + 0.5
     x_F = (cover_FHW * grid).sum(dim=(1, 2)) / area_F
     y_F = (cover_FHW * grid.view(-1, 1)).sum(dim=(1, 2)) / area_F
     track_F3 = torch.stack([x_F, y_F, area_F.where(area_F > 0, math.nan)], dim=1)
-    seen_F = area_F > 0
-    good_F = seen_F if sprite is None else sprite.whole_F if sprite.whole_F.sum() >= 3 else seen_F
+    good_F = whole_F if whole_F.sum() >= 3 else area_F > 0
     core_FHW = -functional.max_pool2d(-cover_FHW, 3, 1, 1)
     soft_FCHW = functional.avg_pool2d(torch.stack([cover_FHW, core_FHW], dim=1), 3, 1, 1)
     image_FCHW = torch.cat([soft_FCHW, soft_FCHW[:, 1:] * frames_FHWC.movedim(-1, 1)], dim=1)
@@ -127,7 +130,7 @@ def _body(frames_FHWC: Tensor, mask_FHW: Tensor, sprite: FoundSprite | None) -> 
 
 
 def _likeness(reference: _Body, generated: _Body) -> float:
-    """Mean over the generated frames of the best likeness to any reference frame; at most nine of each are looked at."""
+    """Mean over the generated frames of the best likeness to any reference frame."""
     reference_RCS, best = _crops(reference).flatten(2), []
     for turn in range(0, 360, TURN):
         crops_GCSS = _crops(generated, math.radians(turn))

@@ -127,6 +127,9 @@ def _cut_at_neck(mask_HW: Tensor) -> tuple[Tensor, Tensor] | None:
 def _split_by_colour(frames_FHWC: Tensor, far_FHW: Tensor, blobs: list[list[Tensor]]) -> tuple[list[Tensor], Tensor]:
     """One sprite, or two that always touch: two named colours side by side."""
     mask_FHW = torch.stack([found[0] if found else torch.zeros_like(far_FHW[0]) for found in blobs])
+    # A part in the background's colour may cut a sprite to pieces: those close to the largest belong to it.
+    for _ in range(2):
+        mask_FHW = mask_FHW | (_grow(mask_FHW, 3) & far_FHW)
     whole_F = torch.ones(len(blobs), dtype=torch.bool)
     core_FHW = _shrink(mask_FHW, 1) & mask_FHW
     if not core_FHW.any():
