@@ -3,6 +3,7 @@
 from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -42,8 +43,9 @@ def load_model(options: Namespace) -> Model:
             "--model, or leave out --vae, --text-encoder and --dtype."
         )
     backbone = load_embedded()
-    backbone.module.to(device)
-    backbone.vae.to(device)
+    parts: tuple[Any, ...] = (backbone.module, backbone.vae)
+    for part in parts:
+        part.to(device)
     return Model(backbone=backbone, frames=FRAMES, size=(SIZE, SIZE))
 
 

@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -30,7 +31,13 @@ from setandseq_core.video import read_clip, read_info, write_video
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 
 GOLDEN = Path(__file__).parent / "data" / "concept_v1.safetensors"
-TINY_WAN = {"num_attention_heads": 1, "attention_head_dim": 128, "ffn_dim": 32, "num_layers": 1, "text_dim": 16}
+TINY_WAN: dict[str, Any] = {
+    "num_attention_heads": 1,
+    "attention_head_dim": 128,
+    "ffn_dim": 32,
+    "num_layers": 1,
+    "text_dim": 16,
+}
 SETTINGS = """
 rank = 2
 [set_stage]
@@ -68,7 +75,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     WanTransformer3DModel(**TINY_WAN).save_pretrained(folder / "transformer")
     AutoencoderKLWan(base_dim=4).save_pretrained(folder / "vae")
-    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2}
+    sizes: dict[str, Any] = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2}
     UMT5EncoderModel(UMT5Config(vocab_size=8, **sizes)).save_pretrained(folder / "text_encoder")
     vocabulary = {word: number for number, word in enumerate(["<pad>", "</s>", "<unk>", "a", "sks", "blob", "zub"])}
     tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
