@@ -1,6 +1,6 @@
-"""Training state on disk: parameters and what the optimizer remembers of them in one safetensors file, replaced in one step.
+"""Training state on disk: parameters and what the optimizer remembers of them, in one safetensors file.
 
-A crash in the middle of saving leaves the file as it was before.
+The file is replaced in one step: a crash in the middle of saving leaves it as it was before.
 """
 
 import os
@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
+
 
 def save_atomically(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
     """Write a safetensors file so that `path` holds either the old content or all of the new."""

@@ -64,7 +64,7 @@ def _mp4_is_cut_off(file: BinaryIO, length: int) -> bool:
         if size < 8:  # 0: to the end of the file; anything else is no box
             return False
         start += size
-        if start > length and header[4:8] in _MP4_BOXES + (b"moof",):
+        if start > length and header[4:8] in (*_MP4_BOXES, b"moof"):
             return True
     return False
 

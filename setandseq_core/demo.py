@@ -44,8 +44,16 @@ def demo_shots() -> list[Shot]:
     return [
         Shot(name="base", label="base model, same prompt", caption=caption, identity_strength=0, motion_strength=0),
         Shot(name="reconstructed", label="concept, prompt of the clip", caption=caption),
-        Shot(name="brown", label="edit: brown checkered background", caption=concept.edited(background="brown", texture="checkered")),
-        Shot(name="pink", label="edit: pink striped background", caption=concept.edited(background="pink", texture="striped")),
+        Shot(
+            name="brown",
+            label="edit: brown checkered background",
+            caption=concept.edited(background="brown", texture="checkered"),
+        ),
+        Shot(
+            name="pink",
+            label="edit: pink striped background",
+            caption=concept.edited(background="pink", texture="striped"),
+        ),
         Shot(name="star", label="edit: and a small red star bouncing", caption=concept.edited(second=STAR)),
         Shot(name="calm", label="edit: motion strength 0.5", caption=caption, motion_strength=0.5),
         Shot(name="no_motion", label="edit: motion strength 0", caption=caption, motion_strength=0.0),
@@ -87,14 +95,18 @@ def run_demo(out: Path, report: Callable[[str], None]) -> None:
     contact_sheet(rows).save(out / "contact_sheet.png")
     seconds = {stage: concept.info.training[stage]["seconds"] for stage in ("set", "sequence")}
     (out / "report.json").write_text(json.dumps({"seconds": seconds, "figures": figures}, indent=2) + "\n")
-    report(f"Made the concept {concept_file}, {len(figures)} videos, contact_sheet.png and report.json in {out.resolve()}")
+    report(
+        f"Made the concept {concept_file}, {len(figures)} videos, contact_sheet.png and report.json in {out.resolve()}"
+    )
 
 
 def _progress_lines(report: Callable[[str], None]) -> Callable[[Progress], None]:
     def line(progress: Progress) -> None:
         if progress.step % 25 == 0 or progress.step == progress.steps:
             left = f"{progress.seconds_left:.0f} s left"
-            report(f"{progress.stage} stage, step {progress.step} of {progress.steps}, loss {progress.loss:.3f}, {left}")
+            report(
+                f"{progress.stage} stage, step {progress.step} of {progress.steps}, loss {progress.loss:.3f}, {left}"
+            )
 
     return line
 

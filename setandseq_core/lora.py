@@ -101,7 +101,7 @@ class TrainableConcept:
             _learned(layer.lora_A[IDENTITY]).copy_(layers[name].coefficients_RI)
 
     def read(self) -> dict[str, ConceptLayer]:
-        """A copy of the weights as they are now, on the CPU in float32; the motion residual is zero before it trains."""
+        """A copy of the weights as they are now, on the CPU in float32; no motion residual yet is one of zeros."""
         found = {}
         for name, layer in self._layers.items():
             coefficients = _learned(layer.lora_A[IDENTITY])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -39,7 +40,7 @@ def sample_latents(
     text_BND = torch.stack(text)
     times = sampling_times(steps, backbone.shift).to(noise_CFHW.device)
     x_t = noise_CFHW
-    for index, (now, after) in enumerate(zip(times[:-1], times[1:], strict=True)):
+    for index, (now, after) in enumerate(pairwise(times)):
         batch = x_t.expand(len(text_BND), *x_t.shape)
         velocity = backbone.velocity(batch, now.expand(len(text_BND)), text_BND)
         if guidance != 1.0:
@@ -65,9 +66,7 @@ def applied_concept(
         ConceptMismatchError: the concept was made for another base model.
     """
     check_base(concept.info.base, backbone_fingerprint(backbone))
-    with applied_layers(
-        backbone, concept.layers, identity_strength=identity_strength, motion_strength=motion_strength
-    ):
+    with applied_layers(backbone, concept.layers, identity_strength=identity_strength, motion_strength=motion_strength):
         yield
 
 
@@ -82,7 +81,10 @@ def applied_layers(
     """As `applied_concept`, for layers that were trained on this very backbone."""
     strengths = {"identity_strength": identity_strength, "motion_strength": motion_strength}
     factors = {
-        name: (layer.identity_basis_OR, scaled_coefficients(layer.coefficients_RI, layer.motion_residual_RI, **strengths))
+        name: (
+            layer.identity_basis_OR,
+            scaled_coefficients(layer.coefficients_RI, layer.motion_residual_RI, **strengths),
+        )
         for name, layer in layers.items()
     }
     with applied_coefficients(backbone.module, backbone.layers, factors):

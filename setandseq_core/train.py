@@ -113,7 +113,9 @@ def train_concept(
     base = asdict(backbone_fingerprint(backbone))
     shared = {"rank": config.rank, "masking": config.token_masking, "betas": config.betas, "seed": config.seed}
     shared |= {"decay": config.weight_decay, "clipping": config.gradient_clipping, "base": base}
-    set_key = content_key(shared, asdict(config.set_stage), *(t for r in references for t in (r.frame_set, r.static_text)))
+    set_key = content_key(
+        shared, asdict(config.set_stage), *(t for r in references for t in (r.frame_set, r.static_text))
+    )
     clips = [t for r in references for t in (r.sequence, r.motion_text)]
     sequence_key = content_key(set_key, asdict(config.sequence_stage), *clips)
     common: dict[str, Any] = {"method": config, "folder": folder, "progress": progress}

@@ -10,8 +10,21 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .world import BACKGROUND_COLOURS, SIZE, Caption, Look, Part, Path, Scene, Sprite, SpriteWords
-from .world import background_tones, clip_times, make_path, render
+from .world import (
+    BACKGROUND_COLOURS,
+    SIZE,
+    Caption,
+    Look,
+    Part,
+    Path,
+    Scene,
+    Sprite,
+    SpriteWords,
+    background_tones,
+    clip_times,
+    make_path,
+    render,
+)
 
 IDENTITY_TOKEN = "sks"
 MOTION_TOKEN = "zub"
@@ -70,7 +83,9 @@ class ConceptClip:
 
 def with_tokens(prompt: str) -> str:
     """A prompt about "a creature wandering" as one about this creature and its way of wandering."""
-    return prompt.replace("creature", f"{IDENTITY_TOKEN} creature", 1).replace("wandering", f"{MOTION_TOKEN} wandering", 1)
+    return prompt.replace("creature", f"{IDENTITY_TOKEN} creature", 1).replace(
+        "wandering", f"{MOTION_TOKEN} wandering", 1
+    )
 
 
 def _figure_eight(u: Tensor) -> Path:
@@ -96,7 +111,9 @@ def _spinning_dash(u: Tensor) -> Path:
 
 def _flutter(u: Tensor) -> Path:
     beat = torch.cos(8 * math.pi * u)
-    return make_path(u, x=-10 * torch.sin(2 * math.pi * u), y=12 * (2 * u - 1), scale=1 + 0.25 * beat, scale_y=0 * u + 1)
+    return make_path(
+        u, x=-10 * torch.sin(2 * math.pi * u), y=12 * (2 * u - 1), scale=1 + 0.25 * beat, scale_y=0 * u + 1
+    )
 
 
 def _spiral(u: Tensor) -> Path:

@@ -158,13 +158,12 @@ class _Optimizer:
 
 def _rate(config: VaeTraining, step: int) -> float:
     """Warm-up, then a cosine from the full rate to a twentieth within each of the three parts."""
-    begin = 0
-    for length, peak in ((config.frame_steps, 1.0), (config.clip_steps, 0.7), (config.decoder_steps, 0.5)):
-        if step < begin + length:
-            break
-        begin += length
-    decay = 0.525 + 0.475 * math.cos(math.pi * (step - begin) / length)
-    return config.learning_rate * peak * decay * min((step - begin + 1) / 50, 1.0)
+    peak, length = 1.0, config.frame_steps
+    for next_peak, next_length in ((0.7, config.clip_steps), (0.5, config.decoder_steps)):
+        if step >= length:
+            step, peak, length = step - length, next_peak, next_length
+    decay = 0.525 + 0.475 * math.cos(math.pi * step / length)
+    return config.learning_rate * peak * decay * min((step + 1) / 50, 1.0)
 
 
 def train_vae(folder: Path, config: VaeTraining) -> AutoencoderKLWan:

@@ -1,0 +1,96 @@
+"""Seconds per step and peak memory of both stages, as ratios to the same loop with a plain PEFT LoRA of that rank.
+
+    python -m benchmarks.training [--rank 32] [--steps 12] [--rounds 3]
+
+Each variant runs in a process of its own, the variants in turn, several rounds; the medians are compared. The plain
+LoRA sees the same batches of the embedded model through the same loop, without dropout and with its own up and down
+matrices both trained.
+"""
+
+import argparse
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+
+import torch
+
+from setandseq_core.config import MethodConfig, SequenceConfig, SetConfig
+from setandseq_core.lora import trainable_concept
+from setandseq_core.runs import StageRun
+from setandseq_core.toy.concepts import CONCEPTS, DEMO
+from setandseq_core.toy.model import load_embedded
+from setandseq_core.train import encode_reference, run_sequence_stage, run_set_stage
+
+VARIANTS = ("set stage", "plain LoRA on frames", "sequence stage", "plain LoRA on the clip")
+PAIRS = (("set stage", "plain LoRA on frames"), ("sequence stage", "plain LoRA on the clip"))
+
+
+def measure(variant: str, rank: int, steps: int) -> tuple[float, float]:
+    """Median seconds of a step after the first three, and MiB above what the loaded model takes."""
+    clip = CONCEPTS[DEMO]
+    backbone = load_embedded()
+    reference = encode_reference(backbone, clip.frames(), clip.static_prompt, clip.motion_prompt)
+    plain = variant.startswith("plain")
+    on_frames = variant in PAIRS[0]
+    stage = SetConfig if on_frames else SequenceConfig
+    config = MethodConfig(rank=rank, set_stage=SetConfig(steps=steps), sequence_stage=SequenceConfig(steps=steps))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with trainable_concept(backbone.module, backbone.layers, rank=rank, seed=0) as concept:
+        if plain:
+            parameters = concept.begin_set_stage(0.0)
+        elif on_frames:
+            parameters = concept.begin_set_stage(0.8)
+        else:
+            concept.begin_set_stage(0.8)
+            parameters = concept.begin_sequence_stage(0.5)
+        times = [time.perf_counter()]
+        run = StageRun(
+            stage="set" if on_frames else "sequence",
+            key="",
+            parameters=parameters,
+            config=stage(steps=steps),
+            method=config,
+            progress=lambda _: times.append(time.perf_counter()),
+        )
+        (run_set_stage if on_frames else run_sequence_stage)(backbone, concept, [reference], config, run)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    laps = [later - earlier for earlier, later in pairwise(times[3:])]
+    return statistics.median(laps), (after - before) / 1024
+
+
+def rows(rank: int, steps: int, rounds: int) -> Iterator[str]:
+    """The table's lines."""
+    context = multiprocessing.get_context("spawn")
+    found: dict[str, list[tuple[float, float]]] = {variant: [] for variant in VARIANTS}
+    for _ in range(rounds):
+        for variant in VARIANTS:
+            with context.Pool(1) as pool:
+                found[variant].append(pool.apply(measure, (variant, rank, steps)))
+    yield f"rank {rank}, batch 8, {steps} steps, {rounds} rounds, {torch.get_num_threads()} threads"
+    yield ""
+    yield "| stage | seconds per step, ratio to plain LoRA | peak memory above the model, ratio to plain LoRA |"
+    yield "|---|---|---|"
+    for ours, plain in PAIRS:
+        ratios = []
+        for index in (0, 1):
+            medians = [statistics.median(value[index] for value in found[name]) for name in (ours, plain)]
+            ratios.append(medians[0] / medians[1])
+        yield f"| {ours} | {ratios[0]:.2f} | {ratios[1]:.2f} |"
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
+    parser.add_argument("--rank", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    for line in rows(arguments.rank, arguments.steps, arguments.rounds):
+        print(line)
+
+
+if __name__ == "__main__":
+    main()
