@@ -253,7 +253,7 @@ def prompt_adherence(frames_FHWC: Tensor, caption: Caption) -> float:
 
 def temporal_coherence(frames_FHWC: Tensor) -> float:
     """Mean correlation of the pixels of consecutive frames, -1 to 1; 1 for a single or flat frame."""
-    flat = frames_FHWC.flatten(1)
+    flat = frames_FHWC.double().flatten(1)
     flat = functional.normalize(flat - flat.mean(dim=1, keepdim=True), dim=1)
     if len(flat) < 2 or float(flat.abs().max()) == 0:
         return 1.0
