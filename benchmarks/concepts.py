@@ -39,6 +39,8 @@ SECOND = (
     SpriteWords(size="small", colour="red", shape="star", motion="bouncing"),
     SpriteWords(size="small", colour="cyan", shape="square", motion="standing still"),
 )
+PLAIN_LEARNING_RATE = 1e-3
+"""Of the plain LoRA."""
 PLACES = (("brown", "checkered"), ("pink", "striped"), ("green", "plain"))
 
 
@@ -53,7 +55,7 @@ def tasks(clip: ConceptClip) -> list[tuple[str, Caption]]:
 def plain_lora(backbone: WanBackbone, reference: Reference, config: MethodConfig) -> dict[str, ConceptLayer]:
     """A plain rank-8 LoRA on the clip and its motion prompt, for as many samples as both stages together."""
     steps = config.set_stage.steps + config.sequence_stage.steps
-    stage = SetConfig(steps=steps, learning_rate=config.set_stage.learning_rate, batch=config.set_stage.batch)
+    stage = SetConfig(steps=steps, learning_rate=PLAIN_LEARNING_RATE, batch=config.sequence_stage.batch)
     plain = MethodConfig(rank=8, token_masking=0.0, seed=config.seed, gradient_clipping=config.gradient_clipping)
     with trainable_concept(backbone.module, backbone.layers, rank=8, seed=config.seed) as layers:
         parameters = layers.begin_set_stage(0.0)
@@ -124,6 +126,7 @@ def report(records: list[dict], seeds: int) -> str:
     """docs/results.md."""
     concepts = list(dict.fromkeys(r["concept"] for r in records))
     stages = EMBEDDED_CONFIG.set_stage, EMBEDDED_CONFIG.sequence_stage
+    steps = stages[0].steps + stages[1].steps
     lines = [
         "# Results on the embedded model",
         "",
@@ -132,8 +135,9 @@ def report(records: list[dict], seeds: int) -> str:
         "1, adherence (share of what the prompt states that the detectors find) 0 to 1.",
         "",
         f"Concepts: {', '.join(concepts)}; none can be said in the embedded world's grammar. Set-and-Sequence: rank",
-        f"{EMBEDDED_CONFIG.rank}, {stages[0].steps} + {stages[1].steps} steps, batch {stages[0].batch}; the plain LoRA:",
-        f"rank 8, {stages[0].steps + stages[1].steps} steps of the same batch, same learning rate, no dropout, no masking.",
+        f"{EMBEDDED_CONFIG.rank}, {stages[0].steps} steps at {stages[0].learning_rate:g} + {stages[1].steps} steps at",
+        f"{stages[1].learning_rate:g}, batch {stages[0].batch}; the plain LoRA: rank 8, {steps} steps of the same batch",
+        f"on the clip at {PLAIN_LEARNING_RATE:g}, no dropout, no masking.",
         "",
     ]
     sections = {

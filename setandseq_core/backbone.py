@@ -18,8 +18,6 @@ class Backbone(Protocol):
     """Which models share layer names and shapes of latents, such as "wan"."""
     name: str
     """What people call the model."""
-    module: nn.Module
-    """Where the layers are."""
     layers: dict[str, str]
     """The linear layers to adapt: native name -> name in `module`."""
     fps: float
@@ -27,7 +25,16 @@ class Backbone(Protocol):
     """Height and width in pixels must be multiples of this."""
     shift: float
     """How far sampling and training times lean towards the noise (`flow.shift_time`)."""
-    device: torch.device
+
+    @property
+    def module(self) -> nn.Module:
+        """Where the layers are."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where latents and text have to be."""
+        ...
 
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         """Shape (C, F', H', W') of the latents of that many frames of that many pixels."""
@@ -41,7 +48,7 @@ class Backbone(Protocol):
         """Frames (F, H, W, 3) in [0, 1] of such latents."""
         ...
 
-    def encode_prompt(self, prompt: str) -> Tensor:
+    def encode_prompt(self, prompt: str, /) -> Tensor:
         """The prompt's tokens, (N, D); every prompt gives the same N."""
         ...
 
@@ -52,5 +59,5 @@ class Backbone(Protocol):
 
 def backbone_fingerprint(backbone: Backbone) -> BaseFingerprint:
     """What the adapted layers of a backbone look like, to know its concepts again."""
-    weights = {name: backbone.module.get_submodule(path).weight.detach() for name, path in backbone.layers.items()}
+    weights = {name: backbone.module.get_parameter(f"{path}.weight").detach() for name, path in backbone.layers.items()}
     return fingerprint(backbone.family, weights)

@@ -14,10 +14,10 @@ Shape letters: O out features, R rank, I in features.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from peft import LoraConfig
-from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.lora import LoraModel
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -56,7 +56,7 @@ class TrainableConcept:
     def __init__(self, module: nn.Module, layers: Mapping[str, str], rank: int):
         self._config = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(layers.values()))
         self._tuner = LoraModel(module, self._config, IDENTITY)
-        self._layers: dict[str, LoraLinear] = {name: module.get_submodule(path) for name, path in layers.items()}
+        self._layers: dict[str, Any] = {name: module.get_submodule(path) for name, path in layers.items()}
 
     def begin_set_stage(self, dropout: float) -> dict[str, nn.Parameter]:
         """Make the identity basis and the coefficients trainable; returns them by name."""
@@ -126,7 +126,7 @@ class TrainableConcept:
                     parametrize.remove_parametrizations(linear, "weight", leave_parametrized=False)
 
 
-def _learned(linear: nn.Module) -> nn.Parameter:
+def _learned(linear: Any) -> nn.Parameter:
     return linear.parametrizations.weight.original if parametrize.is_parametrized(linear) else linear.weight
 
 
@@ -185,7 +185,7 @@ def applied_coefficients(
         try:
             with torch.no_grad():
                 for name, (up_OR, down_RI) in factors.items():
-                    layer = module.get_submodule(layers[name])
+                    layer: Any = module.get_submodule(layers[name])
                     layer.lora_B[IDENTITY].weight.copy_(up_OR)
                     layer.lora_A[IDENTITY].weight.copy_(down_RI)
             yield

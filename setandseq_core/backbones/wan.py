@@ -5,6 +5,7 @@ Shape letters: B batch, C latent channels, F frames or latent frames, H, W heigh
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
@@ -56,7 +57,8 @@ class WanBackbone:
     def encode_frames(self, frames_FHWC: Tensor) -> Tensor:
         """Normalised latents (C, F', H', W') of 4n+1 frames in [0, 1]: the mean that the VAE gives."""
         pixels = frames_FHWC.permute(3, 0, 1, 2).unsqueeze(0).to(self.vae.device, self.vae.dtype) * 2 - 1
-        latents = self.vae.encode(pixels).latent_dist.mode()[0].float().cpu()
+        encoded: Any = self.vae.encode(pixels)
+        latents = encoded.latent_dist.mode()[0].float().cpu()
         return ((latents - self._mean) / self._std).to(self.device)
 
     @torch.no_grad()
@@ -86,7 +88,7 @@ class UMT5Prompts:
                     "diffusers release; give the folder that holds them with --text-encoder."
                 )
         self._tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-        encoder = UMT5EncoderModel.from_pretrained(folder / "text_encoder", local_files_only=True, dtype=dtype)
+        encoder: Any = UMT5EncoderModel.from_pretrained(folder / "text_encoder", local_files_only=True, dtype=dtype)
         self._encoder = encoder.to(device).eval()
 
     @torch.no_grad()
@@ -124,6 +126,7 @@ def load_wan(
             "text_encoder with --text-encoder, or give a diffusers folder that holds all of them."
         )
     device = torch.device(device)
-    transformer = load_transformer(model, dtype).to(device)
+    transformer: Any = load_transformer(model, dtype)
+    loaded_vae: Any = load_vae(vae or model, torch.float32)
     prompts = UMT5Prompts(text_encoder or model, device, dtype)
-    return WanBackbone(transformer, load_vae(vae or model, torch.float32).to(device), prompts, model.stem)
+    return WanBackbone(transformer.to(device), loaded_vae.to(device), prompts, model.stem)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
@@ -32,7 +33,8 @@ def fold_latent_scale(vae: AutoencoderKLWan, mean: Tensor, std: Tensor) -> None:
     target_mean, target_std = (torch.tensor(vae.config[f"latents_{name}"]) for name in ("mean", "std"))
     scale = target_std / std
     offset = target_mean - mean * scale
-    quant, post = vae.quant_conv, vae.post_quant_conv
+    quant: Any = vae.quant_conv
+    post: Any = vae.post_quant_conv
     count = len(scale)
     quant.weight[:count] *= scale.view(-1, 1, 1, 1, 1)
     quant.bias[:count] = quant.bias[:count] * scale + offset

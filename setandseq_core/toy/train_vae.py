@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan
@@ -97,11 +98,12 @@ def new_vae() -> AutoencoderKLWan:
     for name, layer in vae.named_modules():
         if not isinstance(layer, nn.Conv2d | nn.Conv3d) or "attentions" in name:
             continue
-        weight = layer.weight
+        weight: Tensor = layer.weight
+        bias: Any = layer.bias  # they all have one
         if name.endswith("time_conv"):
             repeats = weight.shape[0] // weight.shape[1]
             weight.zero_()[:, :, -1, 0, 0] = torch.eye(weight.shape[1]).repeat(repeats, 1)
-            layer.bias.zero_()
+            bias.zero_()
             continue
         if isinstance(layer, nn.Conv3d) and weight.shape[-1] == 3:
             weight[:, :, :2] = 0
@@ -110,8 +112,9 @@ def new_vae() -> AutoencoderKLWan:
         elif not name.endswith("conv1"):
             smooth = nn.init.orthogonal_(torch.empty(weight.shape[:2])) / weight.shape[-1] ** 2
             weight.mul_(0.5)[(slice(None), slice(None), -1) if weight.ndim == 5 else ...] += smooth[:, :, None, None]
-            layer.bias.zero_()
-    vae.quant_conv.bias[VAE_CONFIG["z_dim"] :] = -5.0
+            bias.zero_()
+    quant: Any = vae.quant_conv
+    quant.bias[VAE_CONFIG["z_dim"] :] = -5.0
     return vae
 
 

@@ -5,6 +5,8 @@ embedded model's small clips the same arithmetic over all frames at once is seve
 diffusers modules; a test holds the two equal. Shape letters: B batch, C channels, F frames, H, W height and width.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKLWan
@@ -20,7 +22,7 @@ VAE_CONFIG = {
 }
 
 
-def _norm(norm: nn.Module, x: Tensor) -> Tensor:
+def _norm(norm: Any, x: Tensor) -> Tensor:
     gamma = norm.gamma.flatten()
     return F.rms_norm(x.movedim(1, -1), gamma.shape, gamma.to(x.dtype), 1e-12).movedim(-1, 1)
 
@@ -50,7 +52,7 @@ def _attention(block: WanAttentionBlock, x: Tensor) -> Tensor:
     return x + h.reshape(batch, frames, height, width, channels).permute(0, 4, 1, 2, 3)
 
 
-def _per_frame(layers: nn.Sequential, x: Tensor) -> Tensor:
+def _per_frame(layers: nn.Module, x: Tensor) -> Tensor:
     batch, channels, frames, height, width = x.shape
     x = x.permute(0, 2, 1, 3, 4).reshape(batch * frames, channels, height, width)
     x = layers(x.contiguous(memory_format=torch.channels_last))
@@ -70,7 +72,7 @@ def _resample(layer: WanResample, x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last_3d)
 
 
-def _run(layers: list[nn.Module], x: Tensor) -> Tensor:
+def _run(layers: list[Any], x: Tensor) -> Tensor:
     for layer in layers:
         if isinstance(layer, WanResidualBlock):
             x = _residual(layer, x)
@@ -81,7 +83,7 @@ def _run(layers: list[nn.Module], x: Tensor) -> Tensor:
     return x
 
 
-def _middle(block: nn.Module) -> list[nn.Module]:
+def _middle(block: Any) -> list[nn.Module]:
     return [block.resnets[0], block.attentions[0], block.resnets[1]]
 
 
@@ -97,7 +99,7 @@ def encode_moments(vae: AutoencoderKLWan, pixels_BCFHW: Tensor) -> tuple[Tensor,
 
 def decode_clip(vae: AutoencoderKLWan, latents_BCFHW: Tensor) -> Tensor:
     """Clips in [-1, 1], not clamped, from latents (B, 16, n+1, H/8, W/8)."""
-    decoder = vae.decoder
+    decoder: Any = vae.decoder
     x = latents_BCFHW.contiguous(memory_format=torch.channels_last_3d)
     x = _conv(decoder.conv_in, _conv(vae.post_quant_conv, x))
     layers = _middle(decoder.mid_block)

@@ -5,6 +5,7 @@ import re
 import struct
 import wave
 from pathlib import Path
+from typing import Any
 
 import imageio_ffmpeg
 import pytest
@@ -44,7 +45,7 @@ def numbered_frames(length: int, height: int = HEIGHT, width: int = WIDTH, chann
     return frames
 
 
-def make_file(path: Path, frames: Tensor, fps: float = 16, **settings) -> Path:
+def make_file(path: Path, frames: Tensor, fps: Any = 16, **settings) -> Path:
     height, width, channels = frames.shape[1:]
     settings = {"quality": None, "pix_fmt_in": "rgba" if channels == 4 else "rgb24", **settings}
     writer = imageio_ffmpeg.write_frames(
