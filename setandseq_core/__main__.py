@@ -63,6 +63,10 @@ def _add_train(commands: Any) -> None:
     text = "how it looks and moves, the whole prompt: 'a sks lantern, red paper, zub swinging'"
     motion.add_argument("--motion-prompt", metavar="TEXT", help=text)
     motion.add_argument("--dynamic-prompt", metavar="TEXT", help="or only what comes after the static prompt")
+    text = "the rare word for the look, 'sks' above; kept in the concept as its trigger word"
+    parser.add_argument("--identity-token", default="", metavar="WORD", help=text)
+    text = "the rare word for the movement, 'zub' above"
+    parser.add_argument("--motion-token", default="", metavar="WORD", help=text)
     text = "the concept: a .safetensors file; replaced if it is there"
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=text)
     parser.add_argument("--name", metavar="TEXT", help="title of the concept (default: the name of the file)")

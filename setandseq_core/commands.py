@@ -113,7 +113,13 @@ def _words(options: Namespace) -> Words:
     if motion_text is None:
         motion_text = motion_prompt(static_text, check_prompt(options.dynamic_prompt, "dynamic prompt"))
     motion_text = check_prompt(motion_text, "motion prompt")
-    return Words(name=options.name or options.out.stem, static_prompt=static_text, motion_prompt=motion_text)
+    return Words(
+        name=options.name or options.out.stem,
+        static_prompt=static_text,
+        motion_prompt=motion_text,
+        identity_token=options.identity_token,
+        motion_token=options.motion_token,
+    )
 
 
 def _prompt(options: Namespace, concept: Concept | None) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 from .backbone import Backbone, backbone_fingerprint
 from .concept import Concept, ConceptInfo
 from .config import MethodConfig
+from .errors import PromptError
 from .runs import ProgressCallback
 from .train import Trained, encode_reference, train_concept
 from .video import Clip
@@ -23,7 +24,11 @@ LOSSES_KEPT = 100
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Words:
-    """What the artist says of a clip."""
+    """What the artist says of a clip.
+
+    Raises:
+        PromptError: a prompt does not hold its token.
+    """
 
     name: str
     static_prompt: str
@@ -31,7 +36,19 @@ class Words:
     motion_prompt: str
     """The appearance and the movement (Eq. 7); holds both tokens."""
     identity_token: str = ""
+    """[v], "" when there is none."""
     motion_token: str = ""
+    """[u], "" when there is none."""
+
+    def __post_init__(self) -> None:
+        held = (("identity", self.identity_token, "static", self.static_prompt),)
+        held += (("motion", self.motion_token, "motion", self.motion_prompt),)
+        for kind, token, which, prompt in held:
+            if token not in prompt:
+                raise PromptError(
+                    f"The {kind} token is '{token}', but the {which} prompt does not hold it: '{prompt}'. "
+                    "Put the token where the prompt names the concept, or leave it out."
+                )
 
 
 def learn_concept(

@@ -55,6 +55,7 @@ class SpriteReading:
 
     @property
     def mask_FHW(self) -> Tensor:
+        """Where the sprite is in each frame."""
         return self.found.mask_FHW
 
     @property

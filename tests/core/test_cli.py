@@ -54,6 +54,7 @@ STRENGTHS = {"--identity-strength": 1.0, "--motion-strength": 1.0}
 FROZEN = {
     "train": {
         **dict.fromkeys(("--video", "--static-prompt", "--motion-prompt", "--dynamic-prompt", "--out", "--name")),
+        **dict.fromkeys(("--identity-token", "--motion-token"), ""),
         **dict.fromkeys(("--config", "--seed", "--rank", "--frames", "--size")),
         **MODEL_OPTIONS,
     },
@@ -370,6 +371,8 @@ def told_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         ({"--video": "{tmp}/missing.mp4"}, "missing.mp4"),
         ({"--static-prompt": " "}, "The static prompt is empty"),
         ({"--dynamic-prompt": ""}, "The dynamic prompt is empty"),
+        ({"--identity-token": "skz"}, "The identity token is 'skz', but the static prompt does not hold it"),
+        ({"--motion-token": "zib"}, "The motion token is 'zib', but the motion prompt does not hold it"),
         ({"--config": "{tmp}/missing.toml"}, "missing.toml cannot be read"),
         ({"--rank": "2000"}, "'rank' is 2000; it must be from 1 to 1024"),
         ({"--model": "{tmp}/missing"}, "no such file or folder"),

@@ -24,7 +24,7 @@ def test_the_whole_clip_at_once_equals_diffusers_in_chunks(vae, frames):
     torch.testing.assert_close(log_variance.clamp(-30, 20), posterior.logvar, rtol=0, atol=1e-5)
     latents = torch.randn_like(mean)
     decoded = vae.decode(latents, return_dict=False)[0]
-    torch.testing.assert_close(decode_clip(vae, latents).clamp(-1, 1), decoded, rtol=0, atol=1e-5)
+    torch.testing.assert_close(decode_clip(vae, latents).clamp(-1, 1), decoded, rtol=0, atol=5e-5)
 
 
 @torch.no_grad()
