@@ -173,7 +173,7 @@ def main() -> None:
                 labels = [f"{method}: {task}" for task, _ in tasks(CONCEPTS[name])]
                 rows += zip(labels, shown, strict=True)
             print(f"{name}, {method}: {len(found)} clips", flush=True)
-    (DOCS / "results.json").write_text(json.dumps(records, indent=0) + "\n")
+            (DOCS / "results.json").write_text(json.dumps(records, indent=0) + "\n")
     (DOCS / "results.md").write_text(report(records, arguments.seeds))
     (DOCS / "images").mkdir(exist_ok=True)
     contact_sheet([("reference clip", CONCEPTS[arguments.concepts[0]].frames()), *rows]).save(

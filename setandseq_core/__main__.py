@@ -72,9 +72,7 @@ def _add_train(commands: Any) -> None:
     parser.add_argument("--name", metavar="TEXT", help="title of the concept (default: the name of the file)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings of the method, a TOML file")
     parser.add_argument("--seed", type=_seed, metavar="N", help="same seed, same concept (default: 0)")
-    parser.add_argument(
-        "--rank", type=_count, metavar="N", help="of the concept's matrices (default: 8 embedded, 32 else)"
-    )
+    parser.add_argument("--rank", type=_count, metavar="N", help="of the concept's matrices (default: 32)")
     _add_clip(parser, "17 embedded, else as many as the video has, up to 81", "64x64 embedded, else the video's")
     _add_model(parser)
 
