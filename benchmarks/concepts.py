@@ -136,7 +136,7 @@ def report(records: list[dict], seeds: int) -> str:
         "",
         f"Concepts: {', '.join(concepts)}; none can be said in the embedded world's grammar. Set-and-Sequence: rank",
         f"{EMBEDDED_CONFIG.rank}, {stages[0].steps} steps at {stages[0].learning_rate:g} + {stages[1].steps} steps at",
-        f"{stages[1].learning_rate:g}, batch {stages[0].batch}; the plain LoRA: rank 8, {steps} steps of the same batch",
+        f"{stages[1].learning_rate:g}, batch {stages[0].batch}; the plain LoRA: rank 8, {steps} steps of that batch",
         f"on the clip at {PLAIN_LEARNING_RATE:g}, no dropout, no masking.",
         "",
     ]

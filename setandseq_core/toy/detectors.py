@@ -33,8 +33,11 @@ from .world import (
 
 ANGLES = 48
 """Angles at which each shape is tried."""
-BLURS = (1, 4)
-"""How often the shapes, drawn at 12 pixels' radius, are averaged over 3 x 3 pixels to compare with."""
+WEAR = ((1, 1.0), (4, 1.0), (8, 3.0))
+"""How a lossy model may render the shapes, drawn at 12 pixels' radius: averages over 3 x 3 pixels, then contrast.
+
+Crisp; blurred; and blunted: its points are lost, its edge is sharp.
+"""
 STILL = 2.2
 """Root mean square travel in pixels below which a sprite stays in its place; or half its frames within 2 pixels."""
 PULSE = 0.14
@@ -128,18 +131,19 @@ def _name_colour(colour_C: Tensor) -> str:
 
 @cache
 def _shape_templates() -> Tensor:
-    """Crops of every shape, crisp and blurred, at every angle, normalised as a sprite's: (2, shapes, angles, S * S)."""
+    """Crops of every shape as worn at every angle, normalised as a sprite's are: (wear, shapes, angles, S * S)."""
     grid = torch.arange(SIZE) + 0.5 - SIZE / 2
-    radius, templates = 12.0, []
-    for blurs in BLURS:
+    templates = []
+    for averages, contrast in WEAR:
         for shape in SHAPES.values():
-            cover = torch.stack([_cover(shape, grid, radius, 2 * math.pi * k / ANGLES) for k in range(ANGLES)])
+            cover = torch.stack([_cover(shape, grid, 12.0, 2 * math.pi * k / ANGLES) for k in range(ANGLES)])
             cover = cover.unsqueeze(1)
-            for _ in range(blurs):
+            for _ in range(averages):
                 cover = functional.avg_pool2d(cover, 3, 1, 1)
+            cover = ((cover - 0.5) * contrast + 0.5).clamp(0, 1)
             centre = torch.tensor([SIZE / 2, SIZE / 2, float(cover[0].sum())]).expand(ANGLES, 3)
             templates.append(normalised_crops(cover, centre).flatten(1))
-    return torch.stack(templates).view(len(BLURS), len(SHAPES), ANGLES, -1)
+    return torch.stack(templates).view(len(WEAR), len(SHAPES), ANGLES, -1)
 
 
 def _cover(shape: Callable[[Tensor, Tensor], Tensor], grid: Tensor, radius: float, angle: float) -> Tensor:
