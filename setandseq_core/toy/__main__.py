@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from ..backbones.native import load_transformer, load_vae
+from ..demo import CLIP_FILE
 from ..video import write_video
 from .concepts import CONCEPTS, DEMO
 from .model import TRANSFORMER_FILE, VAE_FILE
@@ -17,20 +19,27 @@ from .release import fold_latent_scale, latent_statistics, write_transformer, wr
 from .train_transformer import TransformerTraining, encode_pool, train_transformer
 from .train_vae import VaeTraining, train_vae
 
-DEMO_CLIP = Path(__file__).parent / "demo_clip.mp4"
 log = logging.getLogger(__name__)
 
 
-def train(folder: Path, vae_config: VaeTraining, config: TransformerTraining, clips: int) -> None:
-    """Train the VAE, encode the clips, train the transformer; write both weight files."""
-    vae = train_vae(folder, vae_config)
-    fold_latent_scale(vae, *latent_statistics(vae))
-    write_vae(vae, VAE_FILE)
+def train(folder: Path, vae_config: VaeTraining, config: TransformerTraining, clips: int, *, go_on: bool) -> None:
+    """Train the VAE, encode the clips, train the transformer; write both weight files.
+
+    Args:
+        go_on: keep the shipped VAE and train the shipped transformer further.
+    """
+    start = None
+    if go_on:
+        vae, start = load_vae(VAE_FILE, torch.float32), load_transformer(TRANSFORMER_FILE, torch.float32)
+    else:
+        vae = train_vae(folder, vae_config)
+        fold_latent_scale(vae, *latent_statistics(vae))
+        write_vae(vae, VAE_FILE)
     for first in range(0, clips, 200):
         if not (folder / f"pool_{first:06d}.safetensors").exists():
             encode_pool(vae, folder, first, 200, config.creatures)
             log.info("encoded %d of %d clips", first + 200, clips)
-    write_transformer(train_transformer(folder, config), TRANSFORMER_FILE)
+    write_transformer(train_transformer(folder, config, start), TRANSFORMER_FILE)
     log.info("wrote %s and %s", VAE_FILE, TRANSFORMER_FILE)
 
 
@@ -48,6 +57,8 @@ def main() -> None:
     training = commands.add_parser("train", help="train the embedded VAE and transformer; saves and resumes")
     training.add_argument("--folder", type=Path, default=Path("build/toy"), help="where the state is kept")
     training.add_argument("--clips", type=int, default=6000, help="training clips of the transformer")
+    text = "keep the shipped VAE and train the shipped transformer further"
+    training.add_argument("--go-on", action="store_true", help=text)
     training.add_argument("--frame-steps", type=int, default=VaeTraining().frame_steps)
     training.add_argument("--clip-steps", type=int, default=VaeTraining().clip_steps)
     training.add_argument("--decoder-steps", type=int, default=VaeTraining().decoder_steps)
@@ -56,13 +67,13 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if arguments.command == "clip":
-        write_demo_clip(DEMO_CLIP)
+        write_demo_clip(CLIP_FILE)
         return
     vae_config = VaeTraining(
         frame_steps=arguments.frame_steps, clip_steps=arguments.clip_steps, decoder_steps=arguments.decoder_steps
     )
     config = TransformerTraining(steps=arguments.transformer_steps)
-    train(arguments.folder, vae_config, config, arguments.clips)
+    train(arguments.folder, vae_config, config, arguments.clips, go_on=arguments.go_on)
 
 
 if __name__ == "__main__":

@@ -108,10 +108,16 @@ def _optimizers(named: dict[str, nn.Parameter], rate: float) -> tuple[dict, torc
     return matrices, muon, others, torch.optim.AdamW(others.values(), lr=rate, betas=(0.9, 0.99), weight_decay=0.0)
 
 
-def train_transformer(folder: Path, config: TransformerTraining) -> WanTransformer3DModel:
-    """Train, or go on training, the transformer whose state and pool of latents are in `folder`."""
+def train_transformer(
+    folder: Path, config: TransformerTraining, start: WanTransformer3DModel | None = None
+) -> WanTransformer3DModel:
+    """Train, or go on training, the transformer whose state and pool of latents are in `folder`.
+
+    Args:
+        start: where a training without state begins; random weights otherwise. It is trained in place.
+    """
     torch.manual_seed(config.seed)
-    model = WanTransformer3DModel(**TRANSFORMER_CONFIG)
+    model = (start or WanTransformer3DModel(**TRANSFORMER_CONFIG)).train().requires_grad_(True)
     named = dict(model.named_parameters())
     averages = {f"average.{n}": p.detach().clone() for n, p in named.items()}
     matrices, muon, others, adam = _optimizers(named, config.learning_rate)

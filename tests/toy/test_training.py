@@ -2,7 +2,7 @@ from random import Random
 
 import pytest
 import torch
-from diffusers import AutoencoderKLWan
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
 
 from setandseq_core.checkpoints import load_training, save_training
 from setandseq_core.toy import train_transformer, train_vae
@@ -63,6 +63,15 @@ def test_transformer_trains_on_the_pool_and_resumes(tmp_path):
     second = train_transformer.train_transformer(tmp_path, TransformerTraining(steps=2, **config))
     assert not same(first, second)
     assert same(second, train_transformer.train_transformer(tmp_path, TransformerTraining(steps=2, **config)))
+
+
+def test_transformer_training_can_begin_at_given_weights(tmp_path):
+    torch.manual_seed(0)
+    encode_pool(AutoencoderKLWan(**train_vae.VAE_CONFIG), tmp_path, 0, 8, 0.2)
+    start = WanTransformer3DModel(**train_transformer.TRANSFORMER_CONFIG)
+    before = [parameter.clone() for parameter in start.parameters()]
+    after = train_transformer.train_transformer(tmp_path, TransformerTraining(steps=0), start)
+    assert all(torch.equal(a, b) for a, b in zip(before, after.parameters(), strict=True))
 
 
 def test_strange_and_empty_prompts_appear_at_their_rates():
