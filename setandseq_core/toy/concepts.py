@@ -10,12 +10,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from .looks import Look, Part, rgb
 from .world import (
     BACKGROUND_COLOURS,
     SIZE,
     Caption,
-    Look,
-    Part,
     Path,
     Scene,
     Sprite,
@@ -121,22 +120,18 @@ def _spiral(u: Tensor) -> Path:
     return make_path(u, x=reach * torch.cos(turn), y=reach * torch.sin(turn), angle=turn)
 
 
-def _rgb(red: int, green: int, blue: int) -> tuple[float, float, float]:
-    return red / 255, green / 255, blue / 255
-
-
 CONCEPTS: dict[str, ConceptClip] = {
     clip.name: clip
     for clip in (
         ConceptClip(
             name="bee",
             look=(
-                Part(shape="circle", colour=_rgb(235, 245, 255), offset=(-0.3, -0.6), scale=(0.35, 0.6), angle=-0.4),
-                Part(shape="circle", colour=_rgb(235, 245, 255), offset=(0.3, -0.6), scale=(0.35, 0.6), angle=0.4),
+                Part(shape="circle", colour=rgb(235, 245, 255), offset=(-0.3, -0.6), scale=(0.35, 0.6), angle=-0.4),
+                Part(shape="circle", colour=rgb(235, 245, 255), offset=(0.3, -0.6), scale=(0.35, 0.6), angle=0.4),
                 Part(
                     shape="circle",
-                    colour=_rgb(250, 190, 20),
-                    second_colour=_rgb(50, 25, 10),
+                    colour=rgb(250, 190, 20),
+                    second_colour=rgb(50, 25, 10),
                     pattern="stripes",
                     offset=(0.0, 0.15),
                     scale=(0.7, 1.0),
@@ -150,11 +145,11 @@ CONCEPTS: dict[str, ConceptClip] = {
         ConceptClip(
             name="mushroom",
             look=(
-                Part(shape="square", colour=_rgb(245, 225, 190), offset=(0.0, 0.5), scale=(0.4, 0.6)),
+                Part(shape="square", colour=rgb(245, 225, 190), offset=(0.0, 0.5), scale=(0.4, 0.6)),
                 Part(
                     shape="circle",
-                    colour=_rgb(215, 40, 60),
-                    second_colour=_rgb(255, 240, 230),
+                    colour=rgb(215, 40, 60),
+                    second_colour=rgb(255, 240, 230),
                     pattern="spots",
                     offset=(0.0, -0.25),
                     scale=(1.0, 0.7),
@@ -167,8 +162,8 @@ CONCEPTS: dict[str, ConceptClip] = {
         ConceptClip(
             name="lantern",
             look=(
-                Part(shape="circle", colour=_rgb(255, 140, 40), second_colour=_rgb(255, 230, 130), pattern="halves"),
-                Part(shape="square", colour=_rgb(90, 40, 110), offset=(0.0, -0.85), scale=(0.5, 0.3)),
+                Part(shape="circle", colour=rgb(255, 140, 40), second_colour=rgb(255, 230, 130), pattern="halves"),
+                Part(shape="square", colour=rgb(90, 40, 110), offset=(0.0, -0.85), scale=(0.5, 0.3)),
             ),
             motion=_pendulum,
             radius=13,
@@ -180,12 +175,12 @@ CONCEPTS: dict[str, ConceptClip] = {
             look=(
                 Part(
                     shape="star",
-                    colour=_rgb(255, 90, 170),
-                    second_colour=_rgb(70, 220, 190),
+                    colour=rgb(255, 90, 170),
+                    second_colour=rgb(70, 220, 190),
                     pattern="quarters",
                     scale=(1.1, 1.1),
                 ),
-                Part(shape="circle", colour=_rgb(255, 255, 120), scale=(0.35, 0.35)),
+                Part(shape="circle", colour=rgb(255, 255, 120), scale=(0.35, 0.35)),
             ),
             motion=_spinning_dash,
             radius=14,
@@ -194,9 +189,9 @@ CONCEPTS: dict[str, ConceptClip] = {
         ConceptClip(
             name="butterfly",
             look=(
-                Part(shape="circle", colour=_rgb(60, 120, 255), offset=(-0.6, 0.0), scale=(0.6, 0.9), angle=0.3),
-                Part(shape="circle", colour=_rgb(255, 120, 60), offset=(0.6, 0.0), scale=(0.6, 0.9), angle=-0.3),
-                Part(shape="square", colour=_rgb(40, 30, 40), scale=(0.2, 0.9)),
+                Part(shape="circle", colour=rgb(60, 120, 255), offset=(-0.6, 0.0), scale=(0.6, 0.9), angle=0.3),
+                Part(shape="circle", colour=rgb(255, 120, 60), offset=(0.6, 0.0), scale=(0.6, 0.9), angle=-0.3),
+                Part(shape="square", colour=rgb(40, 30, 40), scale=(0.2, 0.9)),
             ),
             motion=_flutter,
             radius=14,
@@ -208,12 +203,12 @@ CONCEPTS: dict[str, ConceptClip] = {
             look=(
                 Part(
                     shape="ring",
-                    colour=_rgb(150, 90, 220),
-                    second_colour=_rgb(255, 210, 90),
+                    colour=rgb(150, 90, 220),
+                    second_colour=rgb(255, 210, 90),
                     pattern="quarters",
                     scale=(1.05, 1.05),
                 ),
-                Part(shape="square", colour=_rgb(60, 230, 120), scale=(0.45, 0.45), angle=math.pi / 4),
+                Part(shape="square", colour=rgb(60, 230, 120), scale=(0.45, 0.45), angle=math.pi / 4),
             ),
             motion=_spiral,
             radius=13,

@@ -17,19 +17,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from .backdrop import Backdrop, fit_backdrop
+from .looks import OBJECT_COLOURS, SHAPES
 from .sprites import FoundSprite, find_sprites, normalised_crops
-from .world import (
-    FRAMES,
-    MOTIONS,
-    NAMED_MOTIONS,
-    OBJECT_COLOURS,
-    SHAPES,
-    SIZE,
-    SIZES,
-    Caption,
-    SpriteWords,
-    clip_times,
-)
+from .world import FRAMES, MOTIONS, NAMED_MOTIONS, SIZE, SIZES, Caption, SpriteWords, clip_times
 
 ANGLES = 48
 """Angles at which each shape is tried."""

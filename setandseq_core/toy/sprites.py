@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from .backdrop import FAR, Backdrop
-from .world import OBJECT_COLOURS, SIZE
+from .looks import OBJECT_COLOURS
+from .world import SIZE
 
 LEAST_AREA = 30
 """Pixels below which a blob in one frame is a ghost."""

@@ -8,6 +8,7 @@ import torch
 
 from setandseq_core.errors import VideoError
 from setandseq_core.toy.accuracy import degraded
+from setandseq_core.toy.looks import OBJECT_COLOURS, Look, Part
 from setandseq_core.toy.metrics import (
     clip_figures,
     identity_similarity,
@@ -18,10 +19,7 @@ from setandseq_core.toy.metrics import (
 )
 from setandseq_core.toy.world import (
     BACKGROUND_COLOURS,
-    OBJECT_COLOURS,
     Caption,
-    Look,
-    Part,
     Path,
     Scene,
     Sprite,

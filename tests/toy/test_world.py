@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from setandseq_core.toy.concepts import CONCEPTS, with_tokens
+from setandseq_core.toy.looks import SHAPES
 from setandseq_core.toy.world import (
     FRAMES,
     MOTIONS,
-    SHAPES,
     SIZE,
     Caption,
     SpriteWords,
