@@ -12,6 +12,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from .checkpoints import load_training, save_training
@@ -71,6 +72,8 @@ class StageRun:
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
     _optimizer: torch.optim.AdamW = field(init=False)
+    _in_step: bool = field(init=False, default=False)
+    """Whether parameters and optimizer are between two steps; such a state is never saved."""
 
     def __post_init__(self) -> None:
         self._optimizer = torch.optim.AdamW(
@@ -98,7 +101,7 @@ class StageRun:
                     saved = time.monotonic()
                 self._report(time.monotonic() - begun, len(self.losses) - first)
         finally:
-            if len(self.losses) > first:
+            if len(self.losses) > first and not self._in_step:
                 self.save()
 
     def learn(self, loss: Tensor) -> None:
@@ -106,8 +109,10 @@ class StageRun:
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.parameters.values(), self.method.gradient_clipping)
+        self._in_step = True
         self._optimizer.step()
         self.losses.append(loss.item())
+        self._in_step = False
 
     def save(self) -> None:
         """Write the state, if it has a folder."""
@@ -124,9 +129,14 @@ class StageRun:
     def _resume(self) -> None:
         if self.folder is None or not self._path.exists():
             return
-        record = load_training(self._path, self.parameters, self._optimizer)
-        self.losses[:] = json.loads(record["losses"])
-        self.seconds = float(record["seconds"])
+        try:
+            record = load_training(self._path, self.parameters, self._optimizer)
+            self.losses[:] = json.loads(record["losses"])
+            self.seconds = float(record["seconds"])
+        except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
+            raise SetAndSequenceError(
+                f"The unfinished training in {self._path} cannot be read: {error}. Delete that file to train anew."
+            ) from error
 
     def _report(self, elapsed: float, done: int) -> None:
         if self.progress is None:

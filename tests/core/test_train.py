@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from setandseq_core.config import MethodConfig, SequenceConfig, SetConfig
-from setandseq_core.errors import PromptError
+from setandseq_core.errors import PromptError, SetAndSequenceError
 from setandseq_core.lora import trainable_concept
 from setandseq_core.runs import StageRun, StopTraining
 from setandseq_core.train import encode_reference, run_sequence_stage, train_concept
@@ -111,6 +111,36 @@ def test_an_error_in_the_middle_keeps_the_steps_done(tiny_backbone, tiny_referen
         tiny_backbone, [tiny_reference], tiny_config(), folder=tmp_path, progress=lambda p: seen.append(p.step)
     )
     assert seen == [4, 1, 2, 3, 4]
+
+
+def test_a_stop_in_the_middle_of_an_update_keeps_the_state_before_it(tiny_backbone, tiny_reference, tmp_path):
+    whole = train_concept(tiny_backbone, [tiny_reference], tiny_config())
+    step, count = torch.optim.AdamW.step, iter(range(100))
+
+    def interrupted(self, closure=None):
+        if next(count) == 2:
+            raise KeyboardInterrupt
+        return step(self, closure)
+
+    seen: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", interrupted)
+        patch.setattr("setandseq_core.runs.SAVE_SECONDS", -1.0)
+        with pytest.raises(KeyboardInterrupt):
+            train_concept(
+                tiny_backbone, [tiny_reference], tiny_config(), folder=tmp_path, progress=lambda p: seen.append(p.step)
+            )
+    assert seen == [1, 2]
+    rest = train_concept(tiny_backbone, [tiny_reference], tiny_config(), folder=tmp_path)
+    assert rest.finished and losses(rest) == losses(whole)
+
+
+def test_damaged_unfinished_training_is_named(tiny_backbone, tiny_reference, tmp_path):
+    train_concept(tiny_backbone, [tiny_reference], tiny_config(), folder=tmp_path)
+    (state,) = tmp_path.glob("set_*.safetensors")
+    state.write_bytes(state.read_bytes()[:100])
+    with pytest.raises(SetAndSequenceError, match=f"{state.name} cannot be read.*Delete that file to train anew"):
+        train_concept(tiny_backbone, [tiny_reference], tiny_config(), folder=tmp_path)
 
 
 def test_finished_work_is_not_done_again_and_other_settings_are(tiny_backbone, tiny_reference, tmp_path):
