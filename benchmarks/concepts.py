@@ -60,7 +60,7 @@ def plain_lora(backbone: WanBackbone, reference: Reference, config: MethodConfig
     with trainable_concept(backbone.module, backbone.layers, rank=8, seed=config.seed) as layers:
         parameters = layers.begin_set_stage(0.0)
         run = StageRun(stage="plain", key="", parameters=parameters, config=stage, method=plain)
-        run_sequence_stage(backbone, layers, [reference], plain, run)
+        run_sequence_stage(backbone, [reference], plain, run)
         return layers.read()
 
 

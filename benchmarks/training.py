@@ -56,7 +56,7 @@ def measure(variant: str, rank: int, steps: int) -> tuple[float, float]:
             method=config,
             progress=lambda _: times.append(time.perf_counter()),
         )
-        (run_set_stage if on_frames else run_sequence_stage)(backbone, concept, [reference], config, run)
+        (run_set_stage if on_frames else run_sequence_stage)(backbone, [reference], config, run)
     laps = [later - earlier for earlier, later in pairwise(times[3:])]
     return statistics.median(laps), resident_mib("VmHWM") - before
 

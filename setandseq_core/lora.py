@@ -93,13 +93,6 @@ class TrainableConcept:
             found |= {f"{name}.{key}": matrix for key, matrix in matrices.items() if matrix.requires_grad}
         return found
 
-    @torch.no_grad()
-    def load_identity(self, layers: Mapping[str, ConceptLayer]) -> None:
-        """Take the identity basis and coefficients of a set stage that was trained before."""
-        for name, layer in self._layers.items():
-            layer.lora_B[IDENTITY].weight.copy_(layers[name].identity_basis_OR)
-            _learned(layer.lora_A[IDENTITY]).copy_(layers[name].coefficients_RI)
-
     def read(self) -> dict[str, ConceptLayer]:
         """A copy of the weights as they are now, on the CPU in float32; no motion residual yet is one of zeros."""
         found = {}

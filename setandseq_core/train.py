@@ -17,7 +17,7 @@ from .backbone import Backbone, backbone_fingerprint
 from .concept import ConceptLayer
 from .config import MethodConfig
 from .flow import flow_loss, interpolate, shift_time, target_velocity
-from .lora import TrainableConcept, trainable_concept
+from .lora import trainable_concept
 from .prompts import check_prompt, mask_tokens
 from .runs import ProgressCallback, StageRun, StopTraining, content_key
 
@@ -65,9 +65,7 @@ def _loss(backbone: Backbone, x_0: Tensor, text_ND: Tensor, config: MethodConfig
     return flow_loss(velocity, target_velocity(x_0, noise))
 
 
-def run_set_stage(
-    backbone: Backbone, concept: TrainableConcept, references: Sequence[Reference], config: MethodConfig, run: StageRun
-) -> None:
+def run_set_stage(backbone: Backbone, references: Sequence[Reference], config: MethodConfig, run: StageRun) -> None:
     """Learn the identity basis A1 and the coefficients B1 from single frames and the static prompt (Eq. 5)."""
     for step in run.steps():
         reference = references[step % len(references)]
@@ -76,7 +74,7 @@ def run_set_stage(
 
 
 def run_sequence_stage(
-    backbone: Backbone, concept: TrainableConcept, references: Sequence[Reference], config: MethodConfig, run: StageRun
+    backbone: Backbone, references: Sequence[Reference], config: MethodConfig, run: StageRun
 ) -> None:
     """Learn the motion residual B2 from the clip in order and the motion prompt; A1, B1 frozen (Eq. 9)."""
     for step in run.steps():
@@ -124,11 +122,11 @@ def train_concept(
         try:
             parameters = concept.begin_set_stage(config.set_stage.coefficient_dropout)
             runs.append(StageRun(stage="set", key=set_key, parameters=parameters, config=config.set_stage, **common))
-            run_set_stage(backbone, concept, references, config, runs[-1])
+            run_set_stage(backbone, references, config, runs[-1])
             parameters = concept.begin_sequence_stage(config.sequence_stage.coefficient_dropout)
             stage = config.sequence_stage
             runs.append(StageRun(stage="sequence", key=sequence_key, parameters=parameters, config=stage, **common))
-            run_sequence_stage(backbone, concept, references, config, runs[-1])
+            run_sequence_stage(backbone, references, config, runs[-1])
             finished = True
         except StopTraining:
             pass

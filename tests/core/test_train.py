@@ -183,6 +183,6 @@ def test_sequence_stage_sees_the_clip_and_the_motion_prompt_only(tiny_backbone, 
     with trainable_concept(tiny_backbone.module, tiny_backbone.layers, rank=4, seed=0) as concept:
         parameters = concept.begin_sequence_stage(0.5)
         run = StageRun(stage="sequence", key="k", parameters=parameters, config=config.sequence_stage, method=config)
-        run_sequence_stage(tiny_backbone, concept, [tiny_reference], config, run)
+        run_sequence_stage(tiny_backbone, [tiny_reference], config, run)
     assert {shape for shape, _ in seen} == {(2, 16, 2, 4, 4)}
     assert all(torch.equal(text[0], tiny_reference.motion_text) for _, text in seen)
