@@ -1,0 +1,89 @@
+"""What our nodes need to know of a MODEL: whether a concept can be made for it, its layers, and which one it is."""
+
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from comfy.model_base import WAN21, WAN22
+from comfy.model_patcher import ModelPatcher, get_key_weight
+from torch import Tensor, nn
+
+from ..setandseq_core.errors import BackboneError
+from ..setandseq_core.fingerprint import BaseFingerprint, project, sign_pattern
+
+FAMILY = "wan"
+PREFIX = "diffusion_model."
+TEXT_TO_VIDEO = (WAN21, WAN22)
+"""Exactly these: their subclasses are other models (VACE, Animate, speech, causal ...)."""
+
+_fingerprints: "WeakKeyDictionary[nn.Module, BaseFingerprint]" = WeakKeyDictionary()
+
+
+def check_video_model(model: ModelPatcher) -> None:
+    """Refuse a model that concepts cannot be made for.
+
+    Raises:
+        BackboneError: an image model, another family, or a Wan that is not text-to-video; names what was found.
+    """
+    config, kind = model.model.model_config.unet_config, type(model.model)
+    same_channels = config.get("in_dim") == config.get("out_dim")
+    if kind in TEXT_TO_VIDEO and config.get("model_type") == "t2v" and same_channels:
+        return
+    raise BackboneError(
+        f"The connected model is {model_name(model)}. Concepts need a Wan text-to-video model: Wan 2.1 T2V, or either "
+        "expert of Wan 2.2 T2V. Connect one, or the embedded model of this pack, to the model input."
+    )
+
+
+def model_name(model: ModelPatcher) -> str:
+    """What a person calls the model, such as "Wan 2.1 T2V (1536 wide, 30 blocks)"."""
+    base: Any = model.model
+    kind, config = type(base), base.model_config.unet_config
+    if not isinstance(base, WAN21):
+        what = "a video model" if base.latent_format.latent_dimensions == 3 else "an image model"
+        return f"{type(base.model_config).__name__} ({what} of another family)"
+    channels = config["in_dim"], config["out_dim"]
+    size = f"{config['dim']} wide, {config['num_layers']} blocks"
+    if kind not in TEXT_TO_VIDEO:
+        return f"{kind.__name__.replace('_', ' ')} (a variant of Wan, {size})"
+    if config["model_type"] != "t2v" or channels[0] != channels[1]:
+        return f"Wan image-to-video or control ({size}, {channels[0]} channels in, {channels[1]} out)"
+    if kind is WAN22:
+        return f"Wan 2.2 TI2V ({size})"
+    return f"{'Wan 2.1 or 2.2' if config['dim'] == 5120 else 'Wan 2.1'} T2V ({size})"
+
+
+def wan_layers(model: ModelPatcher) -> dict[str, str]:
+    """The linear layers that concepts change: native name -> path in `model.model.diffusion_model`, here the same.
+
+    ComfyUI's layers of quantised files are not `torch.nn.Linear`; they are known by their two sizes.
+    """
+    blocks = model.model.diffusion_model.blocks
+    return {name: name for name, layer in blocks.named_modules(prefix="blocks") if _is_linear(layer)}
+
+
+def model_fingerprint(model: ModelPatcher) -> BaseFingerprint:
+    """Which base the model is, by its own weights: LoRAs on the wire or already merged in do not count.
+
+    It is kept as long as the model is: nothing but patches, which are left out here, changes its weights.
+    """
+    if model.model not in _fingerprints:
+        signs, shapes, projections = sign_pattern(), {}, {}
+        for name, path in wan_layers(model).items():
+            weight_OI = original_weight(model, f"{PREFIX}{path}.weight")
+            shapes[name], projections[name] = list(weight_OI.shape), project(weight_OI, signs)
+        _fingerprints[model.model] = BaseFingerprint(family=FAMILY, layers=shapes, projections=projections)
+    return _fingerprints[model.model]
+
+
+def original_weight(model: ModelPatcher, key: str) -> Tensor:
+    """The weight `key` of `model.model` without patches, unpacked where it is quantised; never to be written to."""
+    weight, _, convert = get_key_weight(model.model, key)
+    if key in model.hook_backup:
+        weight = model.hook_backup[key][0]
+    elif key in model.backup:
+        weight = model.backup[key].weight
+    return convert(weight) if convert is not None else weight
+
+
+def _is_linear(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.Linear) or (hasattr(layer, "in_features") and hasattr(layer, "out_features"))
