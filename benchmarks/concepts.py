@@ -30,7 +30,14 @@ from setandseq_core.toy.concepts import CONCEPTS, ConceptClip, with_tokens
 from setandseq_core.toy.metrics import clip_figures
 from setandseq_core.toy.model import EMBEDDED_CONFIG, load_embedded
 from setandseq_core.toy.world import FRAMES, SIZE, Caption, SpriteWords
-from setandseq_core.train import Reference, encode_reference, run_sequence_stage, train_concept
+from setandseq_core.train import (
+    FrameSequence,
+    encode_frame_sequence,
+    encode_frame_set,
+    run_sequence_stage,
+    train_identity,
+    train_motion,
+)
 
 DOCS = Path(__file__).parent.parent / "docs"
 METHODS = ("base", "LoRA rank 8", "Set-and-Sequence")
@@ -52,7 +59,7 @@ def tasks(clip: ConceptClip) -> list[tuple[str, Caption]]:
     return found + [("second object", clip.edited(second=words)) for words in SECOND]
 
 
-def plain_lora(backbone: WanBackbone, reference: Reference, config: MethodConfig) -> dict[str, ConceptLayer]:
+def plain_lora(backbone: WanBackbone, sequence: FrameSequence, config: MethodConfig) -> dict[str, ConceptLayer]:
     """A plain rank-8 LoRA on the clip and its motion prompt, for as many samples as both stages together."""
     steps = config.set_stage.steps + config.sequence_stage.steps
     stage = SetConfig(steps=steps, learning_rate=PLAIN_LEARNING_RATE, batch=config.sequence_stage.batch)
@@ -60,7 +67,7 @@ def plain_lora(backbone: WanBackbone, reference: Reference, config: MethodConfig
     with trainable_concept(backbone.module, backbone.layers, rank=8, seed=config.seed) as layers:
         parameters = layers.begin_set_stage(0.0)
         run = StageRun(stage="plain", key="", parameters=parameters, config=stage, method=plain)
-        run_sequence_stage(backbone, [reference], plain, run)
+        run_sequence_stage(backbone, layers, [sequence], plain, run)
         return layers.read()
 
 
@@ -68,10 +75,12 @@ def learn(method: str, backbone: WanBackbone, clip: ConceptClip) -> dict[str, Co
     """The layers that a method learns from a clip; none for the base."""
     if method == "base":
         return {}
-    reference = encode_reference(backbone, clip.frames(), clip.static_prompt, clip.motion_prompt)
+    sequence = encode_frame_sequence(backbone, clip.frames(), clip.motion_prompt)
     if method == "LoRA rank 8":
-        return plain_lora(backbone, reference, EMBEDDED_CONFIG)
-    return train_concept(backbone, [reference], EMBEDDED_CONFIG).layers
+        return plain_lora(backbone, sequence, EMBEDDED_CONFIG)
+    frame_set = encode_frame_set(backbone, clip.frames(), clip.static_prompt)
+    identity = train_identity(backbone, [frame_set], EMBEDDED_CONFIG).layers
+    return train_motion(backbone, identity, [sequence], EMBEDDED_CONFIG).layers
 
 
 def generate(backbone: WanBackbone, layers: dict[str, ConceptLayer], caption: Caption, seed: int) -> Tensor:

@@ -22,7 +22,7 @@ from setandseq_core.lora import trainable_concept
 from setandseq_core.runs import StageRun
 from setandseq_core.toy.concepts import CONCEPTS, DEMO
 from setandseq_core.toy.model import load_embedded
-from setandseq_core.train import encode_reference, run_sequence_stage, run_set_stage
+from setandseq_core.train import encode_frame_sequence, encode_frame_set, run_sequence_stage, run_set_stage
 
 VARIANTS = ("set stage", "plain LoRA on frames", "sequence stage", "plain LoRA on the clip")
 PAIRS = (("set stage", "plain LoRA on frames"), ("sequence stage", "plain LoRA on the clip"))
@@ -32,7 +32,8 @@ def measure(variant: str, rank: int, steps: int) -> tuple[float, float]:
     """Median seconds of a step after the first three, and MiB above what the loaded model takes."""
     clip = CONCEPTS[DEMO]
     backbone = load_embedded()
-    reference = encode_reference(backbone, clip.frames(), clip.static_prompt, clip.motion_prompt)
+    frame_set = encode_frame_set(backbone, clip.frames(), clip.static_prompt)
+    sequence = encode_frame_sequence(backbone, clip.frames(), clip.motion_prompt)
     plain = variant.startswith("plain")
     on_frames = variant in PAIRS[0]
     stage = SetConfig if on_frames else SequenceConfig
@@ -56,7 +57,10 @@ def measure(variant: str, rank: int, steps: int) -> tuple[float, float]:
             method=config,
             progress=lambda _: times.append(time.perf_counter()),
         )
-        (run_set_stage if on_frames else run_sequence_stage)(backbone, [reference], config, run)
+        if on_frames:
+            run_set_stage(backbone, concept, [frame_set], config, run)
+        else:
+            run_sequence_stage(backbone, concept, [sequence], config, run)
     laps = [later - earlier for earlier, later in pairwise(times[3:])]
     return statistics.median(laps), resident_mib("VmHWM") - before
 

@@ -15,7 +15,7 @@ from .concept_export import describe, export_lora
 from .config import MethodConfig, read_config
 from .console import EMBEDDED, INTERRUPTED, PROGRAM, ProgressLine, clock, stop_on_interrupt
 from .errors import ConfigError, PromptError
-from .learn import Words, learn_concept
+from .learn import Reference, Words, learn_concept
 from .models import Model, Size, load_model
 from .prompts import check_prompt, motion_prompt
 from .runs import Progress, StopTraining
@@ -41,7 +41,10 @@ def train(options: Namespace) -> int:
     _tell(f"Learning with {backbone.name} on {backbone.device}, rank {config.rank}. Ctrl-C keeps what was learned.")
     folder = options.out.with_name(options.out.name + ".training")
     with stop_on_interrupt("Stopping after this step; Ctrl-C again to stop at once.") as stopped:
-        concept = learn_concept(backbone, clip, words, config, folder=folder, progress=_training_progress(stopped))
+        reference = Reference(clip=clip, words=words)
+        progress = _training_progress(stopped)
+        name = options.name or options.out.stem
+        concept = learn_concept(backbone, [reference], config, name=name, folder=folder, progress=progress)
         save_concept(concept, options.out)
     return _tell_trained(options.out, folder, concept)
 
@@ -114,7 +117,6 @@ def _words(options: Namespace) -> Words:
         motion_text = motion_prompt(static_text, check_prompt(options.dynamic_prompt, "dynamic prompt"))
     motion_text = check_prompt(motion_text, "motion prompt")
     return Words(
-        name=options.name or options.out.stem,
         static_prompt=static_text,
         motion_prompt=motion_text,
         identity_token=options.identity_token,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .backbone import Backbone
 from .concept import Concept, load_concept, save_concept
-from .learn import Words, learn_concept
+from .learn import Reference, Words, learn_concept
 from .runs import Progress
 from .sample import applied_concept, latent_noise, sample_latents
 from .sheet import contact_sheet
@@ -75,7 +75,6 @@ def run_demo(out: Path, report: Callable[[str], None]) -> None:
     clip = read_clip(CLIP_FILE, fps=backbone.fps, frames=FRAMES, size=(SIZE, SIZE))
     report(f"{CLIP_FILE.name}: {clip.choice}")
     words = Words(
-        name=DEMO,
         static_prompt=CONCEPTS[DEMO].static_prompt,
         motion_prompt=CONCEPTS[DEMO].motion_prompt,
         identity_token=IDENTITY_TOKEN,
@@ -83,7 +82,8 @@ def run_demo(out: Path, report: Callable[[str], None]) -> None:
     )
     concept_file = out / f"{DEMO}.safetensors"
     progress = _progress_lines(report)
-    save_concept(learn_concept(backbone, clip, words, EMBEDDED_CONFIG, progress=progress), concept_file)
+    reference = Reference(clip=clip, words=words)
+    save_concept(learn_concept(backbone, [reference], EMBEDDED_CONFIG, name=DEMO, progress=progress), concept_file)
     concept = load_concept(concept_file)
     rows, figures = [("reference clip", clip.frames_FHWC)], {}
     for shot in demo_shots():

@@ -1,7 +1,8 @@
 """From a clip to a concept: encode, train both stages, and write down how it was made."""
 
 import io
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 from .backbone import Backbone, backbone_fingerprint
-from .concept import Concept, ConceptInfo
+from .concept import Concept, ConceptInfo, check_base
 from .config import MethodConfig
 from .errors import PromptError
 from .runs import ProgressCallback
-from .train import Trained, encode_reference, train_concept
+from .train import Trained, encode_frame_sequence, encode_frame_set, train_identity, train_motion
 from .video import Clip
 
 THUMBNAIL_SIDE = 256
@@ -30,7 +31,6 @@ class Words:
         PromptError: a prompt does not hold its token.
     """
 
-    name: str
     static_prompt: str
     """The appearance; holds the identity token [v]."""
     motion_prompt: str
@@ -51,28 +51,38 @@ class Words:
                 )
 
 
-def learn_concept(
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Reference:
+    """One clip to learn from, and what is said of it."""
+
+    clip: Clip
+    words: Words
+
+
+def learn_identity(
     backbone: Backbone,
-    clip: Clip,
-    words: Words,
+    references: Sequence[Reference],
     config: MethodConfig,
     *,
+    name: str,
     folder: Path | None = None,
     progress: ProgressCallback | None = None,
 ) -> Concept:
-    """Learn a dynamic concept from one clip.
+    """The set stage: a concept with the look of the clips and no motion residual.
 
     Args:
-        folder: where unfinished work is kept; the same clip, words and settings go on from there.
+        references: what the concept's prompts and thumbnail come from is the first.
+        folder: where unfinished work is kept; the same clips, words and settings go on from there.
         progress: called after every step; may raise StopTraining, then the concept holds what was learned so far and
             its record says `"finished": False`.
     Raises:
         PromptError: a prompt is empty or too long.
     """
-    reference = encode_reference(backbone, clip.frames_FHWC, words.static_prompt, words.motion_prompt)
-    trained = train_concept(backbone, [reference], config, folder=folder, progress=progress)
+    sets = [encode_frame_set(backbone, r.clip.frames_FHWC, r.words.static_prompt) for r in references]
+    trained = train_identity(backbone, sets, config, folder=folder, progress=progress)
+    words = references[0].words
     info = ConceptInfo(
-        name=words.name,
+        name=name,
         static_prompt=words.static_prompt,
         motion_prompt=words.motion_prompt,
         identity_token=words.identity_token,
@@ -80,29 +90,84 @@ def learn_concept(
         base=backbone_fingerprint(backbone),
         base_name=backbone.name,
         config=_plain(config.as_dict()),
-        training=training_record(clip, trained, config),
-        thumbnail=thumbnail(clip.frames_FHWC),
+        training=training_record(references, config) | _stage_record("set", trained),
+        thumbnail=thumbnail(references[0].clip.frames_FHWC),
     )
     return Concept(info=info, layers=trained.layers)
 
 
-def training_record(clip: Clip, trained: Trained, config: MethodConfig) -> dict[str, Any]:
-    """What was trained on, when and for how long, as JSON values; losses pooled to at most 100 a stage."""
+def learn_motion(
+    backbone: Backbone,
+    identity: Concept,
+    references: Sequence[Reference],
+    config: MethodConfig,
+    *,
+    folder: Path | None = None,
+    progress: ProgressCallback | None = None,
+) -> Concept:
+    """The sequence stage: the identity with the motion of the clips.
+
+    Args:
+        identity: what `learn_identity` gave.
+    Raises:
+        ConceptMismatchError: the identity was learned on another base model.
+        PromptError: a prompt is empty or too long.
+    """
+    check_base(identity.info.base, backbone_fingerprint(backbone))
+    sequences = [encode_frame_sequence(backbone, r.clip.frames_FHWC, r.words.motion_prompt) for r in references]
+    trained = train_motion(backbone, identity.layers, sequences, config, folder=folder, progress=progress)
+    words = references[0].words
+    info = replace(
+        identity.info,
+        motion_prompt=words.motion_prompt,
+        motion_token=words.motion_token,
+        config=identity.info.config | {"sequence_stage": _plain(config.as_dict())["sequence_stage"]},
+        training=identity.info.training | training_record(references, config) | _stage_record("sequence", trained),
+        thumbnail=thumbnail(references[0].clip.frames_FHWC),
+    )
+    return Concept(info=info, layers=trained.layers)
+
+
+def learn_concept(
+    backbone: Backbone,
+    references: Sequence[Reference],
+    config: MethodConfig,
+    *,
+    name: str,
+    folder: Path | None = None,
+    progress: ProgressCallback | None = None,
+) -> Concept:
+    """Both stages. After a stop in the first, the second is left out; otherwise as each of them."""
+    common: dict[str, Any] = {"folder": folder, "progress": progress}
+    identity = learn_identity(backbone, references, config, name=name, **common)
+    if not identity.info.training["finished"]:
+        return identity
+    return learn_motion(backbone, identity, references, config, **common)
+
+
+def training_record(references: Sequence[Reference], config: MethodConfig) -> dict[str, Any]:
+    """What was trained on and when, as JSON values."""
+    clip = references[0].clip
     frames, height, width = clip.frames_FHWC.shape[:3]
-    stages = {
-        stage: {"steps": record["steps"], "seconds": round(record["seconds"], 1), "losses": _pooled(record["losses"])}
-        for stage, record in trained.record.items()
-    }
-    return {
+    record = {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "resolution": f"{width}x{height}",
         "frames": frames,
         "fps": clip.fps,
         "seed": config.seed,
         "clip": clip.choice,
-        "finished": trained.finished,
-        **stages,
     }
+    if len(references) > 1:
+        record["clips"] = [r.clip.choice for r in references]
+        record["motion_prompts"] = [r.words.motion_prompt for r in references]
+    return record
+
+
+def _stage_record(stage: str, trained: Trained) -> dict[str, Any]:
+    """Whether it was finished, its steps and seconds, and its losses pooled to at most 100."""
+    record = trained.record
+    kept = {"steps": record["steps"], "seconds": round(record["seconds"], 1), "losses": _pooled(record["losses"])}
+    return {"finished": trained.finished, stage: kept}
 
 
 def thumbnail(frames_FHWC: Tensor) -> bytes:

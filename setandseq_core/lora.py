@@ -38,7 +38,7 @@ def coefficient_dropout(coefficients_RI: Tensor, probability: float) -> Tensor:
 
 
 class _EffectiveCoefficients(nn.Module):
-    """What multiplies the layer's input while training: dropped-out coefficients, plus the frozen ones if any."""
+    """What multiplies the layer's input: dropped-out coefficients in training, plus the frozen ones if any."""
 
     def __init__(self, probability: float, frozen_RI: Tensor | None = None):
         super().__init__()
@@ -46,7 +46,7 @@ class _EffectiveCoefficients(nn.Module):
         self.frozen_RI = frozen_RI
 
     def forward(self, learned_RI: Tensor) -> Tensor:
-        kept_RI = coefficient_dropout(learned_RI, self.probability)
+        kept_RI = coefficient_dropout(learned_RI, self.probability) if self.training else learned_RI
         return kept_RI if self.frozen_RI is None else self.frozen_RI + kept_RI
 
 
@@ -57,6 +57,14 @@ class TrainableConcept:
         self._config = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(layers.values()))
         self._tuner = LoraModel(module, self._config, IDENTITY)
         self._layers: dict[str, Any] = {name: module.get_submodule(path) for name, path in layers.items()}
+        self._train_in_float32(IDENTITY)
+
+    def set_identity(self, identity: Mapping[str, ConceptLayer]) -> None:
+        """Take over an identity that was learned before."""
+        with torch.no_grad():
+            for name, layer in self._layers.items():
+                layer.lora_B[IDENTITY].weight.copy_(identity[name].identity_basis_OR)
+                layer.lora_A[IDENTITY].weight.copy_(identity[name].coefficients_RI)
 
     def begin_set_stage(self, dropout: float) -> dict[str, nn.Parameter]:
         """Make the identity basis and the coefficients trainable; returns them by name."""
@@ -71,6 +79,7 @@ class TrainableConcept:
         self._remove_dropout()
         self._tuner.peft_config[MOTION] = self._config
         self._tuner.inject_adapter(self._tuner.model, MOTION)
+        self._train_in_float32(MOTION)
         for layer in self._layers.values():
             identity_A, motion_A = layer.lora_A[IDENTITY], layer.lora_A[MOTION]
             layer.lora_B[MOTION].weight = layer.lora_B[IDENTITY].weight
@@ -81,6 +90,15 @@ class TrainableConcept:
         for layer in self._layers.values():
             layer.lora_B[MOTION].weight.requires_grad_(False)
         return self.parameters()
+
+    @contextmanager
+    def dropped_out(self) -> Iterator[None]:
+        """One draw of the dropped entries for a whole step, also where gradient checkpointing does a forward twice."""
+        with parametrize.cached():
+            for layer in self._layers.values():
+                for linear in layer.lora_A.values():
+                    _ = linear.weight
+            yield
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """What trains now, by layer and matrix name."""
@@ -111,6 +129,12 @@ class TrainableConcept:
         """Take every adapter out again; the model's own layers come back untouched."""
         self._remove_dropout()
         self._tuner.unload()
+
+    def _train_in_float32(self, adapter: str) -> None:
+        """PEFT gives an adapter the type of its layer; small updates would be lost in bfloat16 or fp8."""
+        for layer in self._layers.values():
+            layer.lora_A[adapter].float()
+            layer.lora_B[adapter].float()
 
     def _remove_dropout(self) -> None:
         for layer in self._layers.values():

@@ -71,6 +71,8 @@ class StageRun:
     progress: ProgressCallback | None = None
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    stopped: bool = False
+    """Whether the progress callback ended it with StopTraining."""
     _optimizer: torch.optim.AdamW = field(init=False)
     _in_step: bool = field(init=False, default=False)
     """Whether parameters and optimizer are between two steps; such a state is never saved."""
@@ -86,7 +88,7 @@ class StageRun:
     def steps(self) -> Iterator[int]:
         """The steps that are left to do, each with the random generator seeded by its number.
 
-        Saves the state now and then, at the end, and when the caller's loop is left early.
+        Saves the state now and then, at the end, and when the caller's loop is left early. Ends on StopTraining.
         """
         self._resume()
         first, begun, saved = len(self.losses), time.monotonic(), time.monotonic()
@@ -100,6 +102,8 @@ class StageRun:
                     self.save()
                     saved = time.monotonic()
                 self._report(time.monotonic() - begun, len(self.losses) - first)
+        except StopTraining:
+            self.stopped = True
         finally:
             if len(self.losses) > first and not self._in_step:
                 self.save()

@@ -4,55 +4,64 @@ Shape letters: B batch, C latent channels, F latent frames, H, W latent height a
 S frames of the set.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils import parametrize
 
 from .backbone import Backbone, backbone_fingerprint
 from .concept import ConceptLayer
 from .config import MethodConfig
 from .flow import flow_loss, interpolate, shift_time, target_velocity
-from .lora import trainable_concept
+from .lora import TrainableConcept, trainable_concept
 from .prompts import check_prompt, mask_tokens
-from .runs import ProgressCallback, StageRun, StopTraining, content_key
+from .runs import ProgressCallback, StageRun, content_key
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
-class Reference:
-    """One clip as both stages see it, encoded once."""
+class FrameSet:
+    """A clip as the set stage sees it, encoded once."""
 
-    frame_set: Tensor
-    """Every frame as a latent of its own, (S, C, 1, H, W), in an order that does not depend on time."""
-    sequence: Tensor
-    """The clip's latents, (C, F, H, W)."""
-    static_text: Tensor
-    """Tokens of the static prompt, (N, D)."""
-    motion_text: Tensor
-    """Tokens of the motion prompt, (N, D)."""
+    latents_SCFHW: Tensor
+    """Every frame as a latent of its own (F is 1), in an order that does not depend on time."""
+    text_ND: Tensor
+    """Tokens of the static prompt."""
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class FrameSequence:
+    """A clip as the sequence stage sees it, encoded once."""
+
+    latents_CFHW: Tensor
+    text_ND: Tensor
+    """Tokens of the motion prompt."""
 
 
 @torch.no_grad()
-def encode_reference(backbone: Backbone, frames_FHWC: Tensor, static_prompt: str, motion_prompt: str) -> Reference:
-    """Encode a clip, frames in [0, 1], and its prompts for training.
+def encode_frame_set(backbone: Backbone, frames_FHWC: Tensor, static_prompt: str) -> FrameSet:
+    """Encode the frames of a clip, in [0, 1], each on its own, and its static prompt.
 
     Raises:
-        PromptError: a prompt is empty or too long.
+        PromptError: the prompt is empty or too long.
     """
-    static_prompt = check_prompt(static_prompt, "static prompt")
-    motion_prompt = check_prompt(motion_prompt, "motion prompt")
+    text_ND = backbone.encode_prompt(check_prompt(static_prompt, "static prompt"))
     frames = [backbone.encode_frames(frame_HWC.unsqueeze(0)) for frame_HWC in frames_FHWC]
     frames.sort(key=lambda latent: latent.float().cpu().numpy().tobytes())
-    return Reference(
-        frame_set=torch.stack(frames),
-        sequence=backbone.encode_frames(frames_FHWC),
-        static_text=backbone.encode_prompt(static_prompt),
-        motion_text=backbone.encode_prompt(motion_prompt),
-    )
+    return FrameSet(latents_SCFHW=torch.stack(frames), text_ND=text_ND)
+
+
+@torch.no_grad()
+def encode_frame_sequence(backbone: Backbone, frames_FHWC: Tensor, motion_prompt: str) -> FrameSequence:
+    """Encode a clip, frames in [0, 1], and its motion prompt.
+
+    Raises:
+        PromptError: the prompt is empty or too long.
+    """
+    text_ND = backbone.encode_prompt(check_prompt(motion_prompt, "motion prompt"))
+    return FrameSequence(latents_CFHW=backbone.encode_frames(frames_FHWC), text_ND=text_ND)
 
 
 def _loss(backbone: Backbone, x_0: Tensor, text_ND: Tensor, config: MethodConfig) -> Tensor:
@@ -60,76 +69,123 @@ def _loss(backbone: Backbone, x_0: Tensor, text_ND: Tensor, config: MethodConfig
     noise = torch.randn_like(x_0)
     time_B = shift_time(torch.rand(len(x_0), device=x_0.device), backbone.shift)
     text_BND = mask_tokens(text_ND.expand(len(x_0), -1, -1), config.token_masking)
-    with parametrize.cached():
-        velocity = backbone.velocity(interpolate(x_0, noise, time_B), time_B, text_BND)
+    velocity = backbone.velocity(interpolate(x_0, noise, time_B), time_B, text_BND)
     return flow_loss(velocity, target_velocity(x_0, noise))
 
 
-def run_set_stage(backbone: Backbone, references: Sequence[Reference], config: MethodConfig, run: StageRun) -> None:
+def run_set_stage(
+    backbone: Backbone, concept: TrainableConcept, sets: Sequence[FrameSet], config: MethodConfig, run: StageRun
+) -> None:
     """Learn the identity basis A1 and the coefficients B1 from single frames and the static prompt (Eq. 5)."""
     for step in run.steps():
-        reference = references[step % len(references)]
-        frames = torch.randint(len(reference.frame_set), (config.set_stage.batch,))
-        run.learn(_loss(backbone, reference.frame_set[frames], reference.static_text, config))
+        frame_set = sets[step % len(sets)]
+        chosen = torch.randint(len(frame_set.latents_SCFHW), (config.set_stage.batch,))
+        with concept.dropped_out():
+            run.learn(_loss(backbone, frame_set.latents_SCFHW[chosen], frame_set.text_ND, config))
 
 
 def run_sequence_stage(
-    backbone: Backbone, references: Sequence[Reference], config: MethodConfig, run: StageRun
+    backbone: Backbone,
+    concept: TrainableConcept,
+    sequences: Sequence[FrameSequence],
+    config: MethodConfig,
+    run: StageRun,
 ) -> None:
     """Learn the motion residual B2 from the clip in order and the motion prompt; A1, B1 frozen (Eq. 9)."""
     for step in run.steps():
-        reference = references[step % len(references)]
-        clips = reference.sequence.expand(config.sequence_stage.batch, *reference.sequence.shape)
-        run.learn(_loss(backbone, clips, reference.motion_text, config))
+        sequence = sequences[step % len(sequences)]
+        clips = sequence.latents_CFHW.expand(config.sequence_stage.batch, *sequence.latents_CFHW.shape)
+        with concept.dropped_out():
+            run.learn(_loss(backbone, clips, sequence.text_ND, config))
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Trained:
-    """What training gave."""
+    """What a stage gave."""
 
     layers: dict[str, ConceptLayer]
     finished: bool
     """Whether every step was done; False after a stop."""
     record: dict[str, Any]
-    """Steps, losses and seconds of each stage."""
+    """The stage's steps, seconds and losses."""
 
 
-def train_concept(
+def train_identity(
     backbone: Backbone,
-    references: Sequence[Reference],
+    sets: Sequence[FrameSet],
     config: MethodConfig,
     *,
     folder: Path | None = None,
     progress: ProgressCallback | None = None,
 ) -> Trained:
-    """Set stage, then sequence stage. The model is afterwards exactly what it was before.
+    """The set stage; the motion residual is zero. The model is afterwards exactly what it was before.
 
     Args:
-        folder: where unfinished work is kept; the same references and settings go on from there.
+        folder: where unfinished work is kept; the same frames and settings go on from there.
         progress: called after every step; may raise StopTraining to stop and keep what was learned.
     """
-    base = asdict(backbone_fingerprint(backbone))
-    shared = {"rank": config.rank, "masking": config.token_masking, "betas": config.betas, "seed": config.seed}
-    shared |= {"decay": config.weight_decay, "clipping": config.gradient_clipping, "base": base}
-    set_key = content_key(
-        shared, asdict(config.set_stage), *(t for r in references for t in (r.frame_set, r.static_text))
+    stage = config.set_stage
+    key = content_key(
+        _shared(backbone, config), asdict(stage), *(t for s in sets for t in (s.latents_SCFHW, s.text_ND))
     )
-    clips = [t for r in references for t in (r.sequence, r.motion_text)]
-    sequence_key = content_key(set_key, asdict(config.sequence_stage), *clips)
-    common: dict[str, Any] = {"method": config, "folder": folder, "progress": progress}
-    runs, finished = [], False
     with trainable_concept(backbone.module, backbone.layers, rank=config.rank, seed=config.seed) as concept:
-        try:
-            parameters = concept.begin_set_stage(config.set_stage.coefficient_dropout)
-            runs.append(StageRun(stage="set", key=set_key, parameters=parameters, config=config.set_stage, **common))
-            run_set_stage(backbone, references, config, runs[-1])
-            parameters = concept.begin_sequence_stage(config.sequence_stage.coefficient_dropout)
-            stage = config.sequence_stage
-            runs.append(StageRun(stage="sequence", key=sequence_key, parameters=parameters, config=stage, **common))
-            run_sequence_stage(backbone, references, config, runs[-1])
-            finished = True
-        except StopTraining:
-            pass
-        layers = concept.read()
-    record = {run.stage: {"steps": len(run.losses), "seconds": run.seconds, "losses": run.losses} for run in runs}
-    return Trained(layers=layers, finished=finished, record=record)
+        parameters = concept.begin_set_stage(stage.coefficient_dropout)
+        run = StageRun(
+            stage="set",
+            key=key,
+            parameters=parameters,
+            config=stage,
+            method=config,
+            folder=folder,
+            progress=progress,
+        )
+        run_set_stage(backbone, concept, sets, config, run)
+        return _trained(concept, run)
+
+
+def train_motion(
+    backbone: Backbone,
+    identity: Mapping[str, ConceptLayer],
+    sequences: Sequence[FrameSequence],
+    config: MethodConfig,
+    *,
+    folder: Path | None = None,
+    progress: ProgressCallback | None = None,
+) -> Trained:
+    """The sequence stage on an identity that stays as it is; otherwise as `train_identity`.
+
+    Args:
+        identity: the layers of the set stage; their rank counts, not the one of `config`.
+    """
+    stage = config.sequence_stage
+    factors = [t for layer in identity.values() for t in (layer.identity_basis_OR, layer.coefficients_RI)]
+    clips = [t for s in sequences for t in (s.latents_CFHW, s.text_ND)]
+    key = content_key(_shared(backbone, config), asdict(stage), *factors, *clips)
+    rank = next(iter(identity.values())).coefficients_RI.shape[0]
+    layers = {name: backbone.layers[name] for name in identity}
+    with trainable_concept(backbone.module, layers, rank=rank, seed=config.seed) as concept:
+        concept.set_identity(identity)
+        parameters = concept.begin_sequence_stage(stage.coefficient_dropout)
+        run = StageRun(
+            stage="sequence",
+            key=key,
+            parameters=parameters,
+            config=stage,
+            method=config,
+            folder=folder,
+            progress=progress,
+        )
+        run_sequence_stage(backbone, concept, sequences, config, run)
+        return _trained(concept, run)
+
+
+def _shared(backbone: Backbone, config: MethodConfig) -> dict[str, Any]:
+    """What the results of both stages depend on."""
+    shared = {"rank": config.rank, "masking": config.token_masking, "betas": config.betas, "seed": config.seed}
+    shared |= {"decay": config.weight_decay, "clipping": config.gradient_clipping}
+    return shared | {"shift": backbone.shift, "base": asdict(backbone_fingerprint(backbone))}
+
+
+def _trained(concept: TrainableConcept, run: StageRun) -> Trained:
+    record = {"steps": len(run.losses), "seconds": run.seconds, "losses": run.losses}
+    return Trained(layers=concept.read(), finished=not run.stopped, record=record)

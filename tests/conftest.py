@@ -6,7 +6,7 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 
 from setandseq_core.backbones.wan import WanBackbone
 from setandseq_core.toy.text import encode_prompt
-from setandseq_core.train import Reference, encode_reference
+from setandseq_core.train import FrameSequence, FrameSet, encode_frame_sequence, encode_frame_set
 
 TINY_TRANSFORMER = {
     "patch_size": (1, 2, 2),
@@ -38,6 +38,12 @@ def tiny_frames() -> torch.Tensor:
 
 
 @pytest.fixture
-def tiny_reference(tiny_backbone: WanBackbone, tiny_frames: torch.Tensor) -> Reference:
-    """The tiny clip, encoded with two prompts."""
-    return encode_reference(tiny_backbone, tiny_frames, "a sks blob", "a sks blob, zub hopping")
+def tiny_set(tiny_backbone: WanBackbone, tiny_frames: torch.Tensor) -> FrameSet:
+    """The tiny clip as the set stage sees it."""
+    return encode_frame_set(tiny_backbone, tiny_frames, "a sks blob")
+
+
+@pytest.fixture
+def tiny_sequence(tiny_backbone: WanBackbone, tiny_frames: torch.Tensor) -> FrameSequence:
+    """The tiny clip as the sequence stage sees it."""
+    return encode_frame_sequence(tiny_backbone, tiny_frames, "a sks blob, zub hopping")

@@ -44,7 +44,7 @@ class TransformerTraining:
     """How the transformer is trained."""
 
     steps: int = 6000
-    batch: int = 16
+    batch: int = 32
     learning_rate: float = 2e-3
     warmup: int = 100
     creatures: float = 0.2

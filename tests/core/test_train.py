@@ -7,7 +7,13 @@ from setandseq_core.config import MethodConfig, SequenceConfig, SetConfig
 from setandseq_core.errors import PromptError, SetAndSequenceError
 from setandseq_core.lora import trainable_concept
 from setandseq_core.runs import StageRun, StopTraining
-from setandseq_core.train import encode_reference, run_sequence_stage, train_concept
+from setandseq_core.train import (
+    encode_frame_sequence,
+    encode_frame_set,
+    run_sequence_stage,
+    train_identity,
+    train_motion,
+)
 
 
 def tiny_config(**changes) -> MethodConfig:
@@ -18,22 +24,39 @@ def tiny_config(**changes) -> MethodConfig:
     return MethodConfig(**{"rank": 4, "gradient_clipping": 1.0, **stages, **changes})
 
 
+@dataclasses.dataclass
+class Both:
+    """What both stages gave."""
+
+    layers: dict
+    finished: bool
+    record: dict
+
+
+def train_both(backbone, frame_set, sequence, config, **common) -> Both:
+    identity = train_identity(backbone, [frame_set], config, **common)
+    if not identity.finished:
+        return Both(identity.layers, False, {"set": identity.record})
+    motion = train_motion(backbone, identity.layers, [sequence], config, **common)
+    return Both(motion.layers, motion.finished, {"set": identity.record, "sequence": motion.record})
+
+
 def losses(trained):
     return trained.record["set"]["losses"] + trained.record["sequence"]["losses"]
 
 
-def test_same_seed_same_losses_bit_for_bit(tiny_backbone, tiny_reference):
-    first, second = (train_concept(tiny_backbone, [tiny_reference], tiny_config()) for _ in range(2))
+def test_same_seed_same_losses_bit_for_bit(tiny_backbone, tiny_set, tiny_sequence):
+    first, second = (train_both(tiny_backbone, tiny_set, tiny_sequence, tiny_config()) for _ in range(2))
     assert losses(first) == losses(second) and len(losses(first)) == 8
-    assert losses(first) != losses(train_concept(tiny_backbone, [tiny_reference], tiny_config(seed=1)))
+    assert losses(first) != losses(train_both(tiny_backbone, tiny_set, tiny_sequence, tiny_config(seed=1)))
 
 
-def test_losses_do_not_depend_on_the_random_state_before(tiny_backbone, tiny_reference):
+def test_losses_do_not_depend_on_the_random_state_before(tiny_backbone, tiny_set, tiny_sequence):
     torch.manual_seed(5)
-    first = train_concept(tiny_backbone, [tiny_reference], tiny_config())
+    first = train_both(tiny_backbone, tiny_set, tiny_sequence, tiny_config())
     torch.manual_seed(6)
     marker = torch.random.get_rng_state()
-    second = train_concept(tiny_backbone, [tiny_reference], tiny_config())
+    second = train_both(tiny_backbone, tiny_set, tiny_sequence, tiny_config())
     assert losses(first) == losses(second)
     assert torch.equal(torch.random.get_rng_state(), marker)
 
@@ -41,54 +64,56 @@ def test_losses_do_not_depend_on_the_random_state_before(tiny_backbone, tiny_ref
 def test_frame_order_does_not_change_the_set_stage(tiny_backbone, tiny_frames):
     found = []
     for order in ([0, 1, 2, 3, 4], [3, 1, 4, 0, 2]):
-        reference = encode_reference(tiny_backbone, tiny_frames[order], "a sks blob", "a sks blob hopping")
-        found.append(train_concept(tiny_backbone, [reference], tiny_config()))
+        frame_set = encode_frame_set(tiny_backbone, tiny_frames[order], "a sks blob")
+        sequence = encode_frame_sequence(tiny_backbone, tiny_frames[order], "a sks blob hopping")
+        found.append(train_both(tiny_backbone, frame_set, sequence, tiny_config()))
     assert found[0].record["set"]["losses"] == found[1].record["set"]["losses"]
     assert found[0].record["sequence"]["losses"] != found[1].record["sequence"]["losses"]
 
 
-def test_sequence_stage_leaves_identity_unchanged(tiny_backbone, tiny_reference):
+def test_sequence_stage_leaves_identity_unchanged(tiny_backbone, tiny_set, tiny_sequence):
     config = tiny_config()
-    only_set = train_concept(
-        tiny_backbone, [tiny_reference], dataclasses.replace(config, sequence_stage=SequenceConfig(steps=0))
+    only_set = train_both(
+        tiny_backbone, tiny_set, tiny_sequence, dataclasses.replace(config, sequence_stage=SequenceConfig(steps=0))
     )
-    both = train_concept(tiny_backbone, [tiny_reference], config)
+    both = train_both(tiny_backbone, tiny_set, tiny_sequence, config)
     for name, layer in both.layers.items():
         assert torch.equal(layer.identity_basis_OR, only_set.layers[name].identity_basis_OR)
         assert torch.equal(layer.coefficients_RI, only_set.layers[name].coefficients_RI)
         assert layer.motion_residual_RI.any() and not only_set.layers[name].motion_residual_RI.any()
 
 
-def test_training_lowers_the_loss(tiny_backbone, tiny_reference):
+def test_training_lowers_the_loss(tiny_backbone, tiny_set, tiny_sequence):
     config = tiny_config(set_stage=SetConfig(steps=60, batch=4, learning_rate=1e-2, coefficient_dropout=0.0))
-    found = train_concept(tiny_backbone, [tiny_reference], config).record["set"]["losses"]
+    found = train_both(tiny_backbone, tiny_set, tiny_sequence, config).record["set"]["losses"]
     assert sum(found[-15:]) < 0.95 * sum(found[:15])
 
 
-def test_base_gives_the_same_output_after_training(tiny_backbone, tiny_reference):
+def test_base_gives_the_same_output_after_training(tiny_backbone, tiny_set, tiny_sequence):
     def velocity():
         with torch.no_grad():
-            x_t = tiny_reference.sequence.unsqueeze(0)
-            return tiny_backbone.velocity(x_t, torch.tensor([0.5]), tiny_reference.motion_text.unsqueeze(0))
+            x_t = tiny_sequence.latents_CFHW.unsqueeze(0)
+            return tiny_backbone.velocity(x_t, torch.tensor([0.5]), tiny_sequence.text_ND.unsqueeze(0))
 
     before = velocity()
-    train_concept(tiny_backbone, [tiny_reference], tiny_config())
+    train_both(tiny_backbone, tiny_set, tiny_sequence, tiny_config())
     assert torch.equal(velocity(), before)
 
 
 @pytest.mark.parametrize("stop_at", [("set", 2), ("set", 4), ("sequence", 3)])
-def test_stopped_training_goes_on_where_it_stopped(tiny_backbone, tiny_reference, tmp_path, stop_at):
+def test_stopped_training_goes_on_where_it_stopped(tiny_backbone, tiny_set, tiny_sequence, tmp_path, stop_at):
     def stop(progress):
         if (progress.stage, progress.step) == stop_at:
             raise StopTraining
 
-    whole = train_concept(tiny_backbone, [tiny_reference], tiny_config())
-    part = train_concept(tiny_backbone, [tiny_reference], tiny_config(), folder=tmp_path, progress=stop)
+    whole = train_both(tiny_backbone, tiny_set, tiny_sequence, tiny_config())
+    part = train_both(tiny_backbone, tiny_set, tiny_sequence, tiny_config(), folder=tmp_path, progress=stop)
     assert not part.finished and part.record[stop_at[0]]["steps"] == stop_at[1]
     seen = []
-    rest = train_concept(
+    rest = train_both(
         tiny_backbone,
-        [tiny_reference],
+        tiny_set,
+        tiny_sequence,
         tiny_config(),
         folder=tmp_path,
         progress=lambda p: seen.append((p.stage, p.step)),
@@ -99,22 +124,22 @@ def test_stopped_training_goes_on_where_it_stopped(tiny_backbone, tiny_reference
         assert torch.equal(layer.motion_residual_RI, whole.layers[name].motion_residual_RI)
 
 
-def test_an_error_in_the_middle_keeps_the_steps_done(tiny_backbone, tiny_reference, tmp_path):
+def test_an_error_in_the_middle_keeps_the_steps_done(tiny_backbone, tiny_set, tiny_sequence, tmp_path):
     def fail(progress):
         if progress.step == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_concept(tiny_backbone, [tiny_reference], tiny_config(), folder=tmp_path, progress=fail)
+        train_both(tiny_backbone, tiny_set, tiny_sequence, tiny_config(), folder=tmp_path, progress=fail)
     seen = []
-    train_concept(
-        tiny_backbone, [tiny_reference], tiny_config(), folder=tmp_path, progress=lambda p: seen.append(p.step)
+    train_both(
+        tiny_backbone, tiny_set, tiny_sequence, tiny_config(), folder=tmp_path, progress=lambda p: seen.append(p.step)
     )
     assert seen == [4, 1, 2, 3, 4]
 
 
-def test_a_stop_in_the_middle_of_an_update_keeps_the_state_before_it(tiny_backbone, tiny_reference, tmp_path):
-    whole = train_concept(tiny_backbone, [tiny_reference], tiny_config())
+def test_a_stop_in_the_middle_of_an_update_keeps_the_state_before_it(tiny_backbone, tiny_set, tiny_sequence, tmp_path):
+    whole = train_both(tiny_backbone, tiny_set, tiny_sequence, tiny_config())
     step, count = torch.optim.AdamW.step, iter(range(100))
 
     def interrupted(self, closure=None):
@@ -127,26 +152,33 @@ def test_a_stop_in_the_middle_of_an_update_keeps_the_state_before_it(tiny_backbo
         patch.setattr(torch.optim.AdamW, "step", interrupted)
         patch.setattr("setandseq_core.runs.SAVE_SECONDS", -1.0)
         with pytest.raises(KeyboardInterrupt):
-            train_concept(
-                tiny_backbone, [tiny_reference], tiny_config(), folder=tmp_path, progress=lambda p: seen.append(p.step)
+            train_both(
+                tiny_backbone,
+                tiny_set,
+                tiny_sequence,
+                tiny_config(),
+                folder=tmp_path,
+                progress=lambda p: seen.append(p.step),
             )
     assert seen == [1, 2]
-    rest = train_concept(tiny_backbone, [tiny_reference], tiny_config(), folder=tmp_path)
+    rest = train_both(tiny_backbone, tiny_set, tiny_sequence, tiny_config(), folder=tmp_path)
     assert rest.finished and losses(rest) == losses(whole)
 
 
-def test_damaged_unfinished_training_is_named(tiny_backbone, tiny_reference, tmp_path):
-    train_concept(tiny_backbone, [tiny_reference], tiny_config(), folder=tmp_path)
+def test_damaged_unfinished_training_is_named(tiny_backbone, tiny_set, tiny_sequence, tmp_path):
+    train_both(tiny_backbone, tiny_set, tiny_sequence, tiny_config(), folder=tmp_path)
     (state,) = tmp_path.glob("set_*.safetensors")
     state.write_bytes(state.read_bytes()[:100])
     with pytest.raises(SetAndSequenceError, match=f"{state.name} cannot be read.*Delete that file to train anew"):
-        train_concept(tiny_backbone, [tiny_reference], tiny_config(), folder=tmp_path)
+        train_both(tiny_backbone, tiny_set, tiny_sequence, tiny_config(), folder=tmp_path)
 
 
-def test_finished_work_is_not_done_again_and_other_settings_are(tiny_backbone, tiny_reference, tmp_path):
+def test_finished_work_is_not_done_again_and_other_settings_are(tiny_backbone, tiny_set, tiny_sequence, tmp_path):
     def count(config):
         seen = []
-        train_concept(tiny_backbone, [tiny_reference], config, folder=tmp_path, progress=lambda p: seen.append(p.stage))
+        train_both(
+            tiny_backbone, tiny_set, tiny_sequence, config, folder=tmp_path, progress=lambda p: seen.append(p.stage)
+        )
         return seen.count("set"), seen.count("sequence")
 
     config = tiny_config()
@@ -157,20 +189,21 @@ def test_finished_work_is_not_done_again_and_other_settings_are(tiny_backbone, t
     assert count(dataclasses.replace(config, token_masking=0.2)) == (4, 4)
 
 
-def test_progress_tells_step_loss_and_time_left(tiny_backbone, tiny_reference):
+def test_progress_tells_step_loss_and_time_left(tiny_backbone, tiny_set, tiny_sequence):
     seen = []
-    train_concept(tiny_backbone, [tiny_reference], tiny_config(), progress=seen.append)
+    train_both(tiny_backbone, tiny_set, tiny_sequence, tiny_config(), progress=seen.append)
     assert [(p.stage, p.step, p.steps) for p in seen] == [(s, i, 4) for s in ("set", "sequence") for i in (1, 2, 3, 4)]
     assert all(p.seconds_left >= 0 and p.loss > 0 for p in seen) and seen[3].seconds_left == 0
 
 
-@pytest.mark.parametrize("prompts", [("", "a sks blob hopping"), ("a sks blob", "  ")])
-def test_empty_prompt_is_refused(tiny_backbone, tiny_frames, prompts):
+@pytest.mark.parametrize("encode", [encode_frame_set, encode_frame_sequence])
+@pytest.mark.parametrize("prompt", ["", "  "])
+def test_empty_prompt_is_refused(tiny_backbone, tiny_frames, encode, prompt):
     with pytest.raises(PromptError, match="is empty"):
-        encode_reference(tiny_backbone, tiny_frames, *prompts)
+        encode(tiny_backbone, tiny_frames, prompt)
 
 
-def test_sequence_stage_sees_the_clip_and_the_motion_prompt_only(tiny_backbone, tiny_reference):
+def test_sequence_stage_sees_the_clip_and_the_motion_prompt_only(tiny_backbone, tiny_set, tiny_sequence):
     seen = []
     velocity = tiny_backbone.velocity
 
@@ -183,6 +216,6 @@ def test_sequence_stage_sees_the_clip_and_the_motion_prompt_only(tiny_backbone, 
     with trainable_concept(tiny_backbone.module, tiny_backbone.layers, rank=4, seed=0) as concept:
         parameters = concept.begin_sequence_stage(0.5)
         run = StageRun(stage="sequence", key="k", parameters=parameters, config=config.sequence_stage, method=config)
-        run_sequence_stage(tiny_backbone, [tiny_reference], config, run)
+        run_sequence_stage(tiny_backbone, concept, [tiny_sequence], config, run)
     assert {shape for shape, _ in seen} == {(2, 16, 2, 4, 4)}
-    assert all(torch.equal(text[0], tiny_reference.motion_text) for _, text in seen)
+    assert all(torch.equal(text[0], tiny_sequence.text_ND) for _, text in seen)
