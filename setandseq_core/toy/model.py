@@ -10,8 +10,8 @@ from ..config import MethodConfig, SequenceConfig, SetConfig
 from .text import encode_prompt
 
 WEIGHTS = Path(__file__).parent / "weights"
-TRANSFORMER_FILE = WEIGHTS / "setandseq_toy_transformer.safetensors"
-VAE_FILE = WEIGHTS / "setandseq_toy_vae.safetensors"
+TRANSFORMER_FILE = WEIGHTS / "diffusion_models" / "setandseq_toy_transformer.safetensors"
+VAE_FILE = WEIGHTS / "vae" / "setandseq_toy_vae.safetensors"
 NAME = "Set-and-Sequence toy"
 EMBEDDED_CONFIG = MethodConfig(
     gradient_clipping=1.0,

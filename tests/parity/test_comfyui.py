@@ -81,7 +81,7 @@ def inputs() -> dict[str, Tensor]:
 
 
 def embedded_file(key: str) -> Path:
-    for file in sorted(EMBEDDED.glob("*.safetensors")):
+    for file in sorted(EMBEDDED.glob("*/*.safetensors")):
         with safe_open(file, framework="pt") as weights:
             if key in set(weights.keys()):
                 return file
