@@ -3,12 +3,13 @@
 Shape letters: B batch, C latent channels, F frames or latent frames, H, W height and width, N tokens, D text width.
 """
 
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from .fingerprint import BaseFingerprint, fingerprint
+from .fingerprint import BaseFingerprint
 
 
 class Backbone(Protocol):
@@ -36,6 +37,14 @@ class Backbone(Protocol):
         """Where latents and text have to be."""
         ...
 
+    def fingerprint(self) -> BaseFingerprint:
+        """What the adapted layers look like, to know the model's concepts again."""
+        ...
+
+    def training(self, batch_shape: tuple[int, ...], /) -> AbstractContextManager[None]:
+        """Whatever the model needs for gradients to flow through it, for batches of latents (B, C, F, H, W)."""
+        ...
+
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         """Shape (C, F', H', W') of the latents of that many frames of that many pixels."""
         ...
@@ -55,9 +64,3 @@ class Backbone(Protocol):
     def velocity(self, x_t_BCFHW: Tensor, time_B: Tensor, text_BND: Tensor) -> Tensor:
         """The model's velocity at x_t; time in [0, 1], 1 is noise."""
         ...
-
-
-def backbone_fingerprint(backbone: Backbone) -> BaseFingerprint:
-    """What the adapted layers of a backbone look like, to know its concepts again."""
-    weights = {name: backbone.module.get_parameter(f"{path}.weight").detach() for name, path in backbone.layers.items()}
-    return fingerprint(backbone.family, weights)

@@ -22,11 +22,11 @@ def save_atomically(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping
 
 
 def save_training(
-    path: Path, parameters: Mapping[str, Tensor], optimizer: Optimizer, metadata: Mapping[str, str]
+    path: Path, parameters: Mapping[str, Tensor], optimizer: Optimizer | None, metadata: Mapping[str, str]
 ) -> None:
-    """Save named parameters with the optimizer's memory of them; `metadata` is text, such as the step."""
+    """Save named parameters with the optimizer's memory of them, if any; `metadata` is text, such as the step."""
     tensors = dict(parameters)
-    for name, parameter in parameters.items():
+    for name, parameter in parameters.items() if optimizer else ():
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"{key}|{name}"] = value
     save_atomically(tensors, path, metadata)

@@ -27,9 +27,14 @@ def velocity_from_denoised(x_t: Tensor, denoised: Tensor, time_B: Tensor) -> Ten
     return (x_t - denoised) / _per_sample(time_B, x_t)
 
 
-def flow_loss(velocity: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error of the velocity, a scalar (Eq. 1)."""
-    return (velocity - target).square().mean()
+def flow_loss(velocity: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean squared error of the velocity, a scalar (Eq. 1).
+
+    Args:
+        weights: how much each place counts, with mean above 0, of a shape that fits the velocity's; ours.
+    """
+    error = (velocity - target).square()
+    return error.mean() if weights is None else (weights * error).mean() / weights.mean()
 
 
 def shift_time(time: Tensor, shift: float) -> Tensor:

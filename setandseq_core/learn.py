@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .backbone import Backbone, backbone_fingerprint
+from .backbone import Backbone
 from .concept import Concept, ConceptInfo, check_base
 from .config import MethodConfig
 from .errors import PromptError
@@ -57,6 +57,8 @@ class Reference:
 
     clip: Clip
     words: Words
+    mask_FHW: Tensor | None = None
+    """Of the clip's frames, 1 on the subject; the rest then counts little. None is all alike."""
 
 
 def learn_identity(
@@ -78,7 +80,7 @@ def learn_identity(
     Raises:
         PromptError: a prompt is empty or too long.
     """
-    sets = [encode_frame_set(backbone, r.clip.frames_FHWC, r.words.static_prompt) for r in references]
+    sets = [encode_frame_set(backbone, r.clip.frames_FHWC, r.words.static_prompt, r.mask_FHW) for r in references]
     trained = train_identity(backbone, sets, config, folder=folder, progress=progress)
     words = references[0].words
     info = ConceptInfo(
@@ -87,7 +89,7 @@ def learn_identity(
         motion_prompt=words.motion_prompt,
         identity_token=words.identity_token,
         motion_token=words.motion_token,
-        base=backbone_fingerprint(backbone),
+        base=backbone.fingerprint(),
         base_name=backbone.name,
         config=_plain(config.as_dict()),
         training=training_record(references, config) | _stage_record("set", trained),
@@ -113,8 +115,10 @@ def learn_motion(
         ConceptMismatchError: the identity was learned on another base model.
         PromptError: a prompt is empty or too long.
     """
-    check_base(identity.info.base, backbone_fingerprint(backbone))
-    sequences = [encode_frame_sequence(backbone, r.clip.frames_FHWC, r.words.motion_prompt) for r in references]
+    check_base(identity.info.base, backbone.fingerprint())
+    sequences = [
+        encode_frame_sequence(backbone, r.clip.frames_FHWC, r.words.motion_prompt, r.mask_FHW) for r in references
+    ]
     trained = train_motion(backbone, identity.layers, sequences, config, folder=folder, progress=progress)
     words = references[0].words
     info = replace(

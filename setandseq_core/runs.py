@@ -119,11 +119,12 @@ class StageRun:
         self._in_step = False
 
     def save(self) -> None:
-        """Write the state, if it has a folder."""
+        """Write the state, if it has a folder; what is finished needs no optimizer any more."""
         if self.folder is None:
             return
         record = {"losses": json.dumps(self.losses), "seconds": str(self.seconds)}
-        save_training(self._path, self.parameters, self._optimizer, record)
+        optimizer = self._optimizer if len(self.losses) < self.config.steps else None
+        save_training(self._path, self.parameters, optimizer, record)
 
     @property
     def _path(self) -> Path:

@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from .backbone import Backbone, backbone_fingerprint
+from .backbone import Backbone
 from .concept import Concept, ConceptLayer, scaled_coefficients
 from .fingerprint import check_base
 from .flow import sampling_times
@@ -65,7 +65,7 @@ def applied_concept(
     Raises:
         ConceptMismatchError: the concept was made for another base model.
     """
-    check_base(concept.info.base, backbone_fingerprint(backbone))
+    check_base(concept.info.base, backbone.fingerprint())
     with applied_layers(backbone, concept.layers, identity_strength=identity_strength, motion_strength=motion_strength):
         yield
 

@@ -4,6 +4,7 @@ Shape letters: B batch, C latent channels, F frames or latent frames, H, W heigh
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from torch import Tensor, nn
 
 from ..errors import BackboneError, PromptError
+from ..fingerprint import BaseFingerprint, fingerprint
 from .native import load_transformer, load_vae, native_layer_name
 
 TEXT_TOKENS = 512
@@ -49,6 +51,15 @@ class WanBackbone:
     def device(self) -> torch.device:
         """Where the transformer is."""
         return self.module.device
+
+    def fingerprint(self) -> BaseFingerprint:
+        """What the layers of the blocks look like."""
+        weights = {name: self.module.get_parameter(f"{path}.weight").detach() for name, path in self.layers.items()}
+        return fingerprint(self.family, weights)
+
+    def training(self, _batch_shape: tuple[int, ...], /) -> AbstractContextManager[None]:
+        """Nothing is needed."""
+        return nullcontext()
 
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         """Shape (C, F', H', W'): a quarter of the frames but for the first, an eighth of the pixels each way."""

@@ -1,0 +1,170 @@
+"""A video model as ComfyUI holds it, as the core's `Backbone`: the MODEL, CLIP and VAE wires of a graph.
+
+Shape letters: B batch, C latent channels, F frames or latent frames, H, W height and width, N tokens, D text width.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import comfy.model_management as memory
+import torch
+from comfy.ldm.modules.attention import attention_pytorch
+from comfy.model_base import WAN22
+from comfy.model_patcher import ModelPatcher
+from comfy.model_sampling import CONST
+from comfy.sd import CLIP, VAE
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.utils.checkpoint import checkpoint
+
+from ..setandseq_core.errors import BackboneError
+from ..setandseq_core.fingerprint import BaseFingerprint
+from ..setandseq_core.flow import velocity_from_denoised
+from .models import FAMILY, check_video_model, model_fingerprint, model_name, wan_layers
+
+SMALLEST_TIME = 1e-4
+"""Below it the velocity cannot be told from the denoised latents."""
+
+
+class ComfyBackbone:
+    """The wires of a graph as a `Backbone`; what ComfyUI's memory manager loads, it may free again afterwards.
+
+    Args:
+        checkpointing: in training, do each block's forward again in the backward pass: less memory, more time.
+    Raises:
+        BackboneError: the MODEL is not a video model that concepts can be made for, or the VAE does not fit it.
+    """
+
+    family = FAMILY
+
+    def __init__(self, model: ModelPatcher, clip: CLIP, vae: VAE, *, checkpointing: bool = False):
+        check_video_model(model)
+        sampling: Any = model.get_model_object("model_sampling")
+        if not isinstance(sampling, CONST):
+            raise BackboneError(
+                f"The connected model samples by {type(sampling).__name__}, not as a flow model. Take the node that "
+                "changes its sampling out of the wire; ModelSamplingSD3 may stay."
+            )
+        channels = model.model.latent_format.latent_channels
+        if vae.latent_channels != channels or vae.latent_dim != 3:
+            raise BackboneError(
+                f"The connected VAE makes {vae.latent_channels} channels, {model_name(model)} needs a video VAE of "
+                f"{channels}. Connect the VAE that belongs to the model."
+            )
+        self.model, self._clip, self._vae = model, clip, vae
+        self.name, self.layers = model_name(model), wan_layers(model)
+        self.fps, self.size_multiple, self.shift = model_fps(model), size_multiple(model), float(sampling.shift)
+        self._checkpointing = checkpointing
+        self._prompts: dict[str, Tensor] = {}
+        self._options = dict(model.model_options.get("transformer_options", {}))
+        self._options["optimized_attention_override"] = _differentiable_attention
+
+    @property
+    def module(self) -> nn.Module:
+        """The transformer."""
+        return self.model.model.diffusion_model
+
+    @property
+    def device(self) -> torch.device:
+        """Where the transformer runs."""
+        return self.model.load_device
+
+    def fingerprint(self) -> BaseFingerprint:
+        """Which base the MODEL is, whatever LoRAs are on it."""
+        return model_fingerprint(self.model)
+
+    def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """Shape (C, F', H', W')."""
+        shrink = self.model.model.latent_format.spacial_downscale_ratio
+        return self._vae.latent_channels, (frames - 1) // 4 + 1, height // shrink, width // shrink
+
+    def encode_frames(self, frames_FHWC: Tensor) -> Tensor:
+        """Latents (C, F', H', W') of frames in [0, 1], normalised as the transformer takes them."""
+        latents: Tensor = self._vae.encode(frames_FHWC)
+        return self.model.model.process_latent_in(latents)[0].to(self.device, torch.float32)
+
+    def decode_latents(self, latents_CFHW: Tensor) -> Tensor:
+        """Frames (F, H, W, 3) in [0, 1] of such latents."""
+        return self._vae.decode(self.model.model.process_latent_out(latents_CFHW.unsqueeze(0)))[0].float().cpu()
+
+    def encode_prompt(self, prompt: str, /) -> Tensor:
+        """The prompt's tokens, (N, D); each prompt is encoded once."""
+        if prompt not in self._prompts:
+            conditioning = self._clip.encode_from_tokens_scheduled(self._clip.tokenize(prompt))
+            self._prompts[prompt] = conditioning[0][0][0].to(self.device, torch.float32)
+        return self._prompts[prompt]
+
+    @contextmanager
+    def training(self, batch_shape: tuple[int, ...]) -> Iterator[None]:
+        """Load the MODEL and let gradients flow through it; to be used inside `differentiable`.
+
+        Its weights may have been made in inference mode; no gradient can pass those, so they become plain tensors of
+        the same values.
+        """
+        memory.load_models_gpu([self.model], memory_required=self.model.memory_required(list(batch_shape)))
+        _without_inference_tensors(self.module)
+        memory.in_training = True
+        self.model.pre_run()
+        try:
+            with _checkpointed(self.module.get_submodule("blocks") if self._checkpointing else ()):
+                yield
+        finally:
+            memory.in_training = False
+            self.model.cleanup()
+
+    def velocity(self, x_t_BCFHW: Tensor, time_B: Tensor, text_BND: Tensor) -> Tensor:
+        """The MODEL's velocity at x_t by its own sampling definition; a flow model's sigma is the time."""
+        sigma_B = time_B.clamp_min(SMALLEST_TIME)
+        conditions = {"c_crossattn": text_BND, "transformer_options": self._options}
+        denoised = self.model.model.apply_model(x_t_BCFHW, sigma_B, **conditions)
+        return velocity_from_denoised(x_t_BCFHW, denoised, sigma_B)
+
+
+def model_fps(model: ModelPatcher) -> float:
+    """Frames per second of the videos that a Wan model was trained on."""
+    return 24.0 if isinstance(model.model, WAN22) else 16.0
+
+
+def size_multiple(model: ModelPatcher) -> int:
+    """What height and width in pixels must be multiples of: a patch of two by two latents."""
+    return 2 * model.model.latent_format.spacial_downscale_ratio
+
+
+@contextmanager
+def differentiable() -> Iterator[None]:
+    """What nodes train in: inference mode off, and Cancel obeyed before any part of any model runs."""
+    cancel = register_module_forward_pre_hook(lambda *_: memory.throw_exception_if_processing_interrupted())
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        cancel.remove()
+
+
+def _differentiable_attention(_attention: Any, *args: Any, **kwargs: Any) -> Tensor:
+    """PyTorch's own attention instead of the one the server was started with, which may have no backward."""
+    return attention_pytorch(*args, **kwargs)
+
+
+def _without_inference_tensors(module: nn.Module) -> None:
+    """Replace parameters and buffers made in inference mode by plain ones, one at a time."""
+    for part in module.modules():
+        for name, parameter in part.named_parameters(recurse=False):
+            if parameter.is_inference():
+                setattr(part, name, nn.Parameter(parameter.detach().clone(), requires_grad=False))
+        for name, buffer in part.named_buffers(recurse=False):
+            if buffer.is_inference():
+                setattr(part, name, buffer.clone())
+
+
+@contextmanager
+def _checkpointed(blocks: Any) -> Iterator[None]:
+    for block in blocks:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.forward
