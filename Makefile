@@ -1,26 +1,36 @@
 # From a bare checkout with Python 3.10 or newer: `make demo` to see it work, `make test` to check it.
-# Everything is installed into .venv in this folder; nothing else on the machine is changed.
+# Everything is installed into .venv and .comfyui in this folder; nothing else on the machine is changed.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/ready
+FETCHED := .comfyui/ComfyUI
+# The ComfyUI to run in: yours, if COMFYUI_PATH names its folder.
+COMFYUI := $(or $(COMFYUI_PATH),$(FETCHED))
+# Another ComfyUI, or an update of yours, has another name here: then its requirements are installed.
+READY := $(VENV)/ready-$(shell { echo "$(COMFYUI)"; $(if $(COMFYUI_PATH),cat "$(COMFYUI_PATH)/requirements.txt";) } \
+	2>/dev/null | cksum | cut -d' ' -f1)
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench clean
+.PHONY: help install demo test check bench clean
 
 help:
-	@echo "make demo   learn a concept from a clip and make videos with it, into demo_output/ (minutes)"
-	@echo "make test   all tests and checks"
-	@echo "make check  ruff and pyright only"
-	@echo "make bench  what both stages cost beside a plain LoRA"
-	@echo "make clean  remove .venv, demo_output and caches"
+	@echo "make demo     run ComfyUI, learn a concept from a clip and make videos with it, into demo_output/ (minutes)"
+	@echo "make test     all tests and checks"
+	@echo "make check    ruff and pyright only"
+	@echo "make bench    what both stages cost beside a plain LoRA"
+	@echo "make install  only install what these need (they do it themselves)"
+	@echo "make clean    remove .venv, .comfyui, demo_output and caches"
+	@echo "COMFYUI_PATH=<folder of a ComfyUI> before any of them uses that one instead of fetching one"
+
+install: $(READY)
+	@echo "== ready: $$($(BIN)/python --version) in $(VENV), ComfyUI in $(COMFYUI)"
 
 demo: $(READY)
-	@echo "== demo: learning a concept and making videos with it, into demo_output/"
-	@$(BIN)/python -m setandseq_core demo --out demo_output
+	@echo "== demo: ComfyUI learns a concept from a clip and makes videos with it, into demo_output/"
+	@$(BIN)/python -m tools.demo --out demo_output
 
 test: $(READY)
-	@echo "== tests"
+	@echo "== tests, with the ComfyUI in $(COMFYUI)"
 	@$(BIN)/python -m pytest
 	@$(MAKE) --no-print-directory check
 	@echo "== make test: all tests, ruff and pyright passed in $(CURDIR), with $$($(BIN)/python --version)"
@@ -36,14 +46,27 @@ bench: $(READY)
 	@echo "== benchmarks"
 	@$(BIN)/python -m benchmarks.training
 
-$(READY): requirements.txt requirements-dev.txt
-	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10))" || \
-		{ echo "Python 3.10 or newer is needed; '$(PYTHON)' is not. Give another: make PYTHON=python3.12 ..."; exit 1; }
-	@echo "== installing into $(CURDIR)/$(VENV) (once; PyTorch is the large part)"
-	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --progress-bar off --requirement requirements-dev.txt
+$(READY): requirements.txt requirements-dev.txt $(VENV)/made $(if $(COMFYUI_PATH),,$(FETCHED)/main.py)
+	@test -f "$(COMFYUI)/main.py" || \
+		{ echo "COMFYUI_PATH is '$(COMFYUI)', and no main.py is in it; name the folder of a ComfyUI."; exit 1; }
+	@echo "== installing PyTorch, ComfyUI's requirements and ours into $(CURDIR)/$(VENV) (once; about 6 GB)"
+	@$(BIN)/python -m pip install --progress-bar off -r requirements-dev.txt -r "$(COMFYUI)/requirements.txt"
+	@mkdir -p .comfyui
+	@ln -sfn "$$(cd "$(COMFYUI)" && pwd)" .comfyui/checked  # where pyright finds it
+	@rm -f $(VENV)/ready-*
 	@touch $(READY)
 
+$(FETCHED)/main.py: | $(VENV)/made
+	@echo "== fetching ComfyUI into $(CURDIR)/$(FETCHED) (once; COMFYUI_PATH names another)"
+	@$(BIN)/python -m tools.comfyui_folder
+
+$(VENV)/made:
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10))" || \
+		{ echo "Python 3.10 or newer is needed; '$(PYTHON)' is not. Give another: make PYTHON=python3.12 ..."; exit 1; }
+	@echo "== making a Python environment in $(CURDIR)/$(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
 clean:
-	rm -rf $(VENV) demo_output .pytest_cache .ruff_cache
-	find setandseq_core tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf $(VENV) .comfyui demo_output .pytest_cache .ruff_cache
+	find benchmarks nodes setandseq_core tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

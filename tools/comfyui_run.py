@@ -1,0 +1,72 @@
+"""How a prompt went in a ComfyUI server, and how it can fail to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+class ComfyUIError(Exception):
+    """A server that did not start, died or did not answer, or a prompt that did not go through."""
+
+
+class PromptRejectedError(ComfyUIError):
+    """The prompt did not pass ComfyUI's validation, in whole or in part; it does not run."""
+
+    def __init__(self, answer: Mapping[str, Any]) -> None:
+        self.node_errors: dict[str, Any] = dict(answer.get("node_errors") or {})
+        """By node id: class_type, and errors with type, message, details and extra_info."""
+        error = answer.get("error") or {}
+        lines = [f"{error['message']}: {error.get('details', '')}"] if error and not self.node_errors else []
+        for node, found in self.node_errors.items():
+            for reason in found["errors"]:
+                lines.append(f"node {node} ({found['class_type']}): {reason['message']}: {reason['details']}")
+        super().__init__("\n".join(lines) or str(answer))
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Run:
+    """How a prompt went."""
+
+    status: str
+    """ "success", "error", "interrupted", or "rejected" by validation before it ran."""
+    prompt_id: str = ""
+    error: str = ""
+    """What went wrong, as an artist reads it on the node."""
+    error_type: str = ""
+    node: str = ""
+    """Id of the node that went wrong, or that was interrupted."""
+    node_type: str = ""
+    outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By node id, what its output node showed or saved."""
+    messages: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    """ComfyUI's own account: (kind, data) in order."""
+
+    def succeeded(self) -> "Run":
+        """This run, or ComfyUIError with the node and its message when it went wrong."""
+        if self.status != "success":
+            raise ComfyUIError(f"The prompt ended as {self.status}, node {self.node} ({self.node_type}): {self.error}")
+        return self
+
+    @property
+    def cached(self) -> set[str]:
+        """Ids of the nodes whose results ComfyUI still had."""
+        return {node for kind, data in self.messages if kind == "execution_cached" for node in data["nodes"]}
+
+
+def run_from_history(prompt_id: str, found: Mapping[str, Any]) -> Run:
+    """How a prompt went, from ComfyUI's entry in its history."""
+    messages = [(kind, data) for kind, data in found["status"]["messages"]]
+    status, last = found["status"]["status_str"], {}
+    for kind, data in messages:
+        if kind in ("execution_error", "execution_interrupted"):
+            status, last = kind.removeprefix("execution_"), data
+    return Run(
+        status=status,
+        prompt_id=prompt_id,
+        error=str(last.get("exception_message", "")).strip() or ("cancelled" if status == "interrupted" else ""),
+        error_type=str(last.get("exception_type", "")),
+        node=str(last.get("node_id", "")),
+        node_type=str(last.get("node_type", "")),
+        outputs=found["outputs"],
+        messages=messages,
+    )
