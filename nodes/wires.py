@@ -6,10 +6,10 @@ from comfy_api.latest import io
 
 from ..setandseq_core.concept import Concept
 
-Reference = io.Custom("SETSEQ_REFERENCE")
-Identity = io.Custom("SETSEQ_IDENTITY")
+ReferenceWire = io.Custom("SETSEQ_REFERENCE")
+IdentityWire = io.Custom("SETSEQ_IDENTITY")
 ConceptWire = io.Custom("SETSEQ_CONCEPT")
-Settings = io.Custom("SETSEQ_SETTINGS")
+SettingsWire = io.Custom("SETSEQ_SETTINGS")
 
 CATEGORY = "Set-and-Sequence"
 

@@ -11,7 +11,8 @@ The map. Six files show the whole method:
 
 What they stand on:
 
-    learn           from a clip to a concept, in one call
+    learn           from clips to a concept
+    reference       a clip and what is said of it
     prompts         static and motion prompt; token masking
     config          settings of the method; TOML
     runs            seeded steps, saved state, resume, progress, a clean stop

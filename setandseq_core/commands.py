@@ -15,9 +15,10 @@ from .concept_export import describe, export_lora
 from .config import MethodConfig, read_config
 from .console import EMBEDDED, INTERRUPTED, PROGRAM, ProgressLine, clock, stop_on_interrupt
 from .errors import ConfigError, PromptError
-from .learn import Reference, Words, learn_concept
+from .learn import learn_concept
 from .models import Model, Size, load_model
 from .prompts import check_prompt, motion_prompt
+from .reference import Reference, Words
 from .runs import Progress, StopTraining
 from .sample import applied_concept, latent_noise, sample_latents
 from .toy.model import EMBEDDED_CONFIG

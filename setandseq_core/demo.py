@@ -10,7 +10,8 @@ from torch import Tensor
 
 from .backbone import Backbone
 from .concept import Concept, load_concept, save_concept
-from .learn import Reference, Words, learn_concept
+from .learn import learn_concept
+from .reference import Reference, Words
 from .runs import Progress
 from .sample import applied_concept, latent_noise, sample_latents
 from .sheet import contact_sheet

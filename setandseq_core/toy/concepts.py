@@ -25,8 +25,8 @@ from .world import (
     render,
 )
 
-IDENTITY_TOKEN = "sks"
-MOTION_TOKEN = "zub"
+IDENTITY_TOKEN = "[v]"
+MOTION_TOKEN = "[u]"
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)

@@ -40,10 +40,15 @@ def encode_prompt(prompt: str) -> Tensor:
     Raises:
         PromptError: the prompt has more than MAX_TOKENS words.
     """
-    found = words(prompt)
+    return encode_words(words(prompt))
+
+
+def encode_words(found: list[str]) -> Tensor:
+    """`encode_prompt` of a prompt that is already in words."""
     if len(found) > MAX_TOKENS:
         raise PromptError(
-            f"The prompt has {len(found)} words; the embedded text encoder takes {MAX_TOKENS}. Shorten it: '{prompt}'"
+            f"The prompt has {len(found)} words; the embedded text encoder takes {MAX_TOKENS}. "
+            f"Shorten it: '{' '.join(found)}'"
         )
     tokens = torch.zeros(MAX_TOKENS, WIDTH)
     if not found:

@@ -1,0 +1,33 @@
+"""The nodes: thin covers of setandseq_core for ComfyUI. Loading them imports neither peft nor diffusers."""
+
+from comfy_api.latest import ComfyExtension, io
+
+from .concepts import ComposeConcepts, LoadDynamicConcept, SaveDynamicConcept
+from .embedded import EmbeddedTextEncoder, ExampleClip
+from .folders import register
+from .reference import ReferenceClip
+from .training import TrainIdentityLoRA, TrainingSettings, TrainMotionResidual
+
+NODES: list[type[io.ComfyNode]] = [
+    ReferenceClip,
+    TrainIdentityLoRA,
+    TrainMotionResidual,
+    TrainingSettings,
+    SaveDynamicConcept,
+    LoadDynamicConcept,
+    ComposeConcepts,
+    EmbeddedTextEncoder,
+    ExampleClip,
+]
+
+
+class SetAndSequence(ComfyExtension):
+    """The pack, as ComfyUI loads it."""
+
+    async def on_load(self) -> None:
+        """Make our folders known."""
+        register()
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """All nodes."""
+        return NODES

@@ -1,0 +1,228 @@
+"""Reference Clip: from a graph's video to what the model can learn from."""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from comfy.model_base import WAN22
+from comfy.model_patcher import ModelPatcher
+from comfy_api.latest import Input, io
+from torch import Tensor
+
+from ..setandseq_core.errors import VideoError
+from ..setandseq_core.fitting import Clip, fit_clip
+from ..setandseq_core.prompts import check_prompt
+from ..setandseq_core.reference import Reference, Words
+from .backbone import model_fps, size_multiple
+from .messages import show_text
+from .models import check_video_model
+from .wires import CATEGORY, ReferenceWire
+
+MODEL_FRAMES = 81
+"""What Wan was trained on at most; longer clips work, but worse."""
+MODEL_AREA = {True: 1280 * 704, False: 832 * 480}
+"""Pixels of a frame that Wan 2.2 TI2V, or any other Wan, was trained on."""
+TOKEN = re.compile(r"\[[^\[\]\s]+\]")
+
+
+class ReferenceClip(io.ComfyNode):
+    """The node; its work is in the functions below."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs; frozen in tests/comfyui/test_server.py."""
+        return io.Schema(
+            node_id="SetSeq_ReferenceClip",
+            display_name="Reference Clip",
+            category=CATEGORY,
+            description="One clip to learn from: cut, resampled and resized to what the model takes, with its prompts.",
+            search_aliases=["dynamic concept", "training video", "set and sequence", "dataset"],
+            inputs=[
+                io.Model.Input("model", tooltip="The model that will learn. It decides the frame rate and the sizes."),
+                io.MultiType.Input(
+                    "video",
+                    types=[io.Video, io.Image],
+                    tooltip="The clip: a VIDEO, or its frames as IMAGE. One to five seconds of one thing.",
+                ),
+                io.String.Input(
+                    "static_prompt",
+                    multiline=True,
+                    tooltip="How it looks, with a token in brackets that will call it: a [v] dancer in a red dress, on "
+                    "a bright stage. Say all that should stay changeable, such as the background.",
+                ),
+                io.String.Input(
+                    "motion_prompt",
+                    multiline=True,
+                    tooltip="How it looks and how it moves, with a second token for the movement: a [v] dancer in a "
+                    "red dress [u] spinning on a bright stage.",
+                ),
+                io.Int.Input(
+                    "frames", default=81, min=5, max=1001, tooltip="The most frames to use; the next lower 4n+1 is."
+                ),
+                io.Int.Input(
+                    "width",
+                    default=0,
+                    min=0,
+                    max=4096,
+                    tooltip="In pixels. 0: from the height, or, if both are 0, from the clip, no larger than the model "
+                    "was trained on.",
+                ),
+                io.Int.Input(
+                    "height", default=0, min=0, max=4096, tooltip="In pixels. 0: from the width, or from the clip."
+                ),
+                io.Float.Input(
+                    "image_fps",
+                    default=24.0,
+                    min=1.0,
+                    max=240.0,
+                    step=0.01,
+                    tooltip="Frames per second of frames given as IMAGE. A VIDEO knows its own.",
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="White on the subject, one mask or one a frame: what lies outside is hardly learned.",
+                ),
+            ],
+            outputs=[
+                ReferenceWire.Output("reference", tooltip="For the two train nodes."),
+                io.Image.Output("images", tooltip="The frames that are learned from."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: ModelPatcher,
+        video: Input.Video | Tensor,
+        static_prompt: str,
+        motion_prompt: str,
+        frames: int,
+        width: int,
+        height: int,
+        image_fps: float,
+        mask: Tensor | None = None,
+    ) -> io.NodeOutput:
+        """Fit the clip and tell what was chosen."""
+        check_video_model(model)
+        words = words_of(static_prompt, motion_prompt)
+        source = source_frames(video, image_fps)
+        target = Target(model=model, frames=frames, width=width, height=height)
+        clip = target.fit(source)
+        mask_FHW = None if mask is None else target.fit_mask(mask, source)
+        notes = [clip.choice + ".", *_warnings(clip, words)]
+        reference = Reference(clip=clip, words=words, mask_FHW=mask_FHW)
+        return io.NodeOutput(reference, clip.frames_FHWC, ui=show_text(" ".join(notes), cls.hidden.unique_id))
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Source:
+    """The clip as it came."""
+
+    frames_FHWC: Tensor
+    fps: float
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Target:
+    """What the clip should become."""
+
+    model: ModelPatcher
+    frames: int
+    width: int
+    height: int
+
+    def fit(self, source: Source) -> Clip:
+        """The clip as the model takes it.
+
+        Raises:
+            VideoError: it is too short, or the size cannot be had.
+        """
+        _, height, width, _ = source.frames_FHWC.shape
+        common: dict[str, Any] = {"fps": model_fps(self.model), "multiple": size_multiple(self.model)}
+        common |= {"max_frames": self.frames, "size": self._size(height, width)}
+        return fit_clip(source.frames_FHWC, source.fps, **common)
+
+    def fit_mask(self, mask_FHW: Tensor, source: Source) -> Tensor:
+        """The mask of the fitted frames, (F, H, W) in [0, 1].
+
+        Raises:
+            VideoError: there are neither one nor as many masks as frames, or it marks nothing.
+        """
+        length, height, width, _ = source.frames_FHWC.shape
+        if len(mask_FHW) not in (1, length) or mask_FHW.shape[1:] != (height, width):
+            raise VideoError(
+                f"The mask has {len(mask_FHW)} pictures of {mask_FHW.shape[2]}x{mask_FHW.shape[1]}, the clip {length} "
+                f"of {width}x{height}. Give one mask, or one for every frame, of the clip's size."
+            )
+        pictures = mask_FHW.float().clamp(0, 1).expand(length, -1, -1).unsqueeze(-1).expand(-1, -1, -1, 3)
+        fitted_FHW = self.fit(Source(frames_FHWC=pictures, fps=source.fps)).frames_FHWC[..., 0]
+        if not fitted_FHW.max() > 0.5:
+            raise VideoError("The mask is black: it marks no subject. Paint the subject white, or take the mask away.")
+        return fitted_FHW
+
+    def _size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width as asked for; what is 0 follows the clip's shape."""
+        multiple, area = size_multiple(self.model), MODEL_AREA[isinstance(self.model.model, WAN22)]
+        if self.width and self.height:
+            return self.height, self.width
+        scale = min(1.0, math.sqrt(area / (height * width)))
+        if self.width or self.height:
+            scale = self.width / width if self.width else self.height / height
+        sides = (self.height or height * scale, self.width or width * scale)
+        fitted = tuple(
+            side if given else _nearest(side, multiple)
+            for side, given in zip(sides, (self.height, self.width), strict=True)
+        )
+        return int(fitted[0]), int(fitted[1])
+
+
+def source_frames(video: "Input.Video | Tensor", image_fps: float) -> Source:
+    """Frames (F, H, W, 3) in [0, 1] and their rate; transparency is left out.
+
+    Raises:
+        VideoError: there are no frames.
+    """
+    if isinstance(video, Tensor):
+        return Source(frames_FHWC=video[..., :3], fps=image_fps)
+    components = video.get_components()
+    if len(components.images) == 0:
+        raise VideoError("The video has no pictures, only sound perhaps. Give a video with pictures.")
+    return Source(frames_FHWC=components.images[..., :3], fps=float(components.frame_rate))
+
+
+def words_of(static_prompt: str, motion_prompt: str) -> Words:
+    """The prompts with their tokens: the first in brackets, and the first that only the motion prompt has.
+
+    Raises:
+        PromptError: a prompt is empty, or the motion prompt lacks the identity token.
+    """
+    static_prompt = check_prompt(static_prompt, "static prompt")
+    motion_prompt = check_prompt(motion_prompt, "motion prompt")
+    identity = TOKEN.findall(static_prompt)
+    motion = [token for token in TOKEN.findall(motion_prompt) if token not in identity]
+    return Words(
+        static_prompt=static_prompt,
+        motion_prompt=motion_prompt,
+        identity_token=identity[0] if identity else "",
+        motion_token=motion[0] if motion else "",
+    )
+
+
+def _nearest(side: float, multiple: int) -> int:
+    return max(1, round(side / multiple)) * multiple
+
+
+def _warnings(clip: Clip, words: Words) -> list[str]:
+    found = []
+    if len(clip.frames_FHWC) > MODEL_FRAMES:
+        found.append(f"Wan was trained on at most {MODEL_FRAMES} frames; more take much memory and may look worse.")
+    if not words.identity_token:
+        found.append("The static prompt has no token in brackets, such as [v]: the words alone will call the look.")
+    if not words.motion_token:
+        found.append("The motion prompt has no token of its own, such as [u]: the words alone will call the motion.")
+    if words.static_prompt == words.motion_prompt:
+        found.append("Both prompts are the same: say in the motion prompt how it moves.")
+    return found
