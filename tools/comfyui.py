@@ -181,8 +181,7 @@ class Server:
         try:
             return self.wait(self.queue(prompt), timeout)
         except PromptRejectedError as rejected:
-            node, found = next(iter(rejected.node_errors.items()), ("", {}))
-            return Run(status="rejected", error=str(rejected), node=node, node_type=found.get("class_type", ""))
+            return rejected.as_run()
 
     def follow(self, prompt_id: str, timeout: float = RUN_SECONDS) -> Iterator[Event]:
         """What the server says about a prompt, from its start to its end, as it comes.

@@ -9,20 +9,6 @@ class ComfyUIError(Exception):
     """A server that did not start, died or did not answer, or a prompt that did not go through."""
 
 
-class PromptRejectedError(ComfyUIError):
-    """The prompt did not pass ComfyUI's validation, in whole or in part; it does not run."""
-
-    def __init__(self, answer: Mapping[str, Any]) -> None:
-        self.node_errors: dict[str, Any] = dict(answer.get("node_errors") or {})
-        """By node id: class_type, and errors with type, message, details and extra_info."""
-        error = answer.get("error") or {}
-        lines = [f"{error['message']}: {error.get('details', '')}"] if error and not self.node_errors else []
-        for node, found in self.node_errors.items():
-            for reason in found["errors"]:
-                lines.append(f"node {node} ({found['class_type']}): {reason['message']}: {reason['details']}")
-        super().__init__("\n".join(lines) or str(answer))
-
-
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Run:
     """How a prompt went."""
@@ -51,6 +37,28 @@ class Run:
     def cached(self) -> set[str]:
         """Ids of the nodes whose results ComfyUI still had."""
         return {node for kind, data in self.messages if kind == "execution_cached" for node in data["nodes"]}
+
+
+class PromptRejectedError(ComfyUIError):
+    """The prompt did not pass ComfyUI's validation, in whole or in part; it does not run."""
+
+    def __init__(self, answer: Mapping[str, Any]) -> None:
+        self.node_errors: dict[str, Any] = dict(answer.get("node_errors") or {})
+        """By node id: class_type, and errors with type, message, details and extra_info."""
+        lines = [
+            f"node {node} ({found['class_type']}): {reason['message']}: {reason['details']}"
+            for node, found in self.node_errors.items()
+            for reason in found["errors"]
+        ]
+        error = answer.get("error") or {"message": "unknown fault", "details": str(answer)}
+        super().__init__("\n".join(lines) or f"{error['message']}: {error['details']}")
+        about = error.get("extra_info") or {}
+        self._place = about.get("node_id") or "", about.get("class_type") or ""
+
+    def as_run(self) -> Run:
+        """The rejection as the end of a run, at the first node with a fault."""
+        place = next(((node, found["class_type"]) for node, found in self.node_errors.items()), self._place)
+        return Run(status="rejected", error=str(self), node=place[0], node_type=place[1])
 
 
 def run_from_history(prompt_id: str, found: Mapping[str, Any]) -> Run:

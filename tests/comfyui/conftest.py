@@ -1,0 +1,43 @@
+"""Real ComfyUI servers for the tests of this folder, which are skipped where there is no ComfyUI."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tools.comfyui import Server
+from tools.comfyui_folder import NoComfyUIError, comfyui_folder
+
+OTHER_PACK = Path(__file__).parent / "data" / "other_pack"
+
+
+@pytest.fixture(scope="session")
+def comfyui() -> Path:
+    """The folder of ComfyUI."""
+    try:
+        return comfyui_folder()
+    except NoComfyUIError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def server(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for all tests that need none of their own; they leave it running, its queue empty."""
+    with Server(tmp_path_factory.mktemp("comfyui")) as server:
+        yield server
+
+
+@pytest.fixture
+def start_server(comfyui: Path) -> Iterator[Callable[..., Server]]:
+    """Starts servers that end with the test; takes what `Server` takes."""
+    with ExitStack() as servers:
+        yield lambda *args, **options: servers.enter_context(Server(*args, **options))
+
+
+@pytest.fixture
+def crowded_folder(tmp_path: Path) -> Path:
+    """A base directory with another pack in it, which has a folder `nodes` too, and nodes to look inside the server."""
+    (tmp_path / "comfyui" / "custom_nodes").mkdir(parents=True)
+    (tmp_path / "comfyui" / "custom_nodes" / "other_pack").symlink_to(OTHER_PACK, target_is_directory=True)
+    return tmp_path / "comfyui"

@@ -1,0 +1,210 @@
+"""The pack as a real ComfyUI loads it: its nodes, their inputs and outputs, and what loading it does."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tools.comfyui import Server
+from tools.comfyui_folder import ROOT
+
+AUTOGROW = "COMFY_AUTOGROW_V3"
+TRAINING_WIRES = {"model": "MODEL", "clip": "CLIP", "vae": "VAE"}
+STRENGTHS = {"identity_strength": "FLOAT", "motion_strength": "FLOAT"}
+
+FROZEN_INPUTS: dict[str, dict[str, str]] = {
+    "SetSeq_ReferenceClip": {
+        "model": "MODEL",
+        "video": "VIDEO,IMAGE",
+        "static_prompt": "STRING",
+        "dynamic_prompt": "STRING",
+        "frames": "INT",
+        "width": "INT",
+        "height": "INT",
+        "image_fps": "FLOAT",
+        "mask": "MASK",
+    },
+    "SetSeq_TrainIdentityLoRA": {
+        **TRAINING_WIRES,
+        "references": AUTOGROW,
+        "steps": "INT",
+        "learning_rate": "FLOAT",
+        "rank": "INT",
+        "seed": "INT",
+        "settings": "SETSEQ_SETTINGS",
+    },
+    "SetSeq_TrainMotionResidual": {
+        **TRAINING_WIRES,
+        "identity": "SETSEQ_IDENTITY",
+        "references": AUTOGROW,
+        "steps": "INT",
+        "learning_rate": "FLOAT",
+        "seed": "INT",
+        "settings": "SETSEQ_SETTINGS",
+    },
+    "SetSeq_TrainingSettings": {
+        "batch": "INT",
+        "identity_dropout": "FLOAT",
+        "motion_dropout": "FLOAT",
+        "token_masking": "FLOAT",
+        "weight_decay": "FLOAT",
+        "gradient_clipping": "FLOAT",
+        "gradient_checkpointing": "COMBO",
+        "preview_every": "INT",
+    },
+    "SetSeq_SaveDynamicConcept": {"concept": "SETSEQ_CONCEPT", "name": "STRING", "plain_lora": "BOOLEAN"},
+    "SetSeq_LoadDynamicConcept": {"concept": "COMBO", **STRENGTHS, "model": "MODEL"},
+    "SetSeq_ComposeConcepts": {"model": "MODEL", "concepts": AUTOGROW, **STRENGTHS},
+    "SetSeq_EmbeddedTextEncoder": {},
+    "SetSeq_ExampleClip": {},
+}
+"""Node id -> input -> type. A workflow that somebody saved names these: a change here is a line in CHANGELOG.md."""
+
+FROZEN_OPTIONAL = {
+    "SetSeq_ReferenceClip": {"mask"},
+    "SetSeq_TrainIdentityLoRA": {"settings"},
+    "SetSeq_TrainMotionResidual": {"settings"},
+    "SetSeq_LoadDynamicConcept": {"model"},
+}
+
+FROZEN_GROWING = {
+    "SetSeq_TrainIdentityLoRA": ("reference_", "SETSEQ_REFERENCE", 1, 20),
+    "SetSeq_TrainMotionResidual": ("reference_", "SETSEQ_REFERENCE", 1, 20),
+    "SetSeq_ComposeConcepts": ("concept_", "SETSEQ_CONCEPT", 1, 20),
+}
+"""Of the growing inputs: what their names begin with, their type, the least and the most of them."""
+
+FROZEN_OUTPUTS: dict[str, dict[str, str]] = {
+    "SetSeq_ReferenceClip": {"reference": "SETSEQ_REFERENCE", "images": "IMAGE"},
+    "SetSeq_TrainIdentityLoRA": {"identity": "SETSEQ_IDENTITY"},
+    "SetSeq_TrainMotionResidual": {"concept": "SETSEQ_CONCEPT"},
+    "SetSeq_TrainingSettings": {"settings": "SETSEQ_SETTINGS"},
+    "SetSeq_SaveDynamicConcept": {},
+    "SetSeq_LoadDynamicConcept": {
+        "model": "MODEL",
+        "concept": "SETSEQ_CONCEPT",
+        "static_prompt": "STRING",
+        "motion_prompt": "STRING",
+    },
+    "SetSeq_ComposeConcepts": {"model": "MODEL"},
+    "SetSeq_EmbeddedTextEncoder": {"clip": "CLIP"},
+    "SetSeq_ExampleClip": {"video": "VIDEO"},
+}
+
+HEAVY = {"peft", "diffusers", "accelerate"}
+FOLDER_NAMES = ["Set and Sequence.v1-beta", "nodes", "123"]
+
+
+@pytest.fixture(scope="module")
+def our_nodes(server: Server) -> dict[str, dict[str, Any]]:
+    """What ComfyUI tells about our nodes."""
+    return {name: node for name, node in server.object_info().items() if name.startswith("SetSeq_")}
+
+
+def inputs_of(node: dict[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Input -> its type and the rest of its description, in the order in which the node shows them."""
+    found = {}
+    for group in ("required", "optional"):
+        for name, (kind, *options) in node["input"].get(group, {}).items():
+            found[name] = ("COMBO" if isinstance(kind, list) else kind), (options[0] if options else {})
+    return found
+
+
+def start_log(server: Server) -> Iterator[str]:
+    """The lines that the server wrote until it was up."""
+    yield from server.log_text().partition("To see the GUI go to")[0].splitlines()
+
+
+def import_seconds(server: Server, pack: str) -> float:
+    """How long the server says that importing the pack took."""
+    found = re.search(rf"([\d.]+) seconds: .*/custom_nodes/{re.escape(pack)}$", server.log_text(), re.MULTILINE)
+    assert found is not None, server.log_text()
+    return float(found[1])
+
+
+def assert_quiet(server: Server) -> None:
+    """Nothing that the server wrote while it started is a warning or an error."""
+    assert not [line for line in start_log(server) if re.search("WARN|ERROR|FAILED|Warning|Traceback|not loaded", line)]
+
+
+def test_node_ids_are_frozen(our_nodes: dict[str, dict[str, Any]]) -> None:
+    assert sorted(our_nodes) == sorted(FROZEN_INPUTS)
+
+
+@pytest.mark.parametrize("name", FROZEN_INPUTS)
+def test_inputs_and_outputs_are_frozen(our_nodes: dict[str, dict[str, Any]], name: str) -> None:
+    node = our_nodes[name]
+    inputs = inputs_of(node)
+    assert {name: kind for name, (kind, _) in inputs.items()} == FROZEN_INPUTS[name]
+    assert set(node["input"].get("optional", {})) == FROZEN_OPTIONAL.get(name, set())
+    assert dict(zip(node["output_name"], node["output"], strict=True)) == FROZEN_OUTPUTS[name]
+    growing = {
+        (template["prefix"], *(kind for kind, *_ in template["input"]["required"].values()), *limits(template))
+        for template in (options["template"] for kind, options in inputs.values() if kind == AUTOGROW)
+    }
+    assert growing == ({FROZEN_GROWING[name]} if name in FROZEN_GROWING else set())
+
+
+def limits(template: dict[str, Any]) -> tuple[int, int]:
+    return template["min"], template["max"]
+
+
+@pytest.mark.parametrize("name", FROZEN_INPUTS)
+def test_node_explains_itself(our_nodes: dict[str, dict[str, Any]], name: str) -> None:
+    node = our_nodes[name]
+    assert node["category"] == "Set-and-Sequence"
+    assert node["display_name"] and node["description"] and node["search_aliases"]
+    assert node["output_node"] == (name == "SetSeq_SaveDynamicConcept")
+    inputs = inputs_of(node)
+    assert not [name for name, (_, options) in inputs.items() if not options.get("tooltip")]
+    assert len(inputs) <= 10
+
+
+def test_pack_loads_quietly(server: Server) -> None:
+    assert_quiet(server)
+
+
+def test_pack_imports_in_half_a_second(server: Server, start_server: Callable[..., Server], tmp_path: Path) -> None:
+    """By the server's own account, at best of three: a busy machine can be slow, a slow pack cannot be fast."""
+    seconds = import_seconds(server, "setandseq")
+    for _ in range(2):
+        if seconds >= 0.5:
+            again = start_server(tmp_path)
+            seconds = min(seconds, import_seconds(again, "setandseq"))
+            again.stop()
+    assert seconds < 0.5
+
+
+@pytest.mark.parametrize("folder_name", FOLDER_NAMES)
+def test_folder_may_have_any_name_and_neighbours(
+    start_server: Callable[..., Server], crowded_folder: Path, comfyui: Path, folder_name: str
+) -> None:
+    server = start_server(crowded_folder, folder_name)
+    assert_quiet(server)
+    assert import_seconds(server, "other_pack") >= 0
+    nodes = server.object_info()
+    ours = {name: node["python_module"] for name, node in nodes.items() if name.startswith("SetSeq_")}
+    assert ours == dict.fromkeys(FROZEN_INPUTS, f"custom_nodes.{folder_name}")
+
+    inside = server.run({"1": {"class_type": "Other_Modules", "inputs": {}}}).succeeded().outputs["1"]
+    assert inside["nodes_file"] == [str(comfyui / "nodes.py")]
+    assert not HEAVY & set(inside["packages"])
+    assert "setandseq_core" not in inside["packages"]
+    assert not [path for path in inside["sys_path"] if Path(path).resolve().is_relative_to(ROOT / "nodes")]
+    assert str(ROOT) not in {str(Path(path).resolve()) for path in inside["sys_path"]}
+
+
+def test_importing_the_pack_alone_loads_nothing_heavy() -> None:
+    """As pytest and other tools do that import a folder's `__init__.py` where there is no ComfyUI."""
+    program = (
+        "import importlib.util, sys\n"
+        f"spec = importlib.util.spec_from_file_location('pack', {str(ROOT / '__init__.py')!r})\n"
+        "spec.loader.exec_module(importlib.util.module_from_spec(spec))\n"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}))\n"
+    )
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not {"torch", "numpy", "comfy", "comfy_api", *HEAVY} & set(finished.stdout.split())
