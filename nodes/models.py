@@ -64,14 +64,17 @@ def wan_layers(model: ModelPatcher) -> dict[str, str]:
 def model_fingerprint(model: ModelPatcher) -> BaseFingerprint:
     """Which base the model is, by its own weights: LoRAs on the wire or already merged in do not count.
 
-    It is kept as long as the model is: nothing but patches, which are left out here, changes its weights.
+    It is kept as long as the model is: nothing but patches, which are left out here, changes its weights. A model of
+    another family has no layers for us.
     """
     if model.model not in _fingerprints:
+        is_wan = isinstance(model.model, WAN21)
         signs, shapes, projections = sign_pattern(), {}, {}
-        for name, path in wan_layers(model).items():
+        for name, path in wan_layers(model).items() if is_wan else ():
             weight_OI = original_weight(model, f"{PREFIX}{path}.weight")
             shapes[name], projections[name] = list(weight_OI.shape), project(weight_OI, signs)
-        _fingerprints[model.model] = BaseFingerprint(family=FAMILY, layers=shapes, projections=projections)
+        family = FAMILY if is_wan else type(model.model).__name__.lower()
+        _fingerprints[model.model] = BaseFingerprint(family=family, layers=shapes, projections=projections)
     return _fingerprints[model.model]
 
 

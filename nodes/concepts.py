@@ -1,0 +1,230 @@
+"""Save Dynamic Concept, Load Dynamic Concept and Compose Concepts."""
+
+from dataclasses import replace
+from typing import Any
+
+import folder_paths
+from comfy.model_patcher import ModelPatcher
+from comfy_api.latest import io
+from comfy_execution.graph_utils import ExecutionBlocker
+
+from ..setandseq_core.concept import load_concept, save_concept
+from ..setandseq_core.concept_export import export_lora
+from ..setandseq_core.errors import ConceptFileError
+from .apply import apply_concepts
+from .folders import CONCEPTS, concepts_folder, find_concept, loras_folder, safe_name, save_new
+from .messages import show_text
+from .wires import CATEGORY, ConceptWire, WeightedConcept
+
+FAR = 3.0
+"""Beyond this strength, results have little to do with what was learned."""
+NO_MODEL = (
+    "Load Dynamic Concept gives a model only if it gets one: connect the model's loader (Load Diffusion Model) to its "
+    "model input, or use its concept output with Compose Concepts."
+)
+
+
+def save_files(weighted: WeightedConcept, name: str, plain_lora: bool) -> str:
+    """Save a concept, and on request a plain LoRA at the wire's strengths; return what was done, for people.
+
+    Raises:
+        ConceptFileError: the name cannot be one of a file.
+    """
+    name = safe_name(name)
+    concept = replace(weighted.concept, info=replace(weighted.concept.info, name=name.rpartition("/")[2]))
+    path = save_new(concepts_folder(), name, lambda path: save_concept(concept, path))
+    lines = [f"Concept: {CONCEPTS}/{path.relative_to(concepts_folder()).as_posix()}"]
+    if plain_lora:
+        strengths = {"identity_strength": weighted.identity_strength, "motion_strength": weighted.motion_strength}
+        lora = save_new(loras_folder(), name, lambda path: export_lora(concept, path, **strengths))
+        lines.append(f"Plain LoRA: loras/{lora.relative_to(loras_folder()).as_posix()}")
+    return "\n".join(lines)
+
+
+def summary(weighted: WeightedConcept) -> str:
+    """What a loaded concept is, and what its strengths mean where they are unusual."""
+    info = weighted.concept.info
+    return "\n".join(
+        [
+            f"Made for: {info.base_name}",
+            f"Static prompt: {info.static_prompt}",
+            f"Motion prompt: {info.motion_prompt}",
+            *strength_notes("Identity", weighted.identity_strength),
+            *strength_notes("Motion", weighted.motion_strength),
+        ]
+    )
+
+
+def strength_notes(part: str, strength: float) -> list[str]:
+    """A line on a strength that does not simply mean more or less of its part."""
+    if strength == 0:
+        return [f"{part} strength 0: this part is off."]
+    notes = [f"{part} strength {strength:g}: away from what was learned."] if strength < 0 else []
+    if abs(strength) > FAR:
+        notes.append(f"{part} strength {strength:g}: far beyond what was learned; the picture may break.")
+    return notes
+
+
+def _strength(name: str, part: str, times: str = "") -> io.Float.Input:
+    return io.Float.Input(
+        name,
+        default=1.0,
+        min=-10.0,
+        max=10.0,
+        step=0.05,
+        tooltip=f"How much of {part}{times}. 1 is as learned, 0 is off, negative leads away from it; above "
+        f"{FAR:g} the picture may break.",
+    )
+
+
+class SaveDynamicConcept(io.ComfyNode):
+    """The node; its work is in `save_files`."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs; frozen in tests/comfyui."""
+        return io.Schema(
+            node_id="SetSeq_SaveDynamicConcept",
+            display_name="Save Dynamic Concept",
+            category=CATEGORY,
+            description=f"Saves a concept to models/{CONCEPTS}. Nothing is overwritten: another concept of the same "
+            "name is saved as name_2.",
+            search_aliases=["save lora", "export concept", "set and sequence", "save motion"],
+            inputs=[
+                ConceptWire.Input("concept", tooltip="From Train Motion Residual or Load Dynamic Concept."),
+                io.String.Input("name", default="concept", tooltip="The file's name. animals/bee makes a folder."),
+                io.Boolean.Input(
+                    "plain_lora",
+                    default=False,
+                    tooltip="Also save a plain LoRA to models/loras, for LoRA loaders and other programs. The "
+                    "strengths of the concept wire are fixed in it.",
+                ),
+            ],
+            hidden=[io.Hidden.unique_id],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, concept: WeightedConcept, name: str, plain_lora: bool) -> io.NodeOutput:
+        """Save, and show where."""
+        return io.NodeOutput(ui=show_text(save_files(concept, name, plain_lora), cls.hidden.unique_id))
+
+
+class LoadDynamicConcept(io.ComfyNode):
+    """The node; its work is in `load_concept` and `apply_concepts`."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs; frozen in tests/comfyui."""
+        return io.Schema(
+            node_id="SetSeq_LoadDynamicConcept",
+            display_name="Load Dynamic Concept",
+            category=CATEGORY,
+            description="A saved concept, on a model: place it between the model's loader and the sampler, and write "
+            "its prompts into yours.",
+            search_aliases=["load lora", "apply concept", "set and sequence", "dynamic concept", "motion lora"],
+            inputs=[
+                io.Combo.Input(
+                    "concept",
+                    options=folder_paths.get_filename_list(CONCEPTS),
+                    tooltip=f"A file in models/{CONCEPTS}. New files show up when the list is refreshed (key R).",
+                ),
+                _strength("identity_strength", "the look"),
+                _strength("motion_strength", "the movement"),
+                io.Model.Input(
+                    "model",
+                    optional=True,
+                    tooltip="The model that the concept was made for. Not needed if only the concept or its prompts "
+                    "are used.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output("model", tooltip="The model with the concept on it."),
+                ConceptWire.Output("concept", tooltip="For Compose Concepts, with these strengths."),
+                io.String.Output("static_prompt", tooltip="What calls the look alone."),
+                io.String.Output("motion_prompt", tooltip="What calls the look and the movement."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def validate_inputs(cls, concept: str | None = None) -> bool | str:
+        """Say where files belong when there is no such file; `concept` is None when it comes by a wire."""
+        try:
+            return concept is None or bool(find_concept(concept))
+        except ConceptFileError as error:
+            return str(error)
+
+    @classmethod
+    def fingerprint_inputs(cls, concept: str | None = None, **_: Any) -> str:
+        """Run again when the file is another one."""
+        if concept is None:
+            return ""
+        about = find_concept(concept).stat()
+        return f"{about.st_mtime_ns} {about.st_size}"
+
+    @classmethod
+    def execute(
+        cls, concept: str, identity_strength: float, motion_strength: float, model: ModelPatcher | None = None
+    ) -> io.NodeOutput:
+        """Load, and put it on the model if there is one."""
+        weighted = WeightedConcept(
+            concept=load_concept(find_concept(concept)),
+            identity_strength=identity_strength,
+            motion_strength=motion_strength,
+        )
+        info = weighted.concept.info
+        patched = ExecutionBlocker(NO_MODEL) if model is None else apply_concepts(model, [weighted])
+        shown = show_text(summary(weighted), cls.hidden.unique_id)
+        return io.NodeOutput(patched, weighted, info.static_prompt, info.motion_prompt, ui=shown)
+
+
+class ComposeConcepts(io.ComfyNode):
+    """The node; its work is in `apply_concepts`."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs; frozen in tests/comfyui."""
+        return io.Schema(
+            node_id="SetSeq_ComposeConcepts",
+            display_name="Compose Concepts",
+            category=CATEGORY,
+            description="Puts one or more concepts on a model. The prompt says which things are there and how they "
+            "move.",
+            search_aliases=["apply concept", "combine lora", "merge concepts", "set and sequence", "stack lora"],
+            inputs=[
+                io.Model.Input("model", tooltip="The model that the concepts were made for."),
+                io.Autogrow.Input(
+                    "concepts",
+                    template=io.Autogrow.TemplatePrefix(
+                        ConceptWire.Input("concept", tooltip="From a train or load node, with its own strengths."),
+                        prefix="concept_",
+                        min=1,
+                        max=20,
+                    ),
+                    tooltip="All of them were made for the same model.",
+                ),
+                _strength("identity_strength", "all looks", ", times each concept's own strength"),
+                _strength("motion_strength", "all movements", ", times each concept's own strength"),
+            ],
+            outputs=[io.Model.Output("model", tooltip="The model with the concepts on it.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: ModelPatcher,
+        concepts: dict[str, WeightedConcept],
+        identity_strength: float,
+        motion_strength: float,
+    ) -> io.NodeOutput:
+        """Apply them all."""
+        scaled = [
+            WeightedConcept(
+                concept=each.concept,
+                identity_strength=identity_strength * each.identity_strength,
+                motion_strength=motion_strength * each.motion_strength,
+            )
+            for each in concepts.values()
+        ]
+        return io.NodeOutput(apply_concepts(model, scaled))

@@ -1,0 +1,115 @@
+"""The embedded model's text encoder as a CLIP, and the clip that comes with this pack."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from comfy.model_management import intermediate_device
+from comfy.sd import CLIP
+from comfy.sd1_clip import escape_important, token_weights, unescape_important
+from comfy.supported_models_base import ClipTarget
+from comfy_api.latest import InputImpl, io
+from torch import Tensor, nn
+
+from ..setandseq_core import toy
+from ..setandseq_core.toy.text import encode_words, words
+from .wires import CATEGORY
+
+KEY = "setandseq"
+EXAMPLE_CLIP = Path(toy.__path__[0]) / "demo_clip.mp4"
+
+
+class EmbeddedTokenizer:
+    """Words of a prompt with their weights, as ComfyUI writes them: "a (red:1.2) circle"."""
+
+    def __init__(self, embedding_directory: object = None, tokenizer_data: object = None):
+        """There is nothing to load; `comfy.sd.CLIP` gives both arguments."""
+
+    def tokenize_with_weights(
+        self, text: str, return_word_ids: bool = False, **_: object
+    ) -> dict[str, list[list[tuple[Any, ...]]]]:
+        """One section of (word, weight) pairs, or (word, weight, index from 1) on request."""
+        parts = token_weights(escape_important(text), 1.0)
+        pairs = [(word, weight) for part, weight in parts for word in words(unescape_important(part))]
+        return {KEY: [[(*pair, index) for index, pair in enumerate(pairs, 1)] if return_word_ids else [*pairs]]}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """No weights."""
+        return {}
+
+
+class EmbeddedEncoder(nn.Module):
+    """The core's text encoder with the interface that `comfy.sd.CLIP` needs; it has no weights."""
+
+    def __init__(self, device: object = None, dtype: object = None, model_options: object = None):
+        super().__init__()
+        self.dtypes = {torch.float32}
+
+    def set_clip_options(self, options: dict[str, Any]) -> None:
+        """There is one layer and one device, so no option changes anything."""
+
+    def reset_clip_options(self) -> None:
+        """As `set_clip_options`."""
+
+    def encode_token_weights(self, tokens: dict[str, list[list[tuple[Any, ...]]]]) -> tuple[Tensor, None]:
+        """Tokens (1, N, 4096), 48 for each section, each word's vector times its weight; nothing pooled."""
+        return torch.cat([_encode(section) for section in tokens[KEY]]).unsqueeze(0).to(intermediate_device()), None
+
+
+def _encode(section: list[tuple[Any, ...]]) -> Tensor:
+    tokens_ND = encode_words([word for word, *_ in section])
+    tokens_ND[: len(section)] *= torch.tensor([weight for _, weight, *_ in section]).unsqueeze(1)
+    return tokens_ND
+
+
+def embedded_clip() -> CLIP:
+    """The embedded model's text encoder, on the CPU."""
+    cpu = torch.device("cpu")
+    target = ClipTarget(EmbeddedTokenizer, EmbeddedEncoder)
+    return CLIP(target, model_options={"load_device": cpu, "offload_device": cpu})
+
+
+class EmbeddedTextEncoder(io.ComfyNode):
+    """The CLIP of the embedded model."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Names and texts of the node."""
+        return io.Schema(
+            node_id="SetSeq_EmbeddedTextEncoder",
+            display_name="Embedded Text Encoder",
+            category=CATEGORY,
+            description="The text encoder of the small model that comes with this pack (setandseq_toy_transformer in "
+            "Load Diffusion Model, setandseq_toy_vae in Load VAE). It has no weights and takes up to 48 words.",
+            search_aliases=["toy clip", "embedded clip", "set and sequence text encoder", "clip loader"],
+            inputs=[],
+            outputs=[io.Clip.Output("clip", tooltip="Goes to CLIP Text Encode and to the training nodes.")],
+        )
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        """Make the CLIP."""
+        return io.NodeOutput(embedded_clip())
+
+
+class ExampleClip(io.ComfyNode):
+    """The clip that the demo learns from."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Names and texts of the node."""
+        return io.Schema(
+            node_id="SetSeq_ExampleClip",
+            display_name="Example Clip",
+            category=CATEGORY,
+            description="A short clip for the embedded model: a creature that it was never trained on, with a motion "
+            "of its own. Use Load Video for a clip of yours.",
+            search_aliases=["demo clip", "example video", "toy clip", "sample clip"],
+            inputs=[],
+            outputs=[io.Video.Output("video", tooltip="Goes to Reference Clip.")],
+        )
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        """Open the file."""
+        return io.NodeOutput(InputImpl.VideoFromFile(str(EXAMPLE_CLIP)))

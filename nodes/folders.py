@@ -1,0 +1,121 @@
+"""Where our files are among ComfyUI's folders, and how they are named and saved there."""
+
+import os
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+
+import folder_paths
+
+from ..setandseq_core import toy
+from ..setandseq_core.concept_info import HASH_KEY
+from ..setandseq_core.errors import ConceptFileError
+from ..setandseq_core.strict_safetensors import check_data, read_header
+
+CONCEPTS = "dynamic_concepts"
+SUFFIX = ".safetensors"
+NAME_BYTES = 150
+"""Of each part of a file's name; with its endings it stays below the 255 that file systems take."""
+FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"|?*]')
+"""In file names on Windows."""
+RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(10))}
+EMBEDDED_WEIGHTS = Path(toy.__path__[0]) / "weights"
+
+
+def register() -> None:
+    """Make `models/dynamic_concepts` a model folder, and show the embedded weights in the stock loaders.
+
+    Folders that the user's extra_model_paths.yaml names `dynamic_concepts` are searched after it.
+    """
+    own = Path(folder_paths.models_dir) / CONCEPTS
+    with suppress(OSError):  # a shared models folder may be read-only
+        own.mkdir(parents=True, exist_ok=True)
+    folder_paths.add_model_folder_path(CONCEPTS, str(own), is_default=True)
+    paths, _ = folder_paths.folder_names_and_paths[CONCEPTS]
+    folder_paths.folder_names_and_paths[CONCEPTS] = (paths, {SUFFIX})
+    for kind in ("diffusion_models", "vae"):
+        folder_paths.add_model_folder_path(kind, str(EMBEDDED_WEIGHTS / kind))
+
+
+def concepts_folder() -> Path:
+    """Where new concepts are saved."""
+    return Path(folder_paths.get_folder_paths(CONCEPTS)[0])
+
+
+def loras_folder() -> Path:
+    """Where new plain LoRAs are saved."""
+    return Path(folder_paths.get_folder_paths("loras")[0])
+
+
+def training_folder() -> Path:
+    """Where training keeps its state and what it has finished."""
+    return Path(folder_paths.get_user_directory()) / "setandseq" / "training"
+
+
+def find_concept(name: str) -> Path:
+    """The file of a concept by its name in the list.
+
+    Raises:
+        ConceptFileError: the list has no such name.
+    """
+    names = folder_paths.get_filename_list(CONCEPTS)
+    path = folder_paths.get_full_path(CONCEPTS, name) if name in names else None
+    if path is None:
+        found = ", ".join(names[:10]) + (" ..." if len(names) > 10 else "")
+        raise ConceptFileError(
+            f"There is no concept '{name!s:.200}' in {concepts_folder()}. Found there: {found or 'nothing'}. Put the "
+            "file there and refresh the list (key R), choose another, or make one with Save Dynamic Concept."
+        )
+    return Path(path)
+
+
+def safe_name(name: str) -> str:
+    """A file's name without its ending, as it may be on every system; "/" makes folders, nothing leads out of them.
+
+    Raises:
+        ConceptFileError: nothing is left of the name.
+    """
+    parts = [_safe_part(part) for part in name.removesuffix(SUFFIX).replace("\\", "/").split("/")]
+    if not parts[-1]:
+        raise ConceptFileError(f"'{name:.200}' is no name for a file. Give one such as 'lantern' or 'animals/bee'.")
+    return "/".join(part for part in parts if part)
+
+
+def _safe_part(part: str) -> str:
+    part = FORBIDDEN.sub("_", part).encode("utf-8", "ignore")[:NAME_BYTES].decode("utf-8", "ignore").strip(" .")
+    return f"_{part}" if part.partition(".")[0].upper() in RESERVED else part
+
+
+def save_new(folder: Path, name: str, write: Callable[[Path], None]) -> Path:
+    """Save a file as `name` or, where another content has that name, as name_2, name_3 ...; return where it is.
+
+    A content that is already there under one of these names is not saved again.
+
+    Args:
+        folder: inside which `name` is.
+        name: as `safe_name` gives it.
+        write: makes a .safetensors file at a path, with the hash of its data in its metadata.
+    """
+    fresh = folder / f"{name}{SUFFIX}.new"
+    write(fresh)
+    content = _content(fresh)
+    names = (name if number == 1 else f"{name}_{number}" for number in count(1))
+    paths = (folder / f"{name}{SUFFIX}" for name in names)
+    path = next(path for path in paths if not path.exists() or _content(path) == content)
+    if path.exists():
+        fresh.unlink()
+    else:
+        os.replace(fresh, path)
+    return path
+
+
+def _content(path: Path) -> dict[str, str] | None:
+    """All that tells two files apart, the hash of the data among it; None for a damaged or foreign file."""
+    try:
+        metadata = read_header(path).metadata
+        check_data(path, metadata[HASH_KEY])
+    except (ConceptFileError, KeyError):
+        return None
+    return metadata
