@@ -53,7 +53,7 @@ class ComfyBackbone:
                 f"The connected VAE makes {vae.latent_channels} channels, {model_name(model)} needs a video VAE of "
                 f"{channels}. Connect the VAE that belongs to the model."
             )
-        self.model, self._clip, self._vae = model, clip, vae
+        self.model, self.vae, self._clip = model, vae, clip
         self.name, self.layers = model_name(model), wan_layers(model)
         self.fps, self.size_multiple, self.shift = model_fps(model), size_multiple(model), float(sampling.shift)
         self._checkpointing = checkpointing
@@ -78,16 +78,16 @@ class ComfyBackbone:
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         """Shape (C, F', H', W')."""
         shrink = self.model.model.latent_format.spacial_downscale_ratio
-        return self._vae.latent_channels, (frames - 1) // 4 + 1, height // shrink, width // shrink
+        return self.vae.latent_channels, (frames - 1) // 4 + 1, height // shrink, width // shrink
 
     def encode_frames(self, frames_FHWC: Tensor) -> Tensor:
         """Latents (C, F', H', W') of frames in [0, 1], normalised as the transformer takes them."""
-        latents: Tensor = self._vae.encode(frames_FHWC)
+        latents: Tensor = self.vae.encode(frames_FHWC)
         return self.model.model.process_latent_in(latents)[0].to(self.device, torch.float32)
 
     def decode_latents(self, latents_CFHW: Tensor) -> Tensor:
         """Frames (F, H, W, 3) in [0, 1] of such latents."""
-        return self._vae.decode(self.model.model.process_latent_out(latents_CFHW.unsqueeze(0)))[0].float().cpu()
+        return self.vae.decode(self.model.model.process_latent_out(latents_CFHW.unsqueeze(0)))[0].float().cpu()
 
     def encode_prompt(self, prompt: str, /) -> Tensor:
         """The prompt's tokens, (N, D); each prompt is encoded once."""

@@ -73,9 +73,8 @@ def encode_frame_set(
         PromptError: the prompt is empty or too long.
     """
     text_ND = backbone.encode_prompt(check_prompt(static_prompt, "static prompt"))
-    latents = [backbone.encode_frames(frame_HWC.unsqueeze(0)) for frame_HWC in frames_FHWC]
-    order = sorted(range(len(latents)), key=lambda i: latents[i].float().cpu().numpy().tobytes())
-    latents_SCFHW = torch.stack([latents[i] for i in order])
+    order = sorted(range(len(frames_FHWC)), key=lambda i: frames_FHWC[i].float().cpu().numpy().tobytes())
+    latents_SCFHW = torch.stack([backbone.encode_frames(frames_FHWC[i : i + 1]) for i in order])
     if mask_FHW is None:
         return FrameSet(latents_SCFHW=latents_SCFHW, text_ND=text_ND)
     height, width = latents_SCFHW.shape[-2:]
