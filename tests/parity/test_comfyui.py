@@ -1,10 +1,6 @@
-"""One native file, the same model in ComfyUI and in diffusers.
-
-Needs a ComfyUI and its requirements: COMFYUI_PATH=/path/to/ComfyUI python -m pytest tests/parity
-"""
+"""One native file, the same model in ComfyUI and in diffusers."""
 
 import logging
-import os
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -26,21 +22,22 @@ from setandseq_core.backbones.native import (
     native_transformer,
     native_vae,
 )
+from tools.comfyui_folder import NoComfyUIError, comfyui_folder
 
-COMFYUI_PATH = os.environ.get("COMFYUI_PATH", "")
 EMBEDDED = Path(__file__).parents[2] / "setandseq_core" / "toy" / "weights"
 
-pytestmark = [
-    pytest.mark.skipif(not COMFYUI_PATH, reason="COMFYUI_PATH does not name a ComfyUI folder"),
-    pytest.mark.filterwarnings("ignore"),  # ComfyUI's own
-]
+pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
 
 
 @pytest.fixture(scope="module")
 def comfyui() -> Iterator[ModuleType]:
     """The modules of ComfyUI that this file uses, on the CPU."""
+    try:
+        folder = comfyui_folder()
+    except NoComfyUIError as error:
+        pytest.skip(str(error))
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(COMFYUI_PATH)
+        patch.syspath_prepend(folder)
         args = import_module("comfy.cli_args").args
         patch.setattr(args, "cpu", True)  # read once, when model_management is first imported
         for name in ("latent_formats", "lora", "model_management", "sd", "utils"):
