@@ -50,7 +50,7 @@ class PromptRejectedError(ComfyUIError):
             for node, found in self.node_errors.items()
             for reason in found["errors"]
         ]
-        error = answer.get("error") or {"message": "unknown fault", "details": str(answer)}
+        error: dict[str, Any] = answer.get("error") or {"message": "unknown fault", "details": str(answer)}
         super().__init__("\n".join(lines) or f"{error['message']}: {error['details']}")
         about = error.get("extra_info") or {}
         self._place = about.get("node_id") or "", about.get("class_type") or ""
