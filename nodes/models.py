@@ -73,7 +73,7 @@ def model_fingerprint(model: ModelPatcher) -> BaseFingerprint:
         for name, path in wan_layers(model).items() if is_wan else ():
             weight_OI = original_weight(model, f"{PREFIX}{path}.weight")
             shapes[name], projections[name] = list(weight_OI.shape), project(weight_OI, signs)
-        family = FAMILY if is_wan else type(model.model).__name__.lower()
+        family = FAMILY if is_wan else type(model.model.model_config).__name__.lower()
         _fingerprints[model.model] = BaseFingerprint(family=family, layers=shapes, projections=projections)
     return _fingerprints[model.model]
 

@@ -48,10 +48,12 @@ class TrainingProgress:
         self._noise = latent_noise(latent_shape, 0).to(backbone.device)
         self._preview_every = preview_every
         self._bar = ProgressBar(1, node_id=node_id)
+        self.called = False
 
     def __call__(self, progress: Progress) -> None:
         """Show where training stands; raises ComfyUI's interrupt when the user has pressed Cancel."""
         memory.throw_exception_if_processing_interrupted()
+        self.called = True
         last = progress.step == progress.steps
         preview = None
         if self._preview_every and (last or progress.step % self._preview_every == 0):

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ..setandseq_core.concept import Concept
 from ..setandseq_core.config import MethodConfig
+from ..setandseq_core.console import clock
 from ..setandseq_core.reference import Reference
 from .backbone import ComfyBackbone, differentiable
 from .folders import training_folder
@@ -190,7 +191,8 @@ class TrainIdentityLoRA(io.ComfyNode):
             )
             common = {"folder": training_folder(), "progress": progress}
             identity = learn_identity(backbone, list(references.values()), config, name="concept", **common)
-        return io.NodeOutput(identity, ui=show_text(_summary("look", identity, "set"), cls.hidden.unique_id))
+        text = _summary("look", identity, "set", trained_now=progress.called)
+        return io.NodeOutput(identity, ui=show_text(text, cls.hidden.unique_id))
 
 
 class TrainMotionResidual(io.ComfyNode):
@@ -249,7 +251,7 @@ class TrainMotionResidual(io.ComfyNode):
             )
             common = {"folder": training_folder(), "progress": progress}
             concept = learn_motion(backbone, identity, list(references.values()), config, **common)
-        text = _summary("motion", concept, "sequence")
+        text = _summary("motion", concept, "sequence", trained_now=progress.called)
         return io.NodeOutput(WeightedConcept(concept=concept), ui=show_text(text, cls.hidden.unique_id))
 
 
@@ -257,11 +259,11 @@ def _backbone(model: ModelPatcher, clip: CLIP, vae: VAE, options: TrainingOption
     return ComfyBackbone(model, clip, vae, checkpointing=options.checkpointing(model.load_device.type))
 
 
-def _summary(what: str, concept: Concept, stage: str) -> str:
+def _summary(what: str, concept: Concept, stage: str, *, trained_now: bool) -> str:
     record = concept.info.training[stage]
-    losses = record["losses"]
-    text = f"Learned the {what} in {record['steps']} steps, {record['seconds']:.0f} s of training, rank {concept.rank}."
-    return f"{text} Loss {losses[0]:.3f} to {losses[-1]:.3f}." if losses else text
+    text = f"Learned the {what} in {record['steps']} steps and {clock(record['seconds'])}, rank {concept.rank}."
+    text += f" Loss {record['losses'][0]:.3f} to {record['losses'][-1]:.3f}."
+    return text if trained_now else f"{text} Nothing had to be done: the same was trained before."
 
 
 def _wires() -> list[io.Input]:

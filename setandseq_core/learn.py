@@ -3,7 +3,6 @@
 import io
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -111,11 +110,10 @@ def learn_concept(
 
 
 def training_record(references: Sequence[Reference], config: MethodConfig) -> dict[str, Any]:
-    """What was trained on and when, as JSON values."""
+    """What was trained on, as JSON values."""
     clip = references[0].clip
     frames, height, width = clip.frames_FHWC.shape[:3]
     record = {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "resolution": f"{width}x{height}",
         "frames": frames,
         "fps": clip.fps,
@@ -129,10 +127,10 @@ def training_record(references: Sequence[Reference], config: MethodConfig) -> di
 
 
 def _stage_record(stage: str, trained: Trained) -> dict[str, Any]:
-    """Whether it was finished, its steps and seconds, and its losses pooled to at most 100."""
+    """When it ended and whether it was finished; its steps and seconds, and its losses pooled to at most 100."""
     record = trained.record
     kept = {"steps": record["steps"], "seconds": round(record["seconds"], 1), "losses": _pooled(record["losses"])}
-    return {"finished": trained.finished, stage: kept}
+    return {"date": record["date"], "finished": trained.finished, stage: kept}
 
 
 def thumbnail(frames_FHWC: Tensor) -> bytes:

@@ -26,8 +26,9 @@ class Words:
     """[u], "" when there is none."""
 
     def __post_init__(self) -> None:
-        held = (("identity", self.identity_token, "static", self.static_prompt),)
-        held += (("motion", self.motion_token, "motion", self.motion_prompt),)
+        held = [("identity", self.identity_token, "static", self.static_prompt)]
+        held += [("identity", self.identity_token, "motion", self.motion_prompt)]
+        held += [("motion", self.motion_token, "motion", self.motion_prompt)]
         for kind, token, which, prompt in held:
             if token not in prompt:
                 raise PromptError(

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from hashlib import blake2b
 from pathlib import Path
 
@@ -71,6 +72,8 @@ class StageRun:
     progress: ProgressCallback | None = None
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    date: str = ""
+    """When its last step was done, ISO 8601 in UTC."""
     stopped: bool = False
     """Whether the progress callback ended it with StopTraining."""
     _optimizer: torch.optim.AdamW = field(init=False)
@@ -116,13 +119,14 @@ class StageRun:
         self._in_step = True
         self._optimizer.step()
         self.losses.append(loss.item())
+        self.date = datetime.now(timezone.utc).isoformat(timespec="seconds")
         self._in_step = False
 
     def save(self) -> None:
         """Write the state, if it has a folder; what is finished needs no optimizer any more."""
         if self.folder is None:
             return
-        record = {"losses": json.dumps(self.losses), "seconds": str(self.seconds)}
+        record = {"losses": json.dumps(self.losses), "seconds": str(self.seconds), "date": self.date}
         optimizer = self._optimizer if len(self.losses) < self.config.steps else None
         save_training(self._path, self.parameters, optimizer, record)
 
@@ -138,6 +142,7 @@ class StageRun:
             record = load_training(self._path, self.parameters, self._optimizer)
             self.losses[:] = json.loads(record["losses"])
             self.seconds = float(record["seconds"])
+            self.date = record["date"]
         except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
             raise SetAndSequenceError(
                 f"The unfinished training in {self._path} cannot be read: {error}. Delete that file to train anew."

@@ -142,7 +142,7 @@ class Trained:
     finished: bool
     """Whether every step was done; False after a stop."""
     record: dict[str, Any]
-    """The stage's steps, seconds and losses."""
+    """The stage's steps, seconds, losses, and the date of its last step."""
 
 
 def train_identity(
@@ -233,5 +233,5 @@ def _shared(backbone: Backbone, config: MethodConfig) -> dict[str, Any]:
 
 
 def _trained(concept: TrainableConcept, run: StageRun) -> Trained:
-    record = {"steps": len(run.losses), "seconds": run.seconds, "losses": run.losses}
+    record = {"steps": len(run.losses), "seconds": run.seconds, "losses": run.losses, "date": run.date}
     return Trained(layers=concept.read(), finished=not run.stopped, record=record)

@@ -1,0 +1,229 @@
+"""Training in a real ComfyUI: nothing is trained twice, nothing is lost, the model stays what it was."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import imageio_ffmpeg
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from setandseq_core.concept import load_concept
+from setandseq_core.config import config_from_dict
+from setandseq_core.learn import learn_concept
+from setandseq_core.reference import Reference, Words
+from setandseq_core.sample import applied_concept, latent_noise, sample_latents
+from setandseq_core.toy.model import EMBEDDED_CONFIG, TRANSFORMER_FILE, load_embedded
+from setandseq_core.video import read_clip
+from tools.comfyui import Run, Server
+from tools.graphs import CONCEPT, Prompt, node, sampling, training
+
+TRAINERS = ("identity", "concept")
+
+
+@pytest.fixture(scope="module")
+def own_server(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose training folder only this file uses."""
+    with Server(tmp_path_factory.mktemp("training")) as server:
+        yield server
+
+
+def told(run: Run, name: str) -> str:
+    """What a node shows on itself; "" when ComfyUI still had its result."""
+    return " ".join(run.succeeded().outputs.get(name, {}).get("text", []))
+
+
+def trained(run: Run) -> set[str]:
+    """The train nodes that did steps."""
+    return {name for name in TRAINERS if told(run, name) and "trained before" not in told(run, name)}
+
+
+def states(server: Server) -> dict[str, int]:
+    """Steps done, by the kept state of each stage."""
+    found = {}
+    for path in (server.folder / "user" / "setandseq" / "training").glob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            found[path.stem] = file.metadata()["losses"].count(",") + 1
+    return found
+
+
+def latents(server: Server, prefix: str) -> torch.Tensor:
+    (path,) = (server.folder / "output").glob(f"{prefix}_*.latent")
+    return load_file(path)["latent_tensor"]
+
+
+def sampled(server: Server, model: list, name: str, graph: Prompt, prompt: str = CONCEPT.motion_prompt) -> torch.Tensor:
+    server.run(graph | sampling(model, prompt, prefix=name)).succeeded()
+    return latents(server, name)
+
+
+def test_trained_once_also_after_a_restart_and_anew_when_a_setting_changes(own_server: Server) -> None:
+    first, other = training(), training(seed=5)
+    assert trained(own_server.run(first)) == set(TRAINERS)
+    assert trained(own_server.run(first)) == set()
+    own_server.restart()
+    again = own_server.run(first)
+    assert trained(again) == set() and "trained before" in told(again, "concept")
+    assert trained(own_server.run(other)) == set(TRAINERS)
+    assert trained(own_server.run(first)) == set()
+    assert trained(own_server.run(training(sequence_steps=3))) == {"concept"}
+    saved = sorted(path.name for path in (own_server.folder / "models" / "dynamic_concepts").glob("*"))
+    assert saved == ["my_concept.safetensors", "my_concept_2.safetensors", "my_concept_3.safetensors"]
+
+
+def test_learns_what_the_core_learns(own_server: Server) -> None:
+    file = own_server.folder / "input" / "lossless.mov"
+    _write_lossless(file, (CONCEPT.frames() * 255).round().to(torch.uint8))
+    graph = training(rank=3)
+    graph["video"] = node("LoadVideo", file=file.name)
+    graph["save"]["inputs"]["name"] = "lossless"
+    own_server.run(graph).succeeded()
+    found = load_concept(own_server.folder / "models" / "dynamic_concepts" / "lossless.safetensors")
+
+    clip = read_clip(file, fps=16.0, frames=17, size=(64, 64))
+    words = Words(static_prompt=CONCEPT.static_prompt, motion_prompt=CONCEPT.motion_prompt)
+    stages = {name: {"steps": 2, "batch": 1, "learning_rate": 1e-3} for name in ("set_stage", "sequence_stage")}
+    config = config_from_dict({"rank": 3, **stages}, EMBEDDED_CONFIG)
+    expected = learn_concept(load_embedded(), [Reference(clip=clip, words=words)], config, name="lossless")
+    for stage in ("set", "sequence"):
+        assert found.info.training[stage]["losses"] == pytest.approx(expected.info.training[stage]["losses"], abs=1e-4)
+    assert found.info.static_prompt == CONCEPT.static_prompt
+    assert (found.info.identity_token, found.info.motion_token) == ("[v]", "[u]")
+
+
+def _write_lossless(path: Path, frames_FHWC: torch.Tensor) -> None:
+    """Every decoder gives these very bytes."""
+    height, width = frames_FHWC.shape[1:3]
+    options = {"codec": "png", "pix_fmt_out": "rgb24", "fps": 16, "macro_block_size": 1}
+    writer = imageio_ffmpeg.write_frames(str(path), (width, height), **options)
+    writer.send(None)
+    for frame_HWC in frames_FHWC:
+        writer.send(frame_HWC.contiguous().numpy().tobytes())
+    writer.close()
+
+
+def test_a_concept_samples_the_same_everywhere(own_server: Server) -> None:
+    graph = training(set_steps=3, sequence_steps=3, rank=4)
+    graph["save"]["inputs"] |= {"name": "everywhere", "plain_lora": True}
+    graph["identity"]["inputs"]["learning_rate"] = graph["concept"]["inputs"]["learning_rate"] = 2e-2
+    base = {name: graph[name] for name in ("loader", "model", "clip")}
+    own_server.run(graph).succeeded()
+    load = {"concept": "everywhere.safetensors", "identity_strength": 1.0, "motion_strength": 1.0}
+    loaded = base | {"load": node("SetSeq_LoadDynamicConcept", model=["model", 0], **load)}
+    lora = {"lora_name": "everywhere.safetensors", "strength_model": 1.0}
+    exported = base | {"lora": node("LoraLoaderModelOnly", model=["model", 0], **lora)}
+
+    plain = sampled(own_server, ["model", 0], "plain", base)
+    through_concept = sampled(own_server, ["load", 0], "loaded", loaded)
+    through_lora = sampled(own_server, ["lora", 0], "exported", exported)
+    backbone = load_embedded()
+    concept = load_concept(own_server.folder / "models" / "dynamic_concepts" / "everywhere.safetensors")
+    noise = latent_noise(backbone.latent_shape(17, 64, 64), 7)
+    with applied_concept(backbone, concept):
+        expected = sample_latents(backbone, noise, CONCEPT.motion_prompt, steps=4)
+    frames = {
+        name: backbone.decode_latents(_normalised(backbone, found))
+        for name, found in {"plain": plain, "concept": through_concept, "lora": through_lora}.items()
+    }
+    frames["core"] = backbone.decode_latents(expected)
+    assert (frames["concept"] - frames["lora"]).abs().max() < 1e-3
+    assert (frames["concept"] - frames["core"]).abs().max() < 1e-3
+    assert (frames["concept"] - frames["plain"]).abs().max() > 0.05
+
+
+def _normalised(backbone, latents_BCFHW: torch.Tensor) -> torch.Tensor:
+    """ComfyUI saves latents as the VAE has them."""
+    return (latents_BCFHW[0] - backbone._mean) / backbone._std
+
+
+@pytest.mark.parametrize("stage", TRAINERS)
+def test_cancel_keeps_the_work_and_the_model(own_server: Server, stage: str) -> None:
+    many = 20_000
+    steps = {"identity": {"set_steps": many}, "concept": {"sequence_steps": many}}[stage]
+    graph = training(**steps, rank=2, seed=11)
+    base = {name: graph[name] for name in ("loader", "model", "clip")}
+    before = sampled(own_server, ["model", 0], f"before_{stage}", base)
+    seen = _cancel(own_server, graph, stage, after=6)
+    state = f"{'set' if stage == 'identity' else 'sequence'}_"
+    kept = max(steps for name, steps in states(own_server).items() if name.startswith(state))
+    assert seen <= kept <= seen + 50
+    assert torch.equal(sampled(own_server, ["model", 0], f"after_{stage}", base), before)
+    assert _cancel(own_server, graph, stage, after=kept + 1) > kept
+
+
+def _cancel(server: Server, graph: Prompt, stage: str, after: int) -> int:
+    """Queue, cancel when a stage has done more than `after` steps; the step it was seen at first."""
+    prompt_id = server.queue(graph)
+    first = 0
+    for event in server.follow(prompt_id):
+        state = event.data.get("nodes", {}).get(stage, {}) if event.kind == "progress_state" else {}
+        if not first and state.get("state") == "running" and state.get("max") == 20_000:
+            first = int(state["value"])
+        if first and state.get("value", 0) >= after:
+            server.interrupt(prompt_id)
+            break
+    run = server.wait(prompt_id)
+    assert run.status == "interrupted" and run.node == stage
+    return first if after > 6 else after
+
+
+Change = Callable[[Prompt], None]
+
+
+def _set(name: str, **inputs: object) -> Change:
+    return lambda graph: graph[name]["inputs"].update(inputs)
+
+
+def _wire_image_model(graph: Prompt) -> None:
+    graph["loader"]["inputs"]["unet_name"] = "image_model.safetensors"
+
+
+MISTAKES: dict[str, tuple[Change, str, str]] = {
+    "an empty static prompt": (_set("reference", static_prompt=" "), "reference", "The static prompt is empty"),
+    "an empty motion prompt": (_set("reference", motion_prompt=""), "reference", "The motion prompt is empty"),
+    "a lost token": (_set("reference", motion_prompt="a bee flying"), "reference", "does not hold it"),
+    "a size of no model": (_set("reference", width=50), "reference", "must be multiples of 16"),
+    "a prompt of many words": (_set("reference", static_prompt="word " * 60), "identity", "has 60 words"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_told_on_its_node(own_server: Server, mistake: str) -> None:
+    change, name, message = MISTAKES[mistake]
+    graph = training()
+    change(graph)
+    if "many words" in mistake:
+        graph["reference"]["inputs"]["motion_prompt"] = graph["reference"]["inputs"]["static_prompt"] + "x"
+    run = own_server.run(graph)
+    assert run.status == "error" and run.node == name and message in run.error
+
+
+def test_a_clip_of_one_frame_is_told_on_its_node(own_server: Server) -> None:
+    graph = training()
+    graph["image"] = node("EmptyImage", width=64, height=64, batch_size=1, color=0)
+    graph["reference"]["inputs"]["video"] = ["image", 0]
+    run = own_server.run(graph)
+    assert run.status == "error" and run.node == "reference" and "too short" in run.error
+
+
+def test_a_long_clip_is_cut_and_the_node_says_so(own_server: Server) -> None:
+    graph = training()
+    graph["image"] = node("EmptyImage", width=64, height=64, batch_size=400, color=0)
+    graph["reference"]["inputs"] |= {"video": ["image", 0], "image_fps": 16.0}
+    only = {name: graph[name] for name in ("loader", "model", "image", "reference")}
+    only["shown"] = node("PreviewImage", images=["reference", 1])
+    run = own_server.run(only)
+    assert "read 25.0 s of 64x64 at 16 fps; using the first 17 frames" in told(run, "reference")
+    assert len(run.outputs["shown"]["images"]) == 17
+
+
+def test_a_vae_of_another_model_is_told_on_its_node(own_server: Server) -> None:
+    graph = training()
+    graph["vae"]["inputs"]["vae_name"] = "pixel_space"
+    run = own_server.run(graph)
+    assert run.status == "error" and run.node == "identity" and "Connect the VAE that belongs to the model" in run.error
+
+
+def test_the_model_file_is_the_embedded_one(own_server: Server) -> None:
+    assert TRANSFORMER_FILE.name in own_server.object_info()["UNETLoader"]["input"]["required"]["unet_name"][0]
