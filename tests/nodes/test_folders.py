@@ -1,0 +1,105 @@
+"""Our folders among ComfyUI's, and names of files."""
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from setandseq_core.toy.model import TRANSFORMER_FILE, VAE_FILE
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
+Pack = Callable[[str], Any]
+
+
+def test_concepts_are_a_model_folder(pack: Pack, folders: Path) -> None:
+    paths = import_module("folder_paths")
+    assert paths.get_folder_paths("dynamic_concepts") == [str(folders / "dynamic_concepts")]
+    assert (folders / "dynamic_concepts").is_dir()
+    for name in ("bee.safetensors", "bee.safetensors.new", "bee.webp", "notes.txt"):
+        (folders / "dynamic_concepts" / name).touch()
+    assert paths.get_filename_list("dynamic_concepts") == ["bee.safetensors"]
+
+
+def test_extra_model_paths_are_searched_after_our_own(pack: Pack, folders: Path, tmp_path: Path) -> None:
+    paths = import_module("folder_paths")
+    paths.folder_names_and_paths.pop("dynamic_concepts")
+    paths.add_model_folder_path("dynamic_concepts", str(tmp_path / "extra"))  # what extra_model_paths.yaml leads to
+    for folder in (tmp_path / "extra", folders / "dynamic_concepts"):
+        folder.mkdir(exist_ok=True)
+        (folder / "bee.safetensors").touch()
+    (tmp_path / "extra" / "ant.safetensors").touch()
+    pack("nodes.folders").register()
+    assert paths.get_filename_list("dynamic_concepts") == ["ant.safetensors", "bee.safetensors"]
+    find = pack("nodes.folders").find_concept
+    assert find("ant.safetensors") == tmp_path / "extra" / "ant.safetensors"
+    assert find("bee.safetensors") == folders / "dynamic_concepts" / "bee.safetensors"
+
+
+def test_registering_twice_changes_nothing(pack: Pack, folders: Path) -> None:
+    paths = import_module("folder_paths")
+    before = {kind: list(where) for kind, (where, _) in paths.folder_names_and_paths.items()}
+    pack("nodes.folders").register()
+    assert {kind: list(where) for kind, (where, _) in paths.folder_names_and_paths.items()} == before
+
+
+def test_embedded_weights_are_in_the_stock_lists(folders: Path) -> None:
+    paths = import_module("folder_paths")
+    assert TRANSFORMER_FILE.name in paths.get_filename_list("diffusion_models")
+    assert VAE_FILE.name in paths.get_filename_list("vae")
+
+
+def test_training_is_kept_in_the_user_folder(pack: Pack, folders: Path) -> None:
+    user = Path(import_module("folder_paths").get_user_directory())
+    assert pack("nodes.folders").training_folder() == user / "setandseq" / "training"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("bee", "bee"),
+        ("bee.safetensors", "bee"),
+        ("bee.v2", "bee.v2"),
+        ("Biene im Löwenzahn", "Biene im Löwenzahn"),
+        ("animals/bee", "animals/bee"),
+        ("animals\\bee", "animals/bee"),
+        ("../../bee", "bee"),
+        ("/etc/bee", "etc/bee"),
+        ("C:\\Windows\\bee", "C_/Windows/bee"),
+        ("a/./../.. /bee", "a/bee"),
+        ("~/.ssh/bee", "~/ssh/bee"),
+        ("bee\x00\n\ud800*?", "bee____"),
+        ("con", "_con"),
+        ("nul.tar/lpt1", "_nul.tar/_lpt1"),
+        ("ö" * 200, "ö" * 75),
+    ],
+)
+def test_names_are_safe_on_every_system(pack: Pack, folders: Path, name: str, expected: str) -> None:
+    assert pack("nodes.folders").safe_name(name) == expected
+
+
+@pytest.mark.parametrize("name", ["", "   ", "..", "animals/", "/", ".safetensors"])
+def test_no_name_is_an_error(pack: Pack, folders: Path, name: str) -> None:
+    with pytest.raises(pack("setandseq_core.errors").ConceptFileError, match="is no name for a file. Give one such as"):
+        pack("nodes.folders").safe_name(name)
+
+
+def test_a_damaged_file_is_not_taken_for_the_same(pack: Pack, tmp_path: Path) -> None:
+    folders, core = pack("nodes.folders"), pack("setandseq_core.strict_safetensors")
+    tensors = {"a": torch.ones(8)}
+
+    def write(path: Path) -> None:
+        save_file(tensors, path, {"modelspec.hash_sha256": f"0x{core.data_sha256(tensors)}"})
+
+    first = folders.save_new(tmp_path, "x", write)
+    assert folders.save_new(tmp_path, "x", write) == first
+    content = bytearray(first.read_bytes())
+    content[-1] ^= 1
+    first.write_bytes(content)
+    second = folders.save_new(tmp_path, "x", write)
+    assert second.name == "x_2.safetensors"
+    assert torch.equal(load_file(second)["a"], tensors["a"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.safetensors", "x_2.safetensors"]

@@ -1,0 +1,132 @@
+"""What a MODEL is: its layers, its fingerprint, and whether concepts can be made for it."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+from safetensors.torch import load_file, save_file
+
+from setandseq_core.backbones.native import load_transformer
+from setandseq_core.backbones.wan import WanBackbone
+from setandseq_core.toy.text import encode_prompt
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
+Pack = Callable[[str], Any]
+Call = Callable[..., Any]
+FP8_DISTANCE = 0.05
+BF16_DISTANCE = 0.005
+
+
+@pytest.fixture
+def apart(pack: Pack) -> Callable[[Any, Any], float]:
+    """How far the fingerprints of two MODELs are from each other; the second one may have more layers."""
+    core, models = pack("setandseq_core.fingerprint"), pack("nodes.models")
+
+    def measure(first: Any, second: Any) -> float:
+        found = models.model_fingerprint(first), models.model_fingerprint(second)
+        core.check_base(*found)
+        return core.distance(*found)
+
+    return measure
+
+
+def scaled_fp8(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Linear layers of the blocks as 8-bit floats with a scale each, as many Wan files are."""
+    found = dict(weights, scaled_fp8=torch.zeros(2, dtype=torch.float8_e4m3fn))
+    for key, weight in weights.items():
+        if key.startswith("blocks.") and weight.ndim == 2 and key.endswith(".weight"):
+            scale = weight.abs().max() / 448
+            found[key] = (weight / scale).to(torch.float8_e4m3fn)
+            found[key.removesuffix("weight") + "scale_weight"] = scale
+    return found
+
+
+def test_all_linear_layers_of_the_blocks_are_found(pack: Pack, load_wan: Call) -> None:
+    model = load_wan()
+    layers = pack("nodes.models").wan_layers(model)
+    assert len(layers) == 2 * 10
+    assert {"blocks.0.self_attn.q", "blocks.1.cross_attn.o", "blocks.1.ffn.2"} <= layers.keys()
+    for path in layers.values():
+        assert isinstance(model.model.diffusion_model.get_submodule(path), torch.nn.Linear)
+
+
+def test_fingerprint_is_that_of_the_same_file_in_diffusers(
+    pack: Pack, load_wan: Call, wan_file: Callable[..., Path]
+) -> None:
+    vae = AutoencoderKLWan(base_dim=4)
+    expected = WanBackbone(load_transformer(wan_file(), torch.float32), vae, encode_prompt, "random").fingerprint()
+    assert asdict(pack("nodes.models").model_fingerprint(load_wan())) == asdict(expected)
+
+
+def test_fingerprint_survives_bf16(load_wan: Call, apart: Callable[..., float]) -> None:
+    assert 0 < apart(load_wan(), load_wan(dtype=torch.bfloat16)) < BF16_DISTANCE
+
+
+def test_fingerprint_survives_fp8(load_wan: Call, apart: Callable[..., float]) -> None:
+    assert 0 < apart(load_wan(), load_wan(dtype=torch.float8_e4m3fn)) < FP8_DISTANCE
+
+
+def test_fingerprint_survives_scaled_fp8(
+    pack: Pack, load_wan: Call, wan_file: Callable[..., Path], apart: Callable[..., float], tmp_path: Path
+) -> None:
+    save_file(scaled_fp8(load_file(wan_file())), tmp_path / "scaled.safetensors")
+    model = import_module("comfy.sd").load_diffusion_model(str(tmp_path / "scaled.safetensors"))
+    layer = model.model.diffusion_model.get_submodule("blocks.0.ffn.0")
+    assert not isinstance(layer, torch.nn.Linear)  # this is what makes quantised files special
+    assert len(pack("nodes.models").wan_layers(model)) == 2 * 10
+    assert 0 < apart(load_wan(), model) < FP8_DISTANCE
+
+
+@pytest.mark.parametrize("loaded", [False, True], ids=["on the wire", "merged in"])
+def test_fingerprint_leaves_patches_out(
+    pack: Pack, load_wan: Call, make_concept: Call, velocity: Callable[[Any], torch.Tensor], loaded: bool
+) -> None:
+    models, wires = pack("nodes.models"), pack("nodes.wires")
+    concept = make_concept(load_wan())
+    model = load_wan()
+    patched = pack("nodes.apply").apply_concepts(model, [wires.WeightedConcept(concept=concept)])
+    models._fingerprints.clear()  # applying looked at the model before it was patched
+    if loaded:
+        velocity(patched)
+        assert len(patched.backup) == 2 * 10
+    assert models.model_fingerprint(patched) == concept.info.base
+
+
+def test_fingerprints_of_two_models_differ(load_wan: Call, apart: Callable[..., float]) -> None:
+    with pytest.raises(Exception, match="another base model: same shapes, other weights"):
+        apart(load_wan(), load_wan(seed=1))
+
+
+def test_fingerprint_is_taken_once_a_model(pack: Pack, load_wan: Call) -> None:
+    models, model = pack("nodes.models"), load_wan()
+    assert models.model_fingerprint(model) is models.model_fingerprint(model.clone())
+    assert models.model_fingerprint(model) is not models.model_fingerprint(load_wan())
+
+
+def test_video_models_are_taken_and_named(pack: Pack, load_wan: Call) -> None:
+    models = pack("nodes.models")
+    models.check_video_model(load_wan())
+    assert models.model_name(load_wan()) == "Wan 2.1 T2V (128 wide, 2 blocks)"
+    assert models.model_name(load_wan(heads=2)) == "Wan 2.1 T2V (256 wide, 2 blocks)"
+
+
+def test_image_model_is_refused(pack: Pack, image_model: Any) -> None:
+    with pytest.raises(
+        pack("setandseq_core.errors").BackboneError, match="SD15 .an image model.*need a Wan text-to-vid"
+    ):
+        pack("nodes.models").check_video_model(image_model)
+
+
+def test_image_to_video_is_refused(pack: Pack, load_wan: Call) -> None:
+    with pytest.raises(pack("setandseq_core.errors").BackboneError, match="image-to-video.*36 channels in, 16 out"):
+        pack("nodes.models").check_video_model(load_wan(in_channels=36))
+
+
+def test_variants_of_wan_are_refused_for_training(pack: Pack, vace_model: Any) -> None:
+    with pytest.raises(pack("setandseq_core.errors").BackboneError, match="WAN21 Vace .a variant of Wan"):
+        pack("nodes.models").check_video_model(vace_model)
