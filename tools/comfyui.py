@@ -217,6 +217,15 @@ class Server:
                     found.setdefault(node, []).append(file)
         return found
 
+    def memory(self, field: str) -> float:
+        """MiB of the server, on Linux: "VmRSS" now, "VmHWM" at its peak."""
+        lines = self._process_file("status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1024
+
+    def reset_peak_memory(self) -> None:
+        """Let the peak count from now."""
+        self._process_file("clear_refs").write_text("5")
+
     def get(self, path: str) -> Any:
         """The JSON answer to a GET of this path."""
         answer = self._request("GET", path)
@@ -273,6 +282,11 @@ class Server:
         except requests.RequestException as error:
             self._check_alive()
             raise ComfyUIError(self._with_log(f"ComfyUI at {self.address} does not answer.")) from error
+
+    def _process_file(self, name: str) -> Path:
+        self._check_alive()
+        assert self._process is not None
+        return Path("/proc") / str(self._process.pid) / name
 
     def _check_alive(self) -> None:
         if self._process is None:
