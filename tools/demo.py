@@ -1,0 +1,142 @@
+"""`make demo`: a headless ComfyUI runs a workflow of ours on the shipped clip, from the file as an artist opens it.
+
+The concept, its videos, a contact sheet and report.json with what was measured go into a folder.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import monotonic
+from typing import Any
+
+from torch import Tensor
+
+from setandseq_core.concept import load_concept
+from setandseq_core.console import INTERRUPTED, ProgressLine
+from setandseq_core.demo import CLIP_FILE, Shot, demo_shots
+from setandseq_core.sheet import contact_sheet
+from setandseq_core.toy.metrics import clip_figures
+from setandseq_core.toy.world import FRAMES, SIZE
+from setandseq_core.video import read_clip, read_info
+from tools.comfyui import ComfyUIError, Event, Run, Server
+from tools.comfyui_folder import ROOT, NoComfyUIError
+from tools.workflow import to_prompt
+
+WORKFLOW = ROOT / "workflows" / "1 Train on the embedded model.json"
+SECONDS = 6 * 3600.0
+"""Longer than the slowest machine takes."""
+
+
+def run_demo(workflow: dict[str, Any], out: Path) -> None:
+    """Run the workflow in a ComfyUI of its own and put what it made into `out`.
+
+    Raises:
+        ComfyUIError: the server or a node failed; its message says where and why.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="setandseq_demo_") as folder:
+        _say("starting ComfyUI")
+        with Server(Path(folder)) as server:
+            prompt = to_prompt(workflow, server.object_info())
+            _say(f"ComfyUI is up at {server.address}; {len(prompt)} nodes to run")
+            prompt_id = server.queue(prompt)
+            show_progress(server.follow(prompt_id, SECONDS), prompt)
+            run = server.wait(prompt_id).succeeded()
+            videos = copy_videos(server, run, prompt, out)
+            concepts = copy_concepts(server, out)
+    if not videos or not concepts:
+        raise ComfyUIError(f"The workflow made {len(videos)} videos and {len(concepts)} concepts; both are needed.")
+    write_results(out, videos, concepts[0])
+    _say(f"Made {concepts[0].name}, {len(videos)} videos, contact_sheet.png and report.json in {out.resolve()}")
+
+
+def show_progress(events: Iterable[Event], prompt: dict[str, Any]) -> None:
+    """Print what ComfyUI does: the nodes that take steps, how long they still take, and each video that is saved."""
+    line, started, done = ProgressLine(sys.stdout), dict[str, float](), set[str]()
+    for event in events:
+        if event.kind == "executed" and prompt[event.data["node"]]["class_type"] == "SaveVideo":
+            _say(f"saved {_video_name(prompt[event.data['node']])}.mp4")
+        for node, state in event.data["nodes"].items() if event.kind == "progress_state" else ():
+            begin = started.setdefault(node, monotonic())
+            if state["state"] == "running" and state["value"] > 0 and state["max"] > 1:
+                left = (monotonic() - begin) * (state["max"] - state["value"]) / state["value"]
+                label = f"[{len(done) + 1} of {len(prompt)}] {prompt[node]['_meta']['title']}"
+                line.show(label, int(state["value"]), int(state["max"]), left)
+            if state["state"] == "finished":
+                done.add(node)
+
+
+def copy_videos(server: Server, run: Run, prompt: dict[str, Any], out: Path) -> dict[str, Path]:
+    """Copy what the workflow's Save Video nodes saved; a video is named as its node names it, without its number."""
+    videos = {}
+    for node, files in server.files(run).items():
+        if prompt[node]["class_type"] == "SaveVideo":
+            name = _video_name(prompt[node])
+            videos[name] = Path(shutil.copyfile(files[0], out / f"{name}.mp4"))
+    return videos
+
+
+def copy_concepts(server: Server, out: Path) -> list[Path]:
+    """Copy the concepts that the workflow saved."""
+    saved = sorted((server.folder / "models" / "dynamic_concepts").rglob("*.safetensors"))
+    return [Path(shutil.copyfile(file, out / file.name)) for file in saved]
+
+
+def write_results(out: Path, videos: dict[str, Path], concept_file: Path) -> None:
+    """Draw the contact sheet and write report.json, of those videos that are shots of the demo."""
+    reference_FHWC = _frames(CLIP_FILE)
+    rows, figures = [("reference clip", reference_FHWC)], {}
+    for shot in _shots(videos):
+        frames_FHWC = _frames(videos[shot.name])
+        rows.append((shot.label, frames_FHWC))
+        figures[shot.name] = asdict(clip_figures(reference_FHWC, frames_FHWC, shot.caption))
+    contact_sheet(rows).save(out / "contact_sheet.png")
+    training = load_concept(concept_file).info.training
+    seconds = {stage: training[stage]["seconds"] for stage in ("set", "sequence")}
+    (out / "report.json").write_text(json.dumps({"seconds": seconds, "figures": figures}, indent=2) + "\n")
+
+
+def _shots(videos: dict[str, Path]) -> list[Shot]:
+    shots = {shot.name: shot for shot in demo_shots()}
+    if unknown := sorted(set(videos) - set(shots)):
+        raise ComfyUIError(f"The workflow saved {unknown}; the demo knows the shots {sorted(shots)}.")
+    return [shot for name, shot in shots.items() if name in videos]
+
+
+def _video_name(node: dict[str, Any]) -> str:
+    return Path(node["inputs"]["filename_prefix"]).name
+
+
+def _frames(file: Path) -> Tensor:
+    """All frames of a video at the embedded model's size, (F, H, W, 3)."""
+    return read_clip(file, fps=read_info(file).fps, frames=FRAMES, size=(SIZE, SIZE)).frames_FHWC
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def main() -> int:
+    """The command line; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tools.demo", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("demo_output"), help="where to put it (default: demo_output)")
+    parser.add_argument("--workflow", type=Path, default=WORKFLOW, help="another workflow with Save Video nodes")
+    arguments = parser.parse_args()
+    try:
+        run_demo(json.loads(arguments.workflow.read_text()), arguments.out)
+    except KeyboardInterrupt:
+        _say("\nStopped, and ComfyUI with it.")
+        return INTERRUPTED
+    except (ComfyUIError, NoComfyUIError, TimeoutError) as error:
+        _say(f"error: {error}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
