@@ -88,7 +88,12 @@ def wan_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         file = folder / f"{seed}_{heads}_{in_channels}.safetensors"
         if not file.exists():
             torch.manual_seed(seed)
-            sizes = {"num_attention_heads": heads, "ffn_dim": 64, "num_layers": 2, "in_channels": in_channels}
+            sizes: dict[str, Any] = {
+                "num_attention_heads": heads,
+                "ffn_dim": 64,
+                "num_layers": 2,
+                "in_channels": in_channels,
+            }
             save_file(native_transformer(WanTransformer3DModel(**sizes, out_channels=16).state_dict()), file)
         return file
 
