@@ -56,6 +56,8 @@ class MethodConfig:
     rank: int = 32
     token_masking: float = 0.1
     """Probability to mask a token of the prompt (section 3.4.3), in [0, 1)."""
+    time_range: tuple[float, float] = (0.0, 1.0)
+    """Only these times are trained on, such as an expert's of Wan 2.2 14B: 0.875 to 1, or 0 to 0.875."""
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.01
     gradient_clipping: float = 0.05
@@ -66,6 +68,8 @@ class MethodConfig:
     def __post_init__(self) -> None:
         _need(1 <= self.rank <= 1024, "rank", self.rank, "from 1 to 1024")
         _need(0 <= self.token_masking < 1, "token_masking", self.token_masking, "in [0, 1)")
+        low, high = self.time_range if len(self.time_range) == 2 else (1.0, 0.0)
+        _need(0 <= low < high <= 1, "time_range", self.time_range, "two rising values in [0, 1]")
         _need(len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "betas", self.betas, "two values in [0, 1)")
         _need(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
         _need(self.gradient_clipping > 0, "gradient_clipping", self.gradient_clipping, "above 0")

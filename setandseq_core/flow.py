@@ -42,6 +42,17 @@ def shift_time(time: Tensor, shift: float) -> Tensor:
     return shift * time / (1 + (shift - 1) * time)
 
 
+def unshift_time(time: float, shift: float) -> float:
+    """The time that `shift_time` moves to `time`."""
+    return time / (shift - (shift - 1) * time)
+
+
+def random_times(like: Tensor, shift: float, time_range: tuple[float, float]) -> Tensor:
+    """Random times (B,) within the range for a batch `like` (B, ...): uniform before they are shifted."""
+    low, high = (unshift_time(time, shift) for time in time_range)
+    return shift_time(low + (high - low) * torch.rand(len(like), device=like.device), shift)
+
+
 def sampling_times(steps: int, shift: float) -> Tensor:
     """Shifted times from 1 to 0, (steps + 1,)."""
     return shift_time(torch.linspace(1, 0, steps + 1), shift)

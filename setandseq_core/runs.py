@@ -21,7 +21,9 @@ from .config import MethodConfig, StageConfig
 from .errors import SetAndSequenceError
 
 SAVE_SECONDS = 20.0
-"""How much work a crash can cost at most."""
+"""How much work a crash can cost at most, as long as saving is quick."""
+SAVE_SHARE = 0.02
+"""Share of the time that saving may take."""
 
 
 class StopTraining(SetAndSequenceError):
@@ -94,16 +96,16 @@ class StageRun:
         Saves the state now and then, at the end, and when the caller's loop is left early. Ends on StopTraining.
         """
         self._resume()
-        first, begun, saved = len(self.losses), time.monotonic(), time.monotonic()
+        first, begun, next_save = len(self.losses), time.monotonic(), time.monotonic() + SAVE_SECONDS
         before = self.seconds
         try:
             for step in range(first, self.config.steps):
                 torch.manual_seed(self.method.seed * 1_000_003 + step)
                 yield step
                 self.seconds = before + time.monotonic() - begun
-                if time.monotonic() - saved > SAVE_SECONDS:
+                if (now := time.monotonic()) > next_save:
                     self.save()
-                    saved = time.monotonic()
+                    next_save = time.monotonic() + max(SAVE_SECONDS, (time.monotonic() - now) / SAVE_SHARE)
                 self._report(time.monotonic() - begun, len(self.losses) - first)
         except StopTraining:
             self.stopped = True

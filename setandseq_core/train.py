@@ -16,7 +16,7 @@ from torch import Tensor
 from .backbone import Backbone
 from .concept import ConceptLayer
 from .config import MethodConfig
-from .flow import flow_loss, interpolate, shift_time, target_velocity
+from .flow import flow_loss, interpolate, random_times, target_velocity
 from .lora import TrainableConcept, trainable_concept
 from .prompts import check_prompt, mask_tokens
 from .runs import ProgressCallback, StageRun, content_key
@@ -101,7 +101,7 @@ def _loss(
 ) -> Tensor:
     """Flow-matching loss of a batch at random times (Eq. 1), the prompt's tokens masked at random."""
     noise = torch.randn_like(x_0)
-    time_B = shift_time(torch.rand(len(x_0), device=x_0.device), backbone.shift)
+    time_B = random_times(x_0, backbone.shift, config.time_range)
     text_BND = mask_tokens(text_ND.expand(len(x_0), -1, -1), config.token_masking)
     velocity = backbone.velocity(interpolate(x_0, noise, time_B), time_B, text_BND)
     return flow_loss(velocity, target_velocity(x_0, noise), weights)
@@ -228,7 +228,7 @@ def _content(encoded: Sequence[FrameSet] | Sequence[FrameSequence]) -> list[Tens
 def _shared(backbone: Backbone, config: MethodConfig) -> dict[str, Any]:
     """What the results of both stages depend on."""
     shared = {"rank": config.rank, "masking": config.token_masking, "betas": config.betas, "seed": config.seed}
-    shared |= {"decay": config.weight_decay, "clipping": config.gradient_clipping}
+    shared |= {"decay": config.weight_decay, "clipping": config.gradient_clipping, "times": config.time_range}
     return shared | {"shift": backbone.shift, "base": asdict(backbone.fingerprint())}
 
 

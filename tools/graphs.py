@@ -30,6 +30,7 @@ def training(*, set_steps: int = 2, sequence_steps: int = 2, batch: int = 1, ran
     wires |= {"references.reference_0": ["reference", 0], "learning_rate": 1e-3}
     settings = {"identity_dropout": 0.8, "motion_dropout": 0.5, "token_masking": 0.1, "weight_decay": 0.01}
     settings |= {"gradient_clipping": 1.0, "gradient_checkpointing": "auto", "preview_every": 2}
+    settings |= {"time_from": 0.0, "time_to": 1.0}
     return embedded_model() | {
         "video": node("SetSeq_ExampleClip"),
         "reference": node(

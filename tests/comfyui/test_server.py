@@ -53,6 +53,8 @@ FROZEN_INPUTS: dict[str, dict[str, str]] = {
         "token_masking": "FLOAT",
         "weight_decay": "FLOAT",
         "gradient_clipping": "FLOAT",
+        "time_from": "FLOAT",
+        "time_to": "FLOAT",
         "gradient_checkpointing": "COMBO",
         "preview_every": "INT",
     },

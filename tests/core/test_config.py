@@ -43,6 +43,8 @@ def test_settings_round_trip_through_the_concept_file_form():
         ({"sequence_stage": {"batch": 0}}, "'batch' is 0; it must be 1 or more"),
         ({"set_stage": {"learning_rate": float("nan")}}, "learning_rate"),
         ({"betas": [0.9]}, "two values"),
+        ({"time_range": [0.9, 0.1]}, "two rising values"),
+        ({"time_range": [0.1]}, "two rising values"),
     ],
 )
 def test_bad_settings_are_named(values, message):

@@ -4,6 +4,7 @@ import torch
 from setandseq_core.flow import (
     flow_loss,
     interpolate,
+    random_times,
     sampling_times,
     shift_time,
     target_velocity,
@@ -56,3 +57,24 @@ def test_shift_keeps_the_ends_and_is_inverted_by_its_reciprocal():
 def test_sampling_times_fall_from_one_to_zero():
     times = sampling_times(8, 3.0)
     assert times[0] == 1 and times[-1] == 0 and (times.diff() < 0).all() and len(times) == 9
+
+
+def test_random_times_stay_in_their_range_and_are_shifted():
+    torch.manual_seed(0)
+    like = torch.zeros(20_000, 1, dtype=torch.float64)
+    times = random_times(like, 3.0, (0.875, 1.0))
+    assert 0.875 <= times.min() and times.max() <= 1
+    everything = random_times(like, 3.0, (0.0, 1.0))
+    assert everything.min() < 0.01 and abs(everything.median() - 0.75) < 0.01  # half of them beyond shift / (1 + shift)
+    torch.manual_seed(0)
+    plain = random_times(like, 1.0, (0.0, 1.0))
+    torch.manual_seed(0)
+    assert torch.equal(plain, torch.rand(20_000))
+
+
+def test_weights_of_one_change_no_loss_and_zero_hides_errors(samples):
+    x_0, noise, _ = samples
+    weights = torch.ones_like(x_0[:, :1])
+    torch.testing.assert_close(flow_loss(x_0, noise, weights), flow_loss(x_0, noise), rtol=0, atol=1e-14)
+    weights[0] = 0
+    torch.testing.assert_close(flow_loss(x_0, noise, weights), flow_loss(x_0[1:], noise[1:]), rtol=0, atol=1e-14)

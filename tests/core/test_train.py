@@ -151,6 +151,7 @@ def test_a_stop_in_the_middle_of_an_update_keeps_the_state_before_it(tiny_backbo
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.optim.AdamW, "step", interrupted)
         patch.setattr("setandseq_core.runs.SAVE_SECONDS", -1.0)
+        patch.setattr("setandseq_core.runs.SAVE_SHARE", 1e9)
         with pytest.raises(KeyboardInterrupt):
             train_both(
                 tiny_backbone,
