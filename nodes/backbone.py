@@ -14,6 +14,7 @@ from comfy.ldm.modules.attention import attention_pytorch
 from comfy.model_base import WAN22
 from comfy.model_patcher import ModelPatcher
 from comfy.model_sampling import CONST
+from comfy.quant_ops import QuantizedTensor
 from comfy.sd import CLIP, VAE
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
@@ -24,6 +25,8 @@ from ..setandseq_core.fingerprint import BaseFingerprint
 from ..setandseq_core.flow import velocity_from_denoised
 from .models import FAMILY, check_video_model, model_fingerprint, model_name, wan_layers
 
+FORCE_CAST = "comfy_force_cast_weights"
+"""Of ComfyUI's layers: whether they compute with unpacked weights."""
 SMALLEST_TIME = 1e-4
 """Below it the velocity cannot be told from the denoised latents."""
 
@@ -82,33 +85,38 @@ class ComfyBackbone:
 
     def encode_frames(self, frames_FHWC: Tensor) -> Tensor:
         """Latents (C, F', H', W') of frames in [0, 1], normalised as the transformer takes them."""
-        latents: Tensor = self.vae.encode(frames_FHWC)
-        return self.model.model.process_latent_in(latents)[0].to(self.device, torch.float32)
+        with torch.inference_mode():
+            latents = self.model.model.process_latent_in(self.vae.encode(frames_FHWC))[0]
+        return latents.to(self.device, torch.float32, copy=True)
 
     def decode_latents(self, latents_CFHW: Tensor) -> Tensor:
         """Frames (F, H, W, 3) in [0, 1] of such latents."""
-        return self.vae.decode(self.model.model.process_latent_out(latents_CFHW.unsqueeze(0)))[0].float().cpu()
+        with torch.inference_mode():
+            frames = self.vae.decode(self.model.model.process_latent_out(latents_CFHW.unsqueeze(0)))[0]
+        return frames.to("cpu", torch.float32, copy=True)
 
     def encode_prompt(self, prompt: str, /) -> Tensor:
         """The prompt's tokens, (N, D); each prompt is encoded once."""
         if prompt not in self._prompts:
-            conditioning = self._clip.encode_from_tokens_scheduled(self._clip.tokenize(prompt))
-            self._prompts[prompt] = conditioning[0][0][0].to(self.device, torch.float32)
+            with torch.inference_mode():
+                conditioning = self._clip.encode_from_tokens_scheduled(self._clip.tokenize(prompt))
+            self._prompts[prompt] = conditioning[0][0][0].to(self.device, torch.float32, copy=True)
         return self._prompts[prompt]
 
     @contextmanager
     def training(self, batch_shape: tuple[int, ...]) -> Iterator[None]:
         """Load the MODEL and let gradients flow through it; to be used inside `differentiable`.
 
-        Its weights may have been made in inference mode; no gradient can pass those, so they become plain tensors of
-        the same values.
+        Its weights may have been made in inference mode; no gradient can pass those, so plain tensors on the same
+        memory stand in for them.
         """
-        memory.load_models_gpu([self.model], memory_required=self.model.memory_required(list(batch_shape)))
-        _without_inference_tensors(self.module)
+        with torch.inference_mode():  # it may move other models out of the way, which were loaded in that mode
+            memory.load_models_gpu([self.model], memory_required=self.model.memory_required(list(batch_shape)))
         memory.in_training = True
         self.model.pre_run()
         try:
-            with _checkpointed(self.module.get_submodule("blocks") if self._checkpointing else ()):
+            blocks = self.module.get_submodule("blocks") if self._checkpointing else ()
+            with _without_inference_tensors(self.module), _unquantised(self.module), _checkpointed(blocks):
                 yield
         finally:
             memory.in_training = False
@@ -134,7 +142,10 @@ def size_multiple(model: ModelPatcher) -> int:
 
 @contextmanager
 def differentiable() -> Iterator[None]:
-    """What nodes train in: inference mode off, and Cancel obeyed before any part of any model runs."""
+    """What nodes train in: inference mode off, and Cancel obeyed before any part of any model runs.
+
+    ComfyUI's own loading, encoding and decoding stay in inference mode, which some of it needs; copies leave it.
+    """
     cancel = register_module_forward_pre_hook(lambda *_: memory.throw_exception_if_processing_interrupted())
     try:
         with torch.inference_mode(False), torch.enable_grad():
@@ -148,15 +159,39 @@ def _differentiable_attention(_attention: Any, *args: Any, **kwargs: Any) -> Ten
     return attention_pytorch(*args, **kwargs)
 
 
-def _without_inference_tensors(module: nn.Module) -> None:
-    """Replace parameters and buffers made in inference mode by plain ones, one at a time."""
+@contextmanager
+def _without_inference_tensors(module: nn.Module) -> Iterator[None]:
+    """Put plain tensors on the same memory in place of those made in inference mode; but for quantised ones."""
+    before: list[tuple[dict[str, Any], str, Tensor]] = []
     for part in module.modules():
-        for name, parameter in part.named_parameters(recurse=False):
-            if parameter.is_inference():
-                setattr(part, name, nn.Parameter(parameter.detach().clone(), requires_grad=False))
-        for name, buffer in part.named_buffers(recurse=False):
-            if buffer.is_inference():
-                setattr(part, name, buffer.clone())
+        held: dict[str, Any]
+        for held in (part._parameters, part._buffers):
+            for name, value in held.items():
+                if type(value) in (nn.Parameter, Tensor) and value.is_inference():
+                    before.append((held, name, value))
+    try:
+        for held, name, value in before:
+            plain = torch.empty(0, dtype=value.dtype, device=value.device)
+            plain.set_(value.untyped_storage(), value.storage_offset(), value.shape, value.stride())
+            held[name] = nn.Parameter(plain, requires_grad=False) if isinstance(value, nn.Parameter) else plain
+        yield
+    finally:
+        for held, name, value in before:
+            held[name] = value
+
+
+@contextmanager
+def _unquantised(module: nn.Module) -> Iterator[None]:
+    """Let layers with quantised weights compute with unpacked ones, which gradients can pass."""
+    parts = [part for part in module.modules() if isinstance(getattr(part, "weight", None), QuantizedTensor)]
+    before = [getattr(part, FORCE_CAST, False) for part in parts]
+    for part in parts:
+        setattr(part, FORCE_CAST, True)
+    try:
+        yield
+    finally:
+        for part, value in zip(parts, before, strict=True):
+            setattr(part, FORCE_CAST, value)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig
+from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.lora import LoraModel
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -54,7 +55,7 @@ class TrainableConcept:
     """The identity and motion adapters in a model, while they are trained; made by `trainable_concept`."""
 
     def __init__(self, module: nn.Module, layers: Mapping[str, str], rank: int):
-        self._config = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(layers.values()))
+        self._config = _lora_config(module, list(layers.values()), rank)
         self._tuner = LoraModel(module, self._config, IDENTITY)
         self._layers: dict[str, Any] = {name: module.get_submodule(path) for name, path in layers.items()}
         self._train_in_float32(IDENTITY)
@@ -143,6 +144,14 @@ class TrainableConcept:
                     parametrize.remove_parametrizations(linear, "weight", leave_parametrized=False)
 
 
+def _lora_config(module: nn.Module, paths: list[str], rank: int) -> LoraConfig:
+    """PEFT's settings; linear layers of a class of their own, as those of quantised weights, are told to PEFT."""
+    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=paths)
+    kinds = {type(module.get_submodule(path)) for path in paths}
+    config._register_custom_module({kind: LoraLinear for kind in kinds if not issubclass(kind, nn.Linear)})
+    return config
+
+
 def _learned(linear: Any) -> nn.Parameter:
     return linear.parametrizations.weight.original if parametrize.is_parametrized(linear) else linear.weight
 
@@ -196,7 +205,7 @@ def applied_coefficients(
         factors: native layer name -> up (O, R) and down (R, I).
     """
     rank = next(iter(factors.values()))[1].shape[0]
-    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=[layers[name] for name in factors])
+    config = _lora_config(module, [layers[name] for name in factors], rank)
     with _restored(module):
         tuner = LoraModel(module, config, IDENTITY)
         try:

@@ -112,6 +112,29 @@ def load_wan(comfyui: ModuleType, wan_file: Callable[..., Path]) -> Callable[...
     return load
 
 
+def _scaled_fp8(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Linear layers of the blocks as 8-bit floats with a scale each, as many Wan files are."""
+    found = dict(weights, scaled_fp8=torch.zeros(2, dtype=torch.float8_e4m3fn))
+    for key, weight in weights.items():
+        if key.startswith("blocks.") and weight.ndim == 2 and key.endswith(".weight"):
+            scale = weight.abs().max() / 448
+            found[key] = (weight / scale).to(torch.float8_e4m3fn)
+            found[key.removesuffix("weight") + "scale_weight"] = scale
+    return found
+
+
+@pytest.fixture
+def load_scaled_wan(comfyui: ModuleType, wan_file: Callable[..., Path], tmp_path: Path) -> Callable[[], Any]:
+    """Loads the random Wan from a file of scaled 8-bit floats; returns its MODEL."""
+
+    def load() -> Any:
+        save_file(_scaled_fp8(load_file(wan_file())), tmp_path / "scaled.safetensors")
+        with torch.inference_mode():
+            return import_module("comfy.sd").load_diffusion_model(str(tmp_path / "scaled.safetensors"))
+
+    return load
+
+
 @pytest.fixture
 def image_model(comfyui: ModuleType) -> Any:
     """A MODEL of the Stable Diffusion 1 kind, as small as it goes."""

@@ -69,12 +69,12 @@ def patched(model: Any) -> Any:
     return model
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float8_e4m3fn], ids=str)
+@pytest.mark.parametrize("weights", ["float32", "bfloat16", "float8_e4m3fn", "scaled fp8"])
 @pytest.mark.parametrize("with_lora", [False, True])
 def test_any_model_learns_and_is_bit_for_bit_as_before(
-    load_wan: Call, learn: Call, dtype: torch.dtype, with_lora: bool
+    load_wan: Call, load_scaled_wan: Call, learn: Call, weights: str, with_lora: bool
 ) -> None:
-    model = load_wan(dtype=dtype)
+    model = load_scaled_wan() if weights == "scaled fp8" else load_wan(dtype=getattr(torch, weights))
     model = patched(model) if with_lora else model
     before = output(model)
     concept, losses = learn(model)
@@ -83,7 +83,11 @@ def test_any_model_learns_and_is_bit_for_bit_as_before(
     for layer in concept.layers.values():
         assert layer.identity_basis_OR.any() and layer.motion_residual_RI.any()
         assert layer.coefficients_RI.dtype == torch.float32
-    assert not import_module("comfy.model_management").in_training
+    memory = import_module("comfy.model_management")
+    assert not memory.in_training
+    with torch.inference_mode():
+        memory.unload_all_models()
+    assert torch.equal(output(model), before)
 
 
 def test_losses_are_those_of_the_core(pack: Pack, load_wan: Call, learn: Call, wan_file: Call) -> None:

@@ -2,14 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
-from safetensors.torch import load_file, save_file
 
 from setandseq_core.backbones.native import load_transformer
 from setandseq_core.backbones.wan import WanBackbone
@@ -33,17 +31,6 @@ def apart(pack: Pack) -> Callable[[Any, Any], float]:
         return core.distance(*found)
 
     return measure
-
-
-def scaled_fp8(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Linear layers of the blocks as 8-bit floats with a scale each, as many Wan files are."""
-    found = dict(weights, scaled_fp8=torch.zeros(2, dtype=torch.float8_e4m3fn))
-    for key, weight in weights.items():
-        if key.startswith("blocks.") and weight.ndim == 2 and key.endswith(".weight"):
-            scale = weight.abs().max() / 448
-            found[key] = (weight / scale).to(torch.float8_e4m3fn)
-            found[key.removesuffix("weight") + "scale_weight"] = scale
-    return found
 
 
 def test_all_linear_layers_of_the_blocks_are_found(pack: Pack, load_wan: Call) -> None:
@@ -72,10 +59,9 @@ def test_fingerprint_survives_fp8(load_wan: Call, apart: Callable[..., float]) -
 
 
 def test_fingerprint_survives_scaled_fp8(
-    pack: Pack, load_wan: Call, wan_file: Callable[..., Path], apart: Callable[..., float], tmp_path: Path
+    pack: Pack, load_wan: Call, load_scaled_wan: Call, apart: Callable[..., float]
 ) -> None:
-    save_file(scaled_fp8(load_file(wan_file())), tmp_path / "scaled.safetensors")
-    model = import_module("comfy.sd").load_diffusion_model(str(tmp_path / "scaled.safetensors"))
+    model = load_scaled_wan()
     layer = model.model.diffusion_model.get_submodule("blocks.0.ffn.0")
     assert not isinstance(layer, torch.nn.Linear)  # this is what makes quantised files special
     assert len(pack("nodes.models").wan_layers(model)) == 2 * 10
