@@ -92,6 +92,7 @@ class Server:
 
     @property
     def address(self) -> str:
+        """Where it listens, without a slash at the end."""
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:

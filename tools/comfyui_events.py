@@ -30,6 +30,7 @@ class Event:
 
     @property
     def ends_prompt(self) -> bool:
+        """Whether it is the last one of its prompt."""
         return self.kind == "executing" and self.data.get("node") is None
 
 

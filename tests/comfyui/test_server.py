@@ -55,6 +55,8 @@ FROZEN_INPUTS: dict[str, dict[str, str]] = {
         "gradient_clipping": "FLOAT",
         "time_from": "FLOAT",
         "time_to": "FLOAT",
+        "time_from": "FLOAT",
+        "time_to": "FLOAT",
         "gradient_checkpointing": "COMBO",
         "preview_every": "INT",
     },
