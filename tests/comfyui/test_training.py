@@ -132,6 +132,20 @@ def test_a_concept_samples_the_same_everywhere(own_server: Server) -> None:
     assert (frames["concept"] - frames["plain"]).abs().max() > 0.05
 
 
+def test_several_clips_are_learned_jointly_with_a_mask_on_one(own_server: Server) -> None:
+    graph = training()
+    graph["mask"] = node("SolidMask", value=1.0, width=256, height=256)
+    second = dict(graph["reference"]["inputs"], motion_prompt="a large [v] creature [u] circling", mask=["mask", 0])
+    graph["second"] = {"class_type": "SetSeq_ReferenceClip", "inputs": second}
+    for name in TRAINERS:
+        graph[name]["inputs"]["references.reference_1"] = ["second", 0]
+    graph["save"]["inputs"]["name"] = "joint"
+    assert trained(own_server.run(graph)) == set(TRAINERS)
+    record = load_concept(own_server.folder / "models" / "dynamic_concepts" / "joint.safetensors").info.training
+    assert len(record["clips"]) == 2
+    assert record["motion_prompts"] == [CONCEPT.motion_prompt, "a large [v] creature [u] circling"]
+
+
 def _normalised(backbone, latents_BCFHW: torch.Tensor) -> torch.Tensor:
     """ComfyUI saves latents as the VAE has them."""
     return (latents_BCFHW[0] - backbone._mean) / backbone._std
