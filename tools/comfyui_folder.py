@@ -49,9 +49,9 @@ def fetch(folder: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     archive = _download(partial)
-    _check(archive)
+    check(archive)
     print(f"unpacking ComfyUI {VERSION} into {folder}", flush=True)
-    _unpack(archive, partial / "ComfyUI")
+    unpack(archive, partial / "ComfyUI")
     shutil.rmtree(folder, ignore_errors=True)
     (partial / "ComfyUI").rename(folder)
     shutil.rmtree(partial)
@@ -67,14 +67,19 @@ def _download(into: Path) -> Path:
     return into / ARCHIVE
 
 
-def _check(archive: Path) -> None:
+def check(archive: Path) -> None:
+    """Refuse an archive that is not the one expected.
+
+    Raises:
+        NoComfyUIError: its sha256 is another one.
+    """
     found = hashlib.sha256(archive.read_bytes()).hexdigest()
     if found != ARCHIVE_SHA256:
         raise NoComfyUIError(f"{archive.name} has the sha256 {found}; {ARCHIVE_SHA256} is expected. It is not used.")
 
 
-def _unpack(archive: Path, folder: Path) -> None:
-    """The files below `INSIDE`; the archive's content is known by its sha256, so its paths need no check."""
+def unpack(archive: Path, folder: Path) -> None:
+    """Write ComfyUI's files into `folder`, and no others; `check` has seen to it that their paths are harmless."""
     with tarfile.open(archive) as members:
         for member in members:
             content = members.extractfile(member) if member.isfile() and member.name.startswith(INSIDE) else None

@@ -55,8 +55,6 @@ FROZEN_INPUTS: dict[str, dict[str, str]] = {
         "gradient_clipping": "FLOAT",
         "time_from": "FLOAT",
         "time_to": "FLOAT",
-        "time_from": "FLOAT",
-        "time_to": "FLOAT",
         "gradient_checkpointing": "COMBO",
         "preview_every": "INT",
     },
