@@ -24,16 +24,15 @@ def to_prompt(workflow: dict[str, Any], object_info: dict[str, Any]) -> dict[str
         ValueError: a node is a subgraph, or of a type that the server does not have.
     """
     graph = _Links(workflow)
-    prompt = {
+    return {
         str(node["id"]): {
             "class_type": node["type"],
             "inputs": _inputs(node, object_info, graph),
-            "_meta": {"title": node.get("title") or _info(node, object_info)["display_name"]},
+            "_meta": {"title": node.get("title") or _info(node, object_info)["display_name"] or node["type"]},
         }
         for node in workflow["nodes"]
         if not _virtual(node) and node.get("mode", 0) not in (MUTED, BYPASSED)
     }
-    return prompt
 
 
 def input_specs(inputs: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any], bool]]:

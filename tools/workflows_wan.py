@@ -73,8 +73,10 @@ EXPERTS_NOTE = """
 Wan 2.2 14B is two models: one for the noisy beginning, one for the details. A concept belongs to the model that it
 was trained on, so each expert gets one of its own.
 
-**To make them**: open workflow **4**, choose the high-noise file in *Load Diffusion Model*, name the concept
-`my_concept_high` and run it. Then the same with the low-noise file and `my_concept_low`. Same clip, same prompts.
+**To make them**: run workflow **4** twice, with the same clip and prompts.
+
+- High noise: that file in *Load Diffusion Model*, `time_from` 0.875 in *Training Settings*, name `my_concept_high`.
+- Low noise: that file, `time_from` back at 0 and `time_to` 0.875, name `my_concept_low`.
 
 **Here**: one *Load Dynamic Concept* behind each loader. The high-noise expert decides how things move, the
 low-noise one what they look like in detail: try the two strengths apart.
@@ -148,7 +150,7 @@ def train_workflow(object_info: dict[str, Any]) -> Graph:
 def experts_workflow(object_info: dict[str, Any]) -> Graph:
     """(e) The two-expert graph of the official template with a concept in each expert."""
     graph = Graph(EXPERTS, object_info)
-    _note(graph, EXPERTS, EXPERTS_NOTE, 420, [HIGH, LOW, TEXT, VAE])
+    _note(graph, EXPERTS, EXPERTS_NOTE, 460, [HIGH, LOW, TEXT, VAE])
     column = Column(graph, 0, width=390)
     high, low, clip, vae = _loaders(column, [HIGH, LOW])
     column.group("Step1 - Load models")

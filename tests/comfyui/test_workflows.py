@@ -1,0 +1,235 @@
+"""Every workflow file, as a real ComfyUI takes and runs it; only sizes, numbers of steps and the large models are cut.
+
+Tiny random models lie under the file names that the Wan workflows ask for, and the embedded text encoder stands in for
+UMT5, which has only one size.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+from safetensors.torch import save_file
+
+from setandseq_core.backbones.native import native_transformer, native_vae
+from setandseq_core.concept import load_concept
+from setandseq_core.demo import CLIP_FILE, demo_shots
+from setandseq_core.toy.model import EMBEDDED_CONFIG
+from setandseq_core.video import read_clip
+from tools import workflows_embedded as embedded
+from tools import workflows_wan as wan
+from tools.comfyui import Run, Server
+from tools.make_workflows import FOLDER, MAKERS, workflow_texts
+from tools.workflow import to_prompt
+
+Prompt = dict[str, Any]
+TINY_TRANSFORMER = {"num_attention_heads": 1, "attention_head_dim": 128, "ffn_dim": 64, "num_layers": 2}
+TINY_VAE = {"base_dim": 4, "z_dim": 16, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2}
+SIZE, LENGTH = 64, 5
+WORDS = 40
+"""That the embedded text encoder is given at most."""
+
+
+@pytest.fixture(scope="module")
+def studio(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with tiny models and a clip under the names that the files ask for."""
+    folder = tmp_path_factory.mktemp("workflows")
+    for seed, file in enumerate((wan.SMALL, wan.HIGH, wan.LOW)):
+        torch.manual_seed(seed)
+        weights = WanTransformer3DModel(**TINY_TRANSFORMER).state_dict()
+        _save(native_transformer(weights), folder, file)
+    _save(native_vae(AutoencoderKLWan(**TINY_VAE).state_dict()), folder, wan.VAE)
+    _save({"never": torch.zeros(1)}, folder, wan.TEXT)
+    _save(tiny_interpolation(), folder, wan.FILM)
+    (folder / "input").mkdir()
+    shutil.copy(CLIP_FILE, folder / "input" / "my_clip.mp4")
+    with Server(folder) as server:
+        yield server
+
+
+def _save(weights: dict[str, torch.Tensor], folder: Path, file: dict[str, str]) -> None:
+    path = folder / "models" / file["directory"] / file["name"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, path)
+
+
+def tiny_interpolation(channels: int = 4) -> dict[str, torch.Tensor]:
+    """Weights of a frame interpolation network of RIFE's kind."""
+    shapes: dict[str, tuple[int, ...]] = {"cnn0": (16, 3, 3, 3), "cnn1": (16, 16, 3, 3), "cnn2": (16, 16, 3, 3)}
+    shapes = {f"encode.{name}": shape for name, shape in {**shapes, "cnn3": (16, 4, 4, 4)}.items()}
+    for block in range(5):
+        inner = {"conv0.0.0": (channels // 2, 28 if block else 15, 3, 3), "conv0.1.0": (channels, channels // 2, 3, 3)}
+        inner |= {f"convblock.{i}.conv": (channels, channels, 3, 3) for i in range(8)}
+        shapes |= {
+            f"blocks.{block}.{name}": shape for name, shape in {**inner, "lastconv.0": (channels, 52, 4, 4)}.items()
+        }
+    weights = {}
+    for name, shape in shapes.items():
+        transposed = name.endswith(("cnn3", "lastconv.0"))
+        weights[f"{name}.weight"] = 0.05 * torch.randn(shape)
+        weights[f"{name}.bias"] = torch.zeros(shape[1 if transposed else 0])
+        if name.endswith(".conv"):
+            weights[name.removesuffix("conv") + "beta"] = torch.ones(1, channels, 1, 1)
+    return weights
+
+
+def file_prompt(server: Server, name: str) -> Prompt:
+    return to_prompt(json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8")), server.object_info())
+
+
+def nodes_of(prompt: Prompt, class_type: str) -> list[dict[str, Any]]:
+    return [node["inputs"] for node in prompt.values() if node["class_type"] == class_type]
+
+
+def shortened(prompt: Prompt) -> Prompt:
+    """Two steps wherever there are steps."""
+    for class_type in ("KSampler", "SetSeq_TrainIdentityLoRA", "SetSeq_TrainMotionResidual"):
+        for inputs in nodes_of(prompt, class_type):
+            inputs["steps"] = 2
+    for inputs in nodes_of(prompt, "KSamplerAdvanced"):
+        for bound in ("start_at_step", "end_at_step"):
+            inputs[bound] = 2 * inputs[bound] // inputs["steps"]
+        inputs["steps"] = 2
+    return prompt
+
+
+def tiny(prompt: Prompt) -> Prompt:
+    """Two steps, small and short clips, and the embedded text encoder."""
+    for inputs in nodes_of(prompt, "EmptyHunyuanLatentVideo"):
+        inputs |= {"width": SIZE, "height": SIZE, "length": LENGTH}
+    for inputs in nodes_of(prompt, "SetSeq_ReferenceClip"):
+        inputs |= {"width": SIZE, "height": SIZE, "frames": LENGTH}
+    for inputs in nodes_of(prompt, "CLIPTextEncode"):
+        inputs["text"] = " ".join(inputs["text"].split()[:WORDS])
+    for node in prompt.values():
+        if node["class_type"] == "CLIPLoader":
+            node |= {"class_type": "SetSeq_EmbeddedTextEncoder", "inputs": {}}
+    return shortened(prompt)
+
+
+def videos(server: Server, run: Run) -> dict[str, Path]:
+    """By name without its number, the videos that a run saved."""
+    return {path.stem.rsplit("_", 2)[0]: path for paths in server.files(run.succeeded()).values() for path in paths}
+
+
+def shape(video: Path, fps: float = 16) -> tuple[int, ...]:
+    return tuple(read_clip(video, fps=fps).frames_FHWC.shape)
+
+
+@pytest.fixture
+def concepts(studio: Server) -> Path:
+    """The concepts' folder, emptied."""
+    folder = studio.folder / "models" / "dynamic_concepts"
+    for file in folder.glob("*"):
+        file.unlink()
+    return folder
+
+
+def test_files_are_what_the_program_writes(studio: Server) -> None:
+    texts = workflow_texts(studio.object_info())
+    assert {path.name for path in FOLDER.glob("*.json")} == set(texts)
+    for name, text in texts.items():
+        assert (FOLDER / name).read_text(encoding="utf-8") == text, f"run python -m tools.make_workflows for {name}"
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_file_is_accepted_as_it_is(studio: Server, concepts: Path, name: str) -> None:
+    prompt = file_prompt(studio, name)
+    for inputs in nodes_of(prompt, "SetSeq_LoadDynamicConcept"):
+        (concepts / inputs["concept"]).touch()
+    prompt_id = studio.queue(prompt)
+    studio.interrupt(prompt_id)
+    assert studio.wait(prompt_id).status != "rejected"
+
+
+def test_embedded_workflows_run_one_after_the_other(studio: Server, concepts: Path) -> None:
+    train = shortened(file_prompt(studio, embedded.TRAIN))
+    found = videos(studio, studio.run(train))
+    assert set(found) == {shot.name for shot in demo_shots()}
+    assert {shape(path) for path in found.values()} == {(17, 64, 64, 3)}
+
+    found = videos(studio, studio.run(shortened(file_prompt(studio, embedded.USE))))
+    assert set(found) == {"as_learned", "edited", "half_the_motion"}
+
+    for inputs in nodes_of(train, "SetSeq_ReferenceClip"):
+        for prompt in ("static_prompt", "motion_prompt"):
+            inputs[prompt] = inputs[prompt].replace("[v]", "[w]").replace("[u]", "[x]")
+    studio.run(train).succeeded()
+    assert {path.stem for path in concepts.iterdir()} == {"my_concept", "my_concept_2"}
+    assert load_concept(concepts / "my_concept_2.safetensors").info.identity_token == "[w]"
+    assert set(videos(studio, studio.run(shortened(file_prompt(studio, embedded.COMPOSE))))) == {"composed"}
+
+
+def test_wan_workflows_run_one_after_the_other(studio: Server, concepts: Path) -> None:
+    train = tiny(file_prompt(studio, wan.TRAIN))
+    (video,) = videos(studio, studio.run(train)).values()
+    assert shape(video) == (LENGTH, SIZE, SIZE, 3)
+    assert load_concept(concepts / "my_concept.safetensors").info.training["frames"] == LENGTH
+
+    (video,) = videos(studio, studio.run(tiny(file_prompt(studio, wan.SHARED)))).values()
+    assert shape(video) == (LENGTH, SIZE, SIZE, 3)
+
+    (video,) = videos(studio, studio.run(tiny(file_prompt(studio, wan.PIPELINE)))).values()
+    assert shape(video, fps=32) == (2 * LENGTH - 1, 2 * SIZE, 2 * SIZE, 3)
+
+
+def test_each_expert_takes_only_its_own_concept(studio: Server, concepts: Path) -> None:
+    times = {"high": (wan.HIGH, {"time_from": 0.875}), "low": (wan.LOW, {"time_to": 0.875})}
+    for expert, (file, settings) in times.items():
+        train = tiny(file_prompt(studio, wan.TRAIN))
+        nodes_of(train, "UNETLoader")[0]["unet_name"] = file["name"]
+        nodes_of(train, "SetSeq_TrainingSettings")[0].update(settings)
+        nodes_of(train, "SetSeq_SaveDynamicConcept")[0]["name"] = f"my_concept_{expert}"
+        studio.run(train).succeeded()
+    experts = tiny(file_prompt(studio, wan.EXPERTS))
+    (video,) = videos(studio, studio.run(experts)).values()
+    assert shape(video) == (LENGTH, SIZE, SIZE, 3)
+
+    high, low = nodes_of(experts, "SetSeq_LoadDynamicConcept")
+    high["concept"], low["concept"] = low["concept"], high["concept"]
+    run = studio.run(experts)
+    assert (run.status, run.node_type) == ("error", "SetSeq_LoadDynamicConcept")
+
+
+def test_training_workflow_has_the_embedded_settings_and_the_demos_shots(studio: Server) -> None:
+    prompt = file_prompt(studio, embedded.TRAIN)
+    (settings,) = nodes_of(prompt, "SetSeq_TrainingSettings")
+    (identity,) = nodes_of(prompt, "SetSeq_TrainIdentityLoRA")
+    (motion,) = nodes_of(prompt, "SetSeq_TrainMotionResidual")
+    config, first, second = EMBEDDED_CONFIG, EMBEDDED_CONFIG.set_stage, EMBEDDED_CONFIG.sequence_stage
+    assert (identity["steps"], identity["learning_rate"], identity["rank"]) == (
+        first.steps,
+        first.learning_rate,
+        config.rank,
+    )
+    assert (motion["steps"], motion["learning_rate"]) == (second.steps, second.learning_rate)
+    assert settings["batch"] == first.batch == second.batch
+    assert (settings["identity_dropout"], settings["motion_dropout"]) == (
+        first.coefficient_dropout,
+        second.coefficient_dropout,
+    )
+    assert [settings[name] for name in ("token_masking", "weight_decay", "gradient_clipping")] == [
+        config.token_masking,
+        config.weight_decay,
+        config.gradient_clipping,
+    ]
+    saved = [inputs["filename_prefix"] for inputs in nodes_of(prompt, "SaveVideo")]
+    assert saved == [f"setandseq/{shot.name}" for shot in demo_shots()]
+
+
+def test_official_template_becomes_its_prompt(studio: Server) -> None:
+    templates = pytest.importorskip("comfyui_workflow_templates_json")
+    file = Path(templates.__path__[0]) / "templates" / "text_to_video_wan.json"
+    prompt = to_prompt(json.loads(file.read_text(encoding="utf-8")), studio.object_info())
+    ours = file_prompt(studio, wan.SHARED)
+    for class_type in ("UNETLoader", "CLIPLoader", "VAELoader", "EmptyHunyuanLatentVideo", "ModelSamplingSD3"):
+        for inputs in (*nodes_of(prompt, class_type), *nodes_of(ours, class_type)):
+            inputs.pop("model", None)
+        assert nodes_of(prompt, class_type) == nodes_of(ours, class_type)
+    run = studio.run(tiny(prompt))
+    assert [shape(path) for path in videos(studio, run).values()] == [(LENGTH, SIZE, SIZE, 3)]
