@@ -7,6 +7,7 @@ UMT5, which has only one size.
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,11 @@ from setandseq_core.toy.model import EMBEDDED_CONFIG
 from setandseq_core.video import read_clip
 from tools import workflows_embedded as embedded
 from tools import workflows_wan as wan
-from tools.comfyui import Run, Server
+from tools.comfyui import ComfyUIError, Run, Server
 from tools.make_workflows import FOLDER, MAKERS, workflow_texts
 from tools.workflow import to_prompt
+
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # imageio-ffmpeg's pipes
 
 Prompt = dict[str, Any]
 TINY_TRANSFORMER = {"num_attention_heads": 1, "attention_head_dim": 128, "ffn_dim": 64, "num_layers": 2}
@@ -112,6 +115,11 @@ def tiny(prompt: Prompt) -> Prompt:
     return shortened(prompt)
 
 
+def without_videos(prompt: Prompt) -> Prompt:
+    """Only what the saved concept needs is run."""
+    return {node_id: node for node_id, node in prompt.items() if node["class_type"] != "SaveVideo"}
+
+
 def videos(server: Server, run: Run) -> dict[str, Path]:
     """By name without its number, the videos that a run saved."""
     return {path.stem.rsplit("_", 2)[0]: path for paths in server.files(run.succeeded()).values() for path in paths}
@@ -142,9 +150,10 @@ def test_file_is_accepted_as_it_is(studio: Server, concepts: Path, name: str) ->
     prompt = file_prompt(studio, name)
     for inputs in nodes_of(prompt, "SetSeq_LoadDynamicConcept"):
         (concepts / inputs["concept"]).touch()
-    prompt_id = studio.queue(prompt)
+    prompt_id = studio.queue(prompt)  # a rejected one raises
     studio.interrupt(prompt_id)
-    assert studio.wait(prompt_id).status != "rejected"
+    with suppress(ComfyUIError):  # taken out of the queue before it began
+        studio.wait(prompt_id)
 
 
 def test_embedded_workflows_run_one_after_the_other(studio: Server, concepts: Path) -> None:
@@ -159,7 +168,7 @@ def test_embedded_workflows_run_one_after_the_other(studio: Server, concepts: Pa
     for inputs in nodes_of(train, "SetSeq_ReferenceClip"):
         for prompt in ("static_prompt", "motion_prompt"):
             inputs[prompt] = inputs[prompt].replace("[v]", "[w]").replace("[u]", "[x]")
-    studio.run(train).succeeded()
+    studio.run(without_videos(train)).succeeded()
     assert {path.stem for path in concepts.iterdir()} == {"my_concept", "my_concept_2"}
     assert load_concept(concepts / "my_concept_2.safetensors").info.identity_token == "[w]"
     assert set(videos(studio, studio.run(shortened(file_prompt(studio, embedded.COMPOSE))))) == {"composed"}
@@ -185,7 +194,7 @@ def test_each_expert_takes_only_its_own_concept(studio: Server, concepts: Path) 
         nodes_of(train, "UNETLoader")[0]["unet_name"] = file["name"]
         nodes_of(train, "SetSeq_TrainingSettings")[0].update(settings)
         nodes_of(train, "SetSeq_SaveDynamicConcept")[0]["name"] = f"my_concept_{expert}"
-        studio.run(train).succeeded()
+        studio.run(without_videos(train)).succeeded()
     experts = tiny(file_prompt(studio, wan.EXPERTS))
     (video,) = videos(studio, studio.run(experts)).values()
     assert shape(video) == (LENGTH, SIZE, SIZE, 3)
@@ -227,9 +236,7 @@ def test_official_template_becomes_its_prompt(studio: Server) -> None:
     file = Path(templates.__path__[0]) / "templates" / "text_to_video_wan.json"
     prompt = to_prompt(json.loads(file.read_text(encoding="utf-8")), studio.object_info())
     ours = file_prompt(studio, wan.SHARED)
-    for class_type in ("UNETLoader", "CLIPLoader", "VAELoader", "EmptyHunyuanLatentVideo", "ModelSamplingSD3"):
-        for inputs in (*nodes_of(prompt, class_type), *nodes_of(ours, class_type)):
-            inputs.pop("model", None)
+    for class_type in ("UNETLoader", "CLIPLoader", "VAELoader", "EmptyHunyuanLatentVideo"):
         assert nodes_of(prompt, class_type) == nodes_of(ours, class_type)
     run = studio.run(tiny(prompt))
     assert [shape(path) for path in videos(studio, run).values()] == [(LENGTH, SIZE, SIZE, 3)]
