@@ -45,7 +45,8 @@ class ComfyBackbone:
     def __init__(self, model: ModelPatcher, clip: CLIP, vae: VAE, *, checkpointing: bool = False):
         check_video_model(model)
         sampling: Any = model.get_model_object("model_sampling")
-        if not isinstance(sampling, CONST):
+        shift = getattr(sampling, "shift", None)
+        if not isinstance(sampling, CONST) or shift is None:
             raise BackboneError(
                 f"The connected model samples by {type(sampling).__name__}, not as a flow model. Take the node that "
                 "changes its sampling out of the wire; ModelSamplingSD3 may stay."
@@ -58,7 +59,7 @@ class ComfyBackbone:
             )
         self.model, self.vae, self._clip = model, vae, clip
         self.name, self.layers = model_name(model), wan_layers(model)
-        self.fps, self.size_multiple, self.shift = model_fps(model), size_multiple(model), float(sampling.shift)
+        self.fps, self.size_multiple, self.shift = model_fps(model), size_multiple(model), float(shift)
         self._checkpointing = checkpointing
         self._prompts: dict[str, Tensor] = {}
         self._options = dict(model.model_options.get("transformer_options", {}))

@@ -88,5 +88,5 @@ def _picture(backbone: ComfyBackbone, latents_CFHW: Tensor) -> Image.Image | Non
 
 def fits_beside(vae: VAE, latent_shape: tuple[int, ...], device: torch.device) -> bool:
     """Whether decoding leaves the loaded model where it is: it must not be moved while it trains."""
-    needed = vae.patcher.model_size() + vae.memory_used_decode((1, *latent_shape), vae.vae_dtype)
+    needed: Any = vae.patcher.model_size() + vae.memory_used_decode((1, *latent_shape), vae.vae_dtype)
     return needed < memory.get_free_memory(device)

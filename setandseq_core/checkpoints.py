@@ -26,8 +26,9 @@ def save_training(
 ) -> None:
     """Save named parameters with the optimizer's memory of them, if any; `metadata` is text, such as the step."""
     tensors = dict(parameters)
-    for name, parameter in parameters.items() if optimizer else ():
-        for key, value in optimizer.state.get(parameter, {}).items():
+    memory = optimizer.state if optimizer else {}
+    for name, parameter in parameters.items():
+        for key, value in memory.get(parameter, {}).items():
             tensors[f"{key}|{name}"] = value
     save_atomically(tensors, path, metadata)
 

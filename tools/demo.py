@@ -6,6 +6,7 @@ The concept, its videos, a contact sheet and report.json with what was measured 
 import argparse
 import json
 import shutil
+import signal
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -127,6 +128,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("demo_output"), help="where to put it (default: demo_output)")
     parser.add_argument("--workflow", type=Path, default=WORKFLOW, help="another workflow with Save Video nodes")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start without it
     try:
         run_demo(json.loads(arguments.workflow.read_text()), arguments.out)
     except KeyboardInterrupt:
