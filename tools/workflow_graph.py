@@ -81,6 +81,7 @@ class Graph:
                 What is left out has its default.
         """
         info = self._object_info[type_]
+        stock = not info["python_module"].startswith("custom_nodes.")
         sockets, widgets = node_slots(info["input"], inputs)
         if unknown := set(inputs) - {name for name, *_ in node_inputs(info["input"], inputs)}:
             raise ValueError(f"{type_} has no input {', '.join(sorted(unknown))}.")
@@ -92,7 +93,7 @@ class Graph:
             "id": len(self._nodes) + 1,
             "type": type_,
             "pos": list(pos),
-            "size": list(size or (315, node_height(sockets, info["output"], widgets))),
+            "size": list(size or (315, node_height(sockets, info["output"], widgets, stock=stock))),
             "flags": {},
             "order": 0,
             "mode": 0,

@@ -74,8 +74,13 @@ def _grown_sockets(
     return sockets
 
 
-def node_height(sockets: Sequence[Any], outputs: Sequence[Any], widgets: Sequence[tuple[Any, bool]]) -> int:
-    """The height that the interface gives a node, with 100 for a long text."""
-    grown = {socket["name"].partition(".")[0] for socket, _ in sockets if "label" in socket}
-    rows = max(sum("widget" not in socket for socket, _ in sockets) + len(grown), len(outputs))
-    return 20 * rows + sum(104 if long else 24 for _, long in widgets) + (14 if widgets else 6)
+def node_height(
+    sockets: Sequence[Any], outputs: Sequence[Any], widgets: Sequence[tuple[Any, bool]], *, stock: bool
+) -> int:
+    """The least height with which neither renderer of the interface makes a node larger.
+
+    Args:
+        stock: whether the node is ComfyUI's own; others show the name of their pack below.
+    """
+    rows = max(sum("widget" not in socket for socket, _ in sockets), len(outputs))
+    return 20 * rows + sum(104 if long else 28 for _, long in widgets) + (14 if stock else 38)

@@ -92,7 +92,7 @@ class Base:
 def train_workflow(object_info: dict[str, Any]) -> Graph:
     """(a) Train on the example clip, save the concept, and generate the demo's shots."""
     graph = Graph(TRAIN, object_info)
-    graph.note(TRAIN, TRAIN_NOTE, (-NOTE_WIDTH - 60, -70), (NOTE_WIDTH, 900))
+    graph.note(TRAIN, TRAIN_NOTE, (-NOTE_WIDTH - 60, -70), (NOTE_WIDTH, 520))
     left = Column(graph, 0)
     base = _load_base(left)
     reference = _reference(left, base)
@@ -125,7 +125,7 @@ def train_workflow(object_info: dict[str, Any]) -> Graph:
 def use_workflow(object_info: dict[str, Any]) -> Graph:
     """(b) Load a concept: with its own prompt, with an edited one, and reweighted."""
     graph = Graph(USE, object_info)
-    graph.note(USE, USE_NOTE, (-NOTE_WIDTH - 60, -70), (NOTE_WIDTH, 600))
+    graph.note(USE, USE_NOTE, (-NOTE_WIDTH - 60, -70), (NOTE_WIDTH, 360))
     base = _load_base(Column(graph, 0))
     column = Column(graph, COLUMN)
     file = {"concept": "my_concept.safetensors", "model": base.model, "tall": 280}
@@ -133,7 +133,7 @@ def use_workflow(object_info: dict[str, Any]) -> Graph:
     half = column.add("SetSeq_LoadDynamicConcept", title="The same, half the motion", motion_strength=0.5, **file)
     column.group("Step2 - Concept")
     prompts = _Prompts(graph, Column(graph, 2 * COLUMN), base, step=3)
-    own = prompts.positive(loaded["motion_prompt"])
+    own = prompts.positive(loaded["motion_prompt"], "The concept's own prompt")
     edited = prompts.positive(with_tokens(str(CONCEPT.edited(background="brown", texture="checkered"))))
     studio = prompts.finish()
     shots = [("As learned", loaded, own), ("Edited", loaded, edited), ("Half the motion", half, own)]
@@ -146,7 +146,7 @@ def use_workflow(object_info: dict[str, Any]) -> Graph:
 def compose_workflow(object_info: dict[str, Any]) -> Graph:
     """(c) Two concepts in one video."""
     graph = Graph(COMPOSE, object_info)
-    graph.note(COMPOSE, COMPOSE_NOTE, (-NOTE_WIDTH - 60, -70), (NOTE_WIDTH, 560))
+    graph.note(COMPOSE, COMPOSE_NOTE, (-NOTE_WIDTH - 60, -70), (NOTE_WIDTH, 380))
     base = _load_base(Column(graph, 0))
     column = Column(graph, COLUMN)
     files = ("my_concept.safetensors", "my_concept_2.safetensors")
@@ -225,8 +225,8 @@ class Studio:
         (x, y), add = pos, self.graph.add
         wires = {"model": model, "positive": positive, "negative": self.negative, "latent_image": self.latent}
         sampler = add("KSampler", (x, y), **wires, **SAMPLING)
-        frames = add("VAEDecode", (x + 345, y), size=(300, 46), samples=sampler["LATENT"], vae=self.base.vae)
-        video = add("CreateVideo", (x + 345, y + 96), size=(300, 102), images=frames["IMAGE"], fps=float(FPS))
+        frames = add("VAEDecode", (x + 345, y), size=(300, 54), samples=sampler["LATENT"], vae=self.base.vae)
+        video = add("CreateVideo", (x + 345, y + 104), size=(300, 110), images=frames["IMAGE"], fps=float(FPS))
         path = f"setandseq/{name}"
         saved = add("SaveVideo", (x + 675, y), size=(340, 106), room=330, video=video["VIDEO"], filename_prefix=path)
         self.graph.group(title, [sampler, frames, video, saved])
@@ -239,9 +239,9 @@ class _Prompts:
         self._graph, self._column, self._base, self._step = graph, column, base, step
         self._made: dict[Any, Output] = {}
 
-    def positive(self, text: str | Output) -> Output:
+    def positive(self, text: str | Output, title: str = "CLIP Text Encode (Positive Prompt)") -> Output:
         if text not in self._made:
-            self._made[text] = self._encode("CLIP Text Encode (Positive Prompt)", text, GREEN)
+            self._made[text] = self._encode(title, text, GREEN)
         return self._made[text]
 
     def finish(self) -> Studio:

@@ -114,7 +114,7 @@ ComfyUI's own, and any other node for video can follow.
 def train_workflow(object_info: dict[str, Any]) -> Graph:
     """(d) Train on the user's clip."""
     graph = Graph(TRAIN, object_info)
-    _note(graph, TRAIN, TRAIN_NOTE, 640, [SMALL, TEXT, VAE])
+    _note(graph, TRAIN, TRAIN_NOTE, 440, [SMALL, TEXT, VAE])
     column = Column(graph, 0, width=390)
     loader, clip, vae = _loaders(column, [SMALL])
     sampling = column.add("ModelSamplingSD3", model=loader["MODEL"], shift=3.0)
@@ -150,7 +150,7 @@ def train_workflow(object_info: dict[str, Any]) -> Graph:
 def experts_workflow(object_info: dict[str, Any]) -> Graph:
     """(e) The two-expert graph of the official template with a concept in each expert."""
     graph = Graph(EXPERTS, object_info)
-    _note(graph, EXPERTS, EXPERTS_NOTE, 460, [HIGH, LOW, TEXT, VAE])
+    _note(graph, EXPERTS, EXPERTS_NOTE, 360, [HIGH, LOW, TEXT, VAE])
     column = Column(graph, 0, width=390)
     high, low, clip, vae = _loaders(column, [HIGH, LOW])
     column.group("Step1 - Load models")
@@ -184,7 +184,7 @@ def experts_workflow(object_info: dict[str, Any]) -> Graph:
 def shared_workflow(object_info: dict[str, Any]) -> Graph:
     """(f) The official text-to-video template with one more node."""
     graph = Graph(SHARED, object_info)
-    _note(graph, SHARED, SHARED_NOTE, 460, [SMALL, TEXT, VAE])
+    _note(graph, SHARED, SHARED_NOTE, 360, [SMALL, TEXT, VAE])
     column, latents, vae = _concept_video(graph)
     _save(column, latents, vae)
     column.group("Step5 - Generate")
@@ -194,7 +194,7 @@ def shared_workflow(object_info: dict[str, Any]) -> Graph:
 def pipeline_workflow(object_info: dict[str, Any]) -> Graph:
     """(g) A video of a concept, then stock nodes for more frames and more pixels."""
     graph = Graph(PIPELINE, object_info)
-    _note(graph, PIPELINE, PIPELINE_NOTE, 420, [SMALL, TEXT, VAE, FILM])
+    _note(graph, PIPELINE, PIPELINE_NOTE, 320, [SMALL, TEXT, VAE, FILM])
     column, latents, vae = _concept_video(graph)
     frames = column.add("VAEDecode", samples=latents, vae=vae)
     column.group("Step5 - Generate")
@@ -205,7 +205,7 @@ def pipeline_workflow(object_info: dict[str, Any]) -> Graph:
     large = column.add("ImageScaleBy", image=smooth["IMAGE"], upscale_method="lanczos", scale_by=2.0)
     column.group("Step7 - Twice the size")
     video = column.add("CreateVideo", images=large["IMAGE"], fps=32.0)
-    column.add("SaveVideo", room=400, video=video["VIDEO"])
+    column.add("SaveVideo", tall=106, room=400, video=video["VIDEO"])
     column.group("Step8 - Video")
     return graph
 
@@ -255,7 +255,7 @@ def _sample(column: Column, **wires: Output) -> Output:
 def _save(column: Column, latents: Output, vae: Output) -> None:
     frames = column.add("VAEDecode", samples=latents, vae=vae)
     video = column.add("CreateVideo", images=frames["IMAGE"], fps=16.0)
-    column.add("SaveVideo", room=400, video=video["VIDEO"])
+    column.add("SaveVideo", tall=106, room=400, video=video["VIDEO"])
 
 
 def _note(graph: Graph, title: str, text: str, height: float, files: Sequence[dict[str, str]]) -> None:
@@ -263,4 +263,4 @@ def _note(graph: Graph, title: str, text: str, height: float, files: Sequence[di
     x, lines = -NOTE_WIDTH - 60, ["## Model files", ""]
     graph.note(title, text, (x, -70), (NOTE_WIDTH, height))
     lines += [f"- [{file['name']}]({file['url']}) in `models/{file['directory']}`" for file in files]
-    graph.note("Model files", "\n".join(lines), (x, height - 20), (NOTE_WIDTH, 60 + 70 * len(files)))
+    graph.note("Model files", "\n".join(lines), (x, height - 20), (NOTE_WIDTH, 80 + 50 * len(files)))

@@ -31,8 +31,8 @@ from tools.workflow import to_prompt
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # imageio-ffmpeg's pipes
 
 Prompt = dict[str, Any]
-TINY_TRANSFORMER = {"num_attention_heads": 1, "attention_head_dim": 128, "ffn_dim": 64, "num_layers": 2}
-TINY_VAE = {"base_dim": 4, "z_dim": 16, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2}
+TINY_TRANSFORMER: dict[str, Any] = {"num_attention_heads": 1, "attention_head_dim": 128, "ffn_dim": 64, "num_layers": 2}
+TINY_VAE: dict[str, Any] = {"base_dim": 4, "z_dim": 16, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2}
 SIZE, LENGTH = 64, 5
 WORDS = 40
 """That the embedded text encoder is given at most."""

@@ -1,6 +1,6 @@
 """Workflow files into prompts and out of Python, against a file and a prompt that ComfyUI's interface itself made.
 
-data/interface_sample.json was saved by the interface (version in the file): a note, a reroute, a primitive, muted and
+data/interface_sample.json was saved by the interface (the version is in it): a note, a reroute, a primitive, muted and
 bypassed nodes, growing inputs, nested dynamic combos, a seed with its control, and a text that comes by a wire.
 """
 
