@@ -4,7 +4,7 @@
 
 For every concept of `setandseq_core.toy.concepts` three methods get the same prompts: the base model alone, a plain
 rank-8 LoRA trained on the clip for as many samples, and Set-and-Sequence. Writes docs/results.json (every clip),
-docs/results.md (the tables), after every concept, and a contact sheet for each concept and method into docs/images/.
+docs/results.md (the tables), after every concept, and a contact sheet for each concept and method into build/concepts/.
 """
 
 import argparse
@@ -40,6 +40,8 @@ from setandseq_core.train import (
 )
 
 DOCS = Path(__file__).parent.parent / "docs"
+SHEETS = Path(__file__).parent.parent / "build" / "concepts"
+"""Where the contact sheets go, which are not kept."""
 METHODS = ("base", "LoRA rank 8", "Set-and-Sequence")
 FIGURES = ("identity", "motion", "adherence", "coherence", "mse")
 SECOND = (
@@ -186,7 +188,8 @@ def main() -> None:
             records += found
             rows = [(task, frames) for (task, _), frames in zip(tasks(CONCEPTS[name]), shown, strict=True)]
             sheet = contact_sheet([(f"{name}, the clip", CONCEPTS[name].frames()), *rows])
-            sheet.save(DOCS / "images" / f"results_{name}_{method.replace(' ', '_')}.png")
+            SHEETS.mkdir(parents=True, exist_ok=True)
+            sheet.save(SHEETS / f"{name}_{method.replace(' ', '_')}.png")
             print(f"{name}, {method}: {len(found)} clips", flush=True)
             if method == METHODS[-1]:
                 write(records, seeds)
