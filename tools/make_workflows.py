@@ -64,16 +64,14 @@ def _thumbnail(source: Path, name: str) -> Image.Image | None:
 
 
 def film_strips(videos: list[Tensor]) -> Image.Image:
-    """Frames of one to three videos, each (F, H, W, 3) in [0, 1], evenly spaced in rows."""
+    """Evenly spaced frames of one to three videos, each (F, H, W, 3) in [0, 1]: three videos have a row each."""
     sheet = Image.new("RGB", (COLUMNS * CELL, ROWS * CELL))
-    for row in range(ROWS):
-        frames_FHWC = videos[row * len(videos) // ROWS]
-        rows_of_it = [i for i in range(ROWS) if i * len(videos) // ROWS == row * len(videos) // ROWS]
-        count, start = COLUMNS * len(rows_of_it), COLUMNS * (row - rows_of_it[0])
-        for column in range(COLUMNS):
-            index = round((start + column) * (len(frames_FHWC) - 1) / (count - 1))
-            pixels = (frames_FHWC[index] * 255).round().to(torch.uint8).numpy()
-            sheet.paste(ImageOps.fit(Image.fromarray(pixels), (CELL, CELL)), (column * CELL, row * CELL))
+    count = COLUMNS * ROWS // len(videos)
+    frames = [video[round(i * (len(video) - 1) / (count - 1))] for video in videos for i in range(count)]
+    for place, frame_HWC in enumerate(frames):
+        picture = Image.fromarray((frame_HWC * 255).round().to(torch.uint8).numpy())
+        row, column = divmod(place, COLUMNS)
+        sheet.paste(ImageOps.fit(picture, (CELL, CELL)), (column * CELL, row * CELL))
     return sheet
 
 

@@ -134,7 +134,7 @@ def use_workflow(object_info: dict[str, Any]) -> Graph:
     column.group("Step2 - Concept")
     prompts = _Prompts(graph, Column(graph, 2 * COLUMN), base, step=3)
     own = prompts.positive(loaded["motion_prompt"], "The concept's own prompt")
-    edited = prompts.positive(with_tokens(str(CONCEPT.edited(background="brown", texture="checkered"))))
+    edited = prompts.positive(with_tokens(str(CONCEPT.edited(background="pink", texture="striped"))))
     studio = prompts.finish()
     shots = [("As learned", loaded, own), ("Edited", loaded, edited), ("Half the motion", half, own)]
     for index, (title, node, positive) in enumerate(shots):

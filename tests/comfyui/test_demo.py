@@ -13,20 +13,19 @@ from typing import Any
 import pytest
 
 from setandseq_core.demo import demo_shots
+from setandseq_core.toy.model import EMBEDDED_CONFIG
 from setandseq_core.video import read_info
 from tools.comfyui_folder import ROOT
 from tools.demo import WORKFLOW, run_demo
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # imageio-ffmpeg's pipes
 
-SHORTENED = {"SetSeq_TrainIdentityLoRA": {200: 3}, "SetSeq_TrainMotionResidual": {600: 3}, "KSampler": {20: 2}}
+SHORTENED = {
+    "SetSeq_TrainIdentityLoRA": {EMBEDDED_CONFIG.set_stage.steps: 3},
+    "SetSeq_TrainMotionResidual": {EMBEDDED_CONFIG.sequence_stage.steps: 3},
+    "KSampler": {20: 2},
+}
 """Node type -> its number of steps in the file -> here."""
-
-AS_IN_A_TERMINAL = (
-    "import runpy, signal\n"
-    "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it\n"
-    "runpy.run_module('tools.demo', run_name='__main__')\n"
-)
 
 
 @pytest.fixture
@@ -59,7 +58,7 @@ def test_demo_makes_concept_videos_sheet_and_report(
 
 
 def test_ctrl_c_stops_the_server(comfyui: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", AS_IN_A_TERMINAL, "--out", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "tools.demo", "--out", str(tmp_path / "out")]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=dict(os.environ)) as demo:
         assert demo.stdout is not None
         up = next(line for line in demo.stdout if line.startswith("ComfyUI is up"))

@@ -1,0 +1,71 @@
+"""What lies in workflows/, and its thumbnails; that the files are up to date is tested beside a server."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from setandseq_core.video import write_video
+from tools.make_workflows import CELL, COLUMNS, FOLDER, MAKERS, ROWS, film_strips, write_thumbnails
+
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # imageio-ffmpeg's pipes
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_workflow_has_a_small_thumbnail(name: str) -> None:
+    path = FOLDER / f"{name}.jpg"
+    with Image.open(path) as picture:
+        assert (picture.format, picture.size) == ("JPEG", (400, 300))
+    assert path.stat().st_size < 60_000
+
+
+def test_folder_holds_workflows_and_thumbnails_only() -> None:
+    assert {path.name for path in FOLDER.iterdir()} == {f"{name}{end}" for name in MAKERS for end in (".json", ".jpg")}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_nodes_do_not_overlap_and_notes_come_first(name: str) -> None:
+    nodes = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))["nodes"]
+    assert nodes[0]["type"] == "MarkdownNote"
+    boxes = [(*node["pos"], node["pos"][0] + node["size"][0], node["pos"][1] + node["size"][1] + 30) for node in nodes]
+    for i, (left, top, right, bottom) in enumerate(boxes):
+        for other in boxes[:i]:
+            apart = right <= other[0] or other[2] <= left or bottom <= other[1] or other[3] <= top
+            assert apart, (nodes[i]["type"], nodes[i]["pos"])
+
+
+def test_files_to_download_are_named_with_their_place() -> None:
+    wanted = 0
+    for name in MAKERS:
+        for node in json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))["nodes"]:
+            for model in node["properties"].get("models", ()):
+                assert set(model) == {"name", "url", "directory"}
+                assert model["url"].startswith("https://huggingface.co/Comfy-Org/")
+                assert model["url"].endswith(f"/{model['directory']}/{model['name']}")
+                assert model["name"] == node["widgets_values"][0]
+                wanted += 1
+    assert wanted > 0
+
+
+def test_three_videos_have_a_row_each_from_first_to_last_frame() -> None:
+    videos = [torch.full((5, 8, 6, 3), level) + torch.arange(5).view(5, 1, 1, 1) / 100 for level in (0.0, 0.5, 0.9)]
+    sheet = film_strips(videos)
+    assert sheet.size == (COLUMNS * CELL, ROWS * CELL)
+    for row, video in enumerate(videos):
+        for column, frame in ((0, 0), (COLUMNS - 1, 4)):
+            found = sheet.getpixel((column * CELL + CELL // 2, row * CELL + CELL // 2))
+            assert found == (round(255 * video[frame, 0, 0, 0].item()),) * 3
+
+
+def test_thumbnails_are_made_of_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tools.make_workflows.FOLDER", tmp_path)
+    (tmp_path / "pictures").mkdir()
+    first, second, *others = MAKERS
+    write_video(tmp_path / "pictures" / f"{first} a.mp4", torch.rand(5, 64, 64, 3), 16)
+    Image.new("RGB", (90, 200)).save(tmp_path / "pictures" / f"{second}.png")
+    assert write_thumbnails(tmp_path / "pictures") == others
+    for name in (first, second):
+        with Image.open(tmp_path / f"{name}.jpg") as picture:
+            assert picture.size == (400, 300)
