@@ -50,7 +50,7 @@ def test_files_to_download_are_named_with_their_place() -> None:
 
 
 def test_three_videos_have_a_row_each_from_first_to_last_frame() -> None:
-    videos = [torch.full((5, 8, 6, 3), level) + torch.arange(5).view(5, 1, 1, 1) / 100 for level in (0.0, 0.5, 0.9)]
+    videos = [(torch.arange(5.0) + start).view(5, 1, 1, 1).expand(5, 8, 6, 3) / 255 for start in (0, 100, 200)]
     sheet = film_strips(videos)
     assert sheet.size == (COLUMNS * CELL, ROWS * CELL)
     for row, video in enumerate(videos):
