@@ -16,7 +16,7 @@ NAME = "Set-and-Sequence toy"
 EMBEDDED_CONFIG = MethodConfig(
     gradient_clipping=1.0,
     set_stage=SetConfig(steps=200, learning_rate=1.5e-3, batch=4),
-    sequence_stage=SequenceConfig(steps=600, learning_rate=2.2e-3, batch=4),
+    sequence_stage=SequenceConfig(steps=600, learning_rate=3e-3, batch=4),
 )
 """The method's settings for the embedded model: it is small and learns at higher rates than the large ones."""
 
