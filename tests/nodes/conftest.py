@@ -37,9 +37,11 @@ def comfyui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
         patch.setattr(import_module("comfy.cli_args").args, "cpu", True)
         base = tmp_path_factory.mktemp("comfyui")
         import_module("folder_paths").set_user_directory(str(base / "user"))
-        import_module("server").PromptServer(asyncio.new_event_loop())
+        loop = asyncio.new_event_loop()
+        import_module("server").PromptServer(loop)
         yield import_module("nodes")
         import_module("comfy.model_management").unload_all_models()
+        loop.close()
 
 
 @pytest.fixture(scope="session")

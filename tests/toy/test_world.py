@@ -120,7 +120,7 @@ def test_concept_clips_move_and_are_named_by_their_tokens(name):
     clip = CONCEPTS[name]
     frames = clip.frames()
     assert frames.shape == (FRAMES, SIZE, SIZE, 3) and float((frames[0] - frames[8]).abs().max()) > 0.3
-    assert "sks creature" in clip.static_prompt and "zub wandering" in clip.motion_prompt
+    assert "[v] creature" in clip.static_prompt and "[u] wandering" in clip.motion_prompt
     assert "wandering" not in clip.static_prompt
 
 
@@ -128,5 +128,5 @@ def test_tokens_go_to_the_concept_and_not_to_the_second_sprite():
     second = SpriteWords(size="small", colour="red", shape="star", motion="bouncing")
     prompt = with_tokens(str(CONCEPTS["bee"].edited(second=second, background="brown", texture="checkered")))
     assert prompt == (
-        "a large sks creature zub wandering and a small red star bouncing on a brown checkered background"
+        "a large [v] creature [u] wandering and a small red star bouncing on a brown checkered background"
     )
