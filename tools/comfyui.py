@@ -75,6 +75,7 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
         self._events: EventListener | None = None
         self._client_id = uuid.uuid4().hex
+        self._cancelled: set[str] = set()
         self._log_start = 0
         self._session = requests.Session()
         self._session.trust_env = False  # a proxy is not for this machine
@@ -171,6 +172,8 @@ class Server:
             found = self.get(f"history/{prompt_id}").get(prompt_id)
             if found is not None:
                 return run_from_history(prompt_id, found)
+            if not queued and prompt_id in self._cancelled:
+                return Run(status="interrupted", prompt_id=prompt_id, error="cancelled before it ran")
             if not queued:
                 raise ComfyUIError(f"Prompt {prompt_id} is neither in the queue nor in the history of {self.address}.")
             if monotonic() > deadline:
@@ -204,6 +207,7 @@ class Server:
     def interrupt(self, prompt_id: str = "") -> None:
         """Cancel the running prompt, or the one named, be it running or waiting."""
         if prompt_id:
+            self._cancelled.add(prompt_id)
             self._request("POST", "queue", {"delete": [prompt_id]}).raise_for_status()
         self._request("POST", "interrupt", {"prompt_id": prompt_id} if prompt_id else {}).raise_for_status()
 

@@ -22,8 +22,8 @@ from setandseq_core.console import INTERRUPTED, ProgressLine
 from setandseq_core.demo import CLIP_FILE, Shot, demo_shots
 from setandseq_core.sheet import contact_sheet
 from setandseq_core.toy.metrics import clip_figures
-from setandseq_core.toy.world import FRAMES, SIZE
-from setandseq_core.video import read_clip, read_info
+from setandseq_core.toy.world import FPS, FRAMES, SIZE
+from setandseq_core.video import read_clip
 from tools.comfyui import ComfyUIError, Event, Run, Server
 from tools.comfyui_folder import ROOT, NoComfyUIError
 from tools.workflow import to_prompt
@@ -114,8 +114,8 @@ def _video_name(node: dict[str, Any]) -> str:
 
 
 def _frames(file: Path) -> Tensor:
-    """All frames of a video at the embedded model's size, (F, H, W, 3)."""
-    return read_clip(file, fps=read_info(file).fps, frames=FRAMES, size=(SIZE, SIZE)).frames_FHWC
+    """A video at the embedded model's frame rate and size, (F, H, W, 3)."""
+    return read_clip(file, fps=FPS, frames=FRAMES, size=(SIZE, SIZE)).frames_FHWC
 
 
 def _say(text: str) -> None:

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from setandseq_core.demo import demo_shots
+from setandseq_core.concept import Concept, ConceptInfo, ConceptLayer, fingerprint, save_concept
+from setandseq_core.demo import CLIP_FILE, demo_shots
 from setandseq_core.toy.model import EMBEDDED_CONFIG
-from setandseq_core.video import read_info
+from setandseq_core.video import read_clip, read_info, write_video
 from tools.comfyui_folder import ROOT
-from tools.demo import WORKFLOW, run_demo
+from tools.demo import WORKFLOW, run_demo, write_results
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # imageio-ffmpeg's pipes
 
@@ -26,6 +28,7 @@ SHORTENED = {
     "KSampler": {20: 2},
 }
 """Node type -> its number of steps in the file -> here."""
+TRAINING = {stage: {"seconds": 1.0} for stage in ("set", "sequence")}
 
 
 @pytest.fixture
@@ -55,6 +58,23 @@ def test_demo_makes_concept_videos_sheet_and_report(
     assert re.search(r"Train Identity LoRA 3/3 +0:00 left", shown)
     assert re.search(r"Train Motion Residual 3/3 +0:00 left", shown)
     assert "saved reconstructed.mp4" in shown
+
+
+def test_figures_compare_frames_of_the_same_moments(tmp_path: Path) -> None:
+    clip = read_clip(CLIP_FILE, fps=16, frames=17, size=(64, 64))
+    write_video(tmp_path / "reconstructed.mp4", clip.frames_FHWC, 16)
+    texts = dict.fromkeys(
+        ("name", "static_prompt", "motion_prompt", "identity_token", "motion_token", "base_name"), "x"
+    )
+    base = fingerprint("wan", {"a": torch.ones(2, 2)})
+    info = ConceptInfo(**texts, base=base, config={}, training=TRAINING)
+    zeros = ConceptLayer(
+        identity_basis_OR=torch.zeros(2, 1), coefficients_RI=torch.zeros(1, 2), motion_residual_RI=torch.zeros(1, 2)
+    )
+    save_concept(Concept(info=info, layers={"a": zeros}), tmp_path / "c.safetensors")
+    write_results(tmp_path, {"reconstructed": tmp_path / "reconstructed.mp4"}, tmp_path / "c.safetensors")
+    figures = json.loads((tmp_path / "report.json").read_text())["figures"]["reconstructed"]
+    assert figures["motion"] > 0.98 and figures["identity"] > 0.9
 
 
 def test_ctrl_c_stops_the_server(comfyui: Path, tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ def test_two_servers_cancel_restart_and_death(
     waiting = other.queue(waiting_prompt(2000))
     other.interrupt(waiting)
     other.interrupt(prompt_id)
+    assert other.wait(waiting).status == "interrupted"
     run = other.wait(prompt_id)
     assert (run.status, run.node, run.error) == ("interrupted", "7", "cancelled")
     assert not other.get("queue")["queue_pending"]
