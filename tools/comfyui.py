@@ -209,6 +209,10 @@ class Server:
         if prompt_id:
             self._cancelled.add(prompt_id)
             self._request("POST", "queue", {"delete": [prompt_id]}).raise_for_status()
+            if self._events is not None and self._is_queued(prompt_id):
+                next(
+                    self._events.follow(prompt_id, ANSWER_SECONDS), None
+                )  # a prompt's start undoes what came before it
         self._request("POST", "interrupt", {"prompt_id": prompt_id} if prompt_id else {}).raise_for_status()
 
     def files(self, run: Run) -> dict[str, list[Path]]:

@@ -78,6 +78,11 @@ def test_two_servers_cancel_restart_and_death(
     other = start_server(crowded_folder, pack_name="")
     assert other.port != server.port
 
+    for _ in range(10):  # at whatever moment of the start it comes
+        prompt_id = other.queue(waiting_prompt(1000))
+        other.interrupt(prompt_id)
+        assert other.wait(prompt_id, 60).status == "interrupted"
+
     prompt_id = other.queue(waiting_prompt(1000))
     waiting = other.queue(waiting_prompt(2000))
     other.interrupt(waiting)
