@@ -6,7 +6,8 @@ from .concepts import ComposeConcepts, LoadDynamicConcept, SaveDynamicConcept
 from .embedded import EmbeddedTextEncoder, ExampleClip
 from .folders import register
 from .reference import ReferenceClip
-from .training import TrainIdentityLoRA, TrainingSettings, TrainMotionResidual
+from .settings import TrainingSettings
+from .training import TrainIdentityLoRA, TrainMotionResidual
 
 NODES: list[type[io.ComfyNode]] = [
     ReferenceClip,

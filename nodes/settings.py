@@ -1,0 +1,139 @@
+"""Training Settings: all of both stages that rarely needs to change."""
+
+from dataclasses import dataclass, replace
+
+from comfy_api.latest import io
+
+from ..setandseq_core.config import MethodConfig
+from .wires import CATEGORY, SettingsWire
+
+PAPER = MethodConfig()
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class TrainingOptions:
+    """What travels on a SETSEQ_SETTINGS wire."""
+
+    config: MethodConfig = PAPER
+    gradient_checkpointing: str = "auto"
+    preview_every: int = 50
+
+    def checkpointing(self, device_type: str) -> bool:
+        """Whether to save memory at the price of time; "auto" does so where memory is a GPU's."""
+        return self.gradient_checkpointing == "on" or (self.gradient_checkpointing == "auto" and device_type != "cpu")
+
+
+class TrainingSettings(io.ComfyNode):
+    """The node of all that rarely needs to change."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs; frozen in tests/comfyui/test_server.py."""
+        return io.Schema(
+            node_id="SetSeq_TrainingSettings",
+            display_name="Training Settings",
+            category=CATEGORY,
+            description="Advanced settings of both train nodes; its defaults, the paper's, are also theirs.",
+            search_aliases=["dynamic concept settings", "dropout", "set and sequence"],
+            inputs=[
+                io.Int.Input(
+                    "batch",
+                    default=PAPER.set_stage.batch,
+                    min=1,
+                    max=64,
+                    tooltip="Samples in every step. Memory and time of a step grow with it; 1 or 2 for long clips.",
+                ),
+                io.Float.Input(
+                    "identity_dropout",
+                    default=PAPER.set_stage.coefficient_dropout,
+                    min=0.0,
+                    max=0.99,
+                    step=0.05,
+                    tooltip="Share of the look's coefficients left out in every step. Higher keeps prompts obeyed, "
+                    "lower keeps the look closer.",
+                ),
+                io.Float.Input(
+                    "motion_dropout",
+                    default=PAPER.sequence_stage.coefficient_dropout,
+                    min=0.0,
+                    max=0.99,
+                    step=0.05,
+                    tooltip="The same for the motion residual.",
+                ),
+                io.Float.Input(
+                    "token_masking",
+                    default=PAPER.token_masking,
+                    min=0.0,
+                    max=0.99,
+                    step=0.05,
+                    tooltip="Share of the prompt's tokens hidden in every step, so that no word carries everything.",
+                ),
+                io.Float.Input(
+                    "weight_decay", default=PAPER.weight_decay, min=0.0, max=1.0, step=0.001, tooltip="Of AdamW."
+                ),
+                io.Float.Input(
+                    "gradient_clipping",
+                    default=PAPER.gradient_clipping,
+                    min=0.001,
+                    max=100.0,
+                    step=0.01,
+                    tooltip="Largest norm of a step's gradient.",
+                ),
+                io.Float.Input(
+                    "time_from",
+                    default=PAPER.time_range[0],
+                    min=0.0,
+                    max=0.999,
+                    step=0.005,
+                    tooltip="Least noise to train on, 0 to 1. For the high-noise expert of Wan 2.2 14B: 0.875.",
+                ),
+                io.Float.Input(
+                    "time_to",
+                    default=PAPER.time_range[1],
+                    min=0.001,
+                    max=1.0,
+                    step=0.005,
+                    tooltip="Most noise to train on, 0 to 1. For the low-noise expert of Wan 2.2 14B: 0.875.",
+                ),
+                io.Combo.Input(
+                    "gradient_checkpointing",
+                    options=["auto", "on", "off"],
+                    tooltip="Saves much memory for about a third more time. auto: on with a GPU, off without.",
+                ),
+                io.Int.Input(
+                    "preview_every",
+                    default=50,
+                    min=0,
+                    max=10_000,
+                    tooltip="Steps between two preview pictures on the train nodes; 0 makes none.",
+                ),
+            ],
+            outputs=[SettingsWire.Output("settings", tooltip="For the settings input of the train nodes.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        batch: int,
+        identity_dropout: float,
+        motion_dropout: float,
+        token_masking: float,
+        weight_decay: float,
+        gradient_clipping: float,
+        time_from: float,
+        time_to: float,
+        gradient_checkpointing: str,
+        preview_every: int,
+    ) -> io.NodeOutput:
+        """Collect them."""
+        config = replace(
+            PAPER,
+            token_masking=token_masking,
+            weight_decay=weight_decay,
+            time_range=(time_from, time_to),
+            gradient_clipping=gradient_clipping,
+            set_stage=replace(PAPER.set_stage, batch=batch, coefficient_dropout=identity_dropout),
+            sequence_stage=replace(PAPER.sequence_stage, batch=batch, coefficient_dropout=motion_dropout),
+        )
+        options = {"gradient_checkpointing": gradient_checkpointing, "preview_every": preview_every}
+        return io.NodeOutput(TrainingOptions(config=config, **options))
