@@ -1,7 +1,7 @@
 """The whole product on the embedded model, in a few minutes: one clip in, a concept and new videos of it out."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from .toy.concepts import CONCEPTS, DEMO, IDENTITY_TOKEN, MOTION_TOKEN, with_tok
 from .toy.metrics import clip_figures
 from .toy.model import EMBEDDED_CONFIG, load_embedded
 from .toy.world import FRAMES, SIZE, Caption, SpriteWords
-from .video import read_clip, write_video
+from .video import Clip, read_clip, write_video
 
 CLIP_FILE = Path(__file__).parent / "toy" / "demo_clip.mp4"
 STAR = SpriteWords(size="small", colour="red", shape="star", motion="bouncing")
@@ -85,20 +85,30 @@ def run_demo(out: Path, report: Callable[[str], None]) -> None:
     progress = _progress_lines(report)
     reference = Reference(clip=clip, words=words)
     save_concept(learn_concept(backbone, [reference], EMBEDDED_CONFIG, name=DEMO, progress=progress), concept_file)
+    report(f"{concept_file.name}: the concept")
     concept = load_concept(concept_file)
+    takes = ((shot, shoot(backbone, concept, shot, SEED)) for shot in demo_shots())
+    write_results(out, clip, concept, takes, report)
+
+
+def write_results(
+    out: Path, clip: Clip, concept: Concept, takes: Iterable[tuple[Shot, Tensor]], report: Callable[[str], None]
+) -> None:
+    """Write the shots' videos, the contact sheet and report.json into `out`.
+
+    Args:
+        takes: shots and their frames, (F, H, W, 3) in [0, 1].
+    """
     rows, figures = [("reference clip", clip.frames_FHWC)], {}
-    for shot in demo_shots():
-        frames = shoot(backbone, concept, shot, SEED)
-        write_video(out / f"{shot.name}.mp4", _enlarged(frames), clip.fps)
-        figures[shot.name] = asdict(clip_figures(clip.frames_FHWC, frames, shot.caption))
-        rows.append((shot.label, frames))
+    for shot, frames_FHWC in takes:
+        write_video(out / f"{shot.name}.mp4", _enlarged(frames_FHWC), clip.fps)
+        figures[shot.name] = asdict(clip_figures(clip.frames_FHWC, frames_FHWC, shot.caption))
+        rows.append((shot.label, frames_FHWC))
         report(f"{shot.name}.mp4: {shot.label}")
     contact_sheet(rows).save(out / "contact_sheet.png")
     seconds = {stage: concept.info.training[stage]["seconds"] for stage in ("set", "sequence")}
     (out / "report.json").write_text(json.dumps({"seconds": seconds, "figures": figures}, indent=2) + "\n")
-    report(
-        f"Made the concept {concept_file}, {len(figures)} videos, contact_sheet.png and report.json in {out.resolve()}"
-    )
+    report(f"Made the concept, {len(figures)} videos, contact_sheet.png and report.json in {out.resolve()}")
 
 
 def _progress_lines(report: Callable[[str], None]) -> Callable[[Progress], None]:

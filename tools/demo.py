@@ -9,21 +9,16 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Any
 
-from torch import Tensor
-
 from setandseq_core.concept import load_concept
 from setandseq_core.console import INTERRUPTED, ProgressLine
-from setandseq_core.demo import CLIP_FILE, Shot, demo_shots
-from setandseq_core.sheet import contact_sheet
-from setandseq_core.toy.metrics import clip_figures
+from setandseq_core.demo import CLIP_FILE, Shot, demo_shots, write_results
 from setandseq_core.toy.world import FPS, FRAMES, SIZE
-from setandseq_core.video import read_clip
+from setandseq_core.video import Clip, read_clip
 from tools.comfyui import ComfyUIError, Event, Run, Server
 from tools.comfyui_folder import ROOT, NoComfyUIError
 from tools.workflow import to_prompt
@@ -48,12 +43,10 @@ def run_demo(workflow: dict[str, Any], out: Path) -> None:
             prompt_id = server.queue(prompt)
             show_progress(server.follow(prompt_id, SECONDS), prompt)
             run = server.wait(prompt_id).succeeded()
-            videos = copy_videos(server, run, prompt, out)
-            concepts = copy_concepts(server, out)
-    if not videos or not concepts:
-        raise ComfyUIError(f"The workflow made {len(videos)} videos and {len(concepts)} concepts; both are needed.")
-    write_results(out, videos, concepts[0])
-    _say(f"Made {concepts[0].name}, {len(videos)} videos, contact_sheet.png and report.json in {out.resolve()}")
+        videos, concepts = saved_videos(server, run, prompt), copy_concepts(server, out)
+        if not videos or not concepts:
+            raise ComfyUIError(f"The workflow made {len(videos)} videos and {len(concepts)} concepts; both are needed.")
+        write_demo(out, videos, concepts[0])
 
 
 def show_progress(events: Iterable[Event], prompt: dict[str, Any]) -> None:
@@ -72,14 +65,13 @@ def show_progress(events: Iterable[Event], prompt: dict[str, Any]) -> None:
                 done.add(node)
 
 
-def copy_videos(server: Server, run: Run, prompt: dict[str, Any], out: Path) -> dict[str, Path]:
-    """Copy what the workflow's Save Video nodes saved; a video is named as its node names it, without its number."""
-    videos = {}
-    for node, files in server.files(run).items():
-        if prompt[node]["class_type"] == "SaveVideo":
-            name = _video_name(prompt[node])
-            videos[name] = Path(shutil.copyfile(files[0], out / f"{name}.mp4"))
-    return videos
+def saved_videos(server: Server, run: Run, prompt: dict[str, Any]) -> dict[str, Path]:
+    """What the workflow's Save Video nodes saved; a video is named as its node names it, without its number."""
+    return {
+        _video_name(prompt[node]): files[0]
+        for node, files in server.files(run).items()
+        if prompt[node]["class_type"] == "SaveVideo"
+    }
 
 
 def copy_concepts(server: Server, out: Path) -> list[Path]:
@@ -88,18 +80,10 @@ def copy_concepts(server: Server, out: Path) -> list[Path]:
     return [Path(shutil.copyfile(file, out / file.name)) for file in saved]
 
 
-def write_results(out: Path, videos: dict[str, Path], concept_file: Path) -> None:
-    """Draw the contact sheet and write report.json, of those videos that are shots of the demo."""
-    reference_FHWC = _frames(CLIP_FILE)
-    rows, figures = [("reference clip", reference_FHWC)], {}
-    for shot in _shots(videos):
-        frames_FHWC = _frames(videos[shot.name])
-        rows.append((shot.label, frames_FHWC))
-        figures[shot.name] = asdict(clip_figures(reference_FHWC, frames_FHWC, shot.caption))
-    contact_sheet(rows).save(out / "contact_sheet.png")
-    training = load_concept(concept_file).info.training
-    seconds = {stage: training[stage]["seconds"] for stage in ("set", "sequence")}
-    (out / "report.json").write_text(json.dumps({"seconds": seconds, "figures": figures}, indent=2) + "\n")
+def write_demo(out: Path, videos: dict[str, Path], concept_file: Path) -> None:
+    """Write the shots' videos, the contact sheet and report.json, from what ComfyUI saved."""
+    takes = [(shot, _read(videos[shot.name]).frames_FHWC) for shot in _shots(videos)]
+    write_results(out, _read(CLIP_FILE), load_concept(concept_file), takes, _say)
 
 
 def _shots(videos: dict[str, Path]) -> list[Shot]:
@@ -113,9 +97,8 @@ def _video_name(node: dict[str, Any]) -> str:
     return Path(node["inputs"]["filename_prefix"]).name
 
 
-def _frames(file: Path) -> Tensor:
-    """A video at the embedded model's frame rate and size, (F, H, W, 3)."""
-    return read_clip(file, fps=FPS, frames=FRAMES, size=(SIZE, SIZE)).frames_FHWC
+def _read(file: Path) -> Clip:
+    return read_clip(file, fps=FPS, frames=FRAMES, size=(SIZE, SIZE))
 
 
 def _say(text: str) -> None:

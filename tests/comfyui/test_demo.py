@@ -18,7 +18,7 @@ from setandseq_core.demo import CLIP_FILE, demo_shots
 from setandseq_core.toy.model import EMBEDDED_CONFIG
 from setandseq_core.video import read_clip, read_info, write_video
 from tools.comfyui_folder import ROOT
-from tools.demo import WORKFLOW, run_demo, write_results
+from tools.demo import WORKFLOW, run_demo, write_demo
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # imageio-ffmpeg's pipes
 
@@ -72,7 +72,7 @@ def test_figures_compare_frames_of_the_same_moments(tmp_path: Path) -> None:
         identity_basis_OR=torch.zeros(2, 1), coefficients_RI=torch.zeros(1, 2), motion_residual_RI=torch.zeros(1, 2)
     )
     save_concept(Concept(info=info, layers={"a": zeros}), tmp_path / "c.safetensors")
-    write_results(tmp_path, {"reconstructed": tmp_path / "reconstructed.mp4"}, tmp_path / "c.safetensors")
+    write_demo(tmp_path, {"reconstructed": tmp_path / "reconstructed.mp4"}, tmp_path / "c.safetensors")
     figures = json.loads((tmp_path / "report.json").read_text())["figures"]["reconstructed"]
     assert figures["motion"] > 0.98 and figures["identity"] > 0.9
 
