@@ -2,6 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
+from .card import register_card
 from .concepts import ComposeConcepts, LoadDynamicConcept, SaveDynamicConcept
 from .embedded import EmbeddedTextEncoder, ExampleClip
 from .folders import register
@@ -26,8 +27,9 @@ class SetAndSequence(ComfyExtension):
     """The pack, as ComfyUI loads it."""
 
     async def on_load(self) -> None:
-        """Make our folders known."""
+        """Make our folders known, and what the interface asks for."""
         register()
+        register_card()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """All nodes."""

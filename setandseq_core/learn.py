@@ -12,12 +12,15 @@ from torch import Tensor
 
 from .backbone import Backbone
 from .concept import Concept, ConceptInfo, check_base
+from .concept_info import MAX_THUMBNAIL_BYTES
 from .config import MethodConfig
 from .reference import Reference
 from .runs import ProgressCallback
 from .train import Trained, encode_frame_sequence, encode_frame_set, train_identity, train_motion
 
-THUMBNAIL_SIDE = 256
+THUMBNAIL_SIDES = (256, 192, 128, 64)
+"""In pixels, from the best to one at which any 33 pictures are small enough."""
+THUMBNAIL_FRAMES = 32
 LOSSES_KEPT = 100
 
 
@@ -53,7 +56,7 @@ def learn_identity(
         base_name=backbone.name,
         config=_plain(config.as_dict()),
         training=training_record(references, config) | _stage_record("set", trained),
-        thumbnail=thumbnail(references[0].clip.frames_FHWC),
+        thumbnail=thumbnail(references[0].clip.frames_FHWC, references[0].clip.fps),
     )
     return Concept(info=info, layers=trained.layers)
 
@@ -87,7 +90,7 @@ def learn_motion(
         motion_token=words.motion_token,
         config=identity.info.config | {"sequence_stage": _plain(config.as_dict())["sequence_stage"]},
         training=identity.info.training | training_record(references, config) | _stage_record("sequence", trained),
-        thumbnail=thumbnail(references[0].clip.frames_FHWC),
+        thumbnail=thumbnail(references[0].clip.frames_FHWC, references[0].clip.fps),
     )
     return Concept(info=info, layers=trained.layers)
 
@@ -133,13 +136,27 @@ def _stage_record(stage: str, trained: Trained) -> dict[str, Any]:
     return {"date": record["date"], "finished": trained.finished, stage: kept}
 
 
-def thumbnail(frames_FHWC: Tensor) -> bytes:
-    """The middle frame of frames in [0, 1] as a PNG of at most 256 pixels a side."""
-    middle = frames_FHWC[len(frames_FHWC) // 2]
-    picture = Image.fromarray((middle.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy())
-    picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+def thumbnail(frames_FHWC: Tensor, fps: float) -> bytes:
+    """Frames in [0, 1] as a looping PNG of at most 32 pictures and 256 pixels a side, less where it would be too large.
+
+    Programs that know no animated PNG show its first picture, the middle frame; it is not part of the loop.
+    """
+    every = -(-len(frames_FHWC) // THUMBNAIL_FRAMES)
+    order = [len(frames_FHWC) // 2, *range(0, len(frames_FHWC), every)]
+    pixels = (frames_FHWC[order].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    pictures = [Image.fromarray(picture) for picture in pixels]
+    files = (_animated(pictures, side, every / fps) for side in THUMBNAIL_SIDES)
+    return next(file for file in files if len(file) <= MAX_THUMBNAIL_BYTES)
+
+
+def _animated(pictures: list[Image.Image], side: int, seconds: float) -> bytes:
+    small = [picture.copy() for picture in pictures]
+    for picture in small:
+        picture.thumbnail((side, side))
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
+    small[0].save(
+        buffer, "PNG", save_all=True, default_image=True, append_images=small[1:], duration=round(seconds * 1000), loop=0
+    )
     return buffer.getvalue()
 
 

@@ -1,0 +1,140 @@
+"""What the interface shows of a concept file before it is loaded: a GET route, and what it answers."""
+
+import asyncio
+import base64
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+import torch
+from aiohttp import web
+from safetensors import SafetensorError, safe_open
+from server import PromptServer
+
+from ..setandseq_core.concept_info import ConceptInfo, parse_metadata
+from ..setandseq_core.errors import ConceptFileError, ConceptMismatchError
+from ..setandseq_core.fingerprint import (
+    PROJECTED_ENTRIES,
+    BaseFingerprint,
+    check_base,
+    project,
+    sign_pattern,
+)
+from ..setandseq_core.strict_safetensors import read_header
+from .folders import SUFFIX, find_concept
+from .models import FAMILY
+
+ROUTE = "/setandseq/concept"
+MODEL_FOLDERS = ("diffusion_models", "checkpoints")
+PREFIXES = ("", "model.diffusion_model.", "diffusion_model.")
+"""Before the layers' names in files of models."""
+
+
+def register_card() -> None:
+    """Answer `GET /setandseq/concept?file=...&model=...`; both are names as in ComfyUI's lists, `model` may be left out."""
+
+    @PromptServer.instance.routes.get(ROUTE)
+    async def concept(request: web.Request) -> web.Response:
+        query = request.query
+        return web.json_response(await asyncio.to_thread(card, query.get("file", ""), query.get("model", "")))
+
+
+def card(file: str, model: str = "") -> dict[str, Any]:
+    """What a concept file says of itself, as JSON values; {"error": why} for one that cannot be used.
+
+    Args:
+        file: a name in the list of concepts.
+        model: a name in the list of diffusion models or of checkpoints; then "misfit" says why the concept was not
+            made for it, "" when it was, and None when that cannot be told from the file.
+    """
+    try:
+        path = find_concept(file)
+        header = read_header(path)
+        info = parse_metadata(header.metadata)
+    except ConceptFileError as error:
+        return {"error": str(error)}
+    ranks = [shape[0] for name, shape in header.shapes.items() if name.endswith(".coefficients") and shape]
+    found = {
+        "name": info.name,
+        "static_prompt": info.static_prompt,
+        "motion_prompt": info.motion_prompt,
+        "tokens": [token for token in (info.identity_token, info.motion_token) if token],
+        "base_name": info.base_name,
+        "author": info.author,
+        "tags": info.tags,
+        "rank": ranks[0] if ranks else None,
+        "bytes": path.stat().st_size,
+        "training": _training(info.training),
+        "thumbnail": _data_uri(info.thumbnail),
+    }
+    return found | ({"misfit": misfit(info, model)} if model else {})
+
+
+def misfit(info: ConceptInfo, model: str) -> str | None:
+    """Why a concept was not made for a model's file; "" when it was, None when the file does not tell."""
+    path = _model_path(model)
+    base = None if path is None else file_fingerprint(path, info.base.layers)
+    if base is None:
+        return None
+    try:
+        check_base(info.base, base)
+    except ConceptMismatchError as error:
+        return str(error)
+    return ""
+
+
+def file_fingerprint(path: Path, layers: dict[str, list[int]]) -> BaseFingerprint | None:
+    """The fingerprint of a native model file, as far as it has these layers; only the first rows are read.
+
+    None for a file whose weights are not plain numbers, or which has none of the layers.
+    """
+    signs, shapes, projections = sign_pattern(), {}, {}
+    try:
+        with safe_open(path, framework="pt") as opened:
+            keys = set(opened.keys())
+            for layer in layers:
+                key = next((key for prefix in PREFIXES if (key := f"{prefix}{layer}.weight") in keys), None)
+                if key is None:
+                    continue
+                weight = opened.get_slice(key)
+                shapes[layer] = list(weight.get_shape())
+                if len(shapes[layer]) != 2:
+                    return None
+                rows = weight[: -(-PROJECTED_ENTRIES // max(shapes[layer][1], 1))]
+                scale = key.removesuffix("weight") + "weight_scale"
+                if not rows.is_floating_point() or (scale in keys and opened.get_slice(scale).get_shape() not in ([], [1])):
+                    return None  # packed, or scaled block by block: only ComfyUI's loader knows how
+                projections[layer] = project(rows.to(torch.float32), signs)
+    except (SafetensorError, OSError):
+        return None
+    return BaseFingerprint(family=FAMILY, layers=shapes, projections=projections) if shapes else None
+
+
+def _model_path(model: str) -> Path | None:
+    if not model.endswith(SUFFIX):
+        return None
+    for folder in MODEL_FOLDERS:
+        if model in folder_paths.get_filename_list(folder):
+            found = folder_paths.get_full_path(folder, model)
+            return Path(found) if found else None
+    return None
+
+
+def _training(record: dict[str, Any]) -> dict[str, Any]:
+    """Of a training record, which may hold anything, what is known and of the right type."""
+    kinds = {"date": str, "resolution": str, "clip": str, "frames": int, "fps": (int, float), "finished": bool}
+    found = {name: record[name] for name, kind in kinds.items() if isinstance(record.get(name), kind)}
+    for stage in ("set", "sequence"):
+        entry = record.get(stage)
+        if isinstance(entry, dict) and type(entry.get("steps")) is int:
+            seconds = entry.get("seconds")
+            found[stage] = {"steps": entry["steps"], "seconds": seconds if isinstance(seconds, int | float) else None}
+    return found
+
+
+def _data_uri(picture: bytes | None) -> str | None:
+    """A thumbnail as `parse_metadata` has checked it."""
+    if picture is None:
+        return None
+    kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
