@@ -170,7 +170,7 @@ def _colour_distance(reference_RCS: Tensor, generated_GCS: Tensor) -> Tensor:
 # --- movement -----------------------------------------------------------------------------------------------------
 
 
-def motion_similarity(reference_FHWC: Tensor, generated_FHWC: Tensor) -> float:
+def motion_similarity(reference_FHWC: Tensor, generated_FHWC: Tensor, *, which: Which = "best") -> float:
     """How alike the sprites move, whatever they look like, wherever they start: -1 to 1.
 
     A sprite's movement A is that of its body: in every frame the centre, in pixels, and where a point at a typical
@@ -180,10 +180,10 @@ def motion_similarity(reference_FHWC: Tensor, generated_FHWC: Tensor) -> float:
 
     at the best shift of at most one frame. Equal movement gives 1, none in either clip 0, opposite movement -1, and
     the same movement k times as large 2k / (1 + k^2): 0.8 at half or twice the size, 0.92 at 1.5 times. In a clip
-    of two sprites the one that looks most like the reference's counts.
+    of two sprites the one that looks most like the reference's counts, or that on the left or right, as `which` says.
     """
     reference = _reference_body(reference_FHWC)
-    generated = _match(reference, _bodies(generated_FHWC), "best")[1]
+    generated = _match(reference, _bodies(generated_FHWC), which)[1]
     if reference is None or generated is None:
         return 0.0
     distance = 0.7 * math.sqrt(float(reference.track_F3[:, 2].nanmean()) / math.pi)
