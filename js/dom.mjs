@@ -1,0 +1,90 @@
+// @ts-check
+// What all our widgets share: making elements, the style sheet, and a place on a node that is only shown, never saved.
+
+/**
+ * @typedef {Record<string, string | number | boolean | ((event: any) => void)>} Attributes
+ *   "text" is its text; a function is a listener of the event it is named by; true sets an attribute, false leaves it out.
+ */
+
+/**
+ * An element of HTML with attributes and children. Text is only ever set as text.
+ * @template {keyof HTMLElementTagNameMap} T
+ * @param {T} tag
+ * @param {Attributes} [attributes]
+ * @param {...(Node | string)} children
+ * @returns {HTMLElementTagNameMap[T]}
+ */
+export function make(tag, attributes = {}, ...children) {
+  return fill(document.createElement(tag), attributes, children);
+}
+
+/**
+ * The same for SVG.
+ * @template {keyof SVGElementTagNameMap} T
+ * @param {T} tag
+ * @param {Attributes} [attributes]
+ * @param {...(Node | string)} children
+ * @returns {SVGElementTagNameMap[T]}
+ */
+export function makeSvg(tag, attributes = {}, ...children) {
+  return fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+}
+
+/**
+ * @template {Element} E
+ * @param {E} element
+ * @param {Attributes} attributes
+ * @param {(Node | string)[]} children
+ * @returns {E}
+ */
+function fill(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (typeof value === "function") element.addEventListener(name, value);
+    else if (name === "text") element.textContent = String(value);
+    else if (value !== false) element.setAttribute(name, value === true ? "" : String(value));
+  }
+  element.append(...children);
+  return element;
+}
+
+/** Put our style sheet into the page, once. */
+export function addStyles() {
+  const href = new URL("./setandseq.css", import.meta.url).href;
+  if (document.querySelector(`link[href="${href}"]`)) return;
+  document.head.append(make("link", { rel: "stylesheet", href }));
+}
+
+/**
+ * Show an element on a node, in both renderers; it goes neither into the workflow file nor into the prompt.
+ * @param {GraphNode} node
+ * @param {string} name of the widget, unlike all inputs of the node
+ * @param {HTMLElement} element
+ * @param {() => number} height least pixels that it needs
+ */
+export function showOnNode(node, name, element, height) {
+  element.classList.add("setandseq");
+  element.style.minHeight = `${height()}px`;  // Nodes 2.0 does not ask the widget
+  keepFromCanvas(element);
+  const widget = node.addDOMWidget(name, "setandseq", element, {
+    serialize: false,
+    hideOnZoom: false,
+    getMinHeight: height,
+    getValue: () => "",
+    setValue: () => {},
+  });
+  widget.serialize = false;
+  return widget;
+}
+
+/**
+ * Keys and clicks that mean something in the element do not also move, delete or open nodes.
+ * @param {HTMLElement} element
+ */
+function keepFromCanvas(element) {
+  for (const kind of ["keydown", "keyup", "pointerdown", "dblclick", "contextmenu", "copy", "paste"]) {
+    element.addEventListener(kind, (event) => {
+      const target = /** @type {Element} */ (event.target);
+      if (target.closest("button, input, textarea, select, summary, [tabindex]")) event.stopPropagation();
+    });
+  }
+}

@@ -1,0 +1,21 @@
+// @ts-check
+// The entry point: which node shows what. ComfyUI loads every .js in this folder; all else is .mjs.
+
+import { app } from "../../scripts/app.js";
+import { addStyles } from "./dom.mjs";
+import { trainingPanel } from "./panel.mjs";
+
+/** By node id, what is put on a node when it is made. @type {Record<string, ((node: GraphNode) => void)[]>} */
+const WIDGETS = {
+  SetSeq_TrainIdentityLoRA: [trainingPanel],
+  SetSeq_TrainMotionResidual: [trainingPanel],
+};
+
+app.registerExtension({
+  name: "setandseq.nodes",
+  setup: addStyles,
+  nodeCreated(node) {
+    const made = /** @type {GraphNode} */ (node);
+    for (const add of WIDGETS[made.comfyClass ?? ""] ?? []) add(made);
+  },
+});
