@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,7 @@ from server import PromptServer
 
 from ..setandseq_core.concept_info import ConceptInfo, parse_metadata
 from ..setandseq_core.errors import ConceptFileError, ConceptMismatchError
-from ..setandseq_core.fingerprint import (
-    PROJECTED_ENTRIES,
-    BaseFingerprint,
-    check_base,
-    project,
-    sign_pattern,
-)
+from ..setandseq_core.fingerprint import PROJECTED_ENTRIES, BaseFingerprint, check_base, project, sign_pattern
 from ..setandseq_core.strict_safetensors import read_header
 from .folders import SUFFIX, find_concept
 from .models import FAMILY
@@ -31,7 +27,7 @@ PREFIXES = ("", "model.diffusion_model.", "diffusion_model.")
 
 
 def register_card() -> None:
-    """Answer `GET /setandseq/concept?file=...&model=...`; both are names as in ComfyUI's lists, `model` may be left out."""
+    """Answer `GET /setandseq/concept?file=...&model=...` with a `card`; `model` may be left out."""
 
     @PromptServer.instance.routes.get(ROUTE)
     async def concept(request: web.Request) -> web.Response:
@@ -83,31 +79,32 @@ def misfit(info: ConceptInfo, model: str) -> str | None:
     return ""
 
 
-def file_fingerprint(path: Path, layers: dict[str, list[int]]) -> BaseFingerprint | None:
+def file_fingerprint(path: Path, layers: Iterable[str]) -> BaseFingerprint | None:
     """The fingerprint of a native model file, as far as it has these layers; only the first rows are read.
 
-    None for a file whose weights are not plain numbers, or which has none of the layers.
+    None for a file that has none of them, or whose weights are packed so that only ComfyUI's loader can tell.
     """
     signs, shapes, projections = sign_pattern(), {}, {}
     try:
         with safe_open(path, framework="pt") as opened:
             keys = set(opened.keys())
             for layer in layers:
-                key = next((key for prefix in PREFIXES if (key := f"{prefix}{layer}.weight") in keys), None)
-                if key is None:
+                name = next((name for prefix in PREFIXES if f"{(name := prefix + layer)}.weight" in keys), None)
+                if name is None:
                     continue
-                weight = opened.get_slice(key)
+                weight = opened.get_slice(f"{name}.weight")
                 shapes[layer] = list(weight.get_shape())
-                if len(shapes[layer]) != 2:
+                rows = weight[: -(-PROJECTED_ENTRIES // max(shapes[layer][-1], 1))]
+                if not rows.is_floating_point() or _scaled_in_blocks(opened, f"{name}.weight_scale", keys):
                     return None
-                rows = weight[: -(-PROJECTED_ENTRIES // max(shapes[layer][1], 1))]
-                scale = key.removesuffix("weight") + "weight_scale"
-                if not rows.is_floating_point() or (scale in keys and opened.get_slice(scale).get_shape() not in ([], [1])):
-                    return None  # packed, or scaled block by block: only ComfyUI's loader knows how
                 projections[layer] = project(rows.to(torch.float32), signs)
     except (SafetensorError, OSError):
         return None
     return BaseFingerprint(family=FAMILY, layers=shapes, projections=projections) if shapes else None
+
+
+def _scaled_in_blocks(opened: Any, scale: str, keys: set[str]) -> bool:
+    return scale in keys and math.prod(opened.get_slice(scale).get_shape()) > 1
 
 
 def _model_path(model: str) -> Path | None:

@@ -14,9 +14,12 @@ from .backbone import Backbone
 from .concept import Concept, ConceptInfo, check_base
 from .concept_info import MAX_THUMBNAIL_BYTES
 from .config import MethodConfig
+from .material import FrameSequence, FrameSet, Material, encode_frame_sequence, encode_frame_set, encode_prior
+from .prior import PriorSet
 from .reference import Reference
 from .runs import ProgressCallback
-from .train import Trained, encode_frame_sequence, encode_frame_set, train_identity, train_motion
+from .stitch import stitched_references
+from .train import Trained, train_identity, train_motion
 
 THUMBNAIL_SIDES = (256, 192, 128, 64)
 """In pixels, from the best to one at which any 33 pictures are small enough."""
@@ -30,6 +33,7 @@ def learn_identity(
     config: MethodConfig,
     *,
     name: str,
+    prior: PriorSet | None = None,
     folder: Path | None = None,
     progress: ProgressCallback | None = None,
 ) -> Concept:
@@ -37,14 +41,19 @@ def learn_identity(
 
     Args:
         references: what the concept's prompts and thumbnail come from is the first.
+        prior: clips of the model itself, for prior preservation; without them there is none.
         folder: where unfinished work is kept; the same clips, words and settings go on from there.
         progress: called after every step; may raise StopTraining, then the concept holds what was learned so far and
             its record says `"finished": False`.
     Raises:
         PromptError: a prompt is empty or too long.
     """
-    sets = [encode_frame_set(backbone, r.clip.frames_FHWC, r.words.static_prompt, r.mask_FHW) for r in references]
-    trained = train_identity(backbone, sets, config, folder=folder, progress=progress)
+    material = Material(
+        clips=[_frame_set(backbone, reference) for reference in references],
+        stitched=[_frame_set(backbone, reference) for reference in _stitched(references, config)],
+        prior=encode_prior(backbone, prior, "set") if prior and config.prior.share else None,
+    )
+    trained = train_identity(backbone, material, config, folder=folder, progress=progress)
     words = references[0].words
     info = ConceptInfo(
         name=name,
@@ -58,7 +67,7 @@ def learn_identity(
         training=training_record(references, config) | _stage_record("set", trained),
         thumbnail=thumbnail(references[0].clip.frames_FHWC, references[0].clip.fps),
     )
-    return Concept(info=info, layers=trained.layers)
+    return Concept(info=info, layers=trained.layers, embeddings=trained.embeddings)
 
 
 def learn_motion(
@@ -67,6 +76,7 @@ def learn_motion(
     references: Sequence[Reference],
     config: MethodConfig,
     *,
+    prior: PriorSet | None = None,
     folder: Path | None = None,
     progress: ProgressCallback | None = None,
 ) -> Concept:
@@ -79,10 +89,20 @@ def learn_motion(
         PromptError: a prompt is empty or too long.
     """
     check_base(identity.info.base, backbone.fingerprint())
-    sequences = [
-        encode_frame_sequence(backbone, r.clip.frames_FHWC, r.words.motion_prompt, r.mask_FHW) for r in references
-    ]
-    trained = train_motion(backbone, identity.layers, sequences, config, folder=folder, progress=progress)
+    material = Material(
+        clips=[_frame_sequence(backbone, reference) for reference in references],
+        stitched=[_frame_sequence(backbone, reference) for reference in _stitched(references, config)],
+        prior=encode_prior(backbone, prior, "sequence") if prior and config.prior.share else None,
+    )
+    trained = train_motion(
+        backbone,
+        identity.layers,
+        material,
+        config,
+        embeddings=identity.embeddings,
+        folder=folder,
+        progress=progress,
+    )
     words = references[0].words
     info = replace(
         identity.info,
@@ -92,7 +112,7 @@ def learn_motion(
         training=identity.info.training | training_record(references, config) | _stage_record("sequence", trained),
         thumbnail=thumbnail(references[0].clip.frames_FHWC, references[0].clip.fps),
     )
-    return Concept(info=info, layers=trained.layers)
+    return Concept(info=info, layers=trained.layers, embeddings=trained.embeddings)
 
 
 def learn_concept(
@@ -101,15 +121,29 @@ def learn_concept(
     config: MethodConfig,
     *,
     name: str,
+    prior: PriorSet | None = None,
     folder: Path | None = None,
     progress: ProgressCallback | None = None,
 ) -> Concept:
     """Both stages. After a stop in the first, the second is left out; otherwise as each of them."""
-    common: dict[str, Any] = {"folder": folder, "progress": progress}
+    common: dict[str, Any] = {"prior": prior, "folder": folder, "progress": progress}
     identity = learn_identity(backbone, references, config, name=name, **common)
     if not identity.info.training["finished"]:
         return identity
     return learn_motion(backbone, identity, references, config, **common)
+
+
+def _frame_set(backbone: Backbone, reference: Reference) -> FrameSet:
+    return encode_frame_set(backbone, reference.clip.frames_FHWC, reference.words.static_prompt, reference.mask_FHW)
+
+
+def _frame_sequence(backbone: Backbone, reference: Reference) -> FrameSequence:
+    frames_FHWC, words = reference.clip.frames_FHWC, reference.words
+    return encode_frame_sequence(backbone, frames_FHWC, words.motion_prompt, reference.mask_FHW)
+
+
+def _stitched(references: Sequence[Reference], config: MethodConfig) -> list[Reference]:
+    return stitched_references(references) if config.stitched_share else []
 
 
 def training_record(references: Sequence[Reference], config: MethodConfig) -> dict[str, Any]:
@@ -155,7 +189,13 @@ def _animated(pictures: list[Image.Image], side: int, seconds: float) -> bytes:
         picture.thumbnail((side, side))
     buffer = io.BytesIO()
     small[0].save(
-        buffer, "PNG", save_all=True, default_image=True, append_images=small[1:], duration=round(seconds * 1000), loop=0
+        buffer,
+        "PNG",
+        save_all=True,
+        default_image=True,
+        append_images=small[1:],
+        duration=round(seconds * 1000),
+        loop=0,
     )
     return buffer.getvalue()
 
