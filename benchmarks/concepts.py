@@ -23,6 +23,7 @@ from setandseq_core.backbones.wan import WanBackbone
 from setandseq_core.concept import ConceptLayer
 from setandseq_core.config import MethodConfig, SetConfig
 from setandseq_core.lora import trainable_concept
+from setandseq_core.material import FrameSequence, Material, encode_frame_sequence, encode_frame_set
 from setandseq_core.runs import StageRun
 from setandseq_core.sample import applied_layers, latent_noise, sample_latents
 from setandseq_core.sheet import contact_sheet
@@ -31,9 +32,6 @@ from setandseq_core.toy.metrics import clip_figures
 from setandseq_core.toy.model import EMBEDDED_CONFIG, load_embedded
 from setandseq_core.toy.world import FRAMES, SIZE, Caption, SpriteWords
 from setandseq_core.train import (
-    FrameSequence,
-    encode_frame_sequence,
-    encode_frame_set,
     run_sequence_stage,
     train_identity,
     train_motion,
@@ -69,7 +67,7 @@ def plain_lora(backbone: WanBackbone, sequence: FrameSequence, config: MethodCon
     with trainable_concept(backbone.module, backbone.layers, rank=8, seed=config.seed) as layers:
         parameters = layers.begin_set_stage(0.0)
         run = StageRun(stage="plain", key="", parameters=parameters, config=stage, method=plain)
-        run_sequence_stage(backbone, layers, [sequence], plain, run)
+        run_sequence_stage(backbone, layers, Material(clips=[sequence]), plain, run)
         return layers.read()
 
 
@@ -81,8 +79,8 @@ def learn(method: str, backbone: WanBackbone, clip: ConceptClip) -> dict[str, Co
     if method == "LoRA rank 8":
         return plain_lora(backbone, sequence, EMBEDDED_CONFIG)
     frame_set = encode_frame_set(backbone, clip.frames(), clip.static_prompt)
-    identity = train_identity(backbone, [frame_set], EMBEDDED_CONFIG).layers
-    return train_motion(backbone, identity, [sequence], EMBEDDED_CONFIG).layers
+    identity = train_identity(backbone, Material(clips=[frame_set]), EMBEDDED_CONFIG).layers
+    return train_motion(backbone, identity, Material(clips=[sequence]), EMBEDDED_CONFIG).layers
 
 
 def generate(backbone: WanBackbone, layers: dict[str, ConceptLayer], caption: Caption, seed: int) -> Tensor:

@@ -19,10 +19,11 @@ import torch
 
 from setandseq_core.config import MethodConfig, SequenceConfig, SetConfig
 from setandseq_core.lora import trainable_concept
+from setandseq_core.material import Material, encode_frame_sequence, encode_frame_set
 from setandseq_core.runs import StageRun
 from setandseq_core.toy.concepts import CONCEPTS, DEMO
 from setandseq_core.toy.model import load_embedded
-from setandseq_core.train import encode_frame_sequence, encode_frame_set, run_sequence_stage, run_set_stage
+from setandseq_core.train import run_sequence_stage, run_set_stage
 
 VARIANTS = ("set stage", "plain LoRA on frames", "sequence stage", "plain LoRA on the clip")
 PAIRS = (("set stage", "plain LoRA on frames"), ("sequence stage", "plain LoRA on the clip"))
@@ -58,9 +59,9 @@ def measure(variant: str, rank: int, steps: int) -> tuple[float, float]:
             progress=lambda _: times.append(time.perf_counter()),
         )
         if on_frames:
-            run_set_stage(backbone, concept, [frame_set], config, run)
+            run_set_stage(backbone, concept, Material(clips=[frame_set]), config, run)
         else:
-            run_sequence_stage(backbone, concept, [sequence], config, run)
+            run_sequence_stage(backbone, concept, Material(clips=[sequence]), config, run)
     laps = [later - earlier for earlier, later in pairwise(times[3:])]
     return statistics.median(laps), resident_mib("VmHWM") - before
 

@@ -4,7 +4,7 @@ Letters: O out_features, I in_features, R rank.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -29,6 +29,8 @@ __all__ = [
     "scaled_coefficients",
 ]
 
+EMBEDDINGS = ("identity_embedding", "motion_embedding")
+"""Learned tokens, each (text width,): what the rare words [v] and [u] stand for otherwise."""
 PARTS = ("identity_basis", "coefficients", "motion_residual")
 
 
@@ -55,6 +57,8 @@ class Concept:
     info: ConceptInfo
     layers: dict[str, ConceptLayer]
     """By Wan's native layer names."""
+    embeddings: dict[str, Tensor] = field(default_factory=dict)
+    """Learned tokens by name, of `EMBEDDINGS`; empty when rare words stand for them."""
 
     def __post_init__(self) -> None:
         shapes = {layer: tuple(tuple(part.shape) for part in _parts(value)) for layer, value in self.layers.items()}
@@ -63,6 +67,10 @@ class Concept:
             for part, tensor in zip(PARTS, _parts(value), strict=True):
                 if not tensor.isfinite().all():
                     raise ConceptMismatchError(f"Layer {layer!r}: {part} holds NaN or infinity. Train again.")
+        check_embeddings({name: tuple(value.shape) for name, value in self.embeddings.items()})
+        for name, embedding_D in self.embeddings.items():
+            if not embedding_D.isfinite().all():
+                raise ConceptMismatchError(f"The {name} holds NaN or infinity. Train again.")
 
     @property
     def rank(self) -> int:
@@ -160,6 +168,21 @@ def check_shapes(base: BaseFingerprint, shapes: Mapping[str, tuple[tuple[int, ..
                 )
 
 
+def check_embeddings(shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Check that learned tokens are known ones of one width.
+
+    Raises:
+        ConceptMismatchError: names the one that is not.
+    """
+    widths = set(shapes.values())
+    for name, shape in shapes.items():
+        if name not in EMBEDDINGS or len(shape) != 1 or shape[0] < 1 or len(widths) > 1:
+            raise ConceptMismatchError(
+                f"Learned token {name!r:.100} has shape {list(shape)}; known are {' and '.join(EMBEDDINGS)}, each of "
+                "shape [text width], both of the same."
+            )
+
+
 def save_concept(concept: Concept, path: Path, *, dtype: torch.dtype = torch.float32) -> None:
     """Write a concept file; `path` holds either its old content or all of the new.
 
@@ -175,10 +198,11 @@ def save_concept(concept: Concept, path: Path, *, dtype: torch.dtype = torch.flo
         for layer, value in concept.layers.items()
         for part, tensor in zip(PARTS, _parts(value), strict=True)
     }
+    tensors |= {name: value.detach().to("cpu", dtype, copy=True) for name, value in concept.embeddings.items()}
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise ConceptFileError(f"{name} holds values too large for {dtype}. Save as float32 or bfloat16.")
-    metadata = format_metadata(concept.info)
+    metadata = format_metadata(concept.info, embeddings=bool(concept.embeddings))
     metadata |= manager_metadata(concept.info, concept.rank, data_sha256(tensors), kind="setandseq-concept")
     save_atomically(tensors, path, metadata)
 
@@ -193,7 +217,11 @@ def load_concept(path: Path) -> Concept:
     header = read_header(path)
     _refuse_plain_lora(header, path)
     info = parse_metadata(header.metadata)
-    layers = _layer_names(header)
+    embeddings = {name: header.shapes[name] for name in EMBEDDINGS if name in header.shapes}
+    if embeddings and header.metadata["setandseq.version"] == "1":
+        raise ConceptFileError("A file of version 1 cannot hold learned tokens. Get the file again.")
+    check_embeddings(embeddings)
+    layers = _layer_names([name for name in header.shapes if name not in embeddings])
     check_shapes(info.base, {layer: tuple(header.shapes[f"{layer}.{part}"] for part in PARTS) for layer in layers})
     check_data(path, header.metadata.get(HASH_KEY))
     tensors = read_tensors(path)
@@ -207,6 +235,7 @@ def load_concept(path: Path) -> Concept:
             )
             for layer in layers
         },
+        embeddings={name: tensors[name] for name in embeddings},
     )
 
 
@@ -222,11 +251,11 @@ def _refuse_plain_lora(header: Header, path: Path) -> None:
         )
 
 
-def _layer_names(header: Header) -> list[str]:
-    layers = list(dict.fromkeys(name.rpartition(".")[0] for name in header.shapes))
+def _layer_names(found: list[str]) -> list[str]:
+    layers = list(dict.fromkeys(name.rpartition(".")[0] for name in found))
     needed = {f"{layer}.{part}" for layer in layers for part in PARTS}
-    if needed != header.shapes.keys():
-        missing, extra = sorted(needed - header.shapes.keys()), sorted(header.shapes.keys() - needed)
+    if needed != set(found):
+        missing, extra = sorted(needed - set(found)), sorted(set(found) - needed)
         raise ConceptFileError(
             f"The tensors do not make a concept: missing {missing[:3]!s:.300}, unknown {extra[:3]!s:.300}. "
             f"Each layer needs exactly {', '.join(PARTS)}. Get the file again."

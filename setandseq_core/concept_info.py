@@ -19,7 +19,9 @@ from .errors import ConceptFileError
 from .fingerprint import BaseFingerprint
 from .strict_safetensors import strict_json
 
-FORMAT_VERSION = "1"
+FORMAT_VERSION = "2"
+VERSIONS = ("1", FORMAT_VERSION)
+"""All that can be read; a file is written in the lowest that can hold it: 2 only with learned tokens."""
 MAX_INFO_CHARACTERS = 4 * 2**20
 MAX_TEXT_CHARACTERS = 10_000
 MAX_DEPTH = 8
@@ -53,9 +55,11 @@ class ConceptInfo:
     tags: list[str] = field(default_factory=list)
 
 
-def format_metadata(info: ConceptInfo) -> dict[str, str]:
+def format_metadata(info: ConceptInfo, *, embeddings: bool = False) -> dict[str, str]:
     """Metadata that only a concept file has: the format's version and all of `info` but the thumbnail.
 
+    Args:
+        embeddings: whether the file holds learned tokens.
     Raises:
         ConceptFileError: a field that `parse_metadata` would refuse, such as a NaN in the training record.
     """
@@ -68,7 +72,7 @@ def format_metadata(info: ConceptInfo) -> dict[str, str]:
             f"Concept {info.name!r}: its info cannot be saved ({error}). Only JSON values, no NaN."
         ) from error
     _parse_info(text, info.thumbnail)
-    return {"setandseq.version": FORMAT_VERSION, "setandseq.info": text}
+    return {"setandseq.version": VERSIONS[embeddings], "setandseq.info": text}
 
 
 def manager_metadata(info: ConceptInfo, rank: int, data_sha256: str, *, kind: str) -> dict[str, str]:
@@ -119,10 +123,10 @@ def parse_metadata(metadata: Mapping[str, str]) -> ConceptInfo:
         raise ConceptFileError(
             "The file has no 'setandseq.version' in its metadata: not a concept, or stripped of its metadata."
         )
-    if version != FORMAT_VERSION:
+    if version not in VERSIONS:
         newer = version.isdecimal() and version.isascii() and len(version) < 9 and int(version) > int(FORMAT_VERSION)
         step = "It is from a newer version: update the pack." if newer else "Get the file again."
-        raise ConceptFileError(f"Concept version {version!r:.50} is unknown, this reads {FORMAT_VERSION!r}. {step}")
+        raise ConceptFileError(f"Concept version {version!r:.50} is unknown, this reads 1 to {FORMAT_VERSION}. {step}")
     if "setandseq.info" not in metadata:
         raise ConceptFileError("The file has no 'setandseq.info' in its metadata. Get the file again.")
     return _parse_info(metadata["setandseq.info"], _decode_thumbnail(metadata.get(THUMBNAIL_KEY)))

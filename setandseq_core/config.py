@@ -50,24 +50,48 @@ class SequenceConfig(StageConfig):
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
+class PriorConfig:
+    """Prior preservation: clips of the base model among what is trained on (section 3.4.1)."""
+
+    share: float = 0.25
+    """Of all samples, how many are prior clips, in [0, 1); 0 leaves prior preservation out."""
+    weight: float = 1.0
+    """What a prior clip counts in the loss, beside 1 for the concept's."""
+    clips: int = 16
+    """How many are made when none are given."""
+
+    def __post_init__(self) -> None:
+        _need(0 <= self.share < 1, "prior.share", self.share, "in [0, 1)")
+        _need(self.weight >= 0, "prior.weight", self.weight, "0 or more")
+        _need(1 <= self.clips <= 10_000, "prior.clips", self.clips, "from 1 to 10000")
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
 class MethodConfig:
     """Everything that decides what is learned from a clip, but for the clip, the prompts and the model."""
 
     rank: int = 32
     token_masking: float = 0.1
     """Probability to mask a token of the prompt (section 3.4.3), in [0, 1)."""
+    token_learning_rate: float = 0.0
+    """Of the learned tokens; the paper's is 1e-5. At 0 none are learned, and rare words stand for them."""
+    stitched_share: float = 0.2
+    """Of all steps, how many take two different concepts side by side (section 5.2.2), in [0, 1)."""
     time_range: tuple[float, float] = (0.0, 1.0)
     """Only these times are trained on, such as an expert's of Wan 2.2 14B: 0.875 to 1, or 0 to 0.875."""
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.01
     gradient_clipping: float = 0.05
     seed: int = 0
+    prior: PriorConfig = field(default_factory=PriorConfig)
     set_stage: SetConfig = field(default_factory=SetConfig)
     sequence_stage: SequenceConfig = field(default_factory=SequenceConfig)
 
     def __post_init__(self) -> None:
         _need(1 <= self.rank <= 1024, "rank", self.rank, "from 1 to 1024")
         _need(0 <= self.token_masking < 1, "token_masking", self.token_masking, "in [0, 1)")
+        _need(0 <= self.token_learning_rate <= 1, "token_learning_rate", self.token_learning_rate, "from 0 to 1")
+        _need(0 <= self.stitched_share < 1, "stitched_share", self.stitched_share, "in [0, 1)")
         low, high = self.time_range if len(self.time_range) == 2 else (1.0, 0.0)
         _need(0 <= low < high <= 1, "time_range", self.time_range, "two rising values in [0, 1]")
         _need(len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "betas", self.betas, "two values in [0, 1)")

@@ -55,6 +55,8 @@ class TrainableConcept:
     """The identity and motion adapters in a model, while they are trained; made by `trainable_concept`."""
 
     def __init__(self, module: nn.Module, layers: Mapping[str, str], rank: int):
+        self.embeddings: dict[str, nn.Parameter] = {}
+        """Learned tokens, each (D,), by their names in the concept's file; empty when none are learned."""
         self._config = _lora_config(module, list(layers.values()), rank)
         self._tuner = LoraModel(module, self._config, IDENTITY)
         self._layers: dict[str, Any] = {name: module.get_submodule(path) for name, path in layers.items()}
@@ -66,6 +68,16 @@ class TrainableConcept:
             for name, layer in self._layers.items():
                 layer.lora_B[IDENTITY].weight.copy_(identity[name].identity_basis_OR)
                 layer.lora_A[IDENTITY].weight.copy_(identity[name].coefficients_RI)
+
+    def set_embeddings(self, embeddings: Mapping[str, Tensor]) -> None:
+        """Take over learned tokens; they stay as they are."""
+        for name, embedding_D in embeddings.items():
+            self.embeddings[name] = nn.Parameter(embedding_D.detach().clone(), requires_grad=False)
+
+    def learn_embedding(self, name: str, like_D: Tensor) -> dict[str, nn.Parameter]:
+        """Make a token of zeros trainable; returns it by name."""
+        self.embeddings[name] = nn.Parameter(torch.zeros_like(like_D, dtype=torch.float32))
+        return {name: self.embeddings[name]}
 
     def begin_set_stage(self, dropout: float) -> dict[str, nn.Parameter]:
         """Make the identity basis and the coefficients trainable; returns them by name."""
@@ -125,6 +137,10 @@ class TrainableConcept:
                 identity_basis_OR=basis, coefficients_RI=coefficients, motion_residual_RI=residual
             )
         return found
+
+    def read_embeddings(self) -> dict[str, Tensor]:
+        """A copy of the learned tokens as they are now, on the CPU in float32."""
+        return {name: value.detach().to("cpu", torch.float32, copy=True) for name, value in self.embeddings.items()}
 
     def remove(self) -> None:
         """Take every adapter out again; the model's own layers come back untouched."""

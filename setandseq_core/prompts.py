@@ -1,4 +1,9 @@
-"""Prompts of the two stages, and their regularisation (Eq. 7 and section 3.4.3 of Abdal et al. 2025)."""
+"""Prompts of the two stages, learned tokens and token masking (Eq. 7 and section 3.4.3 of Abdal et al. 2025).
+
+Shape letters: B batch, N tokens, D text width.
+"""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -13,10 +18,7 @@ def motion_prompt(static_prompt: str, dynamic_prompt: str) -> str:
 
 
 def mask_tokens(text_BND: Tensor, probability: float) -> Tensor:
-    """Text with each token of each prompt set to zero with the given probability (section 3.4.3).
-
-    Shape letters: B batch, N tokens, D width.
-    """
+    """Text with each token of each prompt set to zero with the given probability (section 3.4.3)."""
     kept_BN1 = torch.rand(*text_BND.shape[:2], 1, device=text_BND.device) >= probability
     return text_BND * kept_BN1
 
@@ -33,3 +35,21 @@ def check_prompt(prompt: str, name: str) -> str:
             "such as 'a large sks creature on a grey plain background'."
         )
     return prompt.strip()
+
+
+def place_embeddings(text_BND: Tensor, embeddings: Sequence[Tensor]) -> Tensor:
+    """Text with learned tokens, each (D,), in its last places: padding until then, so zeros change nothing.
+
+    Raises:
+        PromptError: the prompt is so long that it has words there.
+    """
+    if not embeddings:
+        return text_BND
+    count = len(embeddings)
+    if text_BND[:, -count:].any():
+        raise PromptError(
+            f"The prompt fills all {text_BND.shape[1]} places of the text encoder, and the concept's learned tokens need "
+            f"{count} of them. Shorten the prompt."
+        )
+    learned_KD = torch.stack(list(embeddings)).to(text_BND)
+    return torch.cat([text_BND[:, :-count], learned_KD.expand(len(text_BND), -1, -1)], dim=1)

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from .checkpoints import load_training, save_training
+from .concept import EMBEDDINGS
 from .config import MethodConfig, StageConfig
 from .errors import SetAndSequenceError
 
@@ -83,8 +85,12 @@ class StageRun:
     """Whether parameters and optimizer are between two steps; such a state is never saved."""
 
     def __post_init__(self) -> None:
+        matrices = [value for name, value in self.parameters.items() if name not in EMBEDDINGS]
+        tokens = [value for name, value in self.parameters.items() if name in EMBEDDINGS]
+        groups: list[dict[str, Any]] = [{"params": matrices}] if matrices else []
+        groups += [{"params": tokens, "lr": self.method.token_learning_rate, "weight_decay": 0.0}] if tokens else []
         self._optimizer = torch.optim.AdamW(
-            self.parameters.values(),
+            groups,
             lr=self.config.learning_rate,
             betas=self.method.betas,
             weight_decay=self.method.weight_decay,

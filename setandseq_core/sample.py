@@ -1,6 +1,6 @@
 """Generate a clip from a model, with or without a concept: Euler steps along the velocity, with guidance."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -12,6 +12,7 @@ from .concept import Concept, ConceptLayer, scaled_coefficients
 from .fingerprint import check_base
 from .flow import sampling_times
 from .lora import applied_coefficients
+from .prompts import place_embeddings
 
 
 @torch.no_grad()
@@ -21,6 +22,7 @@ def sample_latents(
     prompt: str,
     *,
     negative_prompt: str = "",
+    embeddings: Sequence[Tensor] = (),
     steps: int = 20,
     guidance: float = 4.0,
     progress: Callable[[int, int], None] | None = None,
@@ -31,10 +33,11 @@ def sample_latents(
     classifier-free guidance, v = v_neg + guidance (v_pos - v_neg).
 
     Args:
+        embeddings: learned tokens of the concepts, each (D,), for the prompt; not for the negative one.
         guidance: 1 follows the prompt alone and halves the work.
         progress: called with the steps done and their number.
     """
-    text = [backbone.encode_prompt(prompt)]
+    text = [place_embeddings(backbone.encode_prompt(prompt).unsqueeze(0), embeddings)[0]]
     if guidance != 1.0:
         text.append(backbone.encode_prompt(negative_prompt))
     text_BND = torch.stack(text)

@@ -1,0 +1,181 @@
+"""Prior preservation: train also on clips of the base model itself, so that it forgets nothing (section 3.4.1).
+
+The clips come from two-part prompts, an appearance and a motion, and are kept on disk by what they were made from.
+
+Shape letters: K prior clips, S frames of a clip taken one by one, C latent channels, F latent frames, H, W latent
+height and width.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from .backbone import Backbone
+from .checkpoints import save_atomically
+from .errors import PromptError, SetAndSequenceError
+from .prompts import motion_prompt
+from .reference import Words
+from .runs import content_key
+from .sample import latent_noise, sample_latents
+
+FRAMES_KEPT = 3
+"""Frames of each prior clip that the set stage sees: the first, the middle and the last."""
+SAMPLING_STEPS = 20
+GUIDANCE = 4.0
+
+SUBJECTS = (
+    ("A man in a blue t-shirt", "He is walking in a park"),
+    ("An old woman in a red coat", "She is waving from a doorstep"),
+    ("A child in yellow boots", "The child is jumping in a puddle on a street"),
+    ("A woman in a green dress", "She is turning around on a stage"),
+    ("A cook in a white apron", "The cook is stirring a pot in a kitchen"),
+    ("A brown dog with a black collar", "It is running along a beach"),
+    ("A grey cat with white paws", "It is stretching on a sofa"),
+    ("A white horse with a long mane", "It is galloping over a meadow"),
+    ("A small bird with blue wings", "It is hopping on a snowy branch"),
+    ("An orange fish with dark stripes", "It is swimming between plants under water"),
+    ("A red car with round lights", "It is driving through a tunnel at night"),
+    ("A wooden boat with a white sail", "It is rocking on a calm lake"),
+    ("A robot of brushed steel", "It is lifting a box in a factory hall"),
+    ("A campfire of thick logs", "Its flames are flickering in a dark forest"),
+    ("A tree with yellow leaves", "It is swaying in the wind on a hill"),
+    ("A glass of water with ice", "It is being filled on a table by a window"),
+)
+"""Two-part prompts for models of the real world: people, animals, things."""
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class PriorPrompt:
+    """A two-part prompt."""
+
+    appearance: str
+    """What the set stage is told of the clip's frames."""
+    motion: str
+    """Appearance and motion in one: what the clip is made from and the sequence stage is told."""
+
+
+@dataclass(kw_only=True, slots=True, frozen=True, eq=False)
+class PriorSet:
+    """Clips of the base model."""
+
+    prompts: tuple[PriorPrompt, ...]
+    latents_KCFHW: Tensor
+    frames_KSCFHW: Tensor
+    """Some frames of each, every one as a latent of its own (F is 1)."""
+
+
+def two_part_prompt(appearance: str, motion: str) -> PriorPrompt:
+    """A prompt of an appearance and a motion, each a sentence or a part of one.
+
+    Raises:
+        PromptError: a part is empty.
+    """
+    appearance, motion = appearance.strip(), motion.strip()
+    if not appearance or not motion:
+        raise PromptError(
+            f"The prior prompt '{appearance} | {motion}' lacks a part. Write how it looks, a bar and how it moves, such "
+            "as 'A man in a blue t-shirt | He is walking in a park'."
+        )
+    whole = f"{appearance}. {motion}" if motion[0].isupper() else motion_prompt(appearance, motion)
+    return PriorPrompt(appearance=appearance, motion=whole)
+
+
+def read_prompts(text: str) -> list[PriorPrompt]:
+    """The two-part prompts of a text, one a line as "appearance | motion"; empty lines are left out.
+
+    Raises:
+        PromptError: a line has no two parts.
+    """
+    lines = [line.partition("|") for line in text.splitlines() if line.strip()]
+    return [two_part_prompt(appearance, motion) for appearance, _, motion in lines]
+
+
+def automatic_prompts(words: Sequence[Words], count: int, seed: int = 0) -> list[PriorPrompt]:
+    """Prompts when nobody gives any: the concepts' own without their tokens in turn with `SUBJECTS` in random order."""
+    own = list(dict.fromkeys(_without_tokens(each) for each in words))
+    others = [two_part_prompt(*parts) for parts in SUBJECTS]
+    Random(seed).shuffle(others)
+    found: list[PriorPrompt] = []
+    while len(found) < count:
+        index = len(found)
+        source = own if index % 4 == 0 else others
+        found.append(source[index // 4 % len(own)] if source is own else others[(index - index // 4 - 1) % len(others)])
+    return found
+
+
+def _without_tokens(words: Words) -> PriorPrompt:
+    def bare(prompt: str) -> str:
+        for token in (words.identity_token, words.motion_token):
+            prompt = prompt.replace(token, " ") if token else prompt
+        return " ".join(prompt.split())
+
+    return PriorPrompt(appearance=bare(words.static_prompt), motion=bare(words.motion_prompt))
+
+
+def make_prior(
+    backbone: Backbone,
+    prompts: Sequence[PriorPrompt],
+    size_FHW: tuple[int, int, int],
+    *,
+    seed: int = 0,
+    folder: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> PriorSet:
+    """Let the model make a clip of each prompt; those that are in `folder` already are taken from there.
+
+    Args:
+        size_FHW: frames, height and width in pixels.
+        seed: clip number k is made from noise of seed + k.
+        progress: called with the clips there are and their number; may raise to stop, and what is made is kept.
+    """
+    base = asdict(backbone.fingerprint())
+    shape, sampling = backbone.latent_shape(*size_FHW), (SAMPLING_STEPS, GUIDANCE, backbone.shift)
+    clips: list[Mapping[str, Tensor]] = []
+    for number, prompt in enumerate(prompts):
+        key = content_key(base, {"prompt": prompt.motion, "size": size_FHW, "seed": seed + number, "sampling": sampling})
+        path = folder / f"prior_{key}.safetensors" if folder else None
+        if path is None or not path.exists():
+            clip = _make_clip(backbone, prompt.motion, shape, seed + number)
+            if path:
+                save_atomically(clip, path, {"prompt": prompt.motion})
+        else:
+            clip = _read_clip(path)
+        clips.append(clip)
+        if progress:
+            progress(len(clips), len(prompts))
+    return PriorSet(
+        prompts=tuple(prompts),
+        latents_KCFHW=torch.stack([clip["latents"] for clip in clips]).to(backbone.device),
+        frames_KSCFHW=torch.stack([clip["frames"] for clip in clips]).to(backbone.device),
+    )
+
+
+@torch.no_grad()
+def _make_clip(backbone: Backbone, prompt: str, shape: tuple[int, int, int, int], seed: int) -> dict[str, Tensor]:
+    noise_CFHW = latent_noise(shape, seed).to(backbone.device)
+    module = backbone.module
+    was_training = module.training
+    with backbone.training((2, *shape)):
+        module.eval()
+        latents_CFHW = sample_latents(backbone, noise_CFHW, prompt, steps=SAMPLING_STEPS, guidance=GUIDANCE)
+        module.train(was_training)
+    frames_FHWC = backbone.decode_latents(latents_CFHW)
+    chosen = [round(i * (len(frames_FHWC) - 1) / (FRAMES_KEPT - 1)) for i in range(FRAMES_KEPT)]
+    frames_SCFHW = torch.stack([backbone.encode_frames(frames_FHWC[i : i + 1]) for i in chosen])
+    return {"latents": latents_CFHW.cpu(), "frames": frames_SCFHW.cpu()}
+
+
+def _read_clip(path: Path) -> dict[str, Tensor]:
+    try:
+        clip = load_file(path)
+        return {name: clip[name] for name in ("latents", "frames")}
+    except (SafetensorError, KeyError) as error:
+        raise SetAndSequenceError(
+            f"The prior clip in {path} cannot be read: {error}. Delete that file to have it made again."
+        ) from error
