@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from .backbone import Backbone
-from .concept import Concept, ConceptLayer, scaled_coefficients
+from .compose import WeightedConcept, added_factors, layer_factors
+from .concept import Concept, ConceptLayer
 from .fingerprint import check_base
 from .flow import sampling_times
+from .live import LiveConcepts
 from .lora import applied_coefficients
 from .prompts import place_embeddings
 
@@ -82,13 +84,29 @@ def applied_layers(
     motion_strength: float = 1.0,
 ) -> Iterator[None]:
     """As `applied_concept`, for layers that were trained on this very backbone."""
-    strengths = {"identity_strength": identity_strength, "motion_strength": motion_strength}
-    factors = {
-        name: (
-            layer.identity_basis_OR,
-            scaled_coefficients(layer.coefficients_RI, layer.motion_residual_RI, **strengths),
-        )
-        for name, layer in layers.items()
-    }
+    factors = {name: layer_factors(layer, identity_strength, motion_strength) for name, layer in layers.items()}
     with applied_coefficients(backbone.module, backbone.layers, factors):
         yield
+
+
+@contextmanager
+def applied_concepts(
+    backbone: Backbone, concepts: Sequence[WeightedConcept], regions_PFHW: Tensor | None = None
+) -> Iterator[None]:
+    """Run the backbone with several concepts, or with strengths that change; exactly itself again afterwards.
+
+    Args:
+        concepts: one or more.
+        regions_PFHW: where each of them acts, of any size, as for `live.LiveConcepts`; None adds them up everywhere.
+    Raises:
+        ConceptMismatchError: a concept was made for another base model.
+    """
+    for each in concepts:
+        check_base(each.concept.info.base, backbone.fingerprint())
+    if regions_PFHW is None and all(each.steady for each in concepts):
+        factors = added_factors([(each.concept.layers, *each.strengths()) for each in concepts])
+        with applied_coefficients(backbone.module, backbone.layers, factors):
+            yield
+    else:
+        with LiveConcepts(concepts, backbone.layers, regions_PFHW).running(backbone.module, backbone.shift):
+            yield

@@ -1,0 +1,306 @@
+"""Several concepts on one model: added up, in a region each, with strengths that change; and a motion transferred."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from setandseq_core.backbones.wan import WanBackbone
+from setandseq_core.compose import (
+    WeightedConcept,
+    added_factors,
+    layer_factors,
+    stripes,
+    transfer_motion,
+)
+from setandseq_core.concept import Concept, ConceptInfo, ConceptLayer, delta_weight
+from setandseq_core.errors import BackboneError, ConceptMismatchError, ConfigError
+from setandseq_core.flow import sampling_times
+from setandseq_core.live import LiveConcepts, region_weights
+from setandseq_core.sample import applied_concept, applied_concepts, latent_noise, sample_latents
+from setandseq_core.schedule import StrengthSchedule, progress_at, strength_at
+
+RANK = 2
+MakeConcept = Callable[..., Concept]
+
+
+@pytest.fixture
+def make_concept(tiny_backbone: WanBackbone) -> MakeConcept:
+    """Makes a random concept of the tiny model, always the same for the same seed, with an effect that shows."""
+    base = tiny_backbone.fingerprint()
+
+    def make(seed: int, rank: int = RANK, basis_seed: int | None = None) -> Concept:
+        generator = torch.Generator().manual_seed(seed)
+        bases = torch.Generator().manual_seed(seed + 100 if basis_seed is None else basis_seed)
+        layers = {
+            name: ConceptLayer(
+                identity_basis_OR=torch.randn(num_out, rank, generator=bases) / 8,
+                coefficients_RI=torch.randn(rank, num_in, generator=generator) / num_in**0.5,
+                motion_residual_RI=torch.randn(rank, num_in, generator=generator) / num_in**0.5,
+            )
+            for name, (num_out, num_in) in base.layers.items()
+        }
+        info = ConceptInfo(
+            name=f"thing {seed}",
+            static_prompt=f"a [v{seed}] thing",
+            motion_prompt=f"a [v{seed}] thing, [u{seed}] hopping",
+            identity_token=f"[v{seed}]",
+            motion_token=f"[u{seed}]",
+            base=base,
+            base_name="tiny",
+            config={},
+            training={},
+        )
+        return Concept(info=info, layers=layers)
+
+    return make
+
+
+@pytest.fixture
+def velocity(tiny_backbone: WanBackbone) -> Callable[..., Tensor]:
+    """What the tiny model answers to a fixed input at a time."""
+    x_t, text = latent_noise((1, 16, 2, 4, 8), 3), tiny_backbone.encode_prompt("a blob").unsqueeze(0)
+
+    @torch.no_grad()
+    def answer(time: float = 0.6, x_t: Tensor = x_t) -> Tensor:
+        return tiny_backbone.velocity(x_t, torch.tensor([time]), text)
+
+    return answer
+
+
+def weighted(concept: Concept, identity: float = 1.0, motion: float = 1.0) -> WeightedConcept:
+    return WeightedConcept(concept=concept, identity_strength=identity, motion_strength=motion)
+
+
+# --- added up ---------------------------------------------------------------------------------------------------
+
+
+def test_adding_is_concatenating_ranks(make_concept: MakeConcept) -> None:
+    """sum_i A_i (s_id B1_i + s_mo B2_i) = [A_1 A_2] [B_1; B_2], by formula in float64."""
+    name = "blocks.0.ffn.0"
+    layers = []
+    for concept in (make_concept(1), make_concept(2, rank=3)):
+        one = concept.layers[name]
+        parts = one.identity_basis_OR, one.coefficients_RI, one.motion_residual_RI
+        basis, coefficients, residual = (part.double() for part in parts)
+        layers.append(
+            ConceptLayer(identity_basis_OR=basis, coefficients_RI=coefficients, motion_residual_RI=residual)
+        )
+    up_OR, down_RI = added_factors([({name: layers[0]}, 0.5, 2.0), ({name: layers[1]}, 1.0, -1.0)])[name]
+    assert down_RI.shape[0] == RANK + 3
+    expected = torch.zeros(up_OR.shape[0], down_RI.shape[1], dtype=torch.float64)
+    for layer, identity, motion in zip(layers, (0.5, 1.0), (2.0, -1.0), strict=True):
+        expected += delta_weight(
+            layer.identity_basis_OR,
+            layer.coefficients_RI,
+            layer.motion_residual_RI,
+            identity_strength=identity,
+            motion_strength=motion,
+        )
+    torch.testing.assert_close(up_OR @ down_RI, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_layer_that_only_one_has_is_zero_in_the_other(make_concept: MakeConcept) -> None:
+    one, two = make_concept(1).layers, dict(make_concept(2).layers)
+    del two["blocks.1.ffn.2"]
+    up_OR, down_RI = added_factors([(one, 1.0, 1.0), (two, 1.0, 1.0)])["blocks.1.ffn.2"]
+    assert down_RI.shape[0] == 2 * RANK
+    expected = torch.mm(*layer_factors(one["blocks.1.ffn.2"], 1.0, 1.0))
+    torch.testing.assert_close(up_OR @ down_RI, expected)
+
+
+def test_one_concept_alone_is_as_ever(
+    tiny_backbone: WanBackbone, make_concept: MakeConcept, velocity: Callable[..., Tensor]
+) -> None:
+    concept = make_concept(1)
+    with applied_concept(tiny_backbone, concept, identity_strength=0.7, motion_strength=1.3):
+        expected = velocity()
+    with applied_concepts(tiny_backbone, [weighted(concept, 0.7, 1.3)]):
+        assert torch.equal(velocity(), expected)
+
+
+def test_the_order_does_not_matter_when_added(
+    tiny_backbone: WanBackbone, make_concept: MakeConcept, velocity: Callable[..., Tensor]
+) -> None:
+    one, two = weighted(make_concept(1)), weighted(make_concept(2))
+    with applied_concepts(tiny_backbone, [one, two]):
+        expected = velocity()
+    with applied_concepts(tiny_backbone, [two, one]):
+        torch.testing.assert_close(velocity(), expected, rtol=1e-4, atol=1e-5)
+
+
+# --- in regions -------------------------------------------------------------------------------------------------
+
+
+def test_live_concepts_do_what_weights_do(
+    tiny_backbone: WanBackbone, make_concept: MakeConcept, velocity: Callable[..., Tensor]
+) -> None:
+    both = [weighted(make_concept(1), 0.5, 2.0), weighted(make_concept(2))]
+    before = velocity()
+    with applied_concepts(tiny_backbone, both):
+        expected = velocity()
+    with LiveConcepts(both, tiny_backbone.layers).running(tiny_backbone.module, tiny_backbone.shift):
+        torch.testing.assert_close(velocity(), expected, rtol=1e-4, atol=1e-5)
+    assert (expected - before).abs().max() > 1e-2
+    assert torch.equal(velocity(), before)
+
+
+def test_a_region_of_the_whole_video_is_the_concept_itself(
+    tiny_backbone: WanBackbone, make_concept: MakeConcept, velocity: Callable[..., Tensor]
+) -> None:
+    one, two = weighted(make_concept(1)), weighted(make_concept(2))
+    with applied_concepts(tiny_backbone, [one]):
+        expected = velocity()
+    regions = torch.tensor([1.0, 0.0]).view(2, 1, 1, 1)
+    with applied_concepts(tiny_backbone, [one, two], regions):
+        torch.testing.assert_close(velocity(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_same_concept_in_both_halves_is_the_concept_itself(
+    tiny_backbone: WanBackbone, make_concept: MakeConcept, velocity: Callable[..., Tensor]
+) -> None:
+    one = weighted(make_concept(1))
+    with applied_concepts(tiny_backbone, [one]):
+        expected = velocity()
+    with applied_concepts(tiny_backbone, [one, one], stripes(2)):
+        torch.testing.assert_close(velocity(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_no_region_at_all_is_the_model_itself(
+    tiny_backbone: WanBackbone, make_concept: MakeConcept, velocity: Callable[..., Tensor]
+) -> None:
+    before = velocity()
+    with applied_concepts(tiny_backbone, [weighted(make_concept(1)), weighted(make_concept(2))], torch.zeros(2, 1, 1, 1)):
+        torch.testing.assert_close(velocity(), before, rtol=1e-4, atol=1e-5)
+
+
+def test_in_halves_they_are_neither_added_nor_in_any_order(
+    tiny_backbone: WanBackbone, make_concept: MakeConcept, velocity: Callable[..., Tensor]
+) -> None:
+    one, two = weighted(make_concept(1)), weighted(make_concept(2))
+    with applied_concepts(tiny_backbone, [one, two]):
+        added = velocity()
+    with applied_concepts(tiny_backbone, [one, two], stripes(2)):
+        found = velocity()
+    with applied_concepts(tiny_backbone, [two, one], stripes(2)):
+        swapped = velocity()
+    assert (found - added).abs().max() > 1e-2
+    assert (found - swapped).abs().max() > 1e-2
+
+
+def test_regions_become_weights_of_tokens() -> None:
+    regions = torch.zeros(2, 1, 4, 8)
+    regions[0, :, :, :6], regions[1, :, :, 4:] = 1, 1  # they share two columns
+    weights = region_weights(regions, (3, 2, 4)).view(2, 3, 2, 4)
+    assert weights[0, 1, 0].tolist() == [1.0, 1.0, 0.5, 0.0]
+    assert weights[1, 1, 0].tolist() == [0.0, 0.0, 0.5, 1.0]
+    moving = torch.zeros(1, 5, 1, 2)
+    moving[0, 2:, :, 1] = 1
+    assert region_weights(moving, (5, 1, 2))[0, :, 0].tolist() == [0, 0, 0, 0, 0, 1, 0, 1, 0, 1]
+
+
+def test_stripes_are_alike_for_videos_of_any_size() -> None:
+    for size in ((2, 6, 6), (5, 4, 12), (1, 1, 3)):
+        weights = region_weights(stripes(3), size)
+        torch.testing.assert_close(weights.sum(dim=0), torch.ones(weights.shape[1], 1))
+        assert weights.view(3, *size)[1, 0, 0].tolist() == [0.0] * (size[2] // 3) + [1.0] * (size[2] // 3) + [0.0] * (
+            size[2] // 3
+        )
+
+
+def test_more_tokens_than_the_video_has_are_refused(make_concept: MakeConcept, tiny_backbone: WanBackbone) -> None:
+    live = LiveConcepts([weighted(make_concept(1))], tiny_backbone.layers, stripes(1))
+    live._begin(3.0, tiny_backbone.module, (torch.zeros(1, 16, 2, 4, 4), torch.tensor([500.0])))
+    with pytest.raises(BackboneError, match="cover 8 tokens of the video, but the model works on 9"):
+        live._weights(torch.zeros(1, 9, 128))
+
+
+# --- strengths that change ----------------------------------------------------------------------------------------
+
+
+def test_strengths_lie_on_lines_between_points() -> None:
+    points = ((0.2, 1.0), (0.6, 3.0))
+    assert [strength_at(points, p) for p in (0.0, 0.2, 0.6, 1.0)] == [1.0, 1.0, 3.0, 3.0]
+    assert strength_at(points, 0.4) == pytest.approx(2.0)
+    schedule = StrengthSchedule(identity=points)
+    assert schedule.at(1.0) == (3.0, 1.0)
+    assert not schedule.constant
+    assert StrengthSchedule(motion=((0.0, 0.3), (1.0, 0.3))).constant
+
+
+@pytest.mark.parametrize("points", [(), ((0.5, 1.0), (0.5, 2.0)), ((0.5, 1.0), (0.2, 2.0)), ((-0.1, 1.0),), ((1.1, 1.0),)])
+def test_points_that_do_not_rise_are_refused(points: tuple[tuple[float, float], ...]) -> None:
+    with pytest.raises(ConfigError, match="schedule of the motion strength"):
+        StrengthSchedule(motion=points)
+
+
+def test_progress_is_the_share_of_the_steps() -> None:
+    times = sampling_times(10, 3.0)
+    assert [progress_at(float(time), 3.0) for time in times] == pytest.approx([step / 10 for step in range(11)], abs=1e-6)
+
+
+def test_a_constant_schedule_is_a_constant_strength(
+    tiny_backbone: WanBackbone, make_concept: MakeConcept, velocity: Callable[..., Tensor]
+) -> None:
+    concept = make_concept(1)
+    with applied_concepts(tiny_backbone, [weighted(concept, 0.5, 2.0)]):
+        expected = velocity()
+    schedule = StrengthSchedule(identity=((0.0, 0.25), (1.0, 0.25)), motion=((0.5, 4.0),))
+    scheduled = weighted(concept, 2.0, 0.5).times(1.0, 1.0, schedule)
+    with applied_concepts(tiny_backbone, [scheduled]):
+        assert torch.equal(velocity(), expected)
+
+
+def test_a_schedule_gives_the_strength_of_the_time(
+    tiny_backbone: WanBackbone, make_concept: MakeConcept, velocity: Callable[..., Tensor]
+) -> None:
+    concept = make_concept(1)
+    schedule = StrengthSchedule(identity=((0.0, 0.0), (1.0, 2.0)), motion=((0.0, 1.0), (1.0, 0.0)))
+    for time in (1.0, 0.75, 0.1):
+        progress = progress_at(time, tiny_backbone.shift)
+        with applied_concepts(tiny_backbone, [weighted(concept, 2 * progress, 1 - progress)]):
+            expected = velocity(time)
+        with applied_concepts(tiny_backbone, [weighted(concept).times(1.0, 1.0, schedule)]):
+            torch.testing.assert_close(velocity(time), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_schedule_acts_while_a_clip_is_sampled(tiny_backbone: WanBackbone, make_concept: MakeConcept) -> None:
+    """Off in the first half of the steps: the same as sampling them without the concept, and the others with it."""
+    concept, noise = make_concept(1), latent_noise((16, 2, 4, 4), 0)
+    late = StrengthSchedule(identity=((0.45, 0.0), (0.46, 1.0)), motion=((0.45, 0.0), (0.46, 1.0)))
+    with applied_concepts(tiny_backbone, [weighted(concept).times(1.0, 1.0, late)]):
+        found = sample_latents(tiny_backbone, noise, "a blob", steps=4, guidance=1.0)
+    text, x_t = tiny_backbone.encode_prompt("a blob").unsqueeze(0), noise.unsqueeze(0)
+    times = sampling_times(4, tiny_backbone.shift)
+    for step in range(4):
+        with torch.no_grad(), applied_concept(
+            tiny_backbone, concept, identity_strength=float(step > 1), motion_strength=float(step > 1)
+        ):
+            x_t = x_t + (times[step + 1] - times[step]) * tiny_backbone.velocity(x_t, times[step : step + 1], text)
+    torch.testing.assert_close(found, x_t[0], rtol=1e-4, atol=1e-4)
+
+
+# --- motion transfer ------------------------------------------------------------------------------------------------
+
+
+def test_motion_goes_over_on_a_shared_basis(make_concept: MakeConcept) -> None:
+    look, movement = make_concept(1, basis_seed=7), make_concept(2, basis_seed=7)
+    found = transfer_motion(look, movement)
+    for name, layer in found.layers.items():
+        assert torch.equal(layer.identity_basis_OR, look.layers[name].identity_basis_OR)
+        assert torch.equal(layer.coefficients_RI, look.layers[name].coefficients_RI)
+        assert torch.equal(layer.motion_residual_RI, movement.layers[name].motion_residual_RI)
+    assert found.info.name == "thing 1 moving as thing 2"
+    assert found.info.motion_prompt == "a [v1] thing, [u2] hopping"
+    assert (found.info.identity_token, found.info.motion_token) == ("[v1]", "[u2]")
+
+
+def test_motion_of_another_basis_is_refused(make_concept: MakeConcept) -> None:
+    with pytest.raises(ConceptMismatchError, match="'thing 1' and 'thing 2' do not share an identity basis"):
+        transfer_motion(make_concept(1), make_concept(2))
+    shared = make_concept(2, basis_seed=101)
+    fewer = replace(shared, layers={name: layer for name, layer in shared.layers.items() if "ffn" not in name})
+    with pytest.raises(ConceptMismatchError, match=r"blocks\.0\.ffn\.0"):
+        transfer_motion(make_concept(1), fewer)
