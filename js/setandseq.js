@@ -2,13 +2,19 @@
 // The entry point: which node shows what. ComfyUI loads every .js in this folder; all else is .mjs.
 
 import { app } from "../../scripts/app.js";
+import { conceptCard } from "./card.mjs";
 import { addStyles } from "./dom.mjs";
+import { strengthPad } from "./pad.mjs";
 import { trainingPanel } from "./panel.mjs";
+import { promptCheck } from "./prompts.mjs";
 
 /** By node id, what is put on a node when it is made. @type {Record<string, ((node: GraphNode) => void)[]>} */
 const WIDGETS = {
+  SetSeq_ReferenceClip: [promptCheck],
   SetSeq_TrainIdentityLoRA: [trainingPanel],
   SetSeq_TrainMotionResidual: [trainingPanel],
+  SetSeq_LoadDynamicConcept: [strengthPad, conceptCard],
+  SetSeq_ComposeConcepts: [strengthPad],
 };
 
 app.registerExtension({

@@ -1,4 +1,4 @@
-"""Help in the interface: a page for every node that explains every input, and its names in every language that we have."""
+"""Help in the interface: a page for every node that explains every input, and all names in each language."""
 
 import json
 import re

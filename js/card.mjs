@@ -1,0 +1,194 @@
+// @ts-check
+// The concept card on Load Dynamic Concept: what is in the chosen file, before anything runs. Files come from strangers:
+// their texts are only ever text, their picture is one that the server has checked.
+
+import { api } from "../../scripts/api.js";
+import { app } from "../../scripts/app.js";
+import { make, showOnNode } from "./dom.mjs";
+import { follow, modelFile, nodesAfter, setWidget, sourceOf, widgetOf } from "./graph.mjs";
+
+const HEIGHT = 218;
+const NO_CONCEPT =
+  "No concept yet. Open Browse Templates, run \"1 Train on the embedded model\": it saves one. Or put a shared file into " +
+  "models/dynamic_concepts. Then press R to refresh this list.";
+
+/**
+ * @typedef {{steps: number, seconds: number | null}} Stage
+ * @typedef {{date?: string, resolution?: string, frames?: number, fps?: number, finished?: boolean, set?: Stage, sequence?: Stage}} Training
+ * @typedef {{name: string, static_prompt: string, motion_prompt: string, tokens: string[], base_name: string,
+ *   author: string, tags: string[], rank: number | null, bytes: number, training: Training, thumbnail: string | null,
+ *   misfit?: string | null}} Concept as nodes/card.py answers
+ */
+
+/** @param {GraphNode} node */
+export function conceptCard(node) {
+  const section = make("section", { class: "setandseq-card", "aria-label": "Concept" });
+  showOnNode(node, "concept_card", section, () => HEIGHT);
+  const file = () => String(widgetOf(node, "concept")?.value ?? "");
+  let asked = 0;
+  follow(node, () => `${file()}\n${modelFile(node)}`, () => {
+    asked += 1;
+    const mine = asked;
+    if (!file()) {
+      section.replaceChildren(make("p", { text: NO_CONCEPT }));
+      return;
+    }
+    void ask(file(), modelFile(node)).then((answer) => {
+      if (mine === asked) section.replaceChildren(...("error" in answer ? problem(answer.error) : contents(node, answer)));
+    });
+  });
+}
+
+/**
+ * @param {string} file
+ * @param {string} model
+ * @returns {Promise<Concept | {error: string}>}
+ */
+async function ask(file, model) {
+  try {
+    const answer = await api.fetchApi(`/setandseq/concept?${new URLSearchParams({ file, model })}`);
+    return answer.ok ? await answer.json() : { error: `The server answers ${answer.status}. Restart ComfyUI.` };
+  } catch {
+    return { error: "The server does not answer. Is ComfyUI running?" };
+  }
+}
+
+/** @param {string} text */
+function problem(text) {
+  return [make("p", { class: "setandseq-warning", role: "alert", text })];
+}
+
+/**
+ * @param {GraphNode} node
+ * @param {Concept} concept
+ */
+function contents(node, concept) {
+  const facts = make(
+    "div",
+    { class: "setandseq-facts" },
+    make("strong", { text: concept.name }),
+    make("span", { text: `for ${concept.base_name}` }),
+    ...[madeWhen(concept), madeHow(concept.training)].map((text) => make("span", { class: "setandseq-quiet", text })),
+    make("div", { class: "setandseq-tokens" }, ...concept.tokens.map((token) => copyButton(token, `Copy the token ${token}`))),
+  );
+  return [
+    make("div", { class: "setandseq-head" }, ...picture(concept), facts),
+    ...(concept.misfit ? problem(`Does not fit the connected model. ${concept.misfit}`) : []),
+    prompt(node, "look", concept.static_prompt),
+    prompt(node, "look and motion", concept.motion_prompt),
+  ];
+}
+
+/** @param {Concept} concept */
+function picture({ thumbnail, static_prompt }) {
+  if (!thumbnail || !/^data:image\/(png|jpeg);base64,/.test(thumbnail)) return [];
+  return [make("img", { src: thumbnail, alt: `The clip it was learned from: ${static_prompt}` })];
+}
+
+/** @param {Concept} concept */
+function madeWhen({ rank, bytes, training }) {
+  const day = new Date(training.date ?? "");
+  const when = Number.isNaN(day.getTime()) ? "" : day.toLocaleDateString(undefined, { dateStyle: "medium" });
+  return [when, rank ? `rank ${rank}` : "", `${(bytes / 2 ** 20).toFixed(1)} MB`].filter(Boolean).join(", ");
+}
+
+/** @param {Training} training */
+function madeHow({ set, sequence, frames, resolution, fps, finished }) {
+  const steps = [set && `${set.steps} steps look`, sequence && `${sequence.steps} steps motion`].filter(Boolean).join(", ");
+  const clip = frames && resolution ? `${frames} frames ${resolution}${fps ? ` at ${Math.round(fps)} fps` : ""}` : "";
+  return [steps, finished === false ? "stopped early" : "", clip].filter(Boolean).join("; ");
+}
+
+/**
+ * One prompt: a click copies it, a button puts it into a text node.
+ * @param {GraphNode} node
+ * @param {string} label
+ * @param {string} text
+ */
+function prompt(node, label, text) {
+  return make(
+    "div",
+    { class: "setandseq-prompt" },
+    make("span", { class: "setandseq-quiet", text: label }),
+    copyButton(text, `Copy the prompt: ${label}`),
+    make("button", {
+      type: "button",
+      text: "to prompt",
+      title: "Put it into the selected text node, or else into the one that the sampler uses",
+      "aria-label": `Put the prompt into a text node: ${label}`,
+      click: () => send(node, text),
+    }),
+  );
+}
+
+/**
+ * @param {string} text
+ * @param {string} label
+ */
+function copyButton(text, label) {
+  return make("button", { type: "button", class: "setandseq-copy", text, title: label, "aria-label": `${label}. ${text}`, click: () => void copy(text) });
+}
+
+/** @param {string} text */
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    if (!copiedOverHttp(text)) {
+      toast("warn", "Not copied", "The browser does not allow it here. Use \"to prompt\" instead.");
+      return;
+    }
+  }
+  toast("success", "Copied", text);
+}
+
+/**
+ * Copy where the clipboard is closed: pages of another machine without https.
+ * @param {string} text
+ */
+function copiedOverHttp(text) {
+  const field = make("textarea", { readonly: true });
+  field.value = text;
+  document.body.append(field);
+  field.select();
+  const done = document.execCommand("copy");
+  field.remove();
+  return done;
+}
+
+/**
+ * @param {GraphNode} node
+ * @param {string} text
+ */
+function send(node, text) {
+  const target = textNode(node);
+  if (!target) {
+    toast("warn", "No text node", "Add CLIP Text Encode, or connect a prompt output of this node to its text.");
+    return;
+  }
+  setWidget(target, "text", text);
+  toast("success", `Written into ${target.title}`, "Change the words around the tokens as you like. Ctrl+Z takes it back.");
+}
+
+/**
+ * The text node that is meant: a selected one, the one for the positive side of a sampler behind this node, or any.
+ * @param {GraphNode} node
+ * @returns {GraphNode | undefined}
+ */
+function textNode(node) {
+  const takes = (/** @type {GraphNode | null | undefined} */ each) =>
+    Boolean(each) && typeof widgetOf(/** @type {GraphNode} */ (each), "text")?.value === "string" && !sourceOf(/** @type {GraphNode} */ (each), "text");
+  const selected = /** @type {GraphNode[]} */ (Object.values(app.canvas.selected_nodes ?? {}));
+  const positive = nodesAfter(node).map((after) => sourceOf(after, "positive"));
+  const others = /** @type {GraphNode[]} */ (node.graph?.nodes ?? []).filter((each) => each.comfyClass === "CLIPTextEncode");
+  return [...selected, ...positive, ...others].find(takes) ?? undefined;
+}
+
+/**
+ * @param {"success" | "warn"} severity
+ * @param {string} summary
+ * @param {string} detail
+ */
+function toast(severity, summary, detail) {
+  app.extensionManager.toast.add({ severity, summary, detail, life: 4000 });
+}

@@ -1,0 +1,105 @@
+// @ts-check
+// What our widgets ask of the graph around their node.
+
+const POLL_MS = 200;
+
+/**
+ * A widget of a node by its name.
+ * @param {GraphNode} node
+ * @param {string} name
+ */
+export function widgetOf(node, name) {
+  return node.widgets?.find((widget) => widget.name === name);
+}
+
+/**
+ * Whether an input, or a widget that became one, gets its value by a wire.
+ * @param {GraphNode} node
+ * @param {string} name
+ */
+export function isWired(node, name) {
+  return node.inputs?.some((input) => input.name === name && input.link !== null && input.link !== undefined) ?? false;
+}
+
+/**
+ * Set a widget's value as if a person had.
+ * @param {GraphNode} node
+ * @param {string} name
+ * @param {any} value
+ */
+export function setWidget(node, name, value) {
+  const widget = widgetOf(node, name);
+  if (!widget || isWired(node, name) || widget.value === value) return;
+  widget.value = value;
+  widget.callback?.(value);
+  node.setDirtyCanvas(true, true);
+}
+
+/**
+ * The node that an input is connected to.
+ * @param {GraphNode} node
+ * @param {string} name
+ * @returns {GraphNode | null}
+ */
+export function sourceOf(node, name) {
+  const slot = node.inputs?.findIndex((input) => input.name === name) ?? -1;
+  return slot < 0 ? null : /** @type {GraphNode | null} */ (node.getInputNode(slot));
+}
+
+/**
+ * All nodes behind one, the nearest first.
+ * @param {GraphNode} node
+ * @returns {GraphNode[]}
+ */
+export function nodesAfter(node) {
+  /** @type {GraphNode[]} */
+  const found = [node];
+  for (const each of found) {
+    for (let slot = 0; slot < (each.outputs?.length ?? 0); slot += 1) {
+      for (const next of each.getOutputNodes(slot) ?? []) {
+        if (!found.includes(/** @type {GraphNode} */ (next))) found.push(/** @type {GraphNode} */ (next));
+      }
+    }
+  }
+  return found.slice(1);
+}
+
+/**
+ * The file of the model that is connected to a node, or "" where the graph does not tell.
+ * @param {GraphNode} node
+ * @returns {string}
+ */
+export function modelFile(node) {
+  const seen = new Set();
+  for (let each = sourceOf(node, "model"); each && !seen.has(each); each = sourceOf(each, "model")) {
+    seen.add(each);
+    const file = widgetOf(each, "unet_name") ?? widgetOf(each, "ckpt_name");
+    if (file) return String(file.value ?? "");
+  }
+  return "";
+}
+
+/**
+ * Call `changed` now and whenever `read` gives another text, for as long as the node is there. Values change by hand,
+ * by wires, by undo and by loading, in two renderers: looking is simpler than listening to all of them.
+ * @param {GraphNode} node
+ * @param {() => string} read
+ * @param {() => void} changed
+ */
+export function follow(node, read, changed) {
+  /** @type {string | undefined} */
+  let last;
+  const look = () => {
+    const now = read();
+    if (now === last) return;
+    last = now;
+    changed();
+  };
+  look();
+  const timer = setInterval(look, POLL_MS);
+  const { onRemoved } = node;
+  node.onRemoved = function () {
+    clearInterval(timer);
+    onRemoved?.call(this);
+  };
+}

@@ -1,0 +1,129 @@
+// @ts-check
+// The strength pad: identity and motion strength as one point. It keeps nothing itself: it shows and moves two numbers.
+
+import { make, showOnNode } from "./dom.mjs";
+import { follow, isWired, setWidget, widgetOf } from "./graph.mjs";
+
+const NAMES = /** @type {const} */ (["identity_strength", "motion_strength"]);
+const MOST = 2;
+const STEP = 0.05;
+const HEIGHT = 176;
+const PRESETS = [
+  { label: "off", strengths: [0, 0], means: "As if no concept were there" },
+  { label: "identity only", strengths: [1, 0], means: "The look, without its movement" },
+  { label: "as trained", strengths: [1, 1], means: "As it was learned" },
+  { label: "exaggerated", strengths: [1, 1.5], means: "The look, and more of its movement" },
+];
+/** Of each arrow key: what it adds to identity and to motion. @type {Record<string, [number, number]>} */
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
+
+/** @param {GraphNode} node */
+export function strengthPad(node) {
+  const read = () => NAMES.map((name) => Number(widgetOf(node, name)?.value ?? 1));
+  /** @param {number[]} strengths */
+  const write = (strengths) => {
+    NAMES.forEach((name, index) => setWidget(node, name, rounded(strengths[index] ?? 1)));
+    show();
+  };
+  const point = make("div", {
+    class: "setandseq-point",
+    role: "slider",
+    tabindex: 0,
+    "aria-label": "Identity and motion strength",
+    "aria-roledescription": "two-dimensional slider",
+    "aria-valuemin": 0,
+    "aria-valuemax": MOST,
+    keydown: (event) => onKey(event, read(), write),
+  });
+  const field = make(
+    "div",
+    { class: "setandseq-field" },
+    make("span", { class: "setandseq-axis-motion setandseq-quiet", "aria-hidden": "true", text: "motion" }),
+    make("span", { class: "setandseq-axis-identity setandseq-quiet", "aria-hidden": "true", text: "identity" }),
+    point,
+  );
+  const state = make("output", { class: "setandseq-quiet" });
+  const presets = PRESETS.map(({ label, strengths, means }) =>
+    make("button", { type: "button", text: label, title: means, click: () => write(strengths) }),
+  );
+  dragged(field, point, (x, y) => write([x * MOST, (1 - y) * MOST]));
+
+  function show() {
+    const strengths = read();
+    const shares = strengths.map((strength) => Math.min(Math.max(strength / MOST, 0), 1));
+    point.style.left = `${(shares[0] ?? 0) * 100}%`;
+    point.style.bottom = `${(shares[1] ?? 0) * 100}%`;
+    point.classList.toggle("setandseq-outside", strengths.some((strength) => strength < 0 || strength > MOST));
+    const text = `identity ${strengths[0]}, motion ${strengths[1]}`;
+    point.setAttribute("aria-valuenow", String(strengths[1]));
+    point.setAttribute("aria-valuetext", text);
+    const wired = NAMES.filter((name) => isWired(node, name));
+    state.textContent = wired.length ? `${text} (${wired.join(" and ")} by wire)` : text;
+    PRESETS.forEach((preset, index) => {
+      const chosen = preset.strengths.every((strength, axis) => strength === strengths[axis]);
+      presets[index]?.setAttribute("aria-pressed", String(chosen));
+    });
+  }
+
+  const controls = make(
+    "div",
+    { class: "setandseq-presets", role: "group", "aria-label": "Presets" },
+    ...presets,
+  );
+  const section = make("section", { class: "setandseq-pad", "aria-label": "Strength pad" }, field, make("div", {}, controls, state));
+  showOnNode(node, "strength_pad", section, () => HEIGHT);
+  follow(node, () => `${read()} ${NAMES.map((name) => isWired(node, name))}`, show);
+}
+
+/**
+ * @param {KeyboardEvent} event
+ * @param {number[]} strengths
+ * @param {(strengths: number[]) => void} write
+ */
+function onKey(event, strengths, write) {
+  const arrow = ARROWS[event.key];
+  if (!arrow) return;
+  event.preventDefault();
+  const size = event.shiftKey ? 5 * STEP : STEP;
+  write(strengths.map((strength, axis) => strength + size * (arrow[axis] ?? 0)));
+}
+
+/**
+ * Call `moved` with the share of the way from the left and from the top, while the point is dragged.
+ * @param {HTMLElement} field
+ * @param {HTMLElement} point
+ * @param {(x: number, y: number) => void} moved
+ */
+function dragged(field, point, moved) {
+  /** @param {PointerEvent} event */
+  const move = (event) => {
+    const box = field.getBoundingClientRect();
+    moved(share(event.clientX - box.left, box.width), share(event.clientY - box.top, box.height));
+  };
+  field.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0) return;
+    event.preventDefault();
+    event.stopPropagation();
+    field.setPointerCapture(event.pointerId);
+    point.focus();
+    move(event);
+  });
+  field.addEventListener("pointermove", (event) => {
+    if (!field.hasPointerCapture(event.pointerId)) return;
+    event.stopPropagation();
+    move(event);
+  });
+}
+
+/**
+ * @param {number} part
+ * @param {number} whole
+ */
+function share(part, whole) {
+  return whole > 0 ? Math.min(Math.max(part / whole, 0), 1) : 0;
+}
+
+/** @param {number} strength */
+function rounded(strength) {
+  return Math.round(Math.round(strength / STEP) * STEP * 100) / 100;
+}
