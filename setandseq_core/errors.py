@@ -27,3 +27,7 @@ class BackboneError(SetAndSequenceError):
 
 class PromptError(SetAndSequenceError):
     """A prompt that is empty or too long for the text encoder."""
+
+
+class MetricError(SetAndSequenceError):
+    """A metric that cannot be computed of these clips, or with this model."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..errors import VideoError
+from ..metrics import mse, temporal_coherence
 from .backdrop import fit_backdrop
 from .detectors import detect, score
 from .sprites import find_sprites, normalised_crops
@@ -237,7 +237,7 @@ def _turns(image_FCHW: Tensor, track_F3: Tensor) -> Tensor:
     return torch.cat([torch.zeros(1), turn_F.cumsum(0)])
 
 
-# --- prompt, steadiness, pixels -----------------------------------------------------------------------------------
+# --- prompt -------------------------------------------------------------------------------------------------------
 
 
 def prompt_adherence(frames_FHWC: Tensor, caption: Caption) -> float:
@@ -249,26 +249,3 @@ def prompt_adherence(frames_FHWC: Tensor, caption: Caption) -> float:
     skipped = {"count", "sprite 1 object", "sprite 2 object"} | ({"camera"} if caption.camera == "still" else set())
     stated = [right for name, right in seen.items() if name not in skipped]
     return sum(stated) / len(stated)
-
-
-def temporal_coherence(frames_FHWC: Tensor) -> float:
-    """Mean correlation of the pixels of consecutive frames, -1 to 1; 1 for a single or flat frame."""
-    flat = frames_FHWC.double().flatten(1)
-    flat = functional.normalize(flat - flat.mean(dim=1, keepdim=True), dim=1)
-    if len(flat) < 2 or float(flat.abs().max()) == 0:
-        return 1.0
-    return float((flat[1:] * flat[:-1]).sum(dim=1).mean())
-
-
-def mse(reference_FHWC: Tensor, generated_FHWC: Tensor) -> float:
-    """Mean squared difference of two clips of one shape.
-
-    Raises:
-        VideoError: the shapes differ.
-    """
-    if reference_FHWC.shape != generated_FHWC.shape:
-        raise VideoError(
-            f"The reference has shape {tuple(reference_FHWC.shape)} and the generated clip "
-            f"{tuple(generated_FHWC.shape)}; sample as many frames as the reference has."
-        )
-    return float((reference_FHWC - generated_FHWC).square().mean())

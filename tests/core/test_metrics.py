@@ -1,0 +1,320 @@
+"""Evaluation of clips: figures by hand, by tracks, by the embedded probes and by real models of transformers."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+from torch.nn import functional
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    Dinov2Config,
+    Dinov2Model,
+    PreTrainedTokenizerFast,
+)
+
+from setandseq_core.errors import BackboneError, MetricError, VideoError
+from setandseq_core.metrics import (
+    embedding_coherence,
+    evaluate,
+    identity_similarity,
+    text_similarity,
+    without_tokens,
+)
+from setandseq_core.metrics_models import load_embedder
+from setandseq_core.motion import find_tracks, motion_fidelity
+from setandseq_core.toy.captions import parse_caption
+from setandseq_core.toy.concepts import CONCEPTS
+from setandseq_core.toy.metrics import clip_figures
+from setandseq_core.toy.probes import embedded_probes
+from setandseq_core.toy.world import Caption, make_path, random_caption, render
+
+PROMPT = "a large [v] creature [u] wandering on a blue plain background"
+METRICS = ["identity", "motion", "prompt_adherence", "temporal_coherence", "mse"]
+
+
+@pytest.fixture(scope="module")
+def bee() -> torch.Tensor:
+    return CONCEPTS["bee"].frames()
+
+
+def other_look(name: str, look: str, background: str = "brown") -> torch.Tensor:
+    """The motion of one concept with the look and background of another, elsewhere."""
+    clip = replace(CONCEPTS[name], look=CONCEPTS[look].look, background=background, texture="checkered")
+    return render(clip.scene(place=(30, 34)))
+
+
+@dataclass
+class Colours:
+    """An embedder by hand: the mean colour; red, green and blue are its words."""
+
+    name: str = "mean colour"
+    text: str = "red green blue"
+
+    def embed_images(self, frames_FHWC: torch.Tensor) -> torch.Tensor:
+        return functional.normalize(frames_FHWC.mean(dim=(1, 2)), dim=1)
+
+    def embed_text(self, prompt: str) -> torch.Tensor:
+        return functional.normalize(torch.tensor([float(word in prompt) for word in self.text.split()]), dim=0)
+
+
+def plain(*colours: tuple[float, float, float], size: int = 8) -> torch.Tensor:
+    return torch.tensor(colours).view(-1, 1, 1, 3).expand(-1, size, size, 3)
+
+
+RED, GREEN, BLUE = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
+
+
+# --- figures by hand ----------------------------------------------------------------------------------------------
+
+
+def test_figures_follow_their_formulas() -> None:
+    model = Colours()
+    generated = plain(RED, (0.6, 0.8, 0.0), GREEN)
+    assert identity_similarity(model.embed_images(plain(RED, BLUE)), model.embed_images(generated)) == pytest.approx(
+        (1 + 0.6 + 0) / 3
+    )
+    assert text_similarity(model, generated, "all red") == pytest.approx((1 + 0.6 + 0) / 3)
+    assert embedding_coherence(model.embed_images(generated)) == pytest.approx((0.6 + 0.8) / 2)
+
+
+def test_evaluate_takes_the_models_it_is_given_and_says_so() -> None:
+    model = Colours()
+    found = evaluate(plain(RED, GREEN), plain(RED, RED), "a [v] red thing", image_model=model, text_model=model)
+    assert (found.identity.value, found.prompt_adherence.value, found.temporal_coherence.value) == (1, 1, 1)
+    assert found.mse.value == pytest.approx(1 / 3)
+    assert {found.identity.by, found.prompt_adherence.by, found.temporal_coherence.by} == {"mean colour"}
+    assert found.mse.by == "pixels"
+    assert "identity: 1.000 (-1 to 1, higher is better; mean colour)" in found.report()
+    assert "MSE: 0.3333 (0 to 1, lower is better; pixels)" in found.report()
+
+
+def test_what_cannot_be_computed_has_no_value_and_says_why(bee: torch.Tensor) -> None:
+    found = evaluate(bee, bee, "a bee over a meadow")
+    assert found.identity.value is None and "Load CLIP Vision" in found.identity.why
+    assert found.prompt_adherence.value is None and "--clip" in found.prompt_adherence.why
+    assert found.motion.value == pytest.approx(1, abs=1e-3) and found.mse.value == 0
+    assert "identity: not computed. No model of images" in found.report()
+    read = json.loads(json.dumps(found.as_dict()))
+    assert list(read) == METRICS and read["identity"]["value"] is None
+
+
+def test_a_prompt_of_tokens_alone_asks_for_nothing() -> None:
+    found = evaluate(plain(RED), plain(RED), "[v], sks", tokens=["sks"], text_model=Colours())
+    assert found.prompt_adherence.value is None and "says nothing" in found.prompt_adherence.why
+
+
+def test_halves_of_different_models_do_not_go_together() -> None:
+    found = evaluate(plain(RED), plain(RED), "red", text_model=Colours(text="red green"))
+    assert found.prompt_adherence.value is None and "2 numbers" in found.prompt_adherence.why
+
+
+def test_other_lengths_and_sizes_are_compared_in_what_they_share(bee: torch.Tensor) -> None:
+    larger = functional.interpolate(bee.movedim(-1, 1), scale_factor=3.0, mode="nearest").movedim(1, -1)
+    found = evaluate(bee, torch.cat([larger, larger]), "a bee").mse.value
+    assert found is not None and found < 1e-3
+
+
+def test_frames_that_cannot_be_used_are_refused(bee: torch.Tensor) -> None:
+    with pytest.raises(VideoError, match="must be in"):
+        evaluate(bee, bee * 255, "a bee")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        (PROMPT, "a large creature wandering on a blue plain background"),
+        ("sks, a lantern, [v] , zub swinging.", "a lantern, swinging"),
+        ("[v] [u]", ""),
+    ],
+)
+def test_tokens_are_left_out_of_the_prompt(prompt: str, expected: str) -> None:
+    assert without_tokens(prompt, ["sks", "zub", ""]) == expected
+
+
+# --- movement -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["bee", "mushroom", "lantern", "butterfly"])
+def test_the_same_movement_of_another_thing_elsewhere_is_found(name: str) -> None:
+    look = "butterfly" if name == "bee" else "bee"
+    assert motion_fidelity(CONCEPTS[name].frames(), other_look(name, look)) > 0.75
+
+
+@pytest.mark.parametrize(("name", "other"), [("bee", "butterfly"), ("bee", "lantern"), ("mushroom", "lantern")])
+def test_another_movement_of_the_same_thing_is_less(name: str, other: str) -> None:
+    assert motion_fidelity(CONCEPTS[name].frames(), other_look(other, name)) < 0.55
+
+
+def test_backward_is_the_opposite(bee: torch.Tensor) -> None:
+    falling = render(replace(CONCEPTS["bee"], motion=lambda u: make_path(u, y=24 * u - 12)).scene())
+    assert motion_fidelity(falling, falling.flip(0)) < -0.9
+    assert motion_fidelity(falling, falling) > 0.99
+
+
+def test_speed_does_not_matter_but_standing_still_does(bee: torch.Tensor) -> None:
+    def circling(reach: float) -> torch.Tensor:
+        def path(u: torch.Tensor) -> Any:
+            return make_path(u, x=reach * torch.sin(6.28 * u), y=reach * torch.cos(6.28 * u))
+
+        return render(replace(CONCEPTS["bee"], motion=path).scene())
+
+    assert motion_fidelity(circling(12), circling(6)) > 0.9
+    assert motion_fidelity(circling(12), circling(0)) == 0
+    with pytest.raises(MetricError, match="stands still"):
+        motion_fidelity(circling(0), circling(12))
+
+
+def test_tracks_know_how_fast_a_thing_goes() -> None:
+    clip = render(replace(CONCEPTS["bee"], motion=lambda u: make_path(u, x=32 * u - 16)).scene())
+    tracks = find_tracks(clip).moving()
+    assert len(tracks) > 20
+    speed = tracks.velocity_KF2[tracks.seen_KF].median(dim=0).values
+    assert speed.tolist() == pytest.approx([2, 0], abs=0.05)
+
+
+def test_too_short_and_flat_clips_have_no_movement() -> None:
+    with pytest.raises(MetricError, match="5 frames"):
+        motion_fidelity(plain(RED, GREEN), plain(RED, GREEN))
+    with pytest.raises(MetricError, match="No movement"):
+        motion_fidelity(plain(*[RED] * 9), plain(*[RED] * 9))
+
+
+# --- the embedded world -------------------------------------------------------------------------------------------
+
+
+def unnamed(caption: Caption) -> Caption:
+    """As its prompt says it: a creature has no colour."""
+    sprites = (replace(s, colour="white") if s.shape == "creature" else s for s in caption.sprites)
+    return replace(caption, sprites=tuple(sprites))
+
+
+def test_prompts_are_read_back_into_captions() -> None:
+    rng = Random(0)
+    for number in range(300):
+        caption = unnamed(random_caption(rng, sprites=1 + number % 2, creatures=0.3))
+        assert parse_caption(str(caption)) == caption
+        assert parse_caption(caption.motion.upper() + ".") == caption
+        still = tuple(replace(sprite, motion="wandering") for sprite in caption.sprites)
+        assert parse_caption(caption.static) == replace(caption, sprites=still, camera="still")
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["", "a bee", "a large creature", "a large creature on a blue plain background, rising and falling", "a huge sun"],
+)
+def test_other_prompts_are_none(prompt: str) -> None:
+    assert parse_caption(prompt) is None
+
+
+def test_embedded_probes_give_the_embedded_figures(bee: torch.Tensor) -> None:
+    clip = other_look("bee", "bee", "blue")
+    probes = embedded_probes(without_tokens(PROMPT), bee, clip)
+    found = evaluate(bee, clip, PROMPT, probes=probes)
+    caption = parse_caption(without_tokens(PROMPT))
+    assert caption is not None
+    figures = clip_figures(bee, clip, caption)
+    assert found.identity.value == figures.identity > 0.9
+    assert found.motion.value == figures.motion > 0.9
+    assert found.prompt_adherence.value == figures.adherence == 0.5
+    assert found.temporal_coherence.value == figures.coherence
+    assert found.mse.value == pytest.approx(figures.mse)
+    assert found.identity.by == "probes of the embedded model" and found.identity.low == 0
+
+
+def test_probes_are_for_the_embedded_world_only(bee: torch.Tensor) -> None:
+    inside = without_tokens(PROMPT)
+    assert embedded_probes(inside, bee, torch.zeros(17, 256, 256, 3)) is not None
+    assert embedded_probes(inside, bee, torch.zeros(17, 480, 832, 3)) is None
+    assert embedded_probes(inside, bee, torch.zeros(17, 512, 512, 3)) is None
+    assert embedded_probes("a bee over a meadow", bee) is None
+
+
+def test_a_model_that_is_given_goes_before_the_probes(bee: torch.Tensor) -> None:
+    probes = embedded_probes(without_tokens(PROMPT), bee)
+    found = evaluate(bee, bee, PROMPT, probes=probes, image_model=Colours())
+    assert found.identity.by == "mean colour" and found.prompt_adherence.by == "probes of the embedded model"
+
+
+# --- models of transformers ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CLIP folder as transformers saves it, random and tiny."""
+    folder = tmp_path_factory.mktemp("models") / "tiny_clip"
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = {**sizes, "vocab_size": 8, "max_position_embeddings": 10, "eos_token_id": 1, "bos_token_id": 0}
+    vision = {**sizes, "image_size": 32, "patch_size": 8}
+    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)).save_pretrained(folder)
+    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32).save_pretrained(folder)
+    vocabulary = {word: number for number, word in enumerate(["<s>", "</s>", "<unk>", "a", "red", "blob"])}
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.post_processor = TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)])
+    special = {"unk_token": "<unk>", "pad_token": "</s>", "eos_token": "</s>", "bos_token": "<s>"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dino_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DINOv2 folder, random and tiny."""
+    folder = tmp_path_factory.mktemp("models") / "tiny_dino"
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    Dinov2Model(Dinov2Config(**sizes, image_size=28, patch_size=14)).save_pretrained(folder)
+    CLIPImageProcessor(size={"shortest_edge": 28}, crop_size=28).save_pretrained(folder)
+    return folder
+
+
+def test_clip_figures_are_those_of_transformers(clip_folder: Path, bee: torch.Tensor) -> None:
+    embedder = load_embedder(clip_folder, reads_text=True)
+    model = CLIPModel.from_pretrained(clip_folder)
+    processor = CLIPImageProcessor.from_pretrained(clip_folder)
+    images = [frame for frame in (bee * 255).round().byte().numpy()]
+    with torch.no_grad():
+        pixels = processor(images=images, return_tensors="pt")["pixel_values"]
+        output = model(input_ids=torch.tensor([[0, 3, 4, 1]]), pixel_values=pixels)
+    torch.testing.assert_close(embedder.embed_images(bee), output.image_embeds, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(embedder.embed_text("a red"), output.text_embeds[0], rtol=1e-4, atol=1e-5)
+    expected = float((output.image_embeds @ output.text_embeds[0]).mean())
+    found = evaluate(bee, bee, "a [v] red", text_model=embedder)
+    assert found.prompt_adherence.value == pytest.approx(expected, abs=1e-4)
+    assert found.identity.value == pytest.approx(1, abs=1e-4) and found.identity.by == "CLIPModel tiny_clip"
+    assert embedder.embed_text("a red " * 30).shape == (12,)
+
+
+def test_dino_figures_are_those_of_transformers(dino_folder: Path, bee: torch.Tensor) -> None:
+    embedder = load_embedder(dino_folder)
+    images = [frame for frame in (bee * 255).round().byte().numpy()]
+    pixels = CLIPImageProcessor.from_pretrained(dino_folder)(images=images, return_tensors="pt")["pixel_values"]
+    with torch.no_grad():
+        expected = Dinov2Model.from_pretrained(dino_folder)(pixel_values=pixels).last_hidden_state[:, 0]
+    torch.testing.assert_close(embedder.embed_images(bee), functional.normalize(expected, dim=1), rtol=1e-4, atol=1e-4)
+    with pytest.raises(MetricError, match="does not read text"):
+        embedder.embed_text("a bee")
+    with pytest.raises(BackboneError, match="reads no text"):
+        load_embedder(dino_folder, reads_text=True)
+
+
+def test_folders_that_hold_no_model_are_refused(clip_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(BackboneError, match=r"no config.json and no preprocessor_config.json"):
+        load_embedder(tmp_path)
+    for name in ("config.json", "preprocessor_config.json"):
+        (tmp_path / name).write_bytes((clip_folder / name).read_bytes())
+    with pytest.raises(BackboneError, match="cannot be loaded"):
+        load_embedder(tmp_path)
+    (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04cos\nsystem\n(S'true'\ntR.")
+    with pytest.raises(BackboneError, match="cannot be loaded"):
+        load_embedder(tmp_path)
