@@ -5,9 +5,10 @@
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { make, showOnNode } from "./dom.mjs";
-import { follow, modelFile, nodesAfter, setWidget, sourceOf, widgetOf } from "./graph.mjs";
+import { follow, modelFile, nodesAfter, setWidget, sourceOf, widen, widgetOf } from "./graph.mjs";
 
-const HEIGHT = 218;
+const WIDTH = 400;
+const HEIGHT = 264;
 const NO_CONCEPT =
   "No concept yet. Open Browse Templates, run \"1 Train on the embedded model\": it saves one. Or put a shared file into " +
   "models/dynamic_concepts. Then press R to refresh this list.";
@@ -24,6 +25,7 @@ const NO_CONCEPT =
 export function conceptCard(node) {
   const section = make("section", { class: "setandseq-card", "aria-label": "Concept" });
   showOnNode(node, "concept_card", section, () => HEIGHT);
+  widen(node, WIDTH);
   const file = () => String(widgetOf(node, "concept")?.value ?? "");
   let asked = 0;
   follow(node, () => `${file()}\n${modelFile(node)}`, () => {
@@ -73,10 +75,18 @@ function contents(node, concept) {
   );
   return [
     make("div", { class: "setandseq-head" }, ...picture(concept), facts),
-    ...(concept.misfit ? problem(`Does not fit the connected model. ${concept.misfit}`) : []),
+    ...misfit(concept),
     prompt(node, "look", concept.static_prompt),
     prompt(node, "look and motion", concept.motion_prompt),
   ];
+}
+
+/** @param {Concept} concept */
+function misfit({ misfit: why, base_name }) {
+  if (!why) return [];
+  const [warning] = problem(`It was not made for the connected model: load ${base_name}.`);
+  warning?.setAttribute("title", why);
+  return warning ? [warning] : [];
 }
 
 /** @param {Concept} concept */
@@ -126,7 +136,9 @@ function prompt(node, label, text) {
  * @param {string} label
  */
 function copyButton(text, label) {
-  return make("button", { type: "button", class: "setandseq-copy", text, title: label, "aria-label": `${label}. ${text}`, click: () => void copy(text) });
+  const title = `${label}:\n${text}`;
+  const click = () => void copy(text);
+  return make("button", { type: "button", class: "setandseq-copy", title, "aria-label": title, click }, make("span", { text }));
 }
 
 /** @param {string} text */

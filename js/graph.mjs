@@ -1,6 +1,8 @@
 // @ts-check
 // What our widgets ask of the graph around their node.
 
+import { app } from "../../scripts/app.js";
+
 const POLL_MS = 200;
 
 /**
@@ -80,6 +82,17 @@ export function modelFile(node) {
 }
 
 /**
+ * Make a new node wide and tall enough for what was put on it; a loaded one then takes the size that it was saved with.
+ * @param {GraphNode} node
+ * @param {number} width
+ * @param {number} [room] pixels of height besides what all widgets need at least
+ */
+export function widen(node, width, room = 0) {
+  const least = node.computeSize();
+  node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], least[1] + room)]);
+}
+
+/**
  * Call `changed` now and whenever `read` gives another text, for as long as the node is there. Values change by hand,
  * by wires, by undo and by loading, in two renderers: looking is simpler than listening to all of them.
  * @param {GraphNode} node
@@ -102,4 +115,23 @@ export function follow(node, read, changed) {
     clearInterval(timer);
     onRemoved?.call(this);
   };
+}
+
+/** The id of the open workflow, as it goes with its prompts. */
+export function workflowId() {
+  return String(app.rootGraph?.id ?? "");
+}
+
+/**
+ * The ids that a node has in prompts: its own, or "1:2:3" inside of subgraphs; several where its subgraph is used
+ * several times.
+ * @param {GraphNode} node
+ * @param {{nodes?: any[]}} [graph]
+ * @returns {string[]}
+ */
+export function executionIds(node, graph = app.rootGraph) {
+  return (graph.nodes ?? []).flatMap((each) => {
+    if (each === node) return [String(each.id)];
+    return each.subgraph ? executionIds(node, each.subgraph).map((id) => `${each.id}:${id}`) : [];
+  });
 }

@@ -2,12 +2,13 @@
 // The strength pad: identity and motion strength as one point. It keeps nothing itself: it shows and moves two numbers.
 
 import { make, showOnNode } from "./dom.mjs";
-import { follow, isWired, setWidget, widgetOf } from "./graph.mjs";
+import { follow, isWired, setWidget, widen, widgetOf } from "./graph.mjs";
 
 const NAMES = /** @type {const} */ (["identity_strength", "motion_strength"]);
 const MOST = 2;
 const STEP = 0.05;
-const HEIGHT = 176;
+const WIDTH = 320;
+const HEIGHT = 152;
 const PRESETS = [
   { label: "off", strengths: [0, 0], means: "As if no concept were there" },
   { label: "identity only", strengths: [1, 0], means: "The look, without its movement" },
@@ -65,13 +66,11 @@ export function strengthPad(node) {
     });
   }
 
-  const controls = make(
-    "div",
-    { class: "setandseq-presets", role: "group", "aria-label": "Presets" },
-    ...presets,
-  );
-  const section = make("section", { class: "setandseq-pad", "aria-label": "Strength pad" }, field, make("div", {}, controls, state));
+  const controls = make("div", { class: "setandseq-presets", role: "group", "aria-label": "Presets" }, ...presets);
+  const side = make("div", {}, controls, state);
+  const section = make("section", { class: "setandseq-pad", "aria-label": "Strength pad" }, field, side);
   showOnNode(node, "strength_pad", section, () => HEIGHT);
+  widen(node, WIDTH);
   follow(node, () => `${read()} ${NAMES.map((name) => isWired(node, name))}`, show);
 }
 

@@ -2,9 +2,11 @@
 // The check of both prompts on Reference Clip, while they are written.
 
 import { make, showOnNode } from "./dom.mjs";
-import { follow, isWired, modelFile, nodesAfter, sourceOf, widgetOf } from "./graph.mjs";
+import { follow, isWired, modelFile, nodesAfter, sourceOf, widen, widgetOf } from "./graph.mjs";
 
-const HEIGHT = 132;
+const WIDTH = 420;
+const ROOM_FOR_PROMPTS = 120;
+const HEIGHT = 154;
 const TOKEN = /\[[^[\]\s]+\]/g;
 const EMBEDDED_WORDS = 48;
 const WAN_TOKENS = 512;
@@ -31,10 +33,8 @@ export function checkPrompts(staticPrompt, motionPrompt, embedded) {
 }
 
 /** @type {Finding} */
-const EMPTY_MOTION = {
-  ok: false,
-  text: "Motion prompt: repeat the static prompt and add the movement with a token of its own: ... [u] spinning fast.",
-};
+const EMPTY_MOTION = { ok: false, text: "Motion prompt: the static prompt again, and the movement: ... [u] spinning." };
+const FILLERS = new Set(["a", "an", "the", "and", "on", "in", "of", "with", "at", "is", "it", "to"]);
 
 /**
  * @param {string} prompt
@@ -42,9 +42,9 @@ const EMPTY_MOTION = {
  * @returns {Finding}
  */
 function lookFinding(prompt, tokens) {
-  if (!prompt.trim()) return { ok: false, text: "Static prompt: say how it looks, with [v] for the thing itself: a [v] dancer in a red dress." };
-  if (!tokens.length) return { ok: false, text: "Static prompt: no token. Write [v] before the word for the thing itself, so that it can be called." };
-  return { ok: true, text: `Look: ${tokens[0]} calls it; what else the static prompt names can be changed later.` };
+  if (!prompt.trim()) return { ok: false, text: "Static prompt: how it looks, such as: a [v] dancer in a red dress." };
+  if (!tokens.length) return { ok: false, text: "Static prompt: no token. Write [v] before the word for the thing." };
+  return { ok: true, text: `Look: ${tokens[0]} calls it. What else is named can be changed later.` };
 }
 
 /**
@@ -55,21 +55,25 @@ function lookFinding(prompt, tokens) {
  * @returns {Finding[]}
  */
 function motionFindings(staticPrompt, motionPrompt, tokens, own) {
-  /** @type {Finding[]} */
-  const found = [];
   const lost = tokens.filter((token) => !motionPrompt.includes(token));
-  if (lost.length) found.push({ ok: false, text: `Motion prompt: ${lost.join(", ")} is missing. It needs both tokens, or training refuses it.` });
-  const [look, said] = [wordsOf(staticPrompt), wordsOf(motionPrompt)];
-  const movement = said.filter((word) => !look.includes(word) && !word.startsWith("[") && !FILLERS.has(word));
-  const omitted = look.filter((word) => !said.includes(word) && !word.startsWith("[") && !FILLERS.has(word));
-  if (!movement.length) found.push({ ok: false, text: "Motion prompt: it says nothing of the movement. Add how it moves: [u] spinning fast." });
-  else if (!own.length) found.push({ ok: false, text: `Motion prompt: no token for the movement. Write [u] before it: [u] ${movement.join(" ")}.` });
-  else found.push({ ok: true, text: `Movement: ${own[0]} calls it (${movement.join(" ")}).` });
-  if (omitted.length) found.push({ ok: false, text: `Motion prompt: it leaves out "${omitted.join(" ")}" of the static prompt. Say the look in both.` });
-  return found;
+  const omitted = namedOnlyIn(staticPrompt, motionPrompt).join(" ");
+  return [
+    ...(lost.length ? [{ ok: false, text: `Motion prompt: ${lost.join(", ")} is missing. It needs both tokens.` }] : []),
+    movementFinding(namedOnlyIn(motionPrompt, staticPrompt).join(" "), own),
+    ...(omitted ? [{ ok: false, text: `Motion prompt: it leaves out "${omitted}". Say the look in both.` }] : []),
+  ];
 }
 
-const FILLERS = new Set(["a", "an", "the", "and", "on", "in", "of", "with", "at", "is", "it", "to"]);
+/**
+ * @param {string} movement
+ * @param {string[]} own
+ * @returns {Finding}
+ */
+function movementFinding(movement, own) {
+  if (!movement) return { ok: false, text: "Motion prompt: no movement. Add how it moves: [u] spinning." };
+  if (!own.length) return { ok: false, text: `Motion prompt: no token. Write [u] before "${movement}".` };
+  return { ok: true, text: `Movement: ${own[0]} calls it: ${movement}.` };
+}
 
 /**
  * @param {string} staticPrompt
@@ -79,13 +83,19 @@ const FILLERS = new Set(["a", "an", "the", "and", "on", "in", "of", "with", "at"
  */
 function lengthFinding(staticPrompt, motionPrompt, embedded) {
   const words = Math.max(wordsOf(staticPrompt).length, wordsOf(motionPrompt).length);
-  if (embedded) {
-    const text = `Length: ${words} of ${EMBEDDED_WORDS} words that the embedded text encoder takes.`;
-    return words > EMBEDDED_WORDS ? { ok: false, text: `${text} Shorten the prompt.` } : { ok: true, text };
-  }
-  const tokens = Math.ceil(words * TOKENS_A_WORD);
-  const text = `Length: about ${tokens} of ${WAN_TOKENS} tokens, by an estimate.`;
-  return tokens > WAN_TOKENS ? { ok: false, text: `${text} The rest is not read: shorten the prompt.` } : { ok: true, text };
+  const [length, most] = embedded ? [words, EMBEDDED_WORDS] : [Math.ceil(words * TOKENS_A_WORD), WAN_TOKENS];
+  const text = embedded ? `Length: ${words} of ${most} words.` : `Length: about ${length} of ${most} tokens, an estimate.`;
+  return length > most ? { ok: false, text: `${text} Shorten the prompt.` } : { ok: true, text };
+}
+
+/**
+ * The words of one prompt that another does not have, without tokens and words that say nothing.
+ * @param {string} prompt
+ * @param {string} other
+ */
+function namedOnlyIn(prompt, other) {
+  const known = new Set([...wordsOf(other), ...FILLERS]);
+  return wordsOf(prompt).filter((word) => !known.has(word) && !word.startsWith("["));
 }
 
 /**
@@ -109,9 +119,9 @@ function wordsOf(prompt) {
  * @param {GraphNode} node
  */
 function isEmbedded(node) {
-  const encoder = nodesAfter(node).map((after) => sourceOf(after, "clip")).find((source) => source !== null);
-  if (encoder) return encoder.comfyClass === "SetSeq_EmbeddedTextEncoder";
-  return modelFile(node).startsWith("setandseq_toy");
+  const encoders = nodesAfter(node).map((after) => sourceOf(after, "clip"));
+  const encoder = encoders.find((source) => source !== null);
+  return encoder ? encoder?.comfyClass === "SetSeq_EmbeddedTextEncoder" : modelFile(node).startsWith("setandseq_toy");
 }
 
 /** @param {GraphNode} node */
@@ -127,10 +137,11 @@ export function promptCheck(node) {
   const prompts = () => names.map((name) => String(widgetOf(node, name)?.value ?? ""));
   const wired = () => names.filter((name) => isWired(node, name));
   showOnNode(node, "prompt_check", section, () => HEIGHT);
+  widen(node, WIDTH, ROOM_FOR_PROMPTS);
   follow(node, () => JSON.stringify([prompts(), wired(), isEmbedded(node)]), () => {
     const [staticPrompt = "", motionPrompt = ""] = prompts();
     const findings = wired().length
-      ? [{ ok: true, text: `${wired().join(" and ")}: by wire, so not checked here. Keep [v] in both and [u] in the second.` }]
+      ? [{ ok: true, text: `${wired().join(" and ")} by wire: not checked here.` }]
       : checkPrompts(staticPrompt, motionPrompt, isEmbedded(node));
     list.replaceChildren(...findings.map(shown));
   });
@@ -138,6 +149,7 @@ export function promptCheck(node) {
 
 /** @param {Finding} finding */
 function shown({ ok, text }) {
-  const mark = make("span", { class: "setandseq-mark", "aria-label": ok ? "good:" : "to do:", role: "img", text: ok ? "\u2713" : "!" });
+  const name = ok ? "good:" : "to do:";
+  const mark = make("span", { class: "setandseq-mark", role: "img", "aria-label": name, text: ok ? "\u2713" : "!" });
   return make("li", { class: ok ? "setandseq-good" : "setandseq-missing" }, mark, text);
 }
