@@ -3,7 +3,8 @@
 from comfy_api.latest import ComfyExtension, io
 
 from .card import register_card
-from .concepts import ComposeConcepts, LoadDynamicConcept, SaveDynamicConcept
+from .compose import ComposeConcepts, StrengthScheduleNode, TransferMotion
+from .concepts import LoadDynamicConcept, SaveDynamicConcept
 from .embedded import EmbeddedTextEncoder, ExampleClip
 from .folders import register
 from .reference import ReferenceClip
@@ -18,6 +19,8 @@ NODES: list[type[io.ComfyNode]] = [
     SaveDynamicConcept,
     LoadDynamicConcept,
     ComposeConcepts,
+    StrengthScheduleNode,
+    TransferMotion,
     EmbeddedTextEncoder,
     ExampleClip,
 ]
