@@ -1,11 +1,233 @@
 // @ts-check
-// The training panel on both train nodes.
+// The training panel on both train nodes. The server keeps the record of a training (nodes/panel.py); a panel asks for
+// all of it when it is made, and then adds what the events bring.
 
+import { api } from "../../scripts/api.js";
+import { app } from "../../scripts/app.js";
+import { drawCurve, verdict } from "./curve.mjs";
 import { make, showOnNode } from "./dom.mjs";
+import { executionIds, workflowId } from "./graph.mjs";
 
-const HEIGHT = 250;
+/**
+ * @typedef {object} News
+ * @property {string} node
+ * @property {string} workflow
+ * @property {string} run
+ * @property {string} stage
+ * @property {number} step
+ * @property {number} steps
+ * @property {string} prompt
+ * @property {"training" | "finished" | "kept" | "stopped" | "failed"} state
+ * @property {string} message
+ * @property {string} wish
+ * @property {number} seconds_left
+ * @property {number} start
+ * @property {number} stride
+ * @property {number} first
+ * @property {number[]} losses
+ * @property {number} first_validation
+ * @property {[number, number][]} validation
+ * @property {string[]} pictures
+ * @property {number} sample_step
+ */
+
+const EVENT = "setandseq.training";
+const HEIGHT = 330;
+/** @type {Record<string, string>} */
+const STAGES = { set: "Set stage", sequence: "Sequence stage" };
+/** @type {Record<string, string>} */
+const ENDS = {
+  finished: "finished",
+  kept: "stopped, what was learned is kept",
+  stopped: "stopped; run again to go on from here",
+  failed: "ended by an error",
+};
+const IDLE = "Losses, time left and sample videos appear here while this node trains.";
+
+/** @type {Set<TrainingPanel>} */
+const panels = new Set();
+
+/** Let all panels hear of every training; once. */
+export function listenToTraining() {
+  api.addEventListener(/** @type {any} */ (EVENT), (/** @type {CustomEvent<News>} */ event) => {
+    for (const panel of panels) panel.hear(event.detail);
+  });
+  api.addEventListener("reconnected", () => panels.forEach((panel) => panel.askForAll()));
+}
 
 /** @param {GraphNode} node */
 export function trainingPanel(node) {
-  showOnNode(node, "training_panel", make("section", { "aria-label": "Training" }), () => HEIGHT);
+  const panel = new TrainingPanel(node);
+  panels.add(panel);
+  showOnNode(node, "training_panel", panel.element, () => HEIGHT);
+  const { onRemoved } = node;
+  node.onRemoved = function () {
+    panels.delete(panel);
+    onRemoved?.call(this);
+  };
+  setTimeout(() => panel.askForAll()); // by then the node has its id
+}
+
+class TrainingPanel {
+  /** @type {News | undefined} */
+  #record;
+
+  /** @param {GraphNode} node */
+  constructor(node) {
+    this.node = node;
+    this.title = make("div", { class: "setandseq-title", text: IDLE });
+    this.bar = make("div", { class: "setandseq-bar", role: "progressbar", "aria-label": "Training steps", hidden: true }, make("div"));
+    this.verdict = make("div", { class: "setandseq-quiet", role: "status" });
+    this.curve = make("div", { class: "setandseq-curve" });
+    this.legend = make(
+      "div",
+      { class: "setandseq-legend setandseq-quiet" },
+      make("span", { class: "setandseq-key-loss", text: "loss, smoothed" }),
+      make("span", { class: "setandseq-key-validation", text: "validation: fixed noise" }),
+    );
+    this.pictures = make("div", { class: "setandseq-pictures" });
+    this.keep = this.#button("keep", "Stop and keep", "Ends this stage now, keeps what was learned, and goes on with the next node");
+    this.stop = this.#button("stop", "Stop", "Cancels; run again to go on from here");
+    this.buttons = make("div", { class: "setandseq-buttons" }, this.keep, this.stop);
+    this.element = make(
+      "section",
+      { class: "setandseq-panel", "aria-label": "Training" },
+      this.title,
+      this.bar,
+      this.verdict,
+      this.curve,
+      this.legend,
+      this.pictures,
+      this.buttons,
+    );
+    this.#show();
+  }
+
+  /**
+   * What the server says is new; another node's is not for us.
+   * @param {News} news
+   */
+  hear(news) {
+    if (!executionIds(this.node).includes(news.node) || (news.workflow && news.workflow !== workflowId())) return;
+    const known = this.#record;
+    const continues = known?.run === news.run;
+    const fits = continues && known.stride === news.stride && known.losses.length >= news.first;
+    if (!fits && (news.first > 0 || news.first_validation > 0)) {
+      this.askForAll();
+      return;
+    }
+    if (fits && known.validation.length < news.first_validation) {
+      this.askForAll();
+      return;
+    }
+    const losses = fits ? [...known.losses.slice(0, news.first), ...news.losses] : news.losses;
+    const validation = fits ? [...known.validation.slice(0, news.first_validation), ...news.validation] : news.validation;
+    this.#record = { ...news, losses, validation };
+    this.#show();
+  }
+
+  /** Ask the server for the whole record: after a reload, in a second tab, or when something was missed. */
+  async askForAll() {
+    for (const id of executionIds(this.node)) {
+      const answer = await api.fetchApi(route(id));
+      const record = answer.ok ? await answer.json() : {};
+      if (!record.node) continue;
+      this.#record = record;
+      this.#show();
+      return;
+    }
+    this.#record = undefined;
+    this.#show();
+  }
+
+  /**
+   * @param {"keep" | "stop"} wish
+   * @param {string} text
+   * @param {string} title
+   */
+  #button(wish, text, title) {
+    return make("button", { type: "button", text, title, click: () => this.#wish(wish) });
+  }
+
+  /** @param {"keep" | "stop"} wish */
+  async #wish(wish) {
+    if (!this.#record) return;
+    this.keep.disabled = this.stop.disabled = true;
+    const answer = await api.fetchApi(route(this.#record.node, wish), { method: "POST" });
+    if (answer.ok) return;
+    app.extensionManager.toast.add({ severity: "warn", summary: "Training", detail: await answer.text(), life: 5000 });
+    await this.askForAll();
+  }
+
+  #show() {
+    const record = this.#record;
+    const trains = record?.state === "training";
+    this.element.classList.toggle("setandseq-idle", !record);
+    this.keep.disabled = this.stop.disabled = !trains || record.wish !== "";
+    this.bar.hidden = !record;
+    if (!record) {
+      this.title.textContent = IDLE;
+      this.verdict.textContent = "";
+      this.curve.replaceChildren();
+      this.pictures.replaceChildren();
+      return;
+    }
+    this.title.textContent = titled(record);
+    this.#showBar(record);
+    const losses = record.losses.map((loss, index) => ({ step: record.start + (index + 1) * record.stride, loss }));
+    const validation = record.validation.map(([step, loss]) => ({ step, loss }));
+    const words = verdict(validation);
+    if (this.verdict.textContent !== words) this.verdict.textContent = words;
+    this.curve.replaceChildren(drawCurve(losses, validation, record.steps));
+    this.#showPictures(record);
+  }
+
+  /** @param {News} record */
+  #showBar(record) {
+    const inner = /** @type {HTMLElement} */ (this.bar.firstElementChild);
+    inner.style.width = `${(100 * record.step) / Math.max(record.steps, 1)}%`;
+    this.bar.setAttribute("aria-valuemin", "0");
+    this.bar.setAttribute("aria-valuemax", String(record.steps));
+    this.bar.setAttribute("aria-valuenow", String(record.step));
+  }
+
+  /** @param {News} record */
+  #showPictures(record) {
+    const labels = { reference: "Your clip", sample: `Sample at step ${record.sample_step}` };
+    const wanted = /** @type {("reference" | "sample")[]} */ (["reference", "sample"]).filter((name) => record.pictures.includes(name));
+    const sources = wanted.map((name) => api.apiURL(route(record.node, name, `${record.run}.${record.sample_step}`)));
+    if (this.pictures.dataset["sources"] === sources.join()) return;
+    this.pictures.dataset["sources"] = sources.join();
+    const figures = wanted.map((name, index) => {
+      const picture = make("img", { src: sources[index] ?? "", alt: `${labels[name]}: ${record.prompt}`, draggable: "false" });
+      return make("figure", {}, picture, make("figcaption", { text: labels[name] }));
+    });
+    this.pictures.replaceChildren(...figures);
+  }
+}
+
+/**
+ * @param {string} node
+ * @param {string} [rest] of the address
+ * @param {string} [version] what makes the browser ask again
+ */
+function route(node, rest = "", version = "") {
+  const query = new URLSearchParams({ workflow: workflowId(), ...(version ? { version } : {}) });
+  return `/setandseq/training/${encodeURIComponent(node)}${rest ? `/${rest}` : ""}?${query}`;
+}
+
+/** @param {News} record */
+function titled(record) {
+  const where = `${STAGES[record.stage] ?? record.stage}: step ${record.step} of ${record.steps}`;
+  if (record.state !== "training") return `${where}, ${ENDS[record.state] ?? record.state}`;
+  if (record.wish) return `${where}, stopping ...`;
+  return record.step ? `${where}, ${clock(record.seconds_left)} left` : `${STAGES[record.stage] ?? record.stage}: getting ready ...`;
+}
+
+/** @param {number} seconds */
+function clock(seconds) {
+  const whole = Math.round(seconds);
+  const parts = [Math.floor(whole / 60) % 60, whole % 60].map((part, index) => (index ? String(part).padStart(2, "0") : String(part)));
+  const hours = Math.floor(whole / 3600);
+  return hours ? `${hours}:${parts.map((part) => part.padStart(2, "0")).join(":")}` : parts.join(":");
 }

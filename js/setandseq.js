@@ -5,7 +5,7 @@ import { app } from "../../scripts/app.js";
 import { conceptCard } from "./card.mjs";
 import { addStyles } from "./dom.mjs";
 import { strengthPad } from "./pad.mjs";
-import { trainingPanel } from "./panel.mjs";
+import { listenToTraining, trainingPanel } from "./panel.mjs";
 import { promptCheck } from "./prompts.mjs";
 
 /** By node id, what is put on a node when it is made. @type {Record<string, ((node: GraphNode) => void)[]>} */
@@ -19,7 +19,10 @@ const WIDGETS = {
 
 app.registerExtension({
   name: "setandseq.nodes",
-  setup: addStyles,
+  setup() {
+    addStyles();
+    listenToTraining();
+  },
   nodeCreated(node) {
     const made = /** @type {GraphNode} */ (node);
     for (const add of WIDGETS[made.comfyClass ?? ""] ?? []) add(made);

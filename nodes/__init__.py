@@ -7,6 +7,7 @@ from .compose import ComposeConcepts, StrengthScheduleNode, TransferMotion
 from .concepts import LoadDynamicConcept, SaveDynamicConcept
 from .embedded import EmbeddedTextEncoder, ExampleClip
 from .folders import register
+from .panel import register_panel
 from .reference import ReferenceClip
 from .settings import TrainingSettings
 from .training import TrainIdentityLoRA, TrainMotionResidual
@@ -33,6 +34,7 @@ class SetAndSequence(ComfyExtension):
         """Make our folders known, and what the interface asks for."""
         register()
         register_card()
+        register_panel()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """All nodes."""

@@ -62,6 +62,7 @@ class ComfyBackbone:
         self.fps, self.size_multiple, self.shift = model_fps(model), size_multiple(model), float(shift)
         self._checkpointing = checkpointing
         self._prompts: dict[str, Tensor] = {}
+        self._encoded: tuple[Tensor, Tensor] | None = None
         self._options = dict(model.model_options.get("transformer_options", {}))
         self._options["optimized_attention_override"] = _differentiable_attention
 
@@ -85,10 +86,15 @@ class ComfyBackbone:
         return self.vae.latent_channels, (frames - 1) // 4 + 1, height // shrink, width // shrink
 
     def encode_frames(self, frames_FHWC: Tensor) -> Tensor:
-        """Latents (C, F', H', W') of frames in [0, 1], normalised as the transformer takes them."""
-        with torch.inference_mode():
-            latents = self.model.model.process_latent_in(self.vae.encode(frames_FHWC))[0]
-        return latents.to(self.device, torch.float32, copy=True)
+        """Latents (C, F', H', W') of frames in [0, 1], normalised as the transformer takes them.
+
+        The same clip twice in a row is encoded once.
+        """
+        if self._encoded is None or self._encoded[0] is not frames_FHWC:
+            with torch.inference_mode():
+                latents = self.model.model.process_latent_in(self.vae.encode(frames_FHWC))[0]
+            self._encoded = frames_FHWC, latents.to(self.device, torch.float32, copy=True)
+        return self._encoded[1]
 
     def decode_latents(self, latents_CFHW: Tensor) -> Tensor:
         """Frames (F, H, W, 3) in [0, 1] of such latents."""

@@ -105,7 +105,8 @@ class TrainingSettings(io.ComfyNode):
                     default=50,
                     min=0,
                     max=10_000,
-                    tooltip="Steps between two preview pictures on the train nodes; 0 makes none.",
+                    tooltip="Steps between two sample videos on the train nodes, more of them where they take long; 0 "
+                    "makes none, and no validation line.",
                 ),
             ],
             outputs=[SettingsWire.Output("settings", tooltip="For the settings input of the train nodes.")],

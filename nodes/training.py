@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP, VAE
 from comfy_api.latest import io
 
 from ..setandseq_core.concept import Concept
-from ..setandseq_core.console import clock
 from ..setandseq_core.reference import Reference
 from .backbone import ComfyBackbone, differentiable
 from .folders import training_folder
 from .messages import show_text
+from .panel import TrainingRecord, workflow_id
 from .settings import PAPER, TrainingOptions
 from .wires import CATEGORY, ConceptWire, IdentityWire, ReferenceWire, SettingsWire, WeightedConcept
 
@@ -44,7 +45,7 @@ class TrainIdentityLoRA(io.ComfyNode):
                 SettingsWire.Input("settings", optional=True, tooltip="Advanced settings; the paper's without."),
             ],
             outputs=[IdentityWire.Output("identity", tooltip="The look, for Train Motion Residual.")],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
         )
 
     @classmethod
@@ -70,16 +71,11 @@ class TrainIdentityLoRA(io.ComfyNode):
         first = next(iter(references.values()))
         with differentiable():
             backbone = _backbone(model, clip, vae, options)
-            progress = TrainingProgress(
-                backbone,
-                cls.hidden.unique_id,
-                prompt=first.words.static_prompt,
-                latent_shape=backbone.latent_shape(1, *first.clip.frames_FHWC.shape[1:3]),
-                preview_every=options.preview_every,
-            )
-            common = {"folder": training_folder(), "progress": progress}
-            identity = learn_identity(backbone, list(references.values()), config, name="concept", **common)
-        text = _summary("look", identity, "set", trained_now=progress.called)
+            record = _record(cls.hidden, "set", first.words.static_prompt, steps)
+            with TrainingProgress(backbone, record, reference=first, options=options) as progress:
+                common = {"folder": training_folder(), "progress": progress}
+                identity = learn_identity(backbone, list(references.values()), config, name="concept", **common)
+                text = progress.summary("look", identity)
         return io.NodeOutput(identity, ui=show_text(text, cls.hidden.unique_id))
 
 
@@ -104,7 +100,7 @@ class TrainMotionResidual(io.ComfyNode):
                 SettingsWire.Input("settings", optional=True, tooltip="Advanced settings; the paper's without."),
             ],
             outputs=[ConceptWire.Output("concept", tooltip="To save it, or to use it through Compose Concepts.")],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
         )
 
     @classmethod
@@ -130,16 +126,11 @@ class TrainMotionResidual(io.ComfyNode):
         first = next(iter(references.values()))
         with differentiable():
             backbone = _backbone(model, clip, vae, options)
-            progress = TrainingProgress(
-                backbone,
-                cls.hidden.unique_id,
-                prompt=first.words.motion_prompt,
-                latent_shape=backbone.latent_shape(*first.clip.frames_FHWC.shape[:3]),
-                preview_every=options.preview_every,
-            )
-            common = {"folder": training_folder(), "progress": progress}
-            concept = learn_motion(backbone, identity, list(references.values()), config, **common)
-        text = _summary("motion", concept, "sequence", trained_now=progress.called)
+            record = _record(cls.hidden, "sequence", first.words.motion_prompt, steps)
+            with TrainingProgress(backbone, record, reference=first, options=options) as progress:
+                common = {"folder": training_folder(), "progress": progress}
+                concept = learn_motion(backbone, identity, list(references.values()), config, **common)
+                text = progress.summary("motion", concept)
         return io.NodeOutput(WeightedConcept(concept=concept), ui=show_text(text, cls.hidden.unique_id))
 
 
@@ -147,11 +138,9 @@ def _backbone(model: ModelPatcher, clip: CLIP, vae: VAE, options: TrainingOption
     return ComfyBackbone(model, clip, vae, checkpointing=options.checkpointing(model.load_device.type))
 
 
-def _summary(what: str, concept: Concept, stage: str, *, trained_now: bool) -> str:
-    record = concept.info.training[stage]
-    text = f"Learned the {what} in {record['steps']} steps and {clock(record['seconds'])}, rank {concept.rank}."
-    text += f" Loss {record['losses'][0]:.3f} to {record['losses'][-1]:.3f}."
-    return text if trained_now else f"{text} Nothing had to be done: the same was trained before."
+def _record(hidden: Any, stage: str, prompt: str, steps: int) -> TrainingRecord:
+    workflow = workflow_id(hidden.extra_pnginfo)
+    return TrainingRecord(node=str(hidden.unique_id), workflow=workflow, stage=stage, prompt=prompt, steps=steps)
 
 
 def _wires() -> list[io.Input]:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.ui import RENDERERS, Ui
 from tools.comfyui import Server
 from tools.comfyui_folder import NoComfyUIError, comfyui_folder
+from tools.interface import RENDERERS, Ui
 
 SETTINGS = {
     "Comfy.TutorialCompleted": True,

@@ -1,6 +1,6 @@
 """The training panel on the train nodes, in a real browser."""
 
-from tests.browser.ui import Ui
+from tools.interface import Ui
 
 
 def test_both_train_nodes_have_a_panel(ui: Ui) -> None:

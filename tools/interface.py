@@ -1,4 +1,4 @@
-"""ComfyUI's interface as a test drives it."""
+"""ComfyUI's interface in a browser, as tests and screenshots drive it."""
 
 from typing import Any
 

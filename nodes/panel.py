@@ -1,0 +1,167 @@
+"""What the training panel in the browser is told: a record of each train node's last training, and its wishes.
+
+Events carry what is new; whoever comes later, by a reload or in a second tab, asks for the whole record.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import comfy.model_management as memory
+from aiohttp import web
+from server import PromptServer
+
+EVENT = "setandseq.training"
+ROUTE = "/setandseq/training/{node}"
+MOST_VALUES = 1000
+"""Losses kept of a training; beyond it each value becomes the mean of two."""
+MOST_RECORDS = 20
+TRAINING, FINISHED, KEPT, STOPPED, FAILED = "training", "finished", "kept", "stopped", "failed"
+KEEP, STOP = "keep", "stop"
+"""What a user may wish: to end and keep what was learned, or to cancel the prompt."""
+
+
+@dataclass(kw_only=True, slots=True)
+class LossCurve:
+    """Losses of all steps, or means of as many steps as keep it small."""
+
+    start: int = 0
+    """Steps before the first value."""
+    stride: int = 1
+    """Steps that each value stands for."""
+    values: list[float] = field(default_factory=list)
+    _pending: list[float] = field(default_factory=list)
+
+    def add(self, loss: float) -> None:
+        """The loss of the next step."""
+        self._pending.append(loss)
+        if len(self._pending) < self.stride:
+            return
+        self.values.append(round(sum(self._pending) / self.stride, 5))
+        self._pending.clear()
+        if len(self.values) == 2 * MOST_VALUES:
+            self.values[:] = [round(sum(pair) / 2, 5) for pair in zip(self.values[::2], self.values[1::2], strict=True)]
+            self.stride *= 2
+
+    @property
+    def end(self) -> int:
+        """Steps done."""
+        return self.start + self.stride * len(self.values) + len(self._pending)
+
+
+@dataclass(kw_only=True, slots=True)
+class TrainingRecord:
+    """How the last training on one train node goes or went."""
+
+    node: str
+    workflow: str = ""
+    """Id of the workflow file, where the prompt came from one; other files may have nodes of the same id."""
+    run: int = field(default_factory=time.time_ns)
+    """Tells two trainings of a node apart."""
+    stage: str = ""
+    steps: int = 0
+    step: int = 0
+    prompt: str = ""
+    state: str = TRAINING
+    message: str = ""
+    seconds_left: float = 0.0
+    wish: str = ""
+    losses: LossCurve = field(default_factory=LossCurve)
+    validation: list[tuple[int, float]] = field(default_factory=list)
+    """(step, loss)."""
+    pictures: dict[str, bytes] = field(default_factory=dict)
+    """WebP files: "reference", and "sample" when there is one."""
+    sample_step: int = 0
+
+    def news(self, first: int = 0, first_validation: int = 0) -> dict[str, Any]:
+        """The record as JSON values, its losses from these indices on."""
+        names = ("node", "workflow", "stage", "steps", "step", "prompt", "state", "message", "wish", "sample_step")
+        return {name: getattr(self, name) for name in names} | {
+            "run": str(self.run),
+            "seconds_left": round(self.seconds_left, 1),
+            "start": self.losses.start,
+            "stride": self.losses.stride,
+            "first": first,
+            "losses": self.losses.values[first:],
+            "first_validation": first_validation,
+            "validation": self.validation[first_validation:],
+            "pictures": sorted(self.pictures),
+        }
+
+
+class Records:
+    """The last trainings, by workflow and node."""
+
+    def __init__(self) -> None:
+        self._records: dict[tuple[str, str], TrainingRecord] = {}
+
+    def put(self, record: TrainingRecord) -> None:
+        """Take the place of what was known of that node; the oldest are forgotten."""
+        key = record.workflow, record.node
+        self._records.pop(key, None)
+        self._records[key] = record
+        for oldest in list(self._records)[:-MOST_RECORDS]:
+            del self._records[oldest]
+
+    def get(self, node: str, workflow: str = "") -> TrainingRecord | None:
+        """Of that node in that workflow, or in a prompt of which no workflow is known."""
+        return self._records.get((workflow, node)) or self._records.get(("", node))
+
+
+RECORDS = Records()
+
+
+def workflow_id(extra_pnginfo: object) -> str:
+    """Of the workflow that a prompt was made from; "" where the client sent none."""
+    workflow = extra_pnginfo.get("workflow") if isinstance(extra_pnginfo, Mapping) else None
+    return str(workflow.get("id") or "") if isinstance(workflow, Mapping) else ""
+
+
+def tell(record: TrainingRecord, first: int = 0, first_validation: int = 0) -> None:
+    """Send what is new to every page."""
+    PromptServer.instance.send_sync(EVENT, record.news(first, first_validation))
+
+
+def register_panel() -> None:
+    """Answer what pages ask for, and take what they wish."""
+    routes = PromptServer.instance.routes
+
+    @routes.get(ROUTE)
+    async def whole(request: web.Request) -> web.Response:
+        record = _asked(request)
+        return web.json_response(record.news() if record else {})
+
+    @routes.get(ROUTE + "/{picture}")
+    async def picture(request: web.Request) -> web.Response:
+        record = _asked(request)
+        content = record.pictures.get(request.match_info["picture"]) if record else None
+        if content is None:
+            raise web.HTTPNotFound
+        return web.Response(body=content, content_type="image/webp", headers={"Cache-Control": "no-store"})
+
+    @routes.post(ROUTE + "/{wish}")
+    async def wish(request: web.Request) -> web.Response:
+        record, wish = _asked(request), request.match_info["wish"]
+        if record is None or record.state != TRAINING or wish not in (KEEP, STOP):
+            raise web.HTTPConflict(text="This node does not train at present.")
+        record.wish = wish
+        if wish == STOP:
+            memory.interrupt_current_processing()
+        tell(record, len(record.losses.values), len(record.validation))
+        return web.json_response({})
+
+
+def _asked(request: web.Request) -> TrainingRecord | None:
+    return RECORDS.get(request.match_info["node"], request.query.get("workflow", ""))
+
+
+def trained_before(record: TrainingRecord, losses: Iterable[float], steps: int) -> None:
+    """Fill the record of a training that had nothing left to do.
+
+    Args:
+        losses: as the concept's file has them, each the mean of an equal number of steps.
+    """
+    values = list(losses)
+    record.steps = record.step = steps
+    record.losses = LossCurve(values=values, stride=max(1, -(-steps // max(len(values), 1))))
