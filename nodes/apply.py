@@ -1,30 +1,54 @@
-"""Concepts on a MODEL, through ComfyUI's own patches."""
+"""Concepts on a MODEL: through ComfyUI's own patches, or by its wrappers where they act in regions or change."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import comfy.lora
 from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrapperExecutor, WrappersMP
 from torch import Tensor
 
-from ..setandseq_core.concept import Concept, check_base, scaled_coefficients
+from ..setandseq_core.compose import layer_factors
+from ..setandseq_core.concept import Concept, check_base
 from ..setandseq_core.errors import ConceptMismatchError
+from ..setandseq_core.live import LiveConcepts
 from .models import PREFIX, model_fingerprint, model_name, wan_layers
 from .wires import WeightedConcept
 
+KEY = "setandseq"
+"""Of our wrappers in a MODEL."""
 
-def apply_concepts(model: ModelPatcher, concepts: Iterable[WeightedConcept]) -> ModelPatcher:
-    """A copy of the MODEL with the concepts on it, as patches; the MODEL itself stays as it is.
 
+def apply_concepts(
+    model: ModelPatcher, concepts: Iterable[WeightedConcept], regions_PFHW: Tensor | None = None
+) -> ModelPatcher:
+    """A copy of the MODEL with the concepts on it; the MODEL itself stays as it is.
+
+    Args:
+        regions_PFHW: where each concept acts, as for `live.LiveConcepts`; None adds them up everywhere.
     Raises:
         ConceptMismatchError: a concept was made for another base; names both.
     """
     patched = model.clone()
+    live = []
     for weighted in concepts:
         check_fit(weighted.concept, model)
-        if weighted.identity_strength or weighted.motion_strength:
+        if regions_PFHW is not None or not weighted.steady:
+            live.append(weighted)
+        elif any(weighted.strengths()):
             patched.add_patches(_patches(weighted, model))
+    if live:
+        run = partial(_run_live, LiveConcepts(live, wan_layers(model), regions_PFHW))
+        patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, run)
     return patched
+
+
+def _run_live(live: LiveConcepts, executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Tensor:
+    """One answer of the model with the concepts on it; whatever model it is that runs, such as one on another GPU."""
+    model: Any = executor.class_obj
+    with live.running(model.diffusion_model, model.model_sampling.shift):
+        return executor(*args, **kwargs)
 
 
 def check_fit(concept: Concept, model: ModelPatcher) -> None:
@@ -46,11 +70,6 @@ def _patches(weighted: WeightedConcept, model: ModelPatcher) -> dict[str, Any]:
     paths = wan_layers(model)
     lora: dict[str, Tensor] = {}
     for layer, value in weighted.concept.layers.items():
-        lora[f"{layer}.lora_A.weight"] = scaled_coefficients(
-            value.coefficients_RI,
-            value.motion_residual_RI,
-            identity_strength=weighted.identity_strength,
-            motion_strength=weighted.motion_strength,
-        )
-        lora[f"{layer}.lora_B.weight"] = value.identity_basis_OR
+        up_OR, down_RI = layer_factors(value, *weighted.strengths())
+        lora |= {f"{layer}.lora_A.weight": down_RI, f"{layer}.lora_B.weight": up_OR}
     return comfy.lora.load_lora(lora, {layer: f"{PREFIX}{paths[layer]}.weight" for layer in weighted.concept.layers})

@@ -1,4 +1,4 @@
-"""Save Dynamic Concept, Load Dynamic Concept and Compose Concepts."""
+"""Save Dynamic Concept and Load Dynamic Concept."""
 
 from dataclasses import replace
 from typing import Any
@@ -11,10 +11,11 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from ..setandseq_core.concept import load_concept, save_concept
 from ..setandseq_core.concept_export import export_lora
 from ..setandseq_core.errors import ConceptFileError
+from ..setandseq_core.schedule import StrengthSchedule
 from .apply import apply_concepts
 from .folders import CONCEPTS, concepts_folder, find_concept, loras_folder, safe_name, save_new
 from .messages import show_text
-from .wires import CATEGORY, ConceptWire, WeightedConcept
+from .wires import CATEGORY, ConceptWire, ScheduleWire, WeightedConcept
 
 FAR = 3.0
 """Beyond this strength, results have little to do with what was learned."""
@@ -65,7 +66,8 @@ def strength_notes(part: str, strength: float) -> list[str]:
     return notes
 
 
-def _strength(name: str, part: str, times: str = "") -> io.Float.Input:
+def strength_input(name: str, part: str, times: str = "") -> io.Float.Input:
+    """A strength of a node; `times` says what else it is multiplied by."""
     return io.Float.Input(
         name,
         default=1.0,
@@ -74,6 +76,13 @@ def _strength(name: str, part: str, times: str = "") -> io.Float.Input:
         step=0.05,
         tooltip=f"How much of {part}{times}. 1 is as learned, 0 is off, negative leads away from it; above "
         f"{FAR:g} the picture may break.",
+    )
+
+
+def schedule_input() -> io.Input:
+    """The input for a schedule, the same on every node that has one."""
+    return ScheduleWire.Input(
+        "schedule", optional=True, tooltip="From Strength Schedule: strengths that change while sampling goes on."
     )
 
 
@@ -129,14 +138,15 @@ class LoadDynamicConcept(io.ComfyNode):
                     options=folder_paths.get_filename_list(CONCEPTS),
                     tooltip=f"A file in models/{CONCEPTS}. New files show up when the list is refreshed (key R).",
                 ),
-                _strength("identity_strength", "the look"),
-                _strength("motion_strength", "the movement"),
+                strength_input("identity_strength", "the look"),
+                strength_input("motion_strength", "the movement"),
                 io.Model.Input(
                     "model",
                     optional=True,
                     tooltip="The model that the concept was made for. Not needed if only the concept or its prompts "
                     "are used.",
                 ),
+                schedule_input(),
             ],
             outputs=[
                 io.Model.Output("model", tooltip="The model with the concept on it."),
@@ -165,66 +175,21 @@ class LoadDynamicConcept(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, concept: str, identity_strength: float, motion_strength: float, model: ModelPatcher | None = None
+        cls,
+        concept: str,
+        identity_strength: float,
+        motion_strength: float,
+        model: ModelPatcher | None = None,
+        schedule: StrengthSchedule | None = None,
     ) -> io.NodeOutput:
         """Load, and put it on the model if there is one."""
         weighted = WeightedConcept(
             concept=load_concept(find_concept(concept)),
             identity_strength=identity_strength,
             motion_strength=motion_strength,
+            schedules=() if schedule is None else (schedule,),
         )
         info = weighted.concept.info
         patched = ExecutionBlocker(NO_MODEL) if model is None else apply_concepts(model, [weighted])
         shown = show_text(summary(weighted), cls.hidden.unique_id)
         return io.NodeOutput(patched, weighted, info.static_prompt, info.motion_prompt, ui=shown)
-
-
-class ComposeConcepts(io.ComfyNode):
-    """The node; its work is in `apply_concepts`."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """Inputs and outputs; frozen in tests/comfyui."""
-        return io.Schema(
-            node_id="SetSeq_ComposeConcepts",
-            display_name="Compose Concepts",
-            category=CATEGORY,
-            description="Puts one or more concepts on a model. The prompt says which things are there and how they "
-            "move.",
-            search_aliases=["apply concept", "combine lora", "merge concepts", "set and sequence", "stack lora"],
-            inputs=[
-                io.Model.Input("model", tooltip="The model that the concepts were made for."),
-                io.Autogrow.Input(
-                    "concepts",
-                    template=io.Autogrow.TemplatePrefix(
-                        ConceptWire.Input("concept", tooltip="From a train or load node, with its own strengths."),
-                        prefix="concept_",
-                        min=1,
-                        max=20,
-                    ),
-                    tooltip="All of them were made for the same model.",
-                ),
-                _strength("identity_strength", "all looks", ", times each concept's own strength"),
-                _strength("motion_strength", "all movements", ", times each concept's own strength"),
-            ],
-            outputs=[io.Model.Output("model", tooltip="The model with the concepts on it.")],
-        )
-
-    @classmethod
-    def execute(
-        cls,
-        model: ModelPatcher,
-        concepts: dict[str, WeightedConcept],
-        identity_strength: float,
-        motion_strength: float,
-    ) -> io.NodeOutput:
-        """Apply them all."""
-        scaled = [
-            WeightedConcept(
-                concept=each.concept,
-                identity_strength=identity_strength * each.identity_strength,
-                motion_strength=motion_strength * each.motion_strength,
-            )
-            for each in concepts.values()
-        ]
-        return io.NodeOutput(apply_concepts(model, scaled))

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from .concept import Concept, ConceptLayer, scaled_coefficients
-from .errors import ConceptMismatchError
-from .schedule import StrengthSchedule
+from .errors import ConceptMismatchError, ConfigError
+from .schedule import ALWAYS, StrengthSchedule
 
 Method = Literal["add", "regions"]
 METHODS: tuple[Method, ...] = ("add", "regions")
@@ -96,6 +96,39 @@ def added_factors(parts: Sequence[tuple[Mapping[str, ConceptLayer], float, float
 def stripes(count: int) -> Tensor:
     """One region for each concept, (count, 1, 1, 8 count): upright stripes of one width, from left to right."""
     return torch.eye(count).repeat_interleave(8, dim=1).view(count, 1, 1, 8 * count)
+
+
+def regions_for(method: Method, count: int, masks_PHW: Tensor | None = None) -> Tensor | None:
+    """Where each of `count` concepts acts, (P, 1, H, W), by a method; None is everywhere.
+
+    Args:
+        masks_PHW: the regions, in the concepts' order; stripes without.
+    Raises:
+        ConfigError: masks that do not fit the concepts, or that the method has no use for.
+    """
+    if method == "add":
+        if masks_PHW is None:
+            return None
+        raise ConfigError(
+            "There are masks, but the method is 'add', which has no regions. Choose the method 'regions'."
+        )
+    if masks_PHW is None:
+        return stripes(count)
+    if len(masks_PHW) != count:
+        raise ConfigError(f"There are {len(masks_PHW)} masks for {count} concepts. Give one for each, in their order.")
+    return masks_PHW.unsqueeze(1)
+
+
+def moving_as(identity: WeightedConcept, motion: WeightedConcept) -> WeightedConcept:
+    """`transfer_motion` of concepts with strengths: each part keeps its own."""
+    looks = tuple(replace(schedule, motion=ALWAYS) for schedule in identity.schedules)
+    movements = tuple(replace(schedule, identity=ALWAYS) for schedule in motion.schedules)
+    return WeightedConcept(
+        concept=transfer_motion(identity.concept, motion.concept),
+        identity_strength=identity.identity_strength,
+        motion_strength=motion.motion_strength,
+        schedules=(*looks, *movements),
+    )
 
 
 def transfer_motion(identity: Concept, motion: Concept) -> Concept:

@@ -2,8 +2,8 @@
 
 Every adapted layer works on one token at a time, so a concept can be added to some tokens and not to others, each step
 anew: y = W x + sum_i m_i A1_i (s_id B1_i + s_mo B2_i) x, where m_i is 1 in the concept's region of the video. Keys and
-values of the cross-attention belong to the text, which has no place in the video: there the whole attention is done once
-for each concept, and each region takes its own.
+values of the cross-attention belong to the text, which has no place in the video: there the whole attention is done
+once for each concept, and each region takes its own.
 
 Letters: B batch, C latent channels, F, H, W latent frames, height, width; L tokens of the video, P concepts.
 """

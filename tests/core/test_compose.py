@@ -85,9 +85,7 @@ def test_adding_is_concatenating_ranks(make_concept: MakeConcept) -> None:
         one = concept.layers[name]
         parts = one.identity_basis_OR, one.coefficients_RI, one.motion_residual_RI
         basis, coefficients, residual = (part.double() for part in parts)
-        layers.append(
-            ConceptLayer(identity_basis_OR=basis, coefficients_RI=coefficients, motion_residual_RI=residual)
-        )
+        layers.append(ConceptLayer(identity_basis_OR=basis, coefficients_RI=coefficients, motion_residual_RI=residual))
     up_OR, down_RI = added_factors([({name: layers[0]}, 0.5, 2.0), ({name: layers[1]}, 1.0, -1.0)])[name]
     assert down_RI.shape[0] == RANK + 3
     expected = torch.zeros(up_OR.shape[0], down_RI.shape[1], dtype=torch.float64)
@@ -172,7 +170,9 @@ def test_no_region_at_all_is_the_model_itself(
     tiny_backbone: WanBackbone, make_concept: MakeConcept, velocity: Callable[..., Tensor]
 ) -> None:
     before = velocity()
-    with applied_concepts(tiny_backbone, [weighted(make_concept(1)), weighted(make_concept(2))], torch.zeros(2, 1, 1, 1)):
+    with applied_concepts(
+        tiny_backbone, [weighted(make_concept(1)), weighted(make_concept(2))], torch.zeros(2, 1, 1, 1)
+    ):
         torch.testing.assert_close(velocity(), before, rtol=1e-4, atol=1e-5)
 
 
@@ -230,7 +230,9 @@ def test_strengths_lie_on_lines_between_points() -> None:
     assert StrengthSchedule(motion=((0.0, 0.3), (1.0, 0.3))).constant
 
 
-@pytest.mark.parametrize("points", [(), ((0.5, 1.0), (0.5, 2.0)), ((0.5, 1.0), (0.2, 2.0)), ((-0.1, 1.0),), ((1.1, 1.0),)])
+@pytest.mark.parametrize(
+    "points", [(), ((0.5, 1.0), (0.5, 2.0)), ((0.5, 1.0), (0.2, 2.0)), ((-0.1, 1.0),), ((1.1, 1.0),)]
+)
 def test_points_that_do_not_rise_are_refused(points: tuple[tuple[float, float], ...]) -> None:
     with pytest.raises(ConfigError, match="schedule of the motion strength"):
         StrengthSchedule(motion=points)
@@ -238,7 +240,9 @@ def test_points_that_do_not_rise_are_refused(points: tuple[tuple[float, float], 
 
 def test_progress_is_the_share_of_the_steps() -> None:
     times = sampling_times(10, 3.0)
-    assert [progress_at(float(time), 3.0) for time in times] == pytest.approx([step / 10 for step in range(11)], abs=1e-6)
+    assert [progress_at(float(time), 3.0) for time in times] == pytest.approx(
+        [step / 10 for step in range(11)], abs=1e-6
+    )
 
 
 def test_a_constant_schedule_is_a_constant_strength(
@@ -275,8 +279,9 @@ def test_a_schedule_acts_while_a_clip_is_sampled(tiny_backbone: WanBackbone, mak
     text, x_t = tiny_backbone.encode_prompt("a blob").unsqueeze(0), noise.unsqueeze(0)
     times = sampling_times(4, tiny_backbone.shift)
     for step in range(4):
-        with torch.no_grad(), applied_concept(
-            tiny_backbone, concept, identity_strength=float(step > 1), motion_strength=float(step > 1)
+        with (
+            torch.no_grad(),
+            applied_concept(tiny_backbone, concept, identity_strength=float(step > 1), motion_strength=float(step > 1)),
         ):
             x_t = x_t + (times[step + 1] - times[step]) * tiny_backbone.velocity(x_t, times[step : step + 1], text)
     torch.testing.assert_close(found, x_t[0], rtol=1e-4, atol=1e-4)

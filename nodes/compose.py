@@ -1,0 +1,155 @@
+"""Compose Concepts, Strength Schedule and Transfer Motion."""
+
+from comfy.model_patcher import ModelPatcher
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..setandseq_core.compose import METHODS, Method, moving_as, regions_for
+from ..setandseq_core.schedule import StrengthSchedule
+from .apply import apply_concepts
+from .concepts import schedule_input, strength_input
+from .wires import CATEGORY, ConceptWire, ScheduleWire, WeightedConcept
+
+
+class ComposeConcepts(io.ComfyNode):
+    """The node; its work is in `apply_concepts`."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs; frozen in tests/comfyui."""
+        return io.Schema(
+            node_id="SetSeq_ComposeConcepts",
+            display_name="Compose Concepts",
+            category=CATEGORY,
+            description="Puts one or more concepts on a model. The prompt says which things are there and how they "
+            "move.",
+            search_aliases=["apply concept", "combine lora", "merge concepts", "set and sequence", "stack lora"],
+            inputs=[
+                io.Model.Input("model", tooltip="The model that the concepts were made for."),
+                io.Autogrow.Input(
+                    "concepts",
+                    template=io.Autogrow.TemplatePrefix(
+                        ConceptWire.Input("concept", tooltip="From a train or load node, with its own strengths."),
+                        prefix="concept_",
+                        min=1,
+                        max=20,
+                    ),
+                    tooltip="All of them were made for the same model.",
+                ),
+                strength_input("identity_strength", "all looks", ", times each concept's own strength"),
+                strength_input("motion_strength", "all movements", ", times each concept's own strength"),
+                io.Combo.Input(
+                    "method",
+                    options=list(METHODS),
+                    default="add",
+                    optional=True,
+                    tooltip="add: every concept acts everywhere, as stacked LoRAs. regions: each acts only in its part "
+                    "of the picture, so that they do not mix.",
+                ),
+                io.Mask.Input(
+                    "masks",
+                    optional=True,
+                    tooltip="For regions: where each concept acts, one mask for each in their order (Batch Masks puts "
+                    "them together). Without, upright stripes from left to right.",
+                ),
+                schedule_input(),
+            ],
+            outputs=[io.Model.Output("model", tooltip="The model with the concepts on it.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: ModelPatcher,
+        concepts: dict[str, WeightedConcept],
+        identity_strength: float,
+        motion_strength: float,
+        method: Method = "add",
+        masks: Tensor | None = None,
+        schedule: StrengthSchedule | None = None,
+    ) -> io.NodeOutput:
+        """Apply them all."""
+        scaled = [each.times(identity_strength, motion_strength, schedule) for each in concepts.values()]
+        return io.NodeOutput(apply_concepts(model, scaled, regions_for(method, len(scaled), masks)))
+
+
+class StrengthScheduleNode(io.ComfyNode):
+    """The node; what it makes is a `StrengthSchedule`."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs; frozen in tests/comfyui."""
+        return io.Schema(
+            node_id="SetSeq_StrengthSchedule",
+            display_name="Strength Schedule",
+            category=CATEGORY,
+            description="Strengths that change while sampling goes on: its beginning decides layout and movement, its "
+            "end the details of the look.",
+            search_aliases=["lora schedule", "keyframe", "strength over steps", "set and sequence"],
+            inputs=[
+                *(_factor(part, what, moment) for part, what in _PARTS for moment in ("first", "last")),
+                _share("begin", 0.0, "Share of the sampling at which the change begins."),
+                _share("end", 1.0, "Share of the sampling at which the change is complete; after begin."),
+            ],
+            outputs=[ScheduleWire.Output("schedule", tooltip="For Load Dynamic Concept or Compose Concepts.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        identity_first: float,
+        identity_last: float,
+        motion_first: float,
+        motion_last: float,
+        begin: float,
+        end: float,
+    ) -> io.NodeOutput:
+        """Make it."""
+        identity = ((begin, identity_first), (end, identity_last))
+        motion = ((begin, motion_first), (end, motion_last))
+        return io.NodeOutput(StrengthSchedule(identity=identity, motion=motion))
+
+
+_PARTS = (("identity", "the look"), ("motion", "the movement"))
+
+
+def _factor(part: str, what: str, moment: str) -> io.Float.Input:
+    when = "up to begin" if moment == "first" else "from end on"
+    return io.Float.Input(
+        f"{part}_{moment}",
+        default=1.0,
+        min=-10.0,
+        max=10.0,
+        step=0.05,
+        tooltip=f"How much of {what} {when}, times its strength; in between it changes evenly.",
+    )
+
+
+def _share(name: str, default: float, tooltip: str) -> io.Float.Input:
+    return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.05, tooltip=tooltip)
+
+
+class TransferMotion(io.ComfyNode):
+    """The node; its work is in `transfer_motion`."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs; frozen in tests/comfyui."""
+        return io.Schema(
+            node_id="SetSeq_TransferMotion",
+            display_name="Transfer Motion",
+            category=CATEGORY,
+            description="The look of one concept with the movement of another. Both have to go on from the same Train "
+            "Identity LoRA: train the look of all clips there, then the motion of each clip on it.",
+            search_aliases=["swap motion", "motion transfer", "retarget", "set and sequence"],
+            inputs=[
+                ConceptWire.Input("identity", tooltip="Gives the look, and the strength of the look."),
+                ConceptWire.Input("motion", tooltip="Gives the movement, and the strength of the movement."),
+            ],
+            outputs=[ConceptWire.Output("concept", tooltip="For Compose Concepts, or to be saved.")],
+        )
+
+    @classmethod
+    def execute(cls, identity: WeightedConcept, motion: WeightedConcept) -> io.NodeOutput:
+        """Combine both."""
+        return io.NodeOutput(moving_as(identity, motion))
