@@ -39,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     _add_train(commands)
+    _add_prior(commands)
     _add_sample(commands)
     _add_inspect(commands)
     _add_export(commands)
@@ -52,21 +53,28 @@ def _add_train(commands: Any) -> None:
         "train",
         "learn a concept from a video",
         "Learn a concept from one video: first how it looks, from single frames, then how it moves. Ctrl-C keeps what "
-        "was learned, and the same command goes on from there.",
+        "was learned, and the same command goes on from there. For several concepts in one, give --video and the "
+        "options of its clip once for each.",
         "--video lantern.mp4 --out lantern.safetensors",
         "--static-prompt 'a sks lantern, red paper' --dynamic-prompt 'zub swinging'",
     )
-    parser.add_argument("--video", type=Path, required=True, metavar="FILE", help="mp4, mov, webm, mkv or gif")
+    text = "mp4, mov, webm, mkv or gif; several are learned jointly"
+    parser.add_argument("--video", type=Path, required=True, action="append", metavar="FILE", help=text)
+    each: dict[str, Any] = {"action": "append", "metavar": "TEXT"}
     text = "how it looks, with a rare word for it: 'a sks lantern, red paper'"
-    parser.add_argument("--static-prompt", required=True, metavar="TEXT", help=text)
+    parser.add_argument("--static-prompt", required=True, help=text, **each)
     motion = parser.add_mutually_exclusive_group(required=True)
     text = "how it looks and moves, the whole prompt: 'a sks lantern, red paper, zub swinging'"
-    motion.add_argument("--motion-prompt", metavar="TEXT", help=text)
-    motion.add_argument("--dynamic-prompt", metavar="TEXT", help="or only what comes after the static prompt")
+    motion.add_argument("--motion-prompt", help=text, **each)
+    motion.add_argument("--dynamic-prompt", help="or only what comes after the static prompt", **each)
     text = "the rare word for the look, 'sks' above; kept in the concept as its trigger word"
-    parser.add_argument("--identity-token", default="", metavar="WORD", help=text)
+    parser.add_argument("--identity-token", action="append", metavar="WORD", help=text)
     text = "the rare word for the movement, 'zub' above"
-    parser.add_argument("--motion-token", default="", metavar="WORD", help=text)
+    parser.add_argument("--motion-token", action="append", metavar="WORD", help=text)
+    text = "a video, white where the subject is: the rest is hardly learned"
+    parser.add_argument("--mask", type=Path, action="append", metavar="FILE", help=text)
+    text = "a folder of clips that the command 'prior' made (default: some are made automatically)"
+    parser.add_argument("--prior", type=Path, metavar="FOLDER", help=text)
     text = "the concept: a .safetensors file; replaced if it is there"
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=text)
     parser.add_argument("--name", metavar="TEXT", help="title of the concept (default: the name of the file)")
@@ -74,6 +82,25 @@ def _add_train(commands: Any) -> None:
     parser.add_argument("--seed", type=_seed, metavar="N", help="same seed, same concept (default: 0)")
     parser.add_argument("--rank", type=_count, metavar="N", help="of the concept's matrices (default: 32)")
     _add_clip(parser, "17 embedded, else as many as the video has, up to 81", "64x64 embedded, else the video's")
+    _add_model(parser)
+
+
+def _add_prior(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "prior",
+        "make clips of the model itself, for prior preservation",
+        "Make clips of the model itself. Training on some of them too keeps it from forgetting what else it can show. "
+        "Clips that are there already are not made again.",
+        "--out prior --prompts prompts.txt",
+    )
+    text = "a text file, a prompt a line in two parts: 'A brown dog | It is running along a beach' (default: our own)"
+    parser.add_argument("--prompts", type=Path, metavar="FILE", help=text)
+    text = "how many, when there is no --prompts (default: %(default)s)"
+    parser.add_argument("--clips", type=_count, default=16, metavar="N", help=text)
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where to, for 'train --prior'")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="same seed, same clips (default: 0)")
+    _add_clip(parser, "17 embedded, else 81", "64x64 embedded, else 832x480")
     _add_model(parser)
 
 

@@ -9,14 +9,16 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Any
 
-from .concept import Concept, load_concept, save_concept
+from .concept import Concept, load_concept, save_concept, scaled_embeddings
 from .concept_export import describe, export_lora
 from .config import MethodConfig, read_config
 from .console import EMBEDDED, INTERRUPTED, PROGRAM, ProgressLine, clock, stop_on_interrupt
 from .errors import ConfigError, PromptError
-from .learn import learn_concept
+from .learn import automatic_prior, learn_concept
 from .models import Model, Size, load_model
+from .prior import automatic_prompts, make_prior, read_prior, read_prompts
 from .prompts import check_prompt, motion_prompt
 from .reference import Reference, Words
 from .runs import Progress, StopTraining
@@ -29,25 +31,44 @@ WAN_FRAMES, WAN_SIZE = 81, (480, 832)
 
 
 def train(options: Namespace) -> int:
-    """Learn a concept from a video file."""
+    """Learn a concept from a video file, or several jointly."""
     _check_out(options.out, ".safetensors")
     config = _method_config(options)
     words = _words(options)
-    read_info(options.video)  # a bad file is told before a model is loaded, which can take minutes
+    masks = _of_each("--mask", options.mask, len(options.video), None)
+    for video in options.video:
+        read_info(video)  # a bad file is told before a model is loaded, which can take minutes
     model = load_model(options)
-    frames, size = options.frames or model.frames, options.size or model.size
     backbone = model.backbone
-    clip = read_clip(options.video, fps=backbone.fps, multiple=backbone.size_multiple, frames=frames, size=size)
-    _tell(f"{options.video}: {clip.choice}.")
+    references = [_reference(*each, options, model) for each in zip(options.video, masks, words, strict=True)]
     _tell(f"Learning with {backbone.name} on {backbone.device}, rank {config.rank}. Ctrl-C keeps what was learned.")
     folder = options.out.with_name(options.out.name + ".training")
     with stop_on_interrupt("Stopping after this step; Ctrl-C again to stop at once.") as stopped:
-        reference = Reference(clip=clip, words=words)
+        if options.prior:
+            prior = read_prior(options.prior, backbone)
+        else:
+            making = _making_progress(stopped)
+            prior = automatic_prior(backbone, references, config, folder=folder, progress=making)
         progress = _training_progress(stopped)
         name = options.name or options.out.stem
-        concept = learn_concept(backbone, [reference], config, name=name, folder=folder, progress=progress)
+        concept = learn_concept(backbone, references, config, name=name, prior=prior, folder=folder, progress=progress)
         save_concept(concept, options.out)
     return _tell_trained(options.out, folder, concept)
+
+
+def prior(options: Namespace) -> int:
+    """Make clips of the model itself."""
+    prompts = read_prompts(_read_text(options.prompts)) if options.prompts else None
+    model = load_model(options)
+    backbone, (height, width) = model.backbone, options.size or model.size or WAN_SIZE
+    prompts = prompts or automatic_prompts(backbone.fingerprint(), [], options.clips, options.seed)
+    size = options.frames or model.frames or WAN_FRAMES, height, width
+    _check_size(size[1:], backbone.size_multiple)
+    with stop_on_interrupt("Stopping after this clip; Ctrl-C again to stop at once.") as stopped:
+        common = {"folder": options.out, "progress": _making_progress(stopped)}
+        made = make_prior(backbone, prompts, size, seed=options.seed, **common)
+    print(f"Made {len(made.prompts)} prior clips of {width}x{height}, {size[0]} frames, in {options.out}.")
+    return 0
 
 
 def sample(options: Namespace) -> int:
@@ -66,6 +87,7 @@ def sample(options: Namespace) -> int:
             noise,
             prompt,
             negative_prompt=options.negative_prompt,
+            embeddings=scaled_embeddings(concept.embeddings, **strengths) if concept else (),
             steps=options.steps,
             guidance=options.guidance,
             progress=_sampling_progress(),
@@ -104,6 +126,7 @@ def demo(options: Namespace) -> int:
 
 COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "train": train,
+    "prior": prior,
     "sample": sample,
     "inspect": inspect,
     "export": export,
@@ -111,18 +134,52 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
 }
 
 
-def _words(options: Namespace) -> Words:
-    static_text = check_prompt(options.static_prompt, "static prompt")
-    motion_text = options.motion_prompt
-    if motion_text is None:
-        motion_text = motion_prompt(static_text, check_prompt(options.dynamic_prompt, "dynamic prompt"))
-    motion_text = check_prompt(motion_text, "motion prompt")
-    return Words(
-        static_prompt=static_text,
-        motion_prompt=motion_text,
-        identity_token=options.identity_token,
-        motion_token=options.motion_token,
-    )
+def _of_each(option: str, given: list | None, count: int, default: Any) -> list:
+    """What was given for each video; nothing at all is the default for each."""
+    if given and len(given) != count:
+        raise ConfigError(
+            f"{option} is there {len(given)} times and --video {count} times. Give it once for each video."
+        )
+    return given or [default] * count
+
+
+def _words(options: Namespace) -> list[Words]:
+    count = len(options.video)
+    motion_option = "--motion-prompt" if options.motion_prompt else "--dynamic-prompt"
+    motion = _of_each(motion_option, options.motion_prompt or options.dynamic_prompt, count, "")
+    static = _of_each("--static-prompt", options.static_prompt, count, "")
+    tokens = [
+        _of_each("--identity-token", options.identity_token, count, ""),
+        _of_each("--motion-token", options.motion_token, count, ""),
+    ]
+    found = []
+    for static_text, motion_text, identity_token, motion_token in zip(static, motion, *tokens, strict=True):
+        static_text = check_prompt(static_text, "static prompt")
+        if options.motion_prompt is None:
+            motion_text = motion_prompt(static_text, check_prompt(motion_text, "dynamic prompt"))
+        found.append(
+            Words(
+                static_prompt=static_text,
+                motion_prompt=check_prompt(motion_text, "motion prompt"),
+                identity_token=identity_token,
+                motion_token=motion_token,
+            )
+        )
+    return found
+
+
+def _reference(video: Path, mask: Path | None, words: Words, options: Namespace, model: Model) -> Reference:
+    """The clip of a video file as the model takes it, and its mask."""
+    backbone = model.backbone
+    frames, size = options.frames or model.frames, options.size or model.size
+    fitted: dict[str, Any] = {"fps": backbone.fps, "multiple": backbone.size_multiple}
+    clip = read_clip(video, frames=frames, size=size, **fitted)
+    _tell(f"{video}: {clip.choice}.")
+    if mask is None:
+        return Reference(clip=clip, words=words)
+    length, height, width = clip.frames_FHWC.shape[:3]
+    shown = read_clip(mask, frames=length, size=(height, width), **fitted)
+    return Reference(clip=clip, words=words, mask_FHW=shown.frames_FHWC.mean(-1))
 
 
 def _prompt(options: Namespace, concept: Concept | None) -> str:
@@ -168,6 +225,17 @@ def _training_progress(stopped: Callable[[], bool]) -> Callable[[Progress], None
     return show
 
 
+def _making_progress(stopped: Callable[[], bool]) -> Callable[[int, int], None]:
+    line, begun = ProgressLine(), time.monotonic()
+
+    def show(done: int, clips: int) -> None:
+        line.show("prior clips", done, clips, (time.monotonic() - begun) / done * (clips - done))
+        if stopped():
+            raise KeyboardInterrupt
+
+    return show
+
+
 def _sampling_progress() -> Callable[[int, int], None]:
     line, begun = ProgressLine(), time.monotonic()
 
@@ -195,8 +263,9 @@ def _tell_trained(out: Path, folder: Path, concept: Concept) -> int:
 
 def _remove_states(folder: Path) -> None:
     """Remove what training kept there, and nothing that is not ours."""
-    for state in [*folder.glob("set_*.safetensors"), *folder.glob("sequence_*.safetensors")]:
-        state.unlink()
+    for kind in ("set", "sequence", "prior"):
+        for state in folder.glob(f"{kind}_*.safetensors"):
+            state.unlink()
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
 
@@ -206,10 +275,13 @@ def _sample_size(options: Namespace, model: Model, concept: Concept | None) -> t
     recorded_frames, recorded_size = _recorded_clip(concept) if concept else (None, None)
     frames = options.frames or recorded_frames or model.frames or WAN_FRAMES
     size = options.size or recorded_size or model.size or WAN_SIZE
-    multiple = model.backbone.size_multiple
+    _check_size(size, model.backbone.size_multiple)
+    return frames, size
+
+
+def _check_size(size: Size, multiple: int) -> None:
     if any(side < multiple or side % multiple for side in size):
         raise ConfigError(f"The size is {size[1]}x{size[0]}; both must be multiples of {multiple}, such as 64x64.")
-    return frames, size
 
 
 def _recorded_clip(concept: Concept) -> tuple[int | None, Size | None]:
@@ -218,6 +290,13 @@ def _recorded_clip(concept: Concept) -> tuple[int | None, Size | None]:
     match = re.fullmatch(r"(\d{1,4})x(\d{1,4})", resolution) if isinstance(resolution, str) else None
     known = type(frames) is int and 5 <= frames < 1000 and frames % 4 == 1
     return frames if known else None, (int(match[2]), int(match[1])) if match else None
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The file {path} cannot be read: {error}. It must be a text file.") from error
 
 
 def _tell(text: str) -> None:

@@ -56,11 +56,17 @@ def describe(concept: Concept) -> str:
         ("Motion token", info.motion_token),
         ("Base model", f"{info.base_name} (family {info.base.family})"),
         ("Weights", f"{len(concept.layers)} layers, rank {concept.rank}, {values:,} values"),
+        ("Learned tokens", _shown_embeddings(concept)),
         ("Thumbnail", f"{len(info.thumbnail):,} bytes" if info.thumbnail else ""),
         *((f"Method {key}", _shown(value)) for key, value in info.config.items()),
         *((f"Training {key}", _shown(value)) for key, value in info.training.items()),
     ]
     return "\n".join(f"{label}: {text}" for label, text in lines if text)
+
+
+def _shown_embeddings(concept: Concept) -> str:
+    widths = [f"{value.shape[0]} wide" for value in concept.embeddings.values()]
+    return ", ".join([*concept.embeddings, *widths[:1]])
 
 
 def _shown(value: object) -> str:

@@ -1,7 +1,7 @@
 """From a clip to a concept: encode, train both stages, and write down how it was made."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ from .backbone import Backbone
 from .concept import Concept, ConceptInfo, check_base
 from .concept_info import MAX_THUMBNAIL_BYTES
 from .config import MethodConfig
+from .errors import ConfigError
 from .material import FrameSequence, FrameSet, Material, encode_frame_sequence, encode_frame_set, encode_prior
-from .prior import PriorSet
+from .prior import PriorSet, automatic_prompts, make_prior
 from .reference import Reference
 from .runs import ProgressCallback
 from .stitch import stitched_references
@@ -48,6 +49,7 @@ def learn_identity(
     Raises:
         PromptError: a prompt is empty or too long.
     """
+    _check_tokens(references, config)
     material = Material(
         clips=[_frame_set(backbone, reference) for reference in references],
         stitched=[_frame_set(backbone, reference) for reference in _stitched(references, config)],
@@ -64,7 +66,7 @@ def learn_identity(
         base=backbone.fingerprint(),
         base_name=backbone.name,
         config=_plain(config.as_dict()),
-        training=training_record(references, config) | _stage_record("set", trained),
+        training=training_record(references, config) | _stage_record("set", trained, material, prior),
         thumbnail=thumbnail(references[0].clip.frames_FHWC, references[0].clip.fps),
     )
     return Concept(info=info, layers=trained.layers, embeddings=trained.embeddings)
@@ -109,7 +111,9 @@ def learn_motion(
         motion_prompt=words.motion_prompt,
         motion_token=words.motion_token,
         config=identity.info.config | {"sequence_stage": _plain(config.as_dict())["sequence_stage"]},
-        training=identity.info.training | training_record(references, config) | _stage_record("sequence", trained),
+        training=identity.info.training
+        | training_record(references, config)
+        | _stage_record("sequence", trained, material, prior),
         thumbnail=thumbnail(references[0].clip.frames_FHWC, references[0].clip.fps),
     )
     return Concept(info=info, layers=trained.layers, embeddings=trained.embeddings)
@@ -146,6 +150,27 @@ def _stitched(references: Sequence[Reference], config: MethodConfig) -> list[Ref
     return stitched_references(references) if config.stitched_share else []
 
 
+def automatic_prior(
+    backbone: Backbone,
+    references: Sequence[Reference],
+    config: MethodConfig,
+    *,
+    folder: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> PriorSet | None:
+    """The prior clips that are used when none are given, of the first clip's size; None without prior preservation.
+
+    Args:
+        folder, progress: as of `make_prior`.
+    """
+    if not config.prior.share:
+        return None
+    words = [reference.words for reference in references]
+    prompts = automatic_prompts(backbone.fingerprint(), words, config.prior.clips, config.seed)
+    frames, height, width = references[0].clip.frames_FHWC.shape[:3]
+    return make_prior(backbone, prompts, (frames, height, width), seed=config.seed, folder=folder, progress=progress)
+
+
 def training_record(references: Sequence[Reference], config: MethodConfig) -> dict[str, Any]:
     """What was trained on, as JSON values."""
     clip = references[0].clip
@@ -163,11 +188,25 @@ def training_record(references: Sequence[Reference], config: MethodConfig) -> di
     return record
 
 
-def _stage_record(stage: str, trained: Trained) -> dict[str, Any]:
+def _check_tokens(references: Sequence[Reference], config: MethodConfig) -> None:
+    tokens = list(dict.fromkeys(reference.words.identity_token for reference in references))
+    if config.token_learning_rate and len(tokens) > 1:
+        raise ConfigError(
+            f"Learned tokens stand for one concept, and the clips have several: {', '.join(tokens)}. Set "
+            "token_learning_rate to 0; the words in the prompts then keep them apart."
+        )
+
+
+def _stage_record(stage: str, trained: Trained, material: Material, prior: PriorSet | None) -> dict[str, Any]:
     """When it ended and whether it was finished; its steps and seconds, and its losses pooled to at most 100."""
     record = trained.record
     kept = {"steps": record["steps"], "seconds": round(record["seconds"], 1), "losses": _pooled(record["losses"])}
-    return {"date": record["date"], "finished": trained.finished, stage: kept}
+    found = {"date": record["date"], "finished": trained.finished, stage: kept}
+    if material.stitched:
+        found["stitched_pairs"] = len(material.stitched)
+    if material.prior and prior:
+        found["prior_clips"] = len(prior.prompts)
+    return found
 
 
 def thumbnail(frames_FHWC: Tensor, fps: float) -> bytes:

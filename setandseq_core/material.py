@@ -106,7 +106,7 @@ class EncodedPrior:
 
 @torch.no_grad()
 def encode_prior(backbone: Backbone, prior: PriorSet, stage: str) -> EncodedPrior:
-    """Prior clips for the "set" stage, their single frames with their appearance, or for the "sequence" stage, whole."""
+    """Prior clips for the "set" stage, single frames with their appearance, or for the "sequence" stage, whole."""
     if stage == "sequence":
         texts = [backbone.encode_prompt(prompt.motion) for prompt in prior.prompts]
         return EncodedPrior(latents_KCFHW=prior.latents_KCFHW, text_KND=torch.stack(texts))

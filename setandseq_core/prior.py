@@ -6,19 +6,20 @@ Shape letters: K prior clips, S frames of a clip taken one by one, C latent chan
 height and width.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import cycle
 from pathlib import Path
 from random import Random
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .backbone import Backbone
 from .checkpoints import save_atomically
 from .errors import PromptError, SetAndSequenceError
+from .fingerprint import BaseFingerprint
 from .prompts import motion_prompt
 from .reference import Words
 from .runs import content_key
@@ -79,8 +80,8 @@ def two_part_prompt(appearance: str, motion: str) -> PriorPrompt:
     appearance, motion = appearance.strip(), motion.strip()
     if not appearance or not motion:
         raise PromptError(
-            f"The prior prompt '{appearance} | {motion}' lacks a part. Write how it looks, a bar and how it moves, such "
-            "as 'A man in a blue t-shirt | He is walking in a park'."
+            f"The prior prompt '{appearance} | {motion}' lacks a part. Write how it looks, a bar and how it moves, "
+            "such as 'A man in a blue t-shirt | He is walking in a park'."
         )
     whole = f"{appearance}. {motion}" if motion[0].isupper() else motion_prompt(appearance, motion)
     return PriorPrompt(appearance=appearance, motion=whole)
@@ -96,17 +97,14 @@ def read_prompts(text: str) -> list[PriorPrompt]:
     return [two_part_prompt(appearance, motion) for appearance, _, motion in lines]
 
 
-def automatic_prompts(words: Sequence[Words], count: int, seed: int = 0) -> list[PriorPrompt]:
-    """Prompts when nobody gives any: the concepts' own without their tokens in turn with `SUBJECTS` in random order."""
-    own = list(dict.fromkeys(_without_tokens(each) for each in words))
-    others = [two_part_prompt(*parts) for parts in SUBJECTS]
-    Random(seed).shuffle(others)
-    found: list[PriorPrompt] = []
-    while len(found) < count:
-        index = len(found)
-        source = own if index % 4 == 0 else others
-        found.append(source[index // 4 % len(own)] if source is own else others[(index - index // 4 - 1) % len(others)])
-    return found
+def automatic_prompts(base: BaseFingerprint, words: Sequence[Words], count: int, seed: int = 0) -> list[PriorPrompt]:
+    """Prompts when nobody gives any: one in four is a concept's own without tokens, the rest what the base knows."""
+    from .toy.prior import is_embedded, world_prompts
+
+    known = world_prompts(count, seed) if is_embedded(base) else [two_part_prompt(*parts) for parts in SUBJECTS]
+    Random(seed).shuffle(known)
+    own, others = cycle(dict.fromkeys(_without_tokens(each) for each in words)), cycle(known)
+    return [next(own, None) or next(others) if index % 4 == 0 else next(others) for index in range(count)]
 
 
 def _without_tokens(words: Words) -> PriorPrompt:
@@ -134,47 +132,93 @@ def make_prior(
         seed: clip number k is made from noise of seed + k.
         progress: called with the clips there are and their number; may raise to stop, and what is made is kept.
     """
-    base = asdict(backbone.fingerprint())
-    shape, sampling = backbone.latent_shape(*size_FHW), (SAMPLING_STEPS, GUIDANCE, backbone.shift)
-    clips: list[Mapping[str, Tensor]] = []
+    base, sampling = base_key(backbone), {"steps": SAMPLING_STEPS, "guidance": GUIDANCE, "shift": backbone.shift}
+    clips: list[_PriorClip] = []
     for number, prompt in enumerate(prompts):
-        key = content_key(base, {"prompt": prompt.motion, "size": size_FHW, "seed": seed + number, "sampling": sampling})
+        key = content_key(base, sampling, asdict(prompt), {"size": size_FHW, "seed": seed + number})
         path = folder / f"prior_{key}.safetensors" if folder else None
-        if path is None or not path.exists():
-            clip = _make_clip(backbone, prompt.motion, shape, seed + number)
-            if path:
-                save_atomically(clip, path, {"prompt": prompt.motion})
+        if path and path.exists():
+            clips.append(_read_clip(path))
         else:
-            clip = _read_clip(path)
-        clips.append(clip)
+            clips.append(_make_clip(backbone, prompt, backbone.latent_shape(*size_FHW), seed + number))
+            if path:
+                _save_clip(clips[-1], path, base)
         if progress:
             progress(len(clips), len(prompts))
+    return _as_set(clips, backbone)
+
+
+def read_prior(folder: Path, backbone: Backbone) -> PriorSet:
+    """All prior clips of a folder.
+
+    Raises:
+        SetAndSequenceError: there are none, or one is damaged, of another base model or of another size than the rest.
+    """
+    clips, base = [], base_key(backbone)
+    for path in sorted(folder.glob("prior_*.safetensors")):
+        clips.append(_read_clip(path, base))
+        if clips[-1].latents_CFHW.shape != clips[0].latents_CFHW.shape:
+            raise SetAndSequenceError(
+                f"{path} holds a prior clip of another size than the rest of its folder. Keep one size in a folder."
+            )
+    if not clips:
+        raise SetAndSequenceError(
+            f"There are no prior clips in {folder}. Make some with the command 'prior', or leave --prior out and "
+            "they are made automatically."
+        )
+    return _as_set(clips, backbone)
+
+
+def base_key(backbone: Backbone) -> str:
+    """The base model in 32 hex digits."""
+    return content_key(asdict(backbone.fingerprint()))
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class _PriorClip:
+    prompt: PriorPrompt
+    latents_CFHW: Tensor
+    frames_SCFHW: Tensor
+
+
+def _as_set(clips: Sequence[_PriorClip], backbone: Backbone) -> PriorSet:
     return PriorSet(
-        prompts=tuple(prompts),
-        latents_KCFHW=torch.stack([clip["latents"] for clip in clips]).to(backbone.device),
-        frames_KSCFHW=torch.stack([clip["frames"] for clip in clips]).to(backbone.device),
+        prompts=tuple(clip.prompt for clip in clips),
+        latents_KCFHW=torch.stack([clip.latents_CFHW for clip in clips]).to(backbone.device),
+        frames_KSCFHW=torch.stack([clip.frames_SCFHW for clip in clips]).to(backbone.device),
     )
 
 
 @torch.no_grad()
-def _make_clip(backbone: Backbone, prompt: str, shape: tuple[int, int, int, int], seed: int) -> dict[str, Tensor]:
+def _make_clip(backbone: Backbone, prompt: PriorPrompt, shape: tuple[int, int, int, int], seed: int) -> _PriorClip:
     noise_CFHW = latent_noise(shape, seed).to(backbone.device)
-    module = backbone.module
-    was_training = module.training
     with backbone.training((2, *shape)):
-        module.eval()
-        latents_CFHW = sample_latents(backbone, noise_CFHW, prompt, steps=SAMPLING_STEPS, guidance=GUIDANCE)
-        module.train(was_training)
+        latents_CFHW = sample_latents(backbone, noise_CFHW, prompt.motion, steps=SAMPLING_STEPS, guidance=GUIDANCE)
     frames_FHWC = backbone.decode_latents(latents_CFHW)
     chosen = [round(i * (len(frames_FHWC) - 1) / (FRAMES_KEPT - 1)) for i in range(FRAMES_KEPT)]
     frames_SCFHW = torch.stack([backbone.encode_frames(frames_FHWC[i : i + 1]) for i in chosen])
-    return {"latents": latents_CFHW.cpu(), "frames": frames_SCFHW.cpu()}
+    return _PriorClip(prompt=prompt, latents_CFHW=latents_CFHW.cpu(), frames_SCFHW=frames_SCFHW.cpu())
 
 
-def _read_clip(path: Path) -> dict[str, Tensor]:
+def _save_clip(clip: _PriorClip, path: Path, base: str) -> None:
+    tensors = {"latents": clip.latents_CFHW, "frames": clip.frames_SCFHW}
+    save_atomically(tensors, path, {"base": base, **asdict(clip.prompt)})
+
+
+def _read_clip(path: Path, base: str | None = None) -> _PriorClip:
     try:
-        clip = load_file(path)
-        return {name: clip[name] for name in ("latents", "frames")}
+        with safe_open(path, "pt") as file:
+            about = file.metadata() or {}
+            if base not in (None, about["base"]):
+                raise SetAndSequenceError(
+                    f"The prior clip in {path} was made by another base model. Give a folder of clips of this one, or "
+                    "leave --prior out and they are made automatically."
+                )
+            return _PriorClip(
+                prompt=PriorPrompt(appearance=about["appearance"], motion=about["motion"]),
+                latents_CFHW=file.get_tensor("latents"),
+                frames_SCFHW=file.get_tensor("frames"),
+            )
     except (SafetensorError, KeyError) as error:
         raise SetAndSequenceError(
             f"The prior clip in {path} cannot be read: {error}. Delete that file to have it made again."

@@ -48,8 +48,8 @@ def place_embeddings(text_BND: Tensor, embeddings: Sequence[Tensor]) -> Tensor:
     count = len(embeddings)
     if text_BND[:, -count:].any():
         raise PromptError(
-            f"The prompt fills all {text_BND.shape[1]} places of the text encoder, and the concept's learned tokens need "
-            f"{count} of them. Shorten the prompt."
+            f"The prompt fills all {text_BND.shape[1]} places of the text encoder, and learned tokens need {count} of "
+            "them. Shorten the prompt."
         )
     learned_KD = torch.stack(list(embeddings)).to(text_BND)
     return torch.cat([text_BND[:, :-count], learned_KD.expand(len(text_BND), -1, -1)], dim=1)

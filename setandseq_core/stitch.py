@@ -16,6 +16,8 @@ from .reference import Reference, Words
 
 MARGIN = 0.1
 """Room around a masked subject, as a share of the box it moves in."""
+PLACES = frozenset(("on", "in", "at", "under", "over", "before", "beside", "by", "near", "against", "inside", "above"))
+"""Words that a place begins with."""
 REMOVED = 0.5
 """Grey in place of a background that a mask takes away."""
 
@@ -37,7 +39,8 @@ def stitch(left: Reference, right: Reference) -> Reference:
     """
     if left.clip.fps != right.clip.fps:
         raise VideoError(
-            f"Clips to be stitched have {left.clip.fps:g} and {right.clip.fps:g} frames a second. Fit both for one model."
+            f"Clips to be stitched have {left.clip.fps:g} and {right.clip.fps:g} frames a second. Fit both for one "
+            "model."
         )
     frames = min(len(left.clip.frames_FHWC), len(right.clip.frames_FHWC))
     height, width = left.clip.frames_FHWC.shape[1:3]
@@ -59,12 +62,14 @@ def stitch(left: Reference, right: Reference) -> Reference:
 
 
 def join_prompts(first: str, second: str) -> str:
-    """Both prompts as one, "... and ..."; the words that both end with are said once."""
+    """Both prompts as one, "... and ..."; a place that both end with, such as "on a stage", is said once."""
     a, b = first.split(), second.split()
     shared = 0
-    while shared < min(len(a), len(b)) - 1 and a[-1 - shared] == b[-1 - shared]:
+    while shared < min(len(a), len(b)) and a[-1 - shared] == b[-1 - shared]:
         shared += 1
-    return " ".join([*a[: len(a) - shared], "and", *b])
+    end = a[len(a) - shared :]
+    place = next((index for index, word in enumerate(end) if word in PLACES), len(end))
+    return " ".join([*a[: len(a) - len(end) + place], "and", *b])
 
 
 def _half(reference: Reference, frames: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -80,7 +85,7 @@ def _half(reference: Reference, frames: int, size: tuple[int, int]) -> tuple[Ten
 
 
 def _box(mask_HW: Tensor, shape: float) -> tuple[int, int, int, int]:
-    """Top, bottom, left and right of where the mask is, with a margin, as near to `shape` (height per width) as fits."""
+    """Top, bottom, left and right of where the mask is, with a margin, of `shape` (height per width) where it fits."""
     rows, columns = ((mask_HW > 0.5).any(side).nonzero().flatten() for side in (1, 0))
     if len(rows) == 0:
         return 0, mask_HW.shape[0], 0, mask_HW.shape[1]

@@ -40,6 +40,8 @@ TINY_WAN: dict[str, Any] = {
 }
 SETTINGS = """
 rank = 2
+[prior]
+clips = 2
 [set_stage]
 steps = 3
 batch = 1
@@ -54,8 +56,12 @@ STRENGTHS = {"--identity-strength": 1.0, "--motion-strength": 1.0}
 FROZEN = {
     "train": {
         **dict.fromkeys(("--video", "--static-prompt", "--motion-prompt", "--dynamic-prompt", "--out", "--name")),
-        **dict.fromkeys(("--identity-token", "--motion-token"), ""),
+        **dict.fromkeys(("--identity-token", "--motion-token", "--mask", "--prior")),
         **dict.fromkeys(("--config", "--seed", "--rank", "--frames", "--size")),
+        **MODEL_OPTIONS,
+    },
+    "prior": {
+        **{"--prompts": None, "--clips": 16, "--out": None, "--seed": 0, "--frames": None, "--size": None},
         **MODEL_OPTIONS,
     },
     "sample": {
@@ -338,9 +344,45 @@ def test_a_second_ctrl_c_is_immediate_and_loses_no_step(
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stderr", Terminal("set stage 2/3", presses=2))
         assert main([*train, "--out", str(out)]) == 130
-    assert not out.exists() and len(list((tmp_path / "blob.safetensors.training").iterdir())) == 1
+    assert not out.exists() and len(list((tmp_path / "blob.safetensors.training").glob("set_*"))) == 1
     assert main([*train, "--out", str(out)]) == 0
     assert_same_weights(load_concept(out), load_concept(trained))
+
+
+def test_several_videos_are_learned_jointly_with_masks_and_a_prior(
+    train: list[str], inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mask = torch.zeros(7, 32, 48, 3)
+    mask[:, 8:24, 8:24] = 1
+    write_video(tmp_path / "mask.mp4", mask, 16)
+    model = train[train.index("--model") + 1]
+    assert (
+        main(
+            ["prior", "--model", model, "--device", "cpu", "--clips", "2", "--frames", "5", "--size", "48x32"]
+            + ["--out", f"{tmp_path}/prior"]
+        )
+        == 0
+    )
+    assert "Made 2 prior clips of 48x32, 5 frames" in capsys.readouterr().out
+    assert len(list((tmp_path / "prior").glob("prior_*.safetensors"))) == 2
+    second = [
+        "--video",
+        f"{inputs}/clip.mp4",
+        "--static-prompt",
+        "a skz ball",
+        "--dynamic-prompt",
+        "zup",
+    ]
+    tokens = ["--identity-token", "sks", "--identity-token", "skz"]
+    masks = ["--mask", f"{tmp_path}/mask.mp4", "--mask", f"{tmp_path}/mask.mp4"]
+    out = tmp_path / "both.safetensors"
+    assert main([*train, *second, *tokens, *masks, "--prior", f"{tmp_path}/prior", "--out", str(out)]) == 0
+    record = load_concept(out).info.training
+    assert record["motion_prompts"] == ["a sks blob, zub", "a skz ball, zup"]
+    assert record["prior_clips"] == 2 and record["stitched_pairs"] == 2
+    capsys.readouterr()
+    error = told_error([*train, *second, *masks[:2], "--out", str(out)], capsys)
+    assert "--mask is there 1 times and --video 2 times" in error
 
 
 def test_what_is_not_ours_in_the_training_folder_stays(train: list[str], tmp_path: Path) -> None:
@@ -382,7 +424,7 @@ def told_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         ({"--model": "embedded", "--dtype": "bfloat16"}, "runs in float32"),
         ({"--frames": "81"}, "but 81 were asked for"),
         ({"--size": "50x50"}, "must be multiples of 16"),
-        ({"--static-prompt": "a " * 600}, "The prompt has 601 tokens"),
+        ({"--static-prompt": "a " * 600}, "tokens; Wan takes 512"),
     ],
 )
 def test_train_errors_are_one_clear_line_and_nothing_is_made(
@@ -392,6 +434,8 @@ def test_train_errors_are_one_clear_line_and_nothing_is_made(
     (tmp_path / "file").write_text("not a model")
     arguments = [*train, "--out", f"{tmp_path}/a.safetensors"]
     for option, value in changes.items():
+        if option in arguments:
+            del arguments[arguments.index(option) : arguments.index(option) + 2]
         arguments += [option, value.format(tmp=tmp_path)]
     assert message in told_error(arguments, capsys)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "taken.safetensors"]

@@ -1,0 +1,186 @@
+import dataclasses
+import os
+
+import pytest
+import torch
+
+from setandseq_core.config import MethodConfig, PriorConfig, SequenceConfig, SetConfig
+from setandseq_core.errors import ConfigError, PromptError, SetAndSequenceError
+from setandseq_core.learn import automatic_prior, learn_concept
+from setandseq_core.material import EncodedPrior, Material, encode_prior
+from setandseq_core.prior import PriorPrompt, automatic_prompts, make_prior, read_prior, read_prompts
+from setandseq_core.reference import Reference, Words
+from setandseq_core.toy.prior import embedded_fingerprint
+from setandseq_core.toy.world import BACKGROUND_COLOURS
+from setandseq_core.train import train_identity, train_motion
+from setandseq_core.video import Clip
+
+PROMPTS = [PriorPrompt(appearance="a dog", motion="a dog, running"), PriorPrompt(appearance="a cat", motion="a cat up")]
+WORDS = Words(
+    static_prompt="a large [v] blob", motion_prompt="a [v] blob [u] hopping", identity_token="[v]", motion_token="[u]"
+)
+SIZE = (5, 32, 32)
+
+
+@pytest.fixture
+def config() -> MethodConfig:
+    return MethodConfig(
+        rank=4,
+        gradient_clipping=1.0,
+        prior=PriorConfig(share=0.5, clips=2),
+        set_stage=SetConfig(steps=4, batch=2, learning_rate=1e-2),
+        sequence_stage=SequenceConfig(steps=4, batch=2, learning_rate=1e-2),
+    )
+
+
+def test_prompts_have_two_parts():
+    found = read_prompts("A man in blue | He is walking\n\n a red lantern|swinging slowly \n")
+    assert found == [
+        PriorPrompt(appearance="A man in blue", motion="A man in blue. He is walking"),
+        PriorPrompt(appearance="a red lantern", motion="a red lantern, swinging slowly"),
+    ]
+    for line in ("A man in blue", "A man |", "| walking"):
+        with pytest.raises(PromptError, match=r"lacks a part\. Write how it looks, a bar"):
+            read_prompts(line)
+
+
+def test_automatic_prompts_hold_the_concepts_own_without_tokens(tiny_backbone):
+    found = automatic_prompts(tiny_backbone.fingerprint(), [WORDS], 9)
+    own = PriorPrompt(appearance="a large blob", motion="a blob hopping")
+    assert [index for index, prompt in enumerate(found) if prompt == own] == [0, 4, 8]
+    assert len(set(found)) == 7
+    assert found == automatic_prompts(tiny_backbone.fingerprint(), [WORDS], 9)
+    assert found != automatic_prompts(tiny_backbone.fingerprint(), [WORDS], 9, seed=1)
+
+
+def test_the_embedded_model_is_prompted_in_its_own_words():
+    found = automatic_prompts(embedded_fingerprint(), [], 6)
+    assert all(any(colour in prompt.motion for colour in BACKGROUND_COLOURS) for prompt in found)
+
+
+def test_prior_clips_are_kept_by_content(tiny_backbone, tmp_path):
+    seen = []
+    first = make_prior(tiny_backbone, PROMPTS, SIZE, folder=tmp_path, progress=lambda *done: seen.append(done))
+    assert seen == [(1, 2), (2, 2)]
+    assert first.latents_KCFHW.shape == (2, 16, 2, 4, 4) and first.frames_KSCFHW.shape == (2, 3, 16, 1, 4, 4)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    again = make_prior(tiny_backbone, PROMPTS, SIZE, folder=tmp_path)
+    assert torch.equal(again.latents_KCFHW, first.latents_KCFHW) and torch.equal(
+        again.frames_KSCFHW, first.frames_KSCFHW
+    )
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+    make_prior(tiny_backbone, PROMPTS, SIZE, seed=5, folder=tmp_path)
+    make_prior(tiny_backbone, PROMPTS[:1], (9, 32, 32), folder=tmp_path)
+    assert len(list(tmp_path.iterdir())) == len(before) + 3
+
+
+def test_prior_clips_are_what_the_model_makes(tiny_backbone):
+    from setandseq_core.prior import GUIDANCE, SAMPLING_STEPS
+    from setandseq_core.sample import latent_noise, sample_latents
+
+    made = make_prior(tiny_backbone, PROMPTS, SIZE, seed=3)
+    noise = latent_noise(tiny_backbone.latent_shape(*SIZE), 4)
+    wanted = sample_latents(tiny_backbone, noise, "a cat up", steps=SAMPLING_STEPS, guidance=GUIDANCE)
+    assert torch.equal(made.latents_KCFHW[1], wanted)
+    frames = tiny_backbone.decode_latents(wanted)
+    assert torch.equal(made.frames_KSCFHW[1, 1], tiny_backbone.encode_frames(frames[2:3]))
+
+
+def test_a_folder_of_prior_clips_is_read_again_and_checked(tiny_backbone, tmp_path):
+    made = make_prior(tiny_backbone, PROMPTS, SIZE, folder=tmp_path)
+    read = read_prior(tmp_path, tiny_backbone)
+    assert set(read.prompts) == set(made.prompts) and read.latents_KCFHW.shape == made.latents_KCFHW.shape
+    with torch.no_grad():
+        for parameter in tiny_backbone.module.parameters():
+            parameter.copy_(torch.randn_like(parameter))
+    with pytest.raises(SetAndSequenceError, match="made by another base model"):
+        read_prior(tmp_path, tiny_backbone)
+    with pytest.raises(SetAndSequenceError, match="no prior clips in"):
+        read_prior(tmp_path / "nowhere", tiny_backbone)
+
+
+def test_a_damaged_prior_clip_is_named(tiny_backbone, tmp_path):
+    make_prior(tiny_backbone, PROMPTS, SIZE, folder=tmp_path)
+    path = min(tmp_path.iterdir())
+    os.truncate(path, 50)
+    with pytest.raises(SetAndSequenceError, match=f"{path.name} cannot be read.*Delete that file"):
+        make_prior(tiny_backbone, PROMPTS, SIZE, folder=tmp_path)
+
+
+def test_the_stages_see_frames_with_appearance_and_clips_with_motion(tiny_backbone):
+    made = make_prior(tiny_backbone, PROMPTS, SIZE)
+    frames, clips = (encode_prior(tiny_backbone, made, stage) for stage in ("set", "sequence"))
+    assert frames.latents_KCFHW.shape == (6, 16, 1, 4, 4)
+    assert torch.equal(frames.text_KND[3], tiny_backbone.encode_prompt("a cat"))
+    assert torch.equal(clips.latents_KCFHW, made.latents_KCFHW)
+    assert torch.equal(clips.text_KND[1], tiny_backbone.encode_prompt("a cat up"))
+
+
+@pytest.mark.parametrize(
+    ("batch", "share", "counts"), [(8, 0.25, [2, 2, 2, 2]), (1, 0.25, [0, 0, 0, 1]), (2, 0, [0] * 4)]
+)
+def test_prior_samples_are_their_share_of_all(config, batch, share, counts):
+    prior = EncodedPrior(latents_KCFHW=torch.zeros(1, 1), text_KND=torch.zeros(1, 1, 1))
+    config = dataclasses.replace(config, prior=PriorConfig(share=share))
+    assert [Material(clips=[], prior=prior).prior_samples(step, batch, config) for step in range(4)] == counts
+
+
+def both(backbone, frame_set, sequence, config, made):
+    sets = Material(clips=[frame_set], prior=encode_prior(backbone, made, "set") if made else None)
+    sequences = Material(clips=[sequence], prior=encode_prior(backbone, made, "sequence") if made else None)
+    identity = train_identity(backbone, sets, config)
+    return identity.record["losses"], train_motion(backbone, identity.layers, sequences, config).record["losses"]
+
+
+def test_both_stages_train_on_the_prior(tiny_backbone, tiny_set, tiny_sequence, config):
+    made = make_prior(tiny_backbone, PROMPTS, SIZE)
+    without, with_prior = (both(tiny_backbone, tiny_set, tiny_sequence, config, prior) for prior in (None, made))
+    assert with_prior == both(tiny_backbone, tiny_set, tiny_sequence, config, made)
+    assert without[0] != with_prior[0] and without[1] != with_prior[1]
+    weightless = dataclasses.replace(config, prior=PriorConfig(share=0.5, weight=0.0))
+    assert both(tiny_backbone, tiny_set, tiny_sequence, weightless, made)[0] != with_prior[0]
+
+
+def test_the_prior_keeps_the_model_as_it_was_on_its_own_prompts(tiny_backbone, tiny_frames, config):
+    """The loss on a prior clip rises when only the concept is learned, and less when the prior is trained on too."""
+    stage = SetConfig(steps=60, batch=4, learning_rate=2e-2, coefficient_dropout=0.0)
+    config = dataclasses.replace(config, set_stage=stage, token_masking=0.0)
+    made = make_prior(tiny_backbone, PROMPTS, SIZE)
+    prior = encode_prior(tiny_backbone, made, "set")
+
+    def prior_loss(layers) -> float:
+        from setandseq_core.flow import flow_loss, interpolate, target_velocity
+        from setandseq_core.sample import applied_layers
+
+        noise = torch.randn(prior.latents_KCFHW.shape, generator=torch.Generator().manual_seed(1))
+        time = torch.full((len(noise),), 0.6)
+        with torch.no_grad(), applied_layers(tiny_backbone, layers):
+            x_t = interpolate(prior.latents_KCFHW, noise, time)
+            velocity = tiny_backbone.velocity(x_t, time, prior.text_KND)
+        return flow_loss(velocity, target_velocity(prior.latents_KCFHW, noise)).item()
+
+    from setandseq_core.material import encode_frame_set
+
+    frame_set = encode_frame_set(tiny_backbone, tiny_frames, "a sks blob")
+    found = [
+        prior_loss(train_identity(tiny_backbone, Material(clips=[frame_set], prior=given), config).layers)
+        for given in (None, prior)
+    ]
+    assert found[1] < found[0]
+
+
+def test_learning_with_the_automatic_prior(tiny_backbone, tiny_frames, config, tmp_path):
+    references = [Reference(clip=Clip(frames_FHWC=tiny_frames, fps=16.0, choice="all"), words=WORDS)]
+    made = automatic_prior(tiny_backbone, references, config, folder=tmp_path)
+    assert made is not None and made.latents_KCFHW.shape == (2, 16, 2, 4, 4)
+    concept = learn_concept(tiny_backbone, references, config, name="blob", prior=made)
+    assert concept.info.training["prior_clips"] == 2
+    off = dataclasses.replace(config, prior=PriorConfig(share=0.0))
+    assert automatic_prior(tiny_backbone, references, off, folder=tmp_path) is None
+    assert "prior_clips" not in learn_concept(tiny_backbone, references, off, name="blob", prior=made).info.training
+
+
+@pytest.mark.parametrize("values", [{"share": 1.0}, {"share": -0.1}, {"weight": -1.0}, {"clips": 0}])
+def test_bad_prior_settings_are_named(values):
+    with pytest.raises(ConfigError, match=f"prior.{next(iter(values))}"):
+        PriorConfig(**values)
