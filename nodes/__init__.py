@@ -6,14 +6,17 @@ from .card import register_card
 from .compose import ComposeConcepts, StrengthScheduleNode, TransferMotion
 from .concepts import LoadDynamicConcept, SaveDynamicConcept
 from .embedded import EmbeddedTextEncoder, ExampleClip
+from .evaluate import EvaluateConcept
 from .folders import register
 from .panel import register_panel
+from .prior import PriorClips
 from .reference import ReferenceClip
 from .settings import TrainingSettings
 from .training import TrainIdentityLoRA, TrainMotionResidual
 
 NODES: list[type[io.ComfyNode]] = [
     ReferenceClip,
+    PriorClips,
     TrainIdentityLoRA,
     TrainMotionResidual,
     TrainingSettings,
@@ -22,6 +25,7 @@ NODES: list[type[io.ComfyNode]] = [
     ComposeConcepts,
     StrengthScheduleNode,
     TransferMotion,
+    EvaluateConcept,
     EmbeddedTextEncoder,
     ExampleClip,
 ]

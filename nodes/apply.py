@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import comfy.lora
+import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrapperExecutor, WrappersMP
 from torch import Tensor
@@ -13,11 +14,14 @@ from ..setandseq_core.compose import layer_factors
 from ..setandseq_core.concept import Concept, check_base
 from ..setandseq_core.errors import ConceptMismatchError
 from ..setandseq_core.live import LiveConcepts
+from ..setandseq_core.prompts import place_embeddings
 from .models import PREFIX, model_fingerprint, model_name, wan_layers
 from .wires import WeightedConcept
 
 KEY = "setandseq"
 """Of our wrappers in a MODEL."""
+POSITIVE = 0
+"""What ComfyUI calls the prompt's part of a batch in `cond_or_uncond`; 1 is the negative prompt's."""
 
 
 def apply_concepts(
@@ -31,9 +35,10 @@ def apply_concepts(
         ConceptMismatchError: a concept was made for another base; names both.
     """
     patched = model.clone()
-    live = []
+    live, embeddings = [], []
     for weighted in concepts:
         check_fit(weighted.concept, model)
+        embeddings += weighted.embeddings()
         if regions_PFHW is not None or not weighted.steady:
             live.append(weighted)
         elif any(weighted.strengths()):
@@ -41,7 +46,27 @@ def apply_concepts(
     if live:
         run = partial(_run_live, LiveConcepts(live, wan_layers(model), regions_PFHW))
         patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, run)
+    if embeddings:
+        place = partial(_run_with_embeddings, embeddings)
+        patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, place)
     return patched
+
+
+def _run_with_embeddings(
+    embeddings: list[Tensor],
+    executor: WrapperExecutor,
+    x: Tensor,
+    timestep: Tensor,
+    context: Tensor,
+    *args: Any,
+    **kwargs: Any,
+) -> Tensor:
+    """One run of the transformer with learned tokens in the prompt's conditioning, and none in the negative one's."""
+    options: Any = next((value for value in (*args, kwargs.get("transformer_options")) if isinstance(value, dict)), {})
+    kinds = options.get("cond_or_uncond", [POSITIVE])
+    parts = zip(context.chunk(len(kinds)), kinds, strict=True)
+    placed = [place_embeddings(part, embeddings) if kind == POSITIVE else part for part, kind in parts]
+    return executor(x, timestep, torch.cat(placed), *args, **kwargs)
 
 
 def _run_live(live: LiveConcepts, executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Tensor:

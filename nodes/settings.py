@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from comfy_api.latest import io
 
-from ..setandseq_core.config import MethodConfig
+from ..setandseq_core.config import MethodConfig, PriorConfig
 from .wires import CATEGORY, SettingsWire
 
 PAPER = MethodConfig()
@@ -108,6 +108,48 @@ class TrainingSettings(io.ComfyNode):
                     tooltip="Steps between two sample videos on the train nodes, more of them where they take long; 0 "
                     "makes none, and no validation line.",
                 ),
+                io.Float.Input(
+                    "prior_share",
+                    default=PAPER.prior.share,
+                    min=0.0,
+                    max=0.9,
+                    step=0.05,
+                    tooltip="Share of clips of the model itself in training, so that it forgets nothing; 0 is without. "
+                    "They are made once, before training.",
+                ),
+                io.Float.Input(
+                    "prior_weight",
+                    default=PAPER.prior.weight,
+                    min=0.0,
+                    max=10.0,
+                    step=0.05,
+                    tooltip="What such a clip counts, beside 1 for yours.",
+                ),
+                io.Int.Input(
+                    "prior_clips",
+                    default=PAPER.prior.clips,
+                    min=1,
+                    max=1000,
+                    tooltip="How many are made where no Prior Clips are connected.",
+                ),
+                io.Float.Input(
+                    "stitched_share",
+                    default=PAPER.stitched_share,
+                    min=0.0,
+                    max=0.9,
+                    step=0.05,
+                    tooltip="With several things in one concept: share of steps that show two of them side by side, so "
+                    "that their looks do not mix.",
+                ),
+                io.Float.Input(
+                    "token_learning_rate",
+                    default=PAPER.token_learning_rate,
+                    min=0.0,
+                    max=0.1,
+                    step=1e-6,
+                    round=1e-7,
+                    tooltip="Learn what the tokens stand for, too: 0 is without, the paper's is 0.00001.",
+                ),
             ],
             outputs=[SettingsWire.Output("settings", tooltip="For the settings input of the train nodes.")],
         )
@@ -125,6 +167,11 @@ class TrainingSettings(io.ComfyNode):
         time_to: float,
         gradient_checkpointing: str,
         preview_every: int,
+        prior_share: float,
+        prior_weight: float,
+        prior_clips: int,
+        stitched_share: float,
+        token_learning_rate: float,
     ) -> io.NodeOutput:
         """Collect them."""
         config = replace(
@@ -132,6 +179,9 @@ class TrainingSettings(io.ComfyNode):
             token_masking=token_masking,
             weight_decay=weight_decay,
             time_range=(time_from, time_to),
+            token_learning_rate=token_learning_rate,
+            stitched_share=stitched_share,
+            prior=PriorConfig(share=prior_share, weight=prior_weight, clips=prior_clips),
             gradient_clipping=gradient_clipping,
             set_stage=replace(PAPER.set_stage, batch=batch, coefficient_dropout=identity_dropout),
             sequence_stage=replace(PAPER.sequence_stage, batch=batch, coefficient_dropout=motion_dropout),

@@ -2,20 +2,23 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP, VAE
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from ..setandseq_core.concept import Concept
 from ..setandseq_core.reference import Reference
 from .backbone import ComfyBackbone, differentiable
 from .folders import training_folder
-from .messages import show_text
 from .panel import TrainingRecord, workflow_id
+from .prior import making_progress
 from .settings import PAPER, TrainingOptions
-from .wires import CATEGORY, ConceptWire, IdentityWire, ReferenceWire, SettingsWire, WeightedConcept
+from .wires import CATEGORY, ConceptWire, IdentityWire, PriorWire, ReferenceWire, SettingsWire, WeightedConcept
+
+if TYPE_CHECKING:
+    from ..setandseq_core.prior import PriorSet
 
 
 class TrainIdentityLoRA(io.ComfyNode):
@@ -42,7 +45,7 @@ class TrainIdentityLoRA(io.ComfyNode):
                     tooltip="Size of what is learned: more holds more detail and makes a larger file.",
                 ),
                 _seed(),
-                SettingsWire.Input("settings", optional=True, tooltip="Advanced settings; the paper's without."),
+                *_optional_wires(),
             ],
             outputs=[IdentityWire.Output("identity", tooltip="The look, for Train Motion Residual.")],
             hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
@@ -60,23 +63,27 @@ class TrainIdentityLoRA(io.ComfyNode):
         rank: int,
         seed: int,
         settings: TrainingOptions | None = None,
+        prior: "PriorSet | None" = None,
     ) -> io.NodeOutput:
         """Train, or go on, or take what was trained before."""
-        from ..setandseq_core.learn import learn_identity
+        from ..setandseq_core.learn import automatic_prior, learn_identity
         from .progress import TrainingProgress
 
         options = settings or TrainingOptions()
         stage = replace(options.config.set_stage, steps=steps, learning_rate=learning_rate)
         config = replace(options.config, rank=rank, seed=seed, set_stage=stage)
-        first = next(iter(references.values()))
+        clips, folder = list(references.values()), training_folder()
+        first = clips[0]
         with differentiable():
             backbone = _backbone(model, clip, vae, options)
+            made = {"folder": folder, "progress": making_progress(cls.hidden.unique_id)}
+            prior = prior or automatic_prior(backbone, clips, config, **made)
             record = _record(cls.hidden, "set", first.words.static_prompt, steps)
             with TrainingProgress(backbone, record, reference=first, options=options) as progress:
-                common = {"folder": training_folder(), "progress": progress}
-                identity = learn_identity(backbone, list(references.values()), config, name="concept", **common)
+                common = {"prior": prior, "folder": folder, "progress": progress}
+                identity = learn_identity(backbone, clips, config, name="concept", **common)
                 text = progress.summary("look", identity)
-        return io.NodeOutput(identity, ui=show_text(text, cls.hidden.unique_id))
+        return io.NodeOutput(identity, ui=ui.PreviewText(text))
 
 
 class TrainMotionResidual(io.ComfyNode):
@@ -97,7 +104,7 @@ class TrainMotionResidual(io.ComfyNode):
                 _references(),
                 *_steps_and_rate(PAPER.sequence_stage.steps),
                 _seed(),
-                SettingsWire.Input("settings", optional=True, tooltip="Advanced settings; the paper's without."),
+                *_optional_wires(),
             ],
             outputs=[ConceptWire.Output("concept", tooltip="To save it, or to use it through Compose Concepts.")],
             hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
@@ -115,23 +122,27 @@ class TrainMotionResidual(io.ComfyNode):
         learning_rate: float,
         seed: int,
         settings: TrainingOptions | None = None,
+        prior: "PriorSet | None" = None,
     ) -> io.NodeOutput:
         """Train, or go on, or take what was trained before."""
-        from ..setandseq_core.learn import learn_motion
+        from ..setandseq_core.learn import automatic_prior, learn_motion
         from .progress import TrainingProgress
 
         options = settings or TrainingOptions()
         stage = replace(options.config.sequence_stage, steps=steps, learning_rate=learning_rate)
         config = replace(options.config, rank=identity.rank, seed=seed, sequence_stage=stage)
-        first = next(iter(references.values()))
+        clips, folder = list(references.values()), training_folder()
+        first = clips[0]
         with differentiable():
             backbone = _backbone(model, clip, vae, options)
+            made = {"folder": folder, "progress": making_progress(cls.hidden.unique_id)}
+            prior = prior or automatic_prior(backbone, clips, config, **made)
             record = _record(cls.hidden, "sequence", first.words.motion_prompt, steps)
             with TrainingProgress(backbone, record, reference=first, options=options) as progress:
-                common = {"folder": training_folder(), "progress": progress}
-                concept = learn_motion(backbone, identity, list(references.values()), config, **common)
+                common = {"prior": prior, "folder": folder, "progress": progress}
+                concept = learn_motion(backbone, identity, clips, config, **common)
                 text = progress.summary("motion", concept)
-        return io.NodeOutput(WeightedConcept(concept=concept), ui=show_text(text, cls.hidden.unique_id))
+        return io.NodeOutput(WeightedConcept(concept=concept), ui=ui.PreviewText(text))
 
 
 def _backbone(model: ModelPatcher, clip: CLIP, vae: VAE, options: TrainingOptions) -> ComfyBackbone:
@@ -151,12 +162,25 @@ def _wires() -> list[io.Input]:
     ]
 
 
+def _optional_wires() -> list[io.Input]:
+    return [
+        SettingsWire.Input("settings", optional=True, tooltip="Advanced settings; the paper's without."),
+        PriorWire.Input(
+            "prior",
+            optional=True,
+            tooltip="From Prior Clips: what the model shall not forget. Without it, clips are made automatically; none "
+            "where the settings' prior_share is 0.",
+        ),
+    ]
+
+
 def _references() -> io.Autogrow.Input:
     one = ReferenceWire.Input("reference", tooltip="A clip, from Reference Clip. Several are learned jointly.")
     return io.Autogrow.Input(
         "references",
         template=io.Autogrow.TemplatePrefix(one, prefix="reference_", min=1, max=20),
-        tooltip="One clip, or several of the same thing. Connect one and another input appears.",
+        tooltip="One clip, or several: of the same thing, or of several things with a token each, which then share one "
+        "concept. Connect one and another input appears.",
     )
 
 

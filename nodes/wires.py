@@ -8,6 +8,7 @@ __all__ = [
     "CATEGORY",
     "ConceptWire",
     "IdentityWire",
+    "PriorWire",
     "ReferenceWire",
     "ScheduleWire",
     "SettingsWire",
@@ -18,6 +19,7 @@ ReferenceWire = io.Custom("SETSEQ_REFERENCE")
 IdentityWire = io.Custom("SETSEQ_IDENTITY")
 ConceptWire = io.Custom("SETSEQ_CONCEPT")
 SettingsWire = io.Custom("SETSEQ_SETTINGS")
+PriorWire = io.Custom("SETSEQ_PRIOR")
 ScheduleWire = io.Custom("SETSEQ_SCHEDULE")
 
 CATEGORY = "Set-and-Sequence"

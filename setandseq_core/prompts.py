@@ -38,18 +38,19 @@ def check_prompt(prompt: str, name: str) -> str:
 
 
 def place_embeddings(text_BND: Tensor, embeddings: Sequence[Tensor]) -> Tensor:
-    """Text with learned tokens, each (D,), in its last places: padding until then, so zeros change nothing.
+    """Text with learned tokens, each (D,), in its last free places: padding until then, so zeros change nothing.
 
     Raises:
-        PromptError: the prompt is so long that it has words there.
+        PromptError: the prompt is so long that there are too few.
     """
     if not embeddings:
         return text_BND
     count = len(embeddings)
-    if text_BND[:, -count:].any():
+    free = (~text_BND.any(dim=-1).any(dim=0)).nonzero().flatten()[-count:]
+    if len(free) < count:
         raise PromptError(
-            f"The prompt fills all {text_BND.shape[1]} places of the text encoder, and learned tokens need {count} of "
-            "them. Shorten the prompt."
+            f"The prompt leaves {len(free)} of the text encoder's {text_BND.shape[1]} places free, and learned tokens "
+            f"need {count}. Shorten the prompt."
         )
     learned_KD = torch.stack(list(embeddings)).to(text_BND)
-    return torch.cat([text_BND[:, :-count], learned_KD.expand(len(text_BND), -1, -1)], dim=1)
+    return text_BND.index_copy(1, free, learned_KD.expand(len(text_BND), -1, -1))

@@ -45,7 +45,7 @@ def test_tokens_take_the_last_places_and_zeros_change_nothing():
     assert torch.equal(place_embeddings(text, [torch.zeros(4), torch.zeros(4)]), text)
     placed = place_embeddings(text, [torch.full((4,), 2.0), torch.full((4,), 3.0)])
     assert placed[0, :, 0].tolist() == [1, 1, 1, 0, 2, 3]
-    with pytest.raises(PromptError, match=r"fills all 6 places.*learned tokens need 4"):
+    with pytest.raises(PromptError, match=r"leaves 3 of the text encoder's 6 places free.*need 4"):
         place_embeddings(text, [torch.ones(4)] * 4)
 
 

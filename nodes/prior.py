@@ -1,0 +1,97 @@
+"""Prior Clips: clips of the model itself, for prior preservation."""
+
+from collections.abc import Callable
+
+import comfy.model_management as memory
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.sd import CLIP, VAE
+from comfy.utils import ProgressBar
+from comfy_api.latest import io
+from server import PromptServer
+
+from ..setandseq_core.config import PriorConfig
+from ..setandseq_core.reference import Reference
+from .backbone import ComfyBackbone, differentiable
+from .folders import training_folder
+from .messages import show_text
+from .wires import CATEGORY, PriorWire, ReferenceWire
+
+DEFAULT = PriorConfig()
+
+
+class PriorClips(io.ComfyNode):
+    """The node; its work is in the core's `make_prior`."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs; frozen in tests/comfyui/test_server.py."""
+        return io.Schema(
+            node_id="SetSeq_PriorClips",
+            display_name="Prior Clips",
+            category=CATEGORY,
+            description="Clips of the model itself. Training on some of them too keeps it from forgetting what else it "
+            "can show. Without this node the train nodes make their own.",
+            search_aliases=["prior preservation", "regularization images", "class images", "set and sequence"],
+            inputs=[
+                io.Model.Input("model", tooltip="The video model that will learn."),
+                io.Clip.Input("clip", tooltip="The text encoder that belongs to the model."),
+                io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
+                ReferenceWire.Input(
+                    "reference", tooltip="The clip to learn from; prior clips get its size and length."
+                ),
+                io.String.Input(
+                    "prompts",
+                    multiline=True,
+                    default="",
+                    tooltip="One clip a line, in two parts: A brown dog | It is running along a beach. Empty: prompts "
+                    "are chosen for you, one in four of them the reference's own without its tokens.",
+                ),
+                io.Int.Input(
+                    "clips", default=DEFAULT.clips, min=1, max=1000, tooltip="How many, where no prompts are given."
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**32 - 1,
+                    control_after_generate=False,
+                    tooltip="Same seed, same clips.",
+                ),
+            ],
+            outputs=[
+                PriorWire.Output("prior", tooltip="For the train nodes."),
+                io.Image.Output("images", tooltip="The clips, one after the other."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls, model: ModelPatcher, clip: CLIP, vae: VAE, reference: Reference, prompts: str, clips: int, seed: int
+    ) -> io.NodeOutput:
+        """Make them, or take those that were made before."""
+        from ..setandseq_core.prior import automatic_prompts, make_prior, read_prompts
+
+        with differentiable():
+            backbone = ComfyBackbone(model, clip, vae)
+            words = [reference.words]
+            chosen = read_prompts(prompts) or automatic_prompts(backbone.fingerprint(), words, clips, seed)
+            frames, height, width = reference.clip.frames_FHWC.shape[:3]
+            options = {"seed": seed, "folder": training_folder(), "progress": making_progress(cls.hidden.unique_id)}
+            prior = make_prior(backbone, chosen, (frames, height, width), **options)
+            images_FHWC = torch.cat([backbone.decode_latents(latents_CFHW) for latents_CFHW in prior.latents_KCFHW])
+        lines = [f"{len(chosen)} clips:", *(prompt.motion for prompt in chosen)]
+        return io.NodeOutput(prior, images_FHWC, ui=show_text("\n".join(lines), cls.hidden.unique_id))
+
+
+def making_progress(node_id: str) -> Callable[[int, int], None]:
+    """Shows on a node how many prior clips are made, and stops when the user has pressed Cancel."""
+    bar = ProgressBar(1, node_id=node_id)
+
+    def show(done: int, clips: int) -> None:
+        memory.throw_exception_if_processing_interrupted()
+        bar.update_absolute(done, clips)
+        PromptServer.instance.send_progress_text(f"prior clips: {done} of {clips}", node_id)
+
+    return show
