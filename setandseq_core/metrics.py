@@ -154,7 +154,9 @@ def evaluate(
         return Evaluation(
             identity=_identity(clips, vectors, looker, probes),
             motion=_motion(clips, probes),
-            prompt_adherence=_adherence(clips[1], without_tokens(prompt, tokens), text_model, probes),
+            prompt_adherence=_adherence(
+                clips[1], without_tokens(prompt, tokens), text_model, probes, vectors if text_model is looker else None
+            ),
             temporal_coherence=_coherence(clips[1], vectors, looker),
             mse=_figure(lambda: mse(clips[0], fitted(clips[1], clips[0])), "pixels", low=0),
         )
@@ -186,11 +188,14 @@ def _motion(clips: Clips, probes: Probes | None) -> Figure:
     return _figure(lambda: motion_fidelity(*clips), "tracks of points")
 
 
-def _adherence(frames_FHWC: Tensor, prompt: str, model: TextImageEmbedder | None, probes: Probes | None) -> Figure:
+def _adherence(
+    frames_FHWC: Tensor, prompt: str, model: TextImageEmbedder | None, probes: Probes | None, vectors: Clips | None
+) -> Figure:
     if not prompt:
         return Figure(value=None, low=-1, high=1, why="The prompt says nothing besides the concept's tokens.")
     if model is not None:
-        return _figure(lambda: text_similarity(model, frames_FHWC, prompt), model.name)
+        image_FD = model.embed_images(frames_FHWC) if vectors is None else vectors[1]
+        return _figure(lambda: text_similarity(image_FD, model.embed_text(prompt)), model.name)
     if probes is not None:
         return _figure(lambda: probes.adherence(frames_FHWC), probes.name, low=0)
     why = NO_MODEL.format(what="model of text and images (CLIP)", option="--clip")
@@ -214,13 +219,12 @@ def identity_similarity(reference_RD: Tensor, generated_GD: Tensor) -> float:
     return float((generated_GD.float() @ reference_RD.float().T).amax(dim=1).mean())
 
 
-def text_similarity(model: TextImageEmbedder, frames_FHWC: Tensor, prompt: str) -> float:
+def text_similarity(image_FD: Tensor, text_D: Tensor) -> float:
     """Mean cosine of the frames with the prompt, -1 to 1: CLIP-T. Good matches are about 0.3 with CLIP.
 
     Raises:
-        MetricError: the model's vectors of images and of text do not go together.
+        MetricError: the vectors of images and of text do not go together.
     """
-    text_D, image_FD = model.embed_text(prompt), model.embed_images(frames_FHWC)
     if text_D.shape[0] != image_FD.shape[1]:
         raise MetricError(
             f"The text's vector has {text_D.shape[0]} numbers and the pictures' have {image_FD.shape[1]}: these are "

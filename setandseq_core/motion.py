@@ -2,7 +2,7 @@
 
 Points with texture are followed by pyramidal Lucas-Kanade (Lucas and Kanade 1981, Bouguet 2000; the points as in Shi
 and Tomasi 1994), and the tracks of both clips are compared as in the motion fidelity of Yatim et al. 2024 (Space-Time
-Diffusion Features for Zero-Shot Text-Driven Motion Transfer, Eq. 7), which matches tracks by how they move and not by
+Diffusion Features for Zero-Shot Text-Driven Motion Transfer), which matches tracks by how they move and not by
 where they are, so that neither place, look nor number of objects has to agree.
 
 Shape letters: F frames, H height, W width, C channels, K points or tracks, S pixels of a window.
@@ -90,8 +90,9 @@ def fidelity(reference: Tracks, generated: Tracks) -> float:
 
         1/2 (mean over a of max over b of corr(a, b)  +  mean over b of max over a of corr(a, b))
 
-    with tracks a of one clip and b of the other, at the best shift of at most one frame. As in Yatim et al. 2024, but that corr(a, b) is <a, b> / (|a| |b|) over the whole track: they take the mean of the
-    cosines of single frames, in which frames at rest count as much as fast ones.
+    with tracks a of one clip and b of the other, at the best shift of at most one frame. As in Yatim et al. 2024, but
+    that corr(a, b) is <a, b> / (|a| |b|) over the whole track. They take the mean of the cosines of single frames, in
+    which frames at rest count as much as fast ones.
     """
     frames = min(reference.seen_KF.shape[1], generated.seen_KF.shape[1])
     found = []
@@ -126,20 +127,12 @@ def find_tracks(frames_FHWC: Tensor) -> Tracks:
         frames_FHWC: RGB in [0, 1], at least two frames; brought to `SIDE` pixels where they are larger.
     """
     pyramid = _pyramid(frames_FHWC.detach().float().cpu())
-    last, parts = len(frames_FHWC) - 1, []
-    for start in sorted({round(last * k / (STARTS - 1)) for k in range(STARTS)}):
-        points_K2 = _points(pyramid[0][start])
-        after, before = _follow(pyramid, points_K2, start, 1), _follow(pyramid, points_K2, start, -1)
-        parts.append(
-            Tracks(
-                velocity_KF2=torch.cat([-before.velocity_KF2.flip(1), after.velocity_KF2], dim=1),
-                seen_KF=torch.cat([before.seen_KF.flip(1), after.seen_KF], dim=1),
-            )
-        )
-    return Tracks(
-        velocity_KF2=torch.cat([part.velocity_KF2 for part in parts]),
-        seen_KF=torch.cat([part.seen_KF for part in parts]),
-    )
+    last = len(frames_FHWC) - 1
+    starts = sorted({round(last * number / (STARTS - 1)) for number in range(STARTS)})
+    found = [_points(pyramid[0][start]) for start in starts]
+    start_K = torch.tensor(starts).repeat_interleave(torch.tensor([len(points_K2) for points_K2 in found]))
+    after, before = (_follow(pyramid, torch.cat(found), start_K, step) for step in (1, -1))
+    return Tracks(velocity_KF2=after.velocity_KF2 + before.velocity_KF2, seen_KF=after.seen_KF | before.seen_KF)
 
 
 def _pyramid(frames_FHWC: Tensor) -> list[Tensor]:
@@ -177,19 +170,21 @@ def _points(level_CHW: Tensor) -> Tensor:
     return torch.stack([best % width, best // width], dim=1).float()
 
 
-def _follow(pyramid: list[Tensor], points_K2: Tensor, start: int, step: int) -> Tracks:
-    """Follow points from frame `start` to the last frame, or to the first where `step` is -1; in that order."""
-    frames = range(start, len(pyramid[0]) - 1) if step == 1 else range(start, 0, -1)
-    seen_K = torch.ones(len(points_K2), dtype=torch.bool)
-    velocity, seen = [points_K2.new_zeros(len(points_K2), 0, 2)], [seen_K.new_zeros(len(points_K2), 0)]
-    for frame in frames:
-        there_K2 = _moved(pyramid, points_K2, frame, frame + step)
+def _follow(pyramid: list[Tensor], points_K2: Tensor, start_K: Tensor, step: int) -> Tracks:
+    """Follow points from the frame in which each starts to the last one, or to the first where `step` is -1."""
+    count, frames, points_K2 = len(points_K2), len(pyramid[0]), points_K2.clone()
+    velocity_KF2 = torch.zeros(count, frames - 1, 2)
+    seen_KF, kept_K = torch.zeros(count, frames - 1, dtype=torch.bool), torch.ones(count, dtype=torch.bool)
+    for frame in range(frames - 1) if step == 1 else range(frames - 1, 0, -1):
+        chosen_K = kept_K & ((start_K <= frame) if step == 1 else (start_K >= frame))
+        here_K2, gap = points_K2[chosen_K], min(frame, frame + step)
+        there_K2 = _moved(pyramid, here_K2, frame, frame + step)
         back_K2 = _moved(pyramid, there_K2, frame + step, frame)
-        seen_K = seen_K & ((back_K2 - points_K2).norm(dim=1) < ASTRAY) & _inside(there_K2, pyramid[0])
-        velocity.append((there_K2 - points_K2).unsqueeze(1))
-        seen.append(seen_K.unsqueeze(1))
-        points_K2 = there_K2
-    return Tracks(velocity_KF2=torch.cat(velocity, dim=1), seen_KF=torch.cat(seen, dim=1))
+        kept_K[chosen_K] = ((back_K2 - here_K2).norm(dim=1) < ASTRAY) & _inside(there_K2, pyramid[0])
+        velocity_KF2[chosen_K, gap] = step * (there_K2 - here_K2)
+        seen_KF[chosen_K, gap] = kept_K[chosen_K]
+        points_K2[chosen_K] = there_K2
+    return Tracks(velocity_KF2=velocity_KF2, seen_KF=seen_KF)
 
 
 def _inside(points_K2: Tensor, level_FCHW: Tensor) -> Tensor:
@@ -207,11 +202,11 @@ def _moved(pyramid: list[Tensor], points_K2: Tensor, here: int, there: int) -> T
         window_KCS = _windows(image[here], centre_K2)
         first, x_KCS, y_KCS = window_KCS.chunk(3, dim=1)
         slope_KS2 = torch.stack([x_KCS.flatten(1), y_KCS.flatten(1)], dim=2)
-        product_K22 = slope_KS2.mT @ slope_KS2 + 1e-4 * torch.eye(2)
+        inverse_K22 = torch.linalg.inv(slope_KS2.mT @ slope_KS2 + 1e-4 * torch.eye(2))
         for _ in range(ROUNDS):
             now = _windows(image[there, :3], centre_K2 + shift_K2 * scale)
             error_KS1 = (first - now).flatten(1).unsqueeze(2)
-            shift_K2 = shift_K2 + torch.linalg.solve(product_K22, slope_KS2.mT @ error_KS1).squeeze(2) / scale
+            shift_K2 = shift_K2 + (inverse_K22 @ (slope_KS2.mT @ error_KS1)).squeeze(2) / scale
     return points_K2 + shift_K2
 
 

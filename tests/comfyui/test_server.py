@@ -36,6 +36,7 @@ FROZEN_INPUTS: dict[str, dict[str, str]] = {
         "rank": "INT",
         "seed": "INT",
         "settings": "SETSEQ_SETTINGS",
+        "prior": "SETSEQ_PRIOR",
     },
     "SetSeq_TrainMotionResidual": {
         **TRAINING_WIRES,
@@ -45,6 +46,7 @@ FROZEN_INPUTS: dict[str, dict[str, str]] = {
         "learning_rate": "FLOAT",
         "seed": "INT",
         "settings": "SETSEQ_SETTINGS",
+        "prior": "SETSEQ_PRIOR",
     },
     "SetSeq_TrainingSettings": {
         "batch": "INT",
@@ -58,9 +60,33 @@ FROZEN_INPUTS: dict[str, dict[str, str]] = {
         "gradient_checkpointing": "COMBO",
         "preview_every": "INT",
     },
+    "SetSeq_Regularisation": {
+        "prior_share": "FLOAT",
+        "prior_weight": "FLOAT",
+        "prior_clips": "INT",
+        "stitched_share": "FLOAT",
+        "token_learning_rate": "FLOAT",
+        "settings": "SETSEQ_SETTINGS",
+    },
+    "SetSeq_PriorClips": {
+        "model": "MODEL",
+        "clip": "CLIP",
+        "vae": "VAE",
+        "reference": "SETSEQ_REFERENCE",
+        "prompts": "STRING",
+        "clips": "INT",
+        "seed": "INT",
+    },
     "SetSeq_SaveDynamicConcept": {"concept": "SETSEQ_CONCEPT", "name": "STRING", "plain_lora": "BOOLEAN"},
     "SetSeq_LoadDynamicConcept": {"concept": "COMBO", **STRENGTHS, "model": "MODEL"},
     "SetSeq_ComposeConcepts": {"model": "MODEL", "concepts": AUTOGROW, **STRENGTHS},
+    "SetSeq_EvaluateConcept": {
+        "reference": "SETSEQ_REFERENCE",
+        "images": "IMAGE",
+        "prompt": "STRING",
+        "clip_vision": "CLIP_VISION",
+        "clip": "CLIP",
+    },
     "SetSeq_EmbeddedTextEncoder": {},
     "SetSeq_ExampleClip": {},
 }
@@ -68,9 +94,11 @@ FROZEN_INPUTS: dict[str, dict[str, str]] = {
 
 FROZEN_OPTIONAL = {
     "SetSeq_ReferenceClip": {"mask"},
-    "SetSeq_TrainIdentityLoRA": {"settings"},
-    "SetSeq_TrainMotionResidual": {"settings"},
+    "SetSeq_TrainIdentityLoRA": {"settings", "prior"},
+    "SetSeq_TrainMotionResidual": {"settings", "prior"},
+    "SetSeq_Regularisation": {"settings"},
     "SetSeq_LoadDynamicConcept": {"model"},
+    "SetSeq_EvaluateConcept": {"clip_vision", "clip"},
 }
 
 FROZEN_GROWING = {
@@ -85,6 +113,8 @@ FROZEN_OUTPUTS: dict[str, dict[str, str]] = {
     "SetSeq_TrainIdentityLoRA": {"identity": "SETSEQ_IDENTITY"},
     "SetSeq_TrainMotionResidual": {"concept": "SETSEQ_CONCEPT"},
     "SetSeq_TrainingSettings": {"settings": "SETSEQ_SETTINGS"},
+    "SetSeq_Regularisation": {"settings": "SETSEQ_SETTINGS"},
+    "SetSeq_PriorClips": {"prior": "SETSEQ_PRIOR", "images": "IMAGE"},
     "SetSeq_SaveDynamicConcept": {},
     "SetSeq_LoadDynamicConcept": {
         "model": "MODEL",
@@ -93,6 +123,14 @@ FROZEN_OUTPUTS: dict[str, dict[str, str]] = {
         "motion_prompt": "STRING",
     },
     "SetSeq_ComposeConcepts": {"model": "MODEL"},
+    "SetSeq_EvaluateConcept": {
+        "report": "STRING",
+        "identity": "FLOAT",
+        "motion": "FLOAT",
+        "prompt_adherence": "FLOAT",
+        "temporal_coherence": "FLOAT",
+        "mse": "FLOAT",
+    },
     "SetSeq_EmbeddedTextEncoder": {"clip": "CLIP"},
     "SetSeq_ExampleClip": {"video": "VIDEO"},
 }
@@ -160,7 +198,7 @@ def test_node_explains_itself(our_nodes: dict[str, dict[str, Any]], name: str) -
     node = our_nodes[name]
     assert node["category"] == "Set-and-Sequence"
     assert node["display_name"] and node["description"] and node["search_aliases"]
-    assert node["output_node"] == (name == "SetSeq_SaveDynamicConcept")
+    assert node["output_node"] == (name in ("SetSeq_SaveDynamicConcept", "SetSeq_EvaluateConcept"))
     inputs = inputs_of(node)
     assert not [name for name, (_, options) in inputs.items() if not options.get("tooltip")]
     assert len(inputs) <= 10

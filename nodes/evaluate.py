@@ -1,0 +1,99 @@
+"""Evaluate Concept: how well a generated clip keeps what was learned and follows its prompt."""
+
+from comfy.clip_vision import ClipVisionModel
+from comfy.sd import CLIP
+from comfy_api.latest import io
+from comfy_execution.graph_utils import ExecutionBlocker
+from torch import Tensor
+
+from ..setandseq_core.metrics import Evaluation, Figure, evaluate, without_tokens
+from ..setandseq_core.reference import Reference
+from ..setandseq_core.toy.probes import embedded_probes
+from .messages import show_text
+from .vision import VisionEmbedder, VisionTextEmbedder
+from .wires import CATEGORY, ReferenceWire
+
+
+def evaluate_clip(
+    reference: Reference, images: Tensor, prompt: str, vision: ClipVisionModel | None, clip: CLIP | None
+) -> Evaluation:
+    """All figures of a generated clip, with the models that are connected; no prompt is the reference's own."""
+    words, frames_FHWC = reference.words, images[..., :3]
+    tokens, prompt = (words.identity_token, words.motion_token), prompt.strip() or words.motion_prompt
+    return evaluate(
+        reference.clip.frames_FHWC,
+        frames_FHWC,
+        prompt,
+        tokens=tokens,
+        image_model=VisionEmbedder(vision) if vision and not clip else None,
+        text_model=VisionTextEmbedder(vision, clip) if vision and clip else None,
+        probes=embedded_probes(without_tokens(prompt, tokens), reference.clip.frames_FHWC, frames_FHWC),
+    )
+
+
+def _on_wire(figure: Figure) -> float | ExecutionBlocker:
+    """The value; what uses a figure that was not computed is not run, and tells why."""
+    return ExecutionBlocker(figure.why) if figure.value is None else figure.value
+
+
+class EvaluateConcept(io.ComfyNode):
+    """The node; its work is in `evaluate_clip`."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs; frozen in tests/comfyui."""
+        return io.Schema(
+            node_id="SetSeq_EvaluateConcept",
+            display_name="Evaluate Concept",
+            category=CATEGORY,
+            description="Compares a generated video with the clip that its concept was learned from and with its "
+            "prompt: look, movement, words, steadiness. Says what cannot be computed, and what is missing for it.",
+            search_aliases=["metrics", "clip score", "identity similarity", "motion fidelity", "set and sequence"],
+            inputs=[
+                ReferenceWire.Input("reference", tooltip="From Reference Clip: what the concept was learned from."),
+                io.Image.Input("images", tooltip="The frames of the generated video, at the reference's frame rate."),
+                io.String.Input(
+                    "prompt",
+                    default="",
+                    multiline=True,
+                    tooltip="What the video was asked to show. Empty: the reference's motion prompt.",
+                ),
+                io.ClipVision.Input(
+                    "clip_vision",
+                    optional=True,
+                    tooltip="From Load CLIP Vision: a CLIP or DINOv2 model that tells how alike the looks are. Not "
+                    "needed with the embedded model.",
+                ),
+                io.Clip.Input(
+                    "clip",
+                    optional=True,
+                    tooltip="The text encoder that belongs to the CLIP of clip_vision, for the prompt: a file with its "
+                    "text projection. Not the video model's own text encoder.",
+                ),
+            ],
+            outputs=[
+                io.String.Output("report", tooltip="All figures with their ranges, and what computed them."),
+                io.Float.Output("identity", tooltip="How alike the looks are. 1 is the same."),
+                io.Float.Output("motion", tooltip="How alike the movements are, -1 to 1. 0 is unlike, or still."),
+                io.Float.Output("prompt_adherence", tooltip="How well the prompt's words, without tokens, are seen."),
+                io.Float.Output("temporal_coherence", tooltip="How alike consecutive frames are. 1 is steady."),
+                io.Float.Output("mse", tooltip="Mean squared difference from the reference. 0 is the same."),
+            ],
+            hidden=[io.Hidden.unique_id],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        reference: Reference,
+        images: Tensor,
+        prompt: str,
+        clip_vision: ClipVisionModel | None = None,
+        clip: CLIP | None = None,
+    ) -> io.NodeOutput:
+        """Compute, and show the report."""
+        found = evaluate_clip(reference, images, prompt, clip_vision, clip)
+        figures = (found.identity, found.motion, found.prompt_adherence, found.temporal_coherence, found.mse)
+        report = found.report()
+        return io.NodeOutput(report, *map(_on_wire, figures), ui=show_text(report, cls.hidden.unique_id))

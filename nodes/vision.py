@@ -1,0 +1,90 @@
+"""ComfyUI's CLIP_VISION and CLIP as models that look at clips.
+
+Shape letters: F frames, H height, W width, C channels, D numbers of an embedding.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from comfy.clip_vision import ClipVisionModel
+from comfy.model_management import throw_exception_if_processing_interrupted
+from comfy.sd import CLIP
+from comfy.sd1_clip import SD1ClipModel
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from torch.nn import functional
+
+from ..setandseq_core.errors import MetricError
+from ..setandseq_core.metrics_models import FRAMES_AT_ONCE
+
+GIVE = "Connect Load CLIP with a CLIP-L whose file holds its text projection, and the same CLIP's vision model."
+
+
+class VisionEmbedder:
+    """A CLIP_VISION (CLIP, SigLIP, DINO) as an `ImageEmbedder`."""
+
+    def __init__(self, vision: ClipVisionModel):
+        self.vision = vision
+        self.name = f"{vision.model_type.replace('_', ' ')}, {vision.image_size} pixels"
+
+    def embed_images(self, frames_FHWC: Tensor) -> Tensor:
+        """(F, D), each of length 1: image_embeds, projected where the model does that."""
+        parts = []
+        for part_FHWC in frames_FHWC.split(FRAMES_AT_ONCE):
+            throw_exception_if_processing_interrupted()
+            parts.append(self.vision.encode_image(part_FHWC)["image_embeds"].float().cpu())
+        return functional.normalize(torch.cat(parts), dim=1)
+
+
+class VisionTextEmbedder(VisionEmbedder):
+    """Both halves of one CLIP model as a `TextImageEmbedder`."""
+
+    def __init__(self, vision: ClipVisionModel, clip: CLIP):
+        super().__init__(vision)
+        self.clip = clip
+
+    def embed_text(self, prompt: str) -> Tensor:
+        """(D,), of length 1: the end token's vector through the text projection, of the first 77 tokens.
+
+        Raises:
+            MetricError: another kind of text encoder, or one without its projection.
+        """
+        encoder = _encoder(self.clip)
+        _check_projection(self.clip)
+        tokens = self.clip.tokenize(prompt)
+        _, pooled_1D = self.clip.encode_from_tokens(tokens, return_pooled="unprojected")
+        device = self.clip.patcher.load_device
+        with torch.no_grad():
+            projected_1D = encoder.transformer.text_projection(pooled_1D.to(device))
+        return functional.normalize(projected_1D.float().cpu()[0], dim=0)
+
+
+def _encoder(clip: CLIP) -> Any:
+    """The one CLIP text model inside; ComfyUI's text encoders of video models, and pairs of two, are refused."""
+    model = clip.cond_stage_model
+    encoder = getattr(model, model.clip, None) if isinstance(model, SD1ClipModel) else None
+    if encoder is None or not hasattr(encoder.transformer, "text_projection"):
+        raise MetricError(f"The connected text encoder ({type(model).__name__}) does not belong to a CLIP. {GIVE}")
+    return encoder
+
+
+def _check_projection(clip: CLIP) -> None:
+    """Refuse a file without text projection: ComfyUI then leaves that layer as it found the memory, and says nothing.
+
+    Which file a CLIP was loaded from is known of ComfyUI's own loaders only.
+    """
+    made_by = clip.patcher.cached_patcher_init
+    files = made_by[1][0] if made_by else []
+    names = [files] if isinstance(files, str) else list(files)
+    if not any("text_projection" in key for name in names for key in _keys(Path(name))):
+        found = ", ".join(Path(name).name for name in names) or "a loader that does not tell its file"
+        raise MetricError(f"The connected CLIP ({found}) has no text projection that could be found. {GIVE}")
+
+
+def _keys(file: Path) -> list[str]:
+    try:
+        with safe_open(file, "pt") as opened:
+            return list(opened.keys())
+    except (SafetensorError, OSError):
+        return []
