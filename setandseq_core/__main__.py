@@ -19,8 +19,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     try:
         from .commands import COMMANDS  # here, because it brings torch and diffusers
+        from .compose_command import compose
 
-        return COMMANDS[options.command](options)
+        return (COMMANDS | {"compose": compose})[options.command](options)
     except (SetAndSequenceError, OSError) as error:
         print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return 2
@@ -41,6 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_prior(commands)
     _add_sample(commands)
+    _add_compose(commands)
     _add_inspect(commands)
     _add_export(commands)
     _add_demo(commands)
@@ -115,18 +117,51 @@ def _add_sample(commands: Any) -> None:
     )
     parser.add_argument("--concept", type=Path, metavar="FILE", help="what train made (default: the model alone)")
     _add_strengths(parser)
-    parser.add_argument("--prompt", metavar="TEXT", help="what to show (default: the concept's motion prompt)")
-    parser.add_argument("--negative-prompt", default="", metavar="TEXT", help="what not to show (default: nothing)")
+    _add_sampling(parser, "the concept's motion prompt")
     text = "an mp4, gif or webm file; replaced if it is there"
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=text)
+    _add_clip(parser, "the concept's, else 17 embedded, 81 else", "the concept's, else 64x64 embedded, 832x480 else")
+    _add_model(parser)
+
+
+def _add_compose(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "compose",
+        "several concepts in one video",
+        "Make a video with several concepts that were trained on their own. An --out that ends in .safetensors makes a "
+        "file instead: a plain LoRA of all of them, or with --motion-from a concept.",
+        "--concept lantern.safetensors --concept cat.safetensors:1:0.8 --out both.mp4",
+        "--prompt 'on the left a sks lantern, zub swinging, on the right a skz cat' --method regions",
+    )
+    text = "a concept, with its identity and motion strength if they are not 1; several times for several"
+    parser.add_argument("--concept", action="append", required=True, metavar="FILE[:X[:X]]", help=text)
+    text = "a concept to take the movement of; both went on from one set stage"
+    parser.add_argument("--motion-from", metavar="FILE[:X[:X]]", help=text)
+    text = "add: every concept acts everywhere; regions: each acts in its part of the picture (default: %(default)s)"
+    parser.add_argument("--method", choices=("add", "regions"), default="add", help=text)
+    text = "with regions, where a concept acts, in shares of the frame, once for each (default: stripes, left to right)"
+    parser.add_argument("--region", type=_box, action="append", metavar="LEFT,TOP,RIGHT,BOTTOM", help=text)
+    for part in ("identity", "motion"):
+        text = f"{part} strength by share of the sampling, such as 0:0,0.3:1; multiplies those above"
+        default = ((0.0, 1.0),)
+        parser.add_argument(f"--{part}-schedule", type=_points, default=default, metavar="X:X,...", help=text)
+    _add_sampling(parser, "the concept's motion prompt, if there is only one concept")
+    text = "an mp4, gif or webm file, or a .safetensors file; replaced if it is there"
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=text)
+    _add_clip(parser, "the first concept's", "the first concept's")
+    _add_model(parser)
+
+
+def _add_sampling(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument("--prompt", metavar="TEXT", help=f"what to show (default: {default})")
+    parser.add_argument("--negative-prompt", default="", metavar="TEXT", help="what not to show (default: nothing)")
     parser.add_argument(
         "--seed", type=_seed, default=0, metavar="N", help="same seed, same video (default: %(default)s)"
     )
     parser.add_argument("--steps", type=_count, default=20, metavar="N", help="more is finer (default: %(default)s)")
     text = "how strictly to follow the prompt; 1 is plain (default: %(default)s)"
     parser.add_argument("--guidance", type=_number, default=4.0, metavar="X", help=text)
-    _add_clip(parser, "the concept's, else 17 embedded, 81 else", "the concept's, else 64x64 embedded, 832x480 else")
-    _add_model(parser)
 
 
 def _add_inspect(commands: Any) -> None:
@@ -210,6 +245,21 @@ def _frames(text: str) -> int:
     if not text.isdecimal() or int(text) < 5 or int(text) % 4 != 1:
         raise argparse.ArgumentTypeError(f"{text!r} must be 4n+1 and at least 5, such as 17")
     return int(text)
+
+
+def _points(text: str) -> tuple[tuple[float, float], ...]:
+    """Points of a schedule, "0:0,0.3:1"."""
+    pairs = [pair.split(":") for pair in text.split(",")]
+    if any(len(pair) != 2 for pair in pairs):
+        raise argparse.ArgumentTypeError(f"{text!r} must be share:strength pairs, such as 0:0,0.3:1")
+    return tuple((_number(share), _number(strength)) for share, strength in pairs)
+
+
+def _box(text: str) -> tuple[float, float, float, float]:
+    numbers = [_number(number) for number in text.split(",")]
+    if len(numbers) != 4 or not (0 <= numbers[0] < numbers[2] <= 1 and 0 <= numbers[1] < numbers[3] <= 1):
+        raise argparse.ArgumentTypeError(f"{text!r} must be left,top,right,bottom from 0 to 1, such as 0,0,0.5,1")
+    return numbers[0], numbers[1], numbers[2], numbers[3]
 
 
 def _number(text: str) -> float:

@@ -32,7 +32,7 @@ WAN_FRAMES, WAN_SIZE = 81, (480, 832)
 
 def train(options: Namespace) -> int:
     """Learn a concept from a video file, or several jointly."""
-    _check_out(options.out, ".safetensors")
+    check_out(options.out, ".safetensors")
     config = _method_config(options)
     words = _words(options)
     masks = _of_each("--mask", options.mask, len(options.video), None)
@@ -73,12 +73,12 @@ def prior(options: Namespace) -> int:
 
 def sample(options: Namespace) -> int:
     """Make a video, with or without a concept."""
-    _check_out(options.out, ".mp4", ".gif", ".webm")
+    check_out(options.out, ".mp4", ".gif", ".webm")
     concept = load_concept(options.concept) if options.concept else None
     prompt = _prompt(options, concept)
     model = load_model(options)
     backbone = model.backbone
-    frames, (height, width) = _sample_size(options, model, concept)
+    frames, (height, width) = sampling_size(options, model, concept)
     noise = latent_noise(backbone.latent_shape(frames, height, width), options.seed).to(backbone.device)
     strengths = {"identity_strength": options.identity_strength, "motion_strength": options.motion_strength}
     with applied_concept(backbone, concept, **strengths) if concept else nullcontext():
@@ -90,7 +90,7 @@ def sample(options: Namespace) -> int:
             embeddings=scaled_embeddings(concept.embeddings, **strengths) if concept else (),
             steps=options.steps,
             guidance=options.guidance,
-            progress=_sampling_progress(),
+            progress=sampling_progress(),
         )
     write_video(options.out, backbone.decode_latents(latents), backbone.fps)
     print(f"Made {options.out}: {frames} frames of {width}x{height} at {backbone.fps:g} fps, seed {options.seed}.")
@@ -105,7 +105,7 @@ def inspect(options: Namespace) -> int:
 
 def export(options: Namespace) -> int:
     """Write a concept as a plain LoRA."""
-    _check_out(options.out, ".safetensors")
+    check_out(options.out, ".safetensors")
     if options.out.resolve() == options.file.resolve():
         raise ConfigError(f"--out is the concept itself, {options.file}. Give the LoRA another name.")
     concept = load_concept(options.file)
@@ -198,7 +198,7 @@ def _method_config(options: Namespace) -> MethodConfig:
     return replace(config, **{name: value for name, value in given.items() if value is not None})
 
 
-def _check_out(path: Path, *suffixes: str) -> None:
+def check_out(path: Path, *suffixes: str) -> None:
     """Refuse a result that could not be written, before the work and not after it."""
     if path.suffix.lower() not in suffixes:
         raise ConfigError(f"--out is {path}; it must end in {' or '.join(suffixes)}.")
@@ -236,7 +236,8 @@ def _making_progress(stopped: Callable[[], bool]) -> Callable[[int, int], None]:
     return show
 
 
-def _sampling_progress() -> Callable[[int, int], None]:
+def sampling_progress() -> Callable[[int, int], None]:
+    """Shows the steps of sampling as they are done."""
     line, begun = ProgressLine(), time.monotonic()
 
     def show(step: int, steps: int) -> None:
@@ -270,7 +271,7 @@ def _remove_states(folder: Path) -> None:
         folder.rmdir()
 
 
-def _sample_size(options: Namespace, model: Model, concept: Concept | None) -> tuple[int, Size]:
+def sampling_size(options: Namespace, model: Model, concept: Concept | None) -> tuple[int, Size]:
     """Frames and size: as asked for, else the concept's clip, else what the model is made for."""
     recorded_frames, recorded_size = _recorded_clip(concept) if concept else (None, None)
     frames = options.frames or recorded_frames or model.frames or WAN_FRAMES

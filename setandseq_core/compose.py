@@ -10,13 +10,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .concept import Concept, ConceptLayer, scaled_coefficients
+from .concept import EMBEDDINGS, Concept, ConceptLayer, scaled_coefficients, scaled_embeddings
 from .errors import ConceptMismatchError, ConfigError
 from .schedule import ALWAYS, StrengthSchedule
 
 Method = Literal["add", "regions"]
 METHODS: tuple[Method, ...] = ("add", "regions")
 """Ways to put several concepts on a model; docs/composition.md compares them."""
+
+BOX_GRID = 240
+"""Places to each side of a mask of a box."""
 
 Factors = dict[str, tuple[Tensor, Tensor]]
 """Native layer name -> up (O, R) and down (R, I): the change of its weight is up down."""
@@ -44,6 +47,11 @@ class WeightedConcept:
             more_identity, more_motion = schedule.at(progress)
             identity, motion = identity * more_identity, motion * more_motion
         return identity, motion
+
+    def embeddings(self) -> list[Tensor]:
+        """Its learned tokens at its strengths before the schedules, each (D,)."""
+        strengths = {"identity_strength": self.identity_strength, "motion_strength": self.motion_strength}
+        return scaled_embeddings(self.concept.embeddings, **strengths)
 
     def times(self, identity: float, motion: float, schedule: StrengthSchedule | None = None) -> "WeightedConcept":
         """The same with its strengths multiplied."""
@@ -96,6 +104,16 @@ def added_factors(parts: Sequence[tuple[Mapping[str, ConceptLayer], float, float
 def stripes(count: int) -> Tensor:
     """One region for each concept, (count, 1, 1, 8 count): upright stripes of one width, from left to right."""
     return torch.eye(count).repeat_interleave(8, dim=1).view(count, 1, 1, 8 * count)
+
+
+def boxes(corners: Sequence[tuple[float, float, float, float]]) -> Tensor:
+    """One region for each box (left, top, right, bottom), in shares of the frame, as masks (P, H, W)."""
+    grid = (torch.arange(BOX_GRID) + 0.5) / BOX_GRID
+    found = [
+        ((grid > top) & (grid < bottom)).float().outer(((grid > left) & (grid < right)).float())
+        for left, top, right, bottom in corners
+    ]
+    return torch.stack(found)
 
 
 def regions_for(method: Method, count: int, masks_PHW: Tensor | None = None) -> Tensor | None:
@@ -160,7 +178,12 @@ def transfer_motion(identity: Concept, motion: Concept) -> Concept:
         name: replace(layer, motion_residual_RI=motion.layers[name].motion_residual_RI)
         for name, layer in identity.layers.items()
     }
-    return Concept(info=info, layers=layers)
+    tokens = {
+        name: each.embeddings[name]
+        for name, each in zip(EMBEDDINGS, (identity, motion), strict=True)
+        if name in each.embeddings
+    }
+    return Concept(info=info, layers=layers, embeddings=tokens)
 
 
 def _same(one: Tensor, two: Tensor) -> bool:

@@ -1,12 +1,15 @@
 """A concept in other forms: a plain LoRA for stock loaders, and a text for people."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from .checkpoints import save_atomically
-from .concept import Concept, scaled_coefficients
+from .compose import Factors, WeightedConcept, added_factors, layer_factors
+from .concept import Concept, ConceptInfo, check_base
 from .concept_info import manager_metadata
 from .strict_safetensors import data_sha256
 
@@ -22,22 +25,37 @@ def export_lora(concept: Concept, path: Path, *, identity_strength: float = 1.0,
         identity_strength: unitless; 0 removes that part.
         motion_strength: unitless; 0 removes that part.
     """
+    factors = {name: layer_factors(layer, identity_strength, motion_strength) for name, layer in concept.layers.items()}
+    _write_lora(factors, concept.info, path)
+
+
+def export_sum(concepts: Sequence[WeightedConcept], path: Path) -> None:
+    """Write several concepts at their strengths as one plain LoRA, whose rank is the sum of theirs.
+
+    Args:
+        concepts: of one base model.
+        path: ends in .safetensors; replaced in one step.
+    Raises:
+        ConceptMismatchError: the concepts were made for different base models.
+    """
+    first = concepts[0].concept
+    for each in concepts[1:]:
+        check_base(each.concept.info.base, first.info.base)
+    name = " + ".join(each.concept.info.name for each in concepts)
+    factors = added_factors([(each.concept.layers, *each.strengths()) for each in concepts])
+    _write_lora(factors, replace(first.info, name=name), path)
+
+
+def _write_lora(factors: Factors, info: ConceptInfo, path: Path) -> None:
     tensors = {}
-    for layer, value in concept.layers.items():
-        down_RI = scaled_coefficients(
-            value.coefficients_RI,
-            value.motion_residual_RI,
-            identity_strength=identity_strength,
-            motion_strength=motion_strength,
-        )
-        tensors[f"diffusion_model.{layer}.lora_A.weight"] = (
-            down_RI.detach().to("cpu", torch.float32, copy=True).contiguous()
-        )
-        up_OR = value.identity_basis_OR.detach().to("cpu", torch.float32, copy=True).contiguous()
-        tensors[f"diffusion_model.{layer}.lora_B.weight"] = up_OR
+    rank = next(iter(factors.values()))[1].shape[0]
+    for layer, (up_OR, down_RI) in factors.items():
+        key = f"diffusion_model.{layer}"
+        tensors[f"{key}.lora_A.weight"] = down_RI.detach().to("cpu", torch.float32, copy=True).contiguous()
+        tensors[f"{key}.lora_B.weight"] = up_OR.detach().to("cpu", torch.float32, copy=True).contiguous()
         if layer.startswith("blocks."):  # diffusers refuses alpha elsewhere; without it every loader takes the rank
-            tensors[f"diffusion_model.{layer}.alpha"] = torch.tensor(float(concept.rank))
-    save_atomically(tensors, path, manager_metadata(concept.info, concept.rank, data_sha256(tensors), kind="lora"))
+            tensors[f"{key}.alpha"] = torch.tensor(float(rank))
+    save_atomically(tensors, path, manager_metadata(info, rank, data_sha256(tensors), kind="lora"))
 
 
 def describe(concept: Concept) -> str:

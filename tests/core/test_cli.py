@@ -13,6 +13,7 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from PIL import Image
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -66,6 +67,13 @@ FROZEN = {
     },
     "sample": {
         **{"--concept": None, **STRENGTHS, "--prompt": None, "--negative-prompt": "", "--out": None},
+        **{"--seed": 0, "--steps": 20, "--guidance": 4.0, "--frames": None, "--size": None},
+        **MODEL_OPTIONS,
+    },
+    "compose": {
+        **{"--concept": None, "--motion-from": None, "--method": "add", "--region": None, "--prompt": None},
+        **dict.fromkeys(("--identity-schedule", "--motion-schedule"), ((0.0, 1.0),)),
+        **{"--negative-prompt": "", "--out": None},
         **{"--seed": 0, "--steps": 20, "--guidance": 4.0, "--frames": None, "--size": None},
         **MODEL_OPTIONS,
     },
@@ -155,7 +163,7 @@ def test_every_command_and_option_has_help_and_an_example() -> None:
     ("arguments", "message"),
     [
         ([], "COMMAND"),
-        (["compose"], "invalid choice"),
+        (["mix"], "invalid choice"),
         (["inspect", "a.safetensors", "--colour"], "unrecognized arguments: --colour"),
         (["export", "a.safetensors", "--ou", "b.safetensors"], "--out"),
         (
@@ -171,6 +179,8 @@ def test_every_command_and_option_has_help_and_an_example() -> None:
         (["sample", "--out", "a.mp4", "--guidance", "nan"], "finite"),
         (["sample", "--out", "a.mp4", "--guidance", "high"], "'high' must be a finite number"),
         (["sample", "--out", "a.mp4", "--dtype", "int8"], "invalid choice"),
+        (["compose", "--motion-schedule", "0.5"], "share:strength pairs"),
+        (["compose", "--region", "0.5,0,0.2,1"], "left,top,right,bottom"),
     ],
 )
 def test_wrong_options_are_refused_as_usual(
@@ -268,6 +278,58 @@ def test_sample_without_a_concept_and_by_seed(model: Path, tmp_path: Path) -> No
         assert main([*shared, "--frames", "5", "--size", "32x32", *out]) == 0
     first, again, other = ((tmp_path / f"{name}.gif").read_bytes() for name in ("first", "again", "other"))
     assert first == again != other
+
+
+def test_compose_makes_a_video_of_several_concepts(trained: Path, model: Path, tmp_path: Path) -> None:
+    shared = ["compose", "--model", str(model), "--device", "cpu", "--steps", "2", "--concept", str(trained)]
+    both = [*shared, "--concept", f"{trained}:0.5:2", "--prompt", "a blob and a blob"]
+    ways = {
+        "add": [],
+        "stripes": ["--method", "regions"],
+        "boxes": ["--method", "regions", "--region", "0,0,0.4,1", "--region", "0.6,0,1,0.5"],
+        "late": ["--identity-schedule", "0:0,0.5:1", "--motion-schedule", "0:2"],
+    }
+    for name, options in ways.items():
+        assert main([*both, *options, "--out", f"{tmp_path}/{name}.gif"]) == 0
+    assert len({(tmp_path / f"{name}.gif").read_bytes() for name in ways}) == len(ways)
+    assert main([*shared, "--motion-from", str(trained), "--out", f"{tmp_path}/moving.gif"]) == 0
+    plain = ["sample", *shared[1:], "--out", f"{tmp_path}/plain.gif"]
+    assert main(plain) == 0
+    assert (tmp_path / "moving.gif").read_bytes() == (tmp_path / "plain.gif").read_bytes()
+
+
+def test_compose_makes_a_plain_lora_or_a_concept(trained: Path, tmp_path: Path) -> None:
+    concept = load_concept(trained)
+    both = ["compose", "--concept", f"{trained}:1:0", "--concept", f"{trained}:0:1"]
+    assert main([*both, "--out", f"{tmp_path}/both.safetensors"]) == 0
+    lora = load_file(tmp_path / "both.safetensors")
+    for name, layer in concept.layers.items():
+        up_OR, down_RI = (lora[f"diffusion_model.{name}.lora_{part}.weight"] for part in "BA")
+        assert len(down_RI) == 2 * concept.rank == float(lora[f"diffusion_model.{name}.alpha"])
+        expected = layer.identity_basis_OR @ (layer.coefficients_RI + layer.motion_residual_RI)
+        torch.testing.assert_close(up_OR @ down_RI, expected)
+    moving = ["compose", "--concept", str(trained), "--motion-from", str(trained)]
+    assert main([*moving, "--out", f"{tmp_path}/moving.safetensors"]) == 0
+    assert_same_weights(load_concept(tmp_path / "moving.safetensors"), concept)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--concept", "{trained}", "--out", "{tmp}/a.mp4"], "There is no prompt"),
+        (["--motion-from", "{trained}", "--concept", "{trained}", "--out", "{tmp}/a.mp4"], "--motion-from needs one"),
+        (["--method", "regions", "--out", "{tmp}/a.safetensors"], "only the method 'add' without a schedule"),
+        (["--motion-schedule", "0:0,1:1", "--out", "{tmp}/a.safetensors"], "only the method 'add' without a schedule"),
+        (["--identity-schedule", "0.5:0,0.2:1", "--out", "{tmp}/a.mp4"], "schedule of the identity strength"),
+        (["--region", "0,0,1,1", "--prompt", "a", "--out", "{tmp}/a.mp4"], "which has no regions"),
+    ],
+)
+def test_compose_errors_are_one_clear_line(
+    options: list[str], message: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [option.format(tmp=tmp_path, trained=trained) for option in options]
+    assert message in told_error(["compose", "--concept", str(trained), *options], capsys)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(not (TRANSFORMER_FILE.exists() and VAE_FILE.exists()), reason="the embedded weights are not made")
