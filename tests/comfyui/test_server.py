@@ -78,8 +78,24 @@ FROZEN_INPUTS: dict[str, dict[str, str]] = {
         "seed": "INT",
     },
     "SetSeq_SaveDynamicConcept": {"concept": "SETSEQ_CONCEPT", "name": "STRING", "plain_lora": "BOOLEAN"},
-    "SetSeq_LoadDynamicConcept": {"concept": "COMBO", **STRENGTHS, "model": "MODEL"},
-    "SetSeq_ComposeConcepts": {"model": "MODEL", "concepts": AUTOGROW, **STRENGTHS},
+    "SetSeq_LoadDynamicConcept": {"concept": "COMBO", **STRENGTHS, "model": "MODEL", "schedule": "SETSEQ_SCHEDULE"},
+    "SetSeq_ComposeConcepts": {
+        "model": "MODEL",
+        "concepts": AUTOGROW,
+        **STRENGTHS,
+        "method": "COMBO",
+        "masks": "MASK",
+        "schedule": "SETSEQ_SCHEDULE",
+    },
+    "SetSeq_StrengthSchedule": {
+        "identity_first": "FLOAT",
+        "identity_last": "FLOAT",
+        "motion_first": "FLOAT",
+        "motion_last": "FLOAT",
+        "begin": "FLOAT",
+        "end": "FLOAT",
+    },
+    "SetSeq_TransferMotion": {"identity": "SETSEQ_CONCEPT", "motion": "SETSEQ_CONCEPT"},
     "SetSeq_EvaluateConcept": {
         "reference": "SETSEQ_REFERENCE",
         "images": "IMAGE",
@@ -97,7 +113,8 @@ FROZEN_OPTIONAL = {
     "SetSeq_TrainIdentityLoRA": {"settings", "prior"},
     "SetSeq_TrainMotionResidual": {"settings", "prior"},
     "SetSeq_Regularisation": {"settings"},
-    "SetSeq_LoadDynamicConcept": {"model"},
+    "SetSeq_LoadDynamicConcept": {"model", "schedule"},
+    "SetSeq_ComposeConcepts": {"method", "masks", "schedule"},
     "SetSeq_EvaluateConcept": {"clip_vision", "clip"},
 }
 
@@ -123,6 +140,8 @@ FROZEN_OUTPUTS: dict[str, dict[str, str]] = {
         "motion_prompt": "STRING",
     },
     "SetSeq_ComposeConcepts": {"model": "MODEL"},
+    "SetSeq_StrengthSchedule": {"schedule": "SETSEQ_SCHEDULE"},
+    "SetSeq_TransferMotion": {"concept": "SETSEQ_CONCEPT"},
     "SetSeq_EvaluateConcept": {
         "report": "STRING",
         "identity": "FLOAT",
