@@ -1,21 +1,22 @@
 // @ts-check
-// The concept card on Load Dynamic Concept: what is in the chosen file, before anything runs. Files come from strangers:
-// their texts are only ever text, their picture is one that the server has checked.
+// The concept card on Load Dynamic Concept: what is in the chosen file, before anything runs. Files come from
+// strangers: their texts are only ever text, their picture is one that the server has checked.
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { make, showOnNode } from "./dom.mjs";
-import { follow, modelFile, nodesAfter, setWidget, sourceOf, widen, widgetOf } from "./graph.mjs";
+import { follow, isWired, modelFile, nodesAfter, setWidget, sourceOf, widen, widgetOf } from "./graph.mjs";
 
 const WIDTH = 400;
-const HEIGHT = 264;
+const HEIGHT = 280;
 const NO_CONCEPT =
-  "No concept yet. Open Browse Templates, run \"1 Train on the embedded model\": it saves one. Or put a shared file into " +
-  "models/dynamic_concepts. Then press R to refresh this list.";
+  "No concept yet. Run the template \"1 Train on the embedded model\" (in Browse Templates): it saves one. Or put a " +
+  "shared file into models/dynamic_concepts and press R to refresh this list.";
 
 /**
  * @typedef {{steps: number, seconds: number | null}} Stage
- * @typedef {{date?: string, resolution?: string, frames?: number, fps?: number, finished?: boolean, set?: Stage, sequence?: Stage}} Training
+ * @typedef {{date?: string, resolution?: string, frames?: number, fps?: number, finished?: boolean, set?: Stage,
+ *   sequence?: Stage}} Training
  * @typedef {{name: string, static_prompt: string, motion_prompt: string, tokens: string[], base_name: string,
  *   author: string, tags: string[], rank: number | null, bytes: number, training: Training, thumbnail: string | null,
  *   misfit?: string | null}} Concept as nodes/card.py answers
@@ -36,7 +37,8 @@ export function conceptCard(node) {
       return;
     }
     void ask(file(), modelFile(node)).then((answer) => {
-      if (mine === asked) section.replaceChildren(...("error" in answer ? problem(answer.error) : contents(node, answer)));
+      if (mine !== asked) return;
+      section.replaceChildren(...("error" in answer ? problem(answer.error) : contents(node, answer)));
     });
   });
 }
@@ -65,13 +67,15 @@ function problem(text) {
  * @param {Concept} concept
  */
 function contents(node, concept) {
+  const made = [madeWhen(concept), madeHow(concept.training)];
+  const tokens = concept.tokens.map((token) => copyButton(token, "Copy the token"));
   const facts = make(
     "div",
     { class: "setandseq-facts" },
     make("strong", { text: concept.name }),
     make("span", { text: `for ${concept.base_name}` }),
-    ...[madeWhen(concept), madeHow(concept.training)].map((text) => make("span", { class: "setandseq-quiet", text })),
-    make("div", { class: "setandseq-tokens" }, ...concept.tokens.map((token) => copyButton(token, `Copy the token ${token}`))),
+    ...made.map((text) => make("span", { class: "setandseq-quiet", text })),
+    make("div", { class: "setandseq-tokens" }, ...tokens),
   );
   return [
     make("div", { class: "setandseq-head" }, ...picture(concept), facts),
@@ -104,7 +108,8 @@ function madeWhen({ rank, bytes, training }) {
 
 /** @param {Training} training */
 function madeHow({ set, sequence, frames, resolution, fps, finished }) {
-  const steps = [set && `${set.steps} steps look`, sequence && `${sequence.steps} steps motion`].filter(Boolean).join(", ");
+  const stages = [set && `${set.steps} steps look`, sequence && `${sequence.steps} steps motion`];
+  const steps = stages.filter(Boolean).join(", ");
   const clip = frames && resolution ? `${frames} frames ${resolution}${fps ? ` at ${Math.round(fps)} fps` : ""}` : "";
   return [steps, finished === false ? "stopped early" : "", clip].filter(Boolean).join("; ");
 }
@@ -138,7 +143,8 @@ function prompt(node, label, text) {
 function copyButton(text, label) {
   const title = `${label}:\n${text}`;
   const click = () => void copy(text);
-  return make("button", { type: "button", class: "setandseq-copy", title, "aria-label": title, click }, make("span", { text }));
+  const shown = make("span", { text });
+  return make("button", { type: "button", class: "setandseq-copy", title, "aria-label": title, click }, shown);
 }
 
 /** @param {string} text */
@@ -175,11 +181,11 @@ function copiedOverHttp(text) {
 function send(node, text) {
   const target = textNode(node);
   if (!target) {
-    toast("warn", "No text node", "Add CLIP Text Encode, or connect a prompt output of this node to its text.");
+    toast("warn", "No text node", "Add CLIP Text Encode, or connect a prompt output of this node to its text input.");
     return;
   }
   setWidget(target, "text", text);
-  toast("success", `Written into ${target.title}`, "Change the words around the tokens as you like. Ctrl+Z takes it back.");
+  toast("success", `Written into ${target.title}`, "Change the words around the tokens. Ctrl+Z takes it back.");
 }
 
 /**
@@ -188,12 +194,16 @@ function send(node, text) {
  * @returns {GraphNode | undefined}
  */
 function textNode(node) {
-  const takes = (/** @type {GraphNode | null | undefined} */ each) =>
-    Boolean(each) && typeof widgetOf(/** @type {GraphNode} */ (each), "text")?.value === "string" && !sourceOf(/** @type {GraphNode} */ (each), "text");
   const selected = /** @type {GraphNode[]} */ (Object.values(app.canvas.selected_nodes ?? {}));
   const positive = nodesAfter(node).map((after) => sourceOf(after, "positive"));
-  const others = /** @type {GraphNode[]} */ (node.graph?.nodes ?? []).filter((each) => each.comfyClass === "CLIPTextEncode");
-  return [...selected, ...positive, ...others].find(takes) ?? undefined;
+  const all = /** @type {GraphNode[]} */ (node.graph?.nodes ?? []);
+  const encoders = all.filter((each) => each.comfyClass === "CLIPTextEncode");
+  return [...selected, ...positive, ...encoders].find((each) => each && takesText(each)) ?? undefined;
+}
+
+/** @param {GraphNode} node */
+function takesText(node) {
+  return typeof widgetOf(node, "text")?.value === "string" && !isWired(node, "text");
 }
 
 /**

@@ -57,8 +57,9 @@ function lookFinding(prompt, tokens) {
 function motionFindings(staticPrompt, motionPrompt, tokens, own) {
   const lost = tokens.filter((token) => !motionPrompt.includes(token));
   const omitted = namedOnlyIn(staticPrompt, motionPrompt).join(" ");
+  const missing = `Motion prompt: ${lost.join(", ")} is missing. It needs both tokens.`;
   return [
-    ...(lost.length ? [{ ok: false, text: `Motion prompt: ${lost.join(", ")} is missing. It needs both tokens.` }] : []),
+    ...(lost.length ? [{ ok: false, text: missing }] : []),
     movementFinding(namedOnlyIn(motionPrompt, staticPrompt).join(" "), own),
     ...(omitted ? [{ ok: false, text: `Motion prompt: it leaves out "${omitted}". Say the look in both.` }] : []),
   ];
@@ -84,7 +85,7 @@ function movementFinding(movement, own) {
 function lengthFinding(staticPrompt, motionPrompt, embedded) {
   const words = Math.max(wordsOf(staticPrompt).length, wordsOf(motionPrompt).length);
   const [length, most] = embedded ? [words, EMBEDDED_WORDS] : [Math.ceil(words * TOKENS_A_WORD), WAN_TOKENS];
-  const text = embedded ? `Length: ${words} of ${most} words.` : `Length: about ${length} of ${most} tokens, an estimate.`;
+  const text = embedded ? `Length: ${words} of ${most} words.` : `Length: an estimated ${length} of ${most} tokens.`;
   return length > most ? { ok: false, text: `${text} Shorten the prompt.` } : { ok: true, text };
 }
 

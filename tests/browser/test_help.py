@@ -1,0 +1,52 @@
+"""Help pages and other languages, in a real browser."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.comfyui.test_server import FROZEN_INPUTS
+from tools.interface import Ui
+
+FETCHED = "async path => { const answer = await fetch(path); return [answer.status, await answer.text()]; }"
+SELECT = "id => window.app.canvas.selectNode(window.app.graph.nodes.find(node => String(node.id) === id))"
+LABELS = """id => {
+  const node = window.app.graph.nodes.find(node => String(node.id) === id);
+  return [node.title, node.widgets.map(widget => widget.label)];
+}"""
+
+
+def test_the_server_gives_every_page_and_its_picture(canvas: Ui) -> None:
+    for node in FROZEN_INPUTS:
+        status, text = canvas.page.evaluate(FETCHED, f"/extensions/setandseq/docs/{node}.md")
+        assert status == 200 and text.startswith("# ")
+        status, _ = canvas.page.evaluate(FETCHED, f"/extensions/setandseq/docs/images/{node}.png")
+        assert status == 200
+
+
+def test_a_node_shows_its_page(canvas: Ui) -> None:
+    node = canvas.add("SetSeq_LoadDynamicConcept")
+    canvas.page.evaluate(SELECT, node)
+    canvas.page.get_by_test_id("info-button").click()
+    page = canvas.page.locator(".node-help-content")
+    expect(page.get_by_role("heading", name="The strength pad")).to_be_visible()
+    picture = page.get_by_role("img").first
+    expect(picture).to_be_visible()
+    canvas.page.wait_for_function("image => image.naturalWidth > 100", arg=picture.element_handle())
+
+
+@pytest.fixture
+def french(page_of_server: Ui) -> Iterator[Ui]:
+    """The page in French."""
+    page_of_server.set("Comfy.Locale", "fr")
+    page_of_server.open()
+    yield page_of_server
+    page_of_server.set("Comfy.Locale", "en")
+    page_of_server.open()
+
+
+def test_nodes_have_their_names_in_french(french: Ui) -> None:
+    node = french.add("SetSeq_TrainingSettings")
+    title, labels = french.page.evaluate(LABELS, node)
+    assert title == "R\u00e9glages d'entra\u00eenement"
+    assert "lot" in labels

@@ -1,0 +1,63 @@
+"""The check of the prompts on Reference Clip, in a real browser."""
+
+import pytest
+from playwright.sync_api import expect
+
+from tools.interface import Ui
+
+CHECK = "async texts => (await import('/extensions/setandseq/prompts.mjs')).checkPrompts(...texts)"
+LOOK = "a [v] dancer in a red dress, on a bright stage"
+MOVE = "a [v] dancer in a red dress [u] spinning fast, on a bright stage"
+
+
+@pytest.mark.parametrize(
+    ("look", "move", "to_do"),
+    [
+        (LOOK, MOVE, []),
+        ("", "", ["Static prompt: how it looks", "Motion prompt: the static prompt again"]),
+        ("a dancer", "a dancer [u] spinning", ["Static prompt: no token"]),
+        (LOOK, LOOK, ["Motion prompt: no movement"]),
+        (LOOK, f"{LOOK} [u]", ["Motion prompt: no movement"]),
+        (LOOK, f"{LOOK}, spinning fast", ['Motion prompt: no token. Write [u] before "spinning fast"']),
+        (LOOK, "a dancer [u] spinning, red dress, bright stage", ["Motion prompt: [v] is missing"]),
+        (LOOK, "a [v] dancer [u] spinning", ['Motion prompt: it leaves out "red dress bright stage"']),
+        (LOOK, f"{MOVE} {' '.join(['very'] * 40)}", ["Length: 54 of 48 words. Shorten"]),
+    ],
+)
+def test_what_is_missing_is_said(canvas: Ui, look: str, move: str, to_do: list[str]) -> None:
+    found = [finding["text"] for finding in canvas.page.evaluate(CHECK, [look, move, True]) if not finding["ok"]]
+    assert len(found) == len(to_do)
+    assert all(text.startswith(start) for text, start in zip(found, to_do, strict=True))
+
+
+def test_lengths_for_wan_are_an_estimate_of_tokens(canvas: Ui) -> None:
+    long = f"{MOVE} {' '.join(['very'] * 400)}"
+    (finding,) = [finding for finding in canvas.page.evaluate(CHECK, [LOOK, long, False]) if not finding["ok"]]
+    assert finding["text"].startswith("Length: an estimated 559 of 512 tokens.")
+
+
+def test_the_check_follows_what_is_written(ui: Ui) -> None:
+    node = ui.add("SetSeq_ReferenceClip")
+    check = ui.region("Prompt check")
+    expect(check.get_by_text("Static prompt: how it looks")).to_be_visible()
+    boxes = ui.page.locator("textarea")
+    boxes.nth(0).fill(LOOK)
+    expect(check.get_by_text("Look: [v] calls it.")).to_be_visible()
+    boxes.nth(1).fill(MOVE)
+    expect(check.get_by_text("Movement: [u] calls it: spinning fast.")).to_be_visible()
+    expect(check.get_by_text("Length: an estimated")).to_be_visible()
+    assert ui.widgets(node)["motion_prompt"] == MOVE
+    (queued,) = ui.prompt().values()
+    assert "prompt_check" not in queued["inputs"]
+
+
+def test_the_embedded_model_counts_words(canvas: Ui) -> None:
+    reference = canvas.add("SetSeq_ReferenceClip", static_prompt=LOOK, motion_prompt=MOVE)
+    model = canvas.add("UNETLoader", unet_name="setandseq_toy_transformer.safetensors")
+    canvas.show(reference)
+    canvas.page.evaluate(
+        "([from, to]) => { const of = id => app.graph.getNodeById(id) ?? app.graph.getNodeById(Number(id));"
+        " of(from).connect(0, of(to), 0); }",
+        [model, reference],
+    )
+    expect(canvas.region("Prompt check").get_by_text("Length: 14 of 48 words.")).to_be_visible()
