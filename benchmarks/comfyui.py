@@ -35,7 +35,7 @@ def graph(variant: str, stage: str, *, steps: int, batch: int, rank: int) -> Pro
     if variant not in PEERS:
         counts = {"set_steps": steps} if stage == STAGES[0] else {"set_steps": 1, "sequence_steps": steps}
         found = training(**counts, batch=batch, rank=rank)
-        found["settings"]["inputs"]["preview_every"] = 0
+        found["options"]["inputs"]["preview_every"] = 0
         if stage == STAGES[0]:
             del found["concept"], found["save"]
             found["end"] = node("PreviewAny", source=["identity", 0])

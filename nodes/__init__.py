@@ -11,7 +11,7 @@ from .folders import register
 from .panel import register_panel
 from .prior import PriorClips
 from .reference import ReferenceClip
-from .settings import TrainingSettings
+from .settings import Regularisation, TrainingSettings
 from .training import TrainIdentityLoRA, TrainMotionResidual
 
 NODES: list[type[io.ComfyNode]] = [
@@ -20,6 +20,7 @@ NODES: list[type[io.ComfyNode]] = [
     TrainIdentityLoRA,
     TrainMotionResidual,
     TrainingSettings,
+    Regularisation,
     SaveDynamicConcept,
     LoadDynamicConcept,
     ComposeConcepts,

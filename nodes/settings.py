@@ -1,4 +1,4 @@
-"""Training Settings: all of both stages that rarely needs to change."""
+"""Training Settings and Regularisation: all of both stages that rarely needs to change."""
 
 from dataclasses import dataclass, replace
 
@@ -108,6 +108,52 @@ class TrainingSettings(io.ComfyNode):
                     tooltip="Steps between two sample videos on the train nodes, more of them where they take long; 0 "
                     "makes none, and no validation line.",
                 ),
+            ],
+            outputs=[SettingsWire.Output("settings", tooltip="For the settings input of the train nodes.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        batch: int,
+        identity_dropout: float,
+        motion_dropout: float,
+        token_masking: float,
+        weight_decay: float,
+        gradient_clipping: float,
+        time_from: float,
+        time_to: float,
+        gradient_checkpointing: str,
+        preview_every: int,
+    ) -> io.NodeOutput:
+        """Collect them."""
+        config = replace(
+            PAPER,
+            token_masking=token_masking,
+            weight_decay=weight_decay,
+            time_range=(time_from, time_to),
+            gradient_clipping=gradient_clipping,
+            set_stage=replace(PAPER.set_stage, batch=batch, coefficient_dropout=identity_dropout),
+            sequence_stage=replace(PAPER.sequence_stage, batch=batch, coefficient_dropout=motion_dropout),
+        )
+        options = {"gradient_checkpointing": gradient_checkpointing, "preview_every": preview_every}
+        return io.NodeOutput(TrainingOptions(config=config, **options))
+
+
+class Regularisation(io.ComfyNode):
+    """The node of what keeps the model's own knowledge and several concepts apart."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs; frozen in tests/comfyui/test_server.py."""
+        return io.Schema(
+            node_id="SetSeq_Regularisation",
+            display_name="Regularisation",
+            category=CATEGORY,
+            description="What else the train nodes do so that prompts stay obeyed: prior clips, stitched clips and "
+            "learned tokens. Without this node they take its defaults.",
+            search_aliases=["prior preservation", "regularization", "learned tokens", "set and sequence"],
+            inputs=[
                 io.Float.Input(
                     "prior_share",
                     default=PAPER.prior.share,
@@ -150,6 +196,7 @@ class TrainingSettings(io.ComfyNode):
                     round=1e-7,
                     tooltip="Learn what the tokens stand for, too: 0 is without, the paper's is 0.00001.",
                 ),
+                SettingsWire.Input("settings", optional=True, tooltip="From Training Settings, to have both."),
             ],
             outputs=[SettingsWire.Output("settings", tooltip="For the settings input of the train nodes.")],
         )
@@ -157,34 +204,19 @@ class TrainingSettings(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        batch: int,
-        identity_dropout: float,
-        motion_dropout: float,
-        token_masking: float,
-        weight_decay: float,
-        gradient_clipping: float,
-        time_from: float,
-        time_to: float,
-        gradient_checkpointing: str,
-        preview_every: int,
         prior_share: float,
         prior_weight: float,
         prior_clips: int,
         stitched_share: float,
         token_learning_rate: float,
+        settings: TrainingOptions | None = None,
     ) -> io.NodeOutput:
-        """Collect them."""
+        """Put them into the settings."""
+        options = settings or TrainingOptions()
         config = replace(
-            PAPER,
-            token_masking=token_masking,
-            weight_decay=weight_decay,
-            time_range=(time_from, time_to),
-            token_learning_rate=token_learning_rate,
-            stitched_share=stitched_share,
+            options.config,
             prior=PriorConfig(share=prior_share, weight=prior_weight, clips=prior_clips),
-            gradient_clipping=gradient_clipping,
-            set_stage=replace(PAPER.set_stage, batch=batch, coefficient_dropout=identity_dropout),
-            sequence_stage=replace(PAPER.sequence_stage, batch=batch, coefficient_dropout=motion_dropout),
+            stitched_share=stitched_share,
+            token_learning_rate=token_learning_rate,
         )
-        options = {"gradient_checkpointing": gradient_checkpointing, "preview_every": preview_every}
-        return io.NodeOutput(TrainingOptions(config=config, **options))
+        return io.NodeOutput(replace(options, config=config))

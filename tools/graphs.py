@@ -24,13 +24,24 @@ def embedded_model(shift: float = 3.0) -> Prompt:
     }
 
 
-def training(*, set_steps: int = 2, sequence_steps: int = 2, batch: int = 1, rank: int = 4, seed: int = 0) -> Prompt:
+def training(
+    *,
+    set_steps: int = 2,
+    sequence_steps: int = 2,
+    batch: int = 1,
+    rank: int = 4,
+    seed: int = 0,
+    prior_share: float = 0.0,
+    token_learning_rate: float = 0.0,
+) -> Prompt:
     """Both stages on the example clip: "identity" and "concept" train, "save" saves it as "my_concept"."""
     wires = {"model": ["model", 0], "clip": ["clip", 0], "vae": ["vae", 0], "settings": ["settings", 0], "seed": seed}
     wires |= {"references.reference_0": ["reference", 0], "learning_rate": 1e-3}
     settings = {"identity_dropout": 0.8, "motion_dropout": 0.5, "token_masking": 0.1, "weight_decay": 0.01}
     settings |= {"gradient_clipping": 1.0, "gradient_checkpointing": "auto", "preview_every": 2}
     settings |= {"time_from": 0.0, "time_to": 1.0}
+    regularisation = {"prior_share": prior_share, "prior_weight": 1.0, "prior_clips": 2, "stitched_share": 0.2}
+    regularisation |= {"token_learning_rate": token_learning_rate}
     return embedded_model() | {
         "video": node("SetSeq_ExampleClip"),
         "reference": node(
@@ -44,7 +55,8 @@ def training(*, set_steps: int = 2, sequence_steps: int = 2, batch: int = 1, ran
             height=64,
             image_fps=24.0,
         ),
-        "settings": node("SetSeq_TrainingSettings", batch=batch, **settings),
+        "options": node("SetSeq_TrainingSettings", batch=batch, **settings),
+        "settings": node("SetSeq_Regularisation", settings=["options", 0], **regularisation),
         "identity": node("SetSeq_TrainIdentityLoRA", **wires, steps=set_steps, rank=rank),
         "concept": node("SetSeq_TrainMotionResidual", **wires, steps=sequence_steps, identity=["identity", 0]),
         "save": node("SetSeq_SaveDynamicConcept", concept=["concept", 0], name="my_concept", plain_lora=False),

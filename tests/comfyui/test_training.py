@@ -9,15 +9,15 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from setandseq_core.concept import load_concept
+from setandseq_core.concept import load_concept, scaled_embeddings
 from setandseq_core.config import config_from_dict
-from setandseq_core.learn import learn_concept
+from setandseq_core.learn import automatic_prior, learn_concept
 from setandseq_core.reference import Reference, Words
 from setandseq_core.sample import applied_concept, latent_noise, sample_latents
 from setandseq_core.toy.model import EMBEDDED_CONFIG, TRANSFORMER_FILE, load_embedded
 from setandseq_core.video import read_clip
 from tools.comfyui import Run, Server
-from tools.graphs import CONCEPT, Prompt, node, sampling, training
+from tools.graphs import CONCEPT, Prompt, embedded_model, node, sampling, training
 
 TRAINERS = ("identity", "concept")
 
@@ -90,6 +90,63 @@ def test_learns_what_the_core_learns(own_server: Server) -> None:
         assert found.info.training[stage]["losses"] == pytest.approx(expected.info.training[stage]["losses"], abs=1e-4)
     assert found.info.static_prompt == CONCEPT.static_prompt
     assert (found.info.identity_token, found.info.motion_token) == ("[v]", "[u]")
+
+
+def test_learns_with_prior_clips_and_learned_tokens_what_the_core_learns(own_server: Server) -> None:
+    file = own_server.folder / "input" / "lossless_prior.mov"
+    _write_lossless(file, (CONCEPT.frames() * 255).round().to(torch.uint8))
+    graph = training(rank=3, set_steps=4, batch=2, prior_share=0.5, token_learning_rate=1e-2)
+    graph["video"] = node("LoadVideo", file=file.name)
+    graph["save"]["inputs"]["name"] = "with_prior"
+    own_server.run(graph).succeeded()
+    made = sorted((own_server.folder / "user" / "setandseq" / "training").glob("prior_*.safetensors"))
+    assert len(made) == 2
+    wires = {name: [name, 0] for name in ("model", "clip", "vae", "reference")}
+    prompts = {"prompts": "a large creature | wandering on a blue plain background", "clips": 1, "seed": 0}
+    graph["prior"] = node("SetSeq_PriorClips", **wires, **prompts)
+    graph["show"] = node("PreviewImage", images=["prior", 1])
+    run = own_server.run(graph).succeeded()
+    assert "wandering on a blue plain background" in run.outputs["prior"]["text"][0]
+    assert len(run.outputs["show"]["images"]) == 17
+    found = load_concept(own_server.folder / "models" / "dynamic_concepts" / "with_prior.safetensors")
+    assert found.info.training["prior_clips"] == 2 and len(found.embeddings) == 2
+
+    backbone, clip = load_embedded(), read_clip(file, fps=16.0, frames=17, size=(64, 64))
+    words = Words(
+        static_prompt=CONCEPT.static_prompt,
+        motion_prompt=CONCEPT.motion_prompt,
+        identity_token="[v]",
+        motion_token="[u]",
+    )
+    changes = {"rank": 3, "token_learning_rate": 1e-2, "prior": {"share": 0.5, "clips": 2}}
+    stages = {"set_stage": {"steps": 4, "batch": 2, "learning_rate": 1e-3}}
+    stages |= {"sequence_stage": {"steps": 2, "batch": 2, "learning_rate": 1e-3}}
+    config = config_from_dict(changes | stages, EMBEDDED_CONFIG)
+    references = [Reference(clip=clip, words=words)]
+    prior = automatic_prior(backbone, references, config)
+    expected = learn_concept(backbone, references, config, name="with_prior", prior=prior)
+    for stage in ("set", "sequence"):
+        assert found.info.training[stage]["losses"] == pytest.approx(expected.info.training[stage]["losses"], abs=1e-3)
+
+    graph = embedded_model() | {
+        "load": node(
+            "SetSeq_LoadDynamicConcept",
+            model=["model", 0],
+            concept="with_prior.safetensors",
+            identity_strength=1.0,
+            motion_strength=1.0,
+        )
+    }
+    with_tokens = sampled(own_server, ["load", 0], "with_tokens", graph)
+    noise = latent_noise((16, 5, 8, 8), 7)
+    embeddings = scaled_embeddings(found.embeddings)
+    with applied_concept(backbone, found):
+        ours, without = (
+            sample_latents(backbone, noise, CONCEPT.motion_prompt, embeddings=given, steps=4)
+            for given in (embeddings, [])
+        )
+    assert (ours - without).abs().max() > 1e-3
+    assert (_normalised(backbone, with_tokens) - ours).abs().max() < 1e-3 * ours.abs().max()
 
 
 def _write_lossless(path: Path, frames_FHWC: torch.Tensor) -> None:
