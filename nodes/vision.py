@@ -50,13 +50,12 @@ class VisionTextEmbedder(VisionEmbedder):
         Raises:
             MetricError: another kind of text encoder, or one without its projection.
         """
-        encoder = _encoder(self.clip)
-        _check_projection(self.clip)
-        tokens = self.clip.tokenize(prompt)
-        _, pooled_1D = self.clip.encode_from_tokens(tokens, return_pooled="unprojected")
-        device = self.clip.patcher.load_device
+        clip: Any = self.clip  # ComfyUI's own types do not know "unprojected"
+        encoder = _encoder(clip)
+        _check_projection(clip)
+        _, pooled_1D = clip.encode_from_tokens(clip.tokenize(prompt), return_pooled="unprojected")
         with torch.no_grad():
-            projected_1D = encoder.transformer.text_projection(pooled_1D.to(device))
+            projected_1D = encoder.transformer.text_projection(pooled_1D.to(clip.patcher.load_device))
         return functional.normalize(projected_1D.float().cpu()[0], dim=0)
 
 

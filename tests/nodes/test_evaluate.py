@@ -14,6 +14,7 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
 Call = Callable[..., Any]
 PROMPT = "a large [v] creature [u] wandering on a blue plain background"
+SIZES: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 FIGURES = ["identity", "motion", "prompt adherence", "temporal coherence", "MSE"]
 
 
@@ -46,12 +47,12 @@ def evaluate(run: Call, refer: Call, bee: torch.Tensor) -> Call:
 
 @pytest.fixture(scope="module")
 def vision(comfyui: Any) -> Any:
-    """A random CLIP_VISION of CLIP-L's output size, with few layers."""
+    """A random, tiny CLIP_VISION whose vectors are as long as the text model's."""
     torch.manual_seed(0)
     sizes = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 32, "num_attention_heads": 2}
     config = {"model_type": "clip_vision_model", "image_size": 28, "patch_size": 14, "num_channels": 3}
     clip = import_module("comfy.clip_vision").ClipVisionModel(
-        {**config, **sizes, "hidden_act": "quick_gelu", "projection_dim": 768}
+        {**config, **sizes, "hidden_act": "quick_gelu", "projection_dim": SIZES["hidden_size"]}
     )
     for weight in clip.model.parameters():
         torch.nn.init.normal_(weight, std=0.05)
@@ -60,11 +61,9 @@ def vision(comfyui: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def text_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
-    """A random CLIP-L text model with two of its layers left as they are, and its file."""
+    """A random CLIP-L text model, tiny but for its vocabulary, and its file."""
     torch.manual_seed(0)
-    config = CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)
-    config.projection_dim, config.eos_token_id = 768, 49407
-    model = CLIPTextModelWithProjection(config).eval()
+    model = CLIPTextModelWithProjection(CLIPTextConfig(**SIZES, projection_dim=64, eos_token_id=49407)).eval()
     file = tmp_path_factory.mktemp("clip") / "clip_l.safetensors"
     save_file({key: value.contiguous() for key, value in model.state_dict().items()}, file)
     return model, file
@@ -72,7 +71,7 @@ def text_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
 
 def load_clip(file: Path) -> Any:
     with torch.inference_mode():
-        return import_module("comfy.sd").load_clip([str(file)])
+        return import_module("comfy.sd").load_clip([str(file)], model_options={"model_config": dict(SIZES)})
 
 
 def is_blocked(value: Any) -> bool:
