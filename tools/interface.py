@@ -1,5 +1,7 @@
 """ComfyUI's interface in a browser, as tests and screenshots drive it."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import ConsoleMessage, Locator, Page
@@ -8,6 +10,14 @@ from tools.comfyui import Server
 
 RENDERERS = ("canvas", "nodes2")
 """The classic one, and Nodes 2.0."""
+SETTINGS = {
+    "Comfy.TutorialCompleted": True,
+    "Comfy.InstalledVersion": "1.47.12",
+    "Comfy.Locale": "en",
+    "Comfy.Minimap.Visible": False,
+    "Comfy.Workflow.Persist": False,
+}
+"""Of the interface: no tour, no news, and nothing of the last page comes back in the next."""
 START_MS = 240_000
 OURS = "/extensions/setandseq/"
 UNREACHABLE = ("net::ERR_", "Failed to fetch", "404 (Not Found)", "Network Error")
@@ -19,6 +29,10 @@ ADD_NODE = """([type, values]) => {
   window.app.graph.add(node);
   for (const widget of node.widgets ?? []) if (widget.name in values) widget.value = values[widget.name];
   return String(node.id);
+}"""
+CHANGE = """([id, values]) => {
+  const node = window.app.graph.nodes.find(node => String(node.id) === id);
+  for (const widget of node.widgets) if (widget.name in values) widget.value = values[widget.name];
 }"""
 SHOW_NODE = """id => {
   const node = window.app.graph.getNodeById(id) ?? window.app.graph.getNodeById(Number(id));
@@ -34,6 +48,13 @@ WIDGETS = """id => {
 NODE_ID = "type => String(window.app.graph.nodes.find(node => node.type === type)?.id ?? '')"
 
 
+def write_settings(folder: Path) -> None:
+    """Settings for the interface of a server that is started on this folder afterwards."""
+    file = folder / "user" / "default" / "comfy.settings.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(SETTINGS), encoding="utf-8")
+
+
 class Ui:
     """One page of ComfyUI; `errors` collects what its console says is wrong."""
 
@@ -45,9 +66,7 @@ class Ui:
     def open(self) -> None:
         """Load the page, or load it again, and wait until it can be used."""
         self.page.goto(self.server.address, timeout=START_MS)
-        self.page.wait_for_function(
-            "() => window.app?.extensionManager && window.app.graph && window.app.vueAppReady", timeout=START_MS
-        )
+        self.page.wait_for_function("() => window.app?.extensionManager && window.app.vueAppReady", timeout=START_MS)
         self.page.wait_for_function(
             "() => window.LiteGraph?.registered_node_types?.SetSeq_TrainIdentityLoRA", timeout=START_MS
         )
@@ -69,6 +88,10 @@ class Ui:
         node_id = self.page.evaluate(ADD_NODE, [node_type, values])
         self.show(node_id)
         return node_id
+
+    def change(self, node_id: str, **values: object) -> None:
+        """Give widgets of a node other values."""
+        self.page.evaluate(CHANGE, [node_id, values])
 
     def show(self, node_id: str) -> None:
         """Move the view so that a node is in it, in full size."""

@@ -3,7 +3,6 @@
 One server for all tests of this folder, one browser and one page for each file.
 """
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,16 +11,7 @@ import pytest
 
 from tools.comfyui import Server
 from tools.comfyui_folder import NoComfyUIError, comfyui_folder
-from tools.interface import RENDERERS, Ui
-
-SETTINGS = {
-    "Comfy.TutorialCompleted": True,
-    "Comfy.InstalledVersion": "1.47.12",
-    "Comfy.Locale": "en",
-    "Comfy.Minimap.Visible": False,
-    "Comfy.Workflow.Persist": False,
-}
-"""Of the interface: no tour, no news, and nothing of the last page comes back in the next."""
+from tools.interface import RENDERERS, Ui, write_settings
 
 
 @pytest.fixture(scope="session")
@@ -32,9 +22,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     except NoComfyUIError as error:
         pytest.skip(str(error))
     folder = tmp_path_factory.mktemp("browser")
-    settings = folder / "user" / "default" / "comfy.settings.json"
-    settings.parent.mkdir(parents=True)
-    settings.write_text(json.dumps(SETTINGS), encoding="utf-8")
+    write_settings(folder)
     with Server(folder) as server:
         yield server
 

@@ -3,19 +3,17 @@
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 from playwright.sync_api import Locator, expect
-from safetensors.torch import load_file
 
-from setandseq_core.concept import BaseFingerprint, Concept, ConceptInfo, ConceptLayer, fingerprint, save_concept
 from setandseq_core.toy.model import TRANSFORMER_FILE
 from tools.interface import Ui
+from tools.sample_concept import INFO, save_sample
 
-LAYERS = ("blocks.0.self_attn.q", "blocks.0.self_attn.k", "blocks.0.self_attn.v")
-STATIC, MOTION = "a large [v] creature on a blue plain background", "a large [v] creature [u] wandering"
+STATIC, MOTION = INFO["static_prompt"], INFO["motion_prompt"]
 CONNECT = """([from, to]) => {
   const find = id => window.app.graph.getNodeById(id) ?? window.app.graph.getNodeById(Number(id));
   find(from).connect(0, find(to), find(to).inputs.findIndex(input => input.name === "model"));
@@ -24,42 +22,14 @@ SELECT = "id => window.app.canvas.selectNode(window.app.graph.nodes.find(node =>
 Save = Callable[..., str]
 
 
-@pytest.fixture(scope="module")
-def base() -> BaseFingerprint:
-    """Of the embedded model, as far as the concepts of these tests change it."""
-    weights = load_file(TRANSFORMER_FILE)
-    return fingerprint("wan", {layer: weights[f"{layer}.weight"] for layer in LAYERS})
-
-
 @pytest.fixture
-def save(concepts: Path, base: BaseFingerprint, page_of_server: Ui) -> Save:
+def save(concepts: Path, page_of_server: Ui) -> Save:
     """Saves a concept that does nothing, and lets the page see it; returns its name in the list."""
 
-    def write(name: str = "bee", *, shift: float = 0.0, static_prompt: str = STATIC, file: str = "bee") -> str:
-        moved = {layer: value + shift for layer, value in base.projections.items()}
+    def write(name: str = "bee", file: str = "bee", **options: Any) -> str:
         buffer = io.BytesIO()
         Image.new("RGB", (8, 8), "yellow").save(buffer, "PNG")
-        info = ConceptInfo(
-            name=name,
-            static_prompt=static_prompt,
-            motion_prompt=MOTION,
-            identity_token="[v]",
-            motion_token="[u]",
-            base=BaseFingerprint(family="wan", layers=base.layers, projections=moved),
-            base_name="The embedded model",
-            config={},
-            training={"date": "2026-11-22T10:00:00", "set": {"steps": 30, "seconds": 4}},
-            thumbnail=buffer.getvalue(),
-        )
-        empty = {
-            layer: ConceptLayer(
-                identity_basis_OR=torch.zeros(num_out, 2),
-                coefficients_RI=torch.zeros(2, num_in),
-                motion_residual_RI=torch.zeros(2, num_in),
-            )
-            for layer, (num_out, num_in) in base.layers.items()
-        }
-        save_concept(Concept(info=info, layers=empty), concepts / f"{file}.safetensors")
+        save_sample(concepts / f"{file}.safetensors", name=name, thumbnail=buffer.getvalue(), **options)
         page_of_server.page.evaluate("() => window.app.refreshComboInNodes()")
         return f"{file}.safetensors"
 
@@ -70,15 +40,21 @@ def card_of(ui: Ui, file: str) -> Locator:
     """Adds Load Dynamic Concept with that file; its card."""
     ui.add("SetSeq_LoadDynamicConcept", concept=file)
     card = ui.region("Concept")
-    expect(card.get_by_text("The embedded model")).to_be_visible()
+    expect(card.get_by_text("the embedded model")).to_be_visible()
     return card
 
 
 def test_the_card_shows_what_is_in_the_file(ui: Ui, save: Save) -> None:
     card = card_of(ui, save())
-    for text in ("bee", STATIC, MOTION, "for The embedded model", "30 steps look"):
+    for text in (
+        "bee",
+        STATIC,
+        MOTION,
+        "for the embedded model",
+        "300 steps look, 300 steps motion; 17 frames 64x64 at 16 fps",
+    ):
         expect(card.get_by_text(text, exact=True)).to_be_visible()
-    expect(card.get_by_text("rank 2")).to_be_visible()
+    expect(card.get_by_text("rank 8")).to_be_visible()
     assert card.get_by_role("img").evaluate("image => image.naturalWidth") == 8
     expect(card.get_by_role("alert")).to_have_count(0)
 
@@ -117,7 +93,7 @@ def test_the_card_warns_when_it_does_not_fit_the_connected_model(
         ui.page.evaluate(CONNECT, [model, ui.node("SetSeq_LoadDynamicConcept")])
     expect(card.get_by_role("alert")).to_have_count(warnings)
     if warnings:
-        expect(card.get_by_text("not made for the connected model: load The embedded model")).to_be_visible()
+        expect(card.get_by_text("not made for the connected model: load the embedded model")).to_be_visible()
 
 
 def test_without_a_concept_the_card_says_what_to_do(ui: Ui, concepts: Path) -> None:

@@ -1,0 +1,60 @@
+"""A concept file of the embedded model that has everything but learned weights: for browser tests and pictures."""
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from setandseq_core.concept import BaseFingerprint, Concept, ConceptInfo, ConceptLayer, fingerprint, save_concept
+from setandseq_core.toy.model import TRANSFORMER_FILE
+
+__all__ = ["INFO", "embedded_base", "save_sample"]
+
+RANK = 8
+LAYERS = tuple(f"blocks.0.self_attn.{name}" for name in "qkvo")
+
+
+@cache
+def embedded_base() -> BaseFingerprint:
+    """The embedded model, as far as the sample changes it."""
+    weights = load_file(TRANSFORMER_FILE)
+    return fingerprint("wan", {layer: weights[f"{layer}.weight"] for layer in LAYERS})
+
+
+INFO: dict[str, Any] = {
+    "name": "bee",
+    "static_prompt": "a large [v] creature on a blue plain background",
+    "motion_prompt": "a large [v] creature [u] wandering on a blue plain background",
+    "base_name": "the embedded model",
+    "thumbnail": None,
+}
+
+
+def save_sample(path: Path, *, shift: float = 0.0, **info: Any) -> None:
+    """Write it.
+
+    Args:
+        path: ends in .safetensors.
+        shift: added to what tells the base model; 0 fits the embedded one, 2 fits none.
+        info: fields of `ConceptInfo` that differ from INFO.
+    """
+    base = embedded_base()
+    base = replace(base, projections={layer: value + shift for layer, value in base.projections.items()})
+    stage = {"steps": 300, "seconds": 75.0}
+    training = {"date": "2026-11-22T10:00:00", "finished": True, "set": stage, "sequence": stage}
+    training |= {"frames": 17, "resolution": "64x64", "fps": 16.0}
+    fields: dict[str, Any] = {**INFO, "training": training, **info}
+    tokens = {"identity_token": "[v]", "motion_token": "[u]"}
+    layers = {layer: _empty(num_out, num_in) for layer, (num_out, num_in) in base.layers.items()}
+    save_concept(Concept(info=ConceptInfo(base=base, config={}, **tokens, **fields), layers=layers), path)
+
+
+def _empty(num_out: int, num_in: int) -> ConceptLayer:
+    return ConceptLayer(
+        identity_basis_OR=torch.zeros(num_out, RANK),
+        coefficients_RI=torch.zeros(RANK, num_in),
+        motion_residual_RI=torch.zeros(RANK, num_in),
+    )
