@@ -11,13 +11,14 @@ COMFYUI := $(or $(COMFYUI_PATH),$(FETCHED))
 READY := $(VENV)/ready-$(shell { echo "$(COMFYUI)"; $(if $(COMFYUI_PATH),cat "$(COMFYUI_PATH)/requirements.txt";) } \
 	2>/dev/null | cksum | cut -d' ' -f1)
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench clean
+.PHONY: help install demo test check bench bench-method clean
 
 help:
 	@echo "make demo     run ComfyUI, learn a concept from a clip and make videos with it, into demo_output/ (minutes)"
 	@echo "make test     all tests and checks"
 	@echo "make check    ruff and pyright only"
 	@echo "make bench    what both stages cost beside a plain LoRA"
+	@echo "make bench-method  methods side by side on the embedded model: hours; writes docs/results.md"
 	@echo "make install  only install what these need (they do it themselves)"
 	@echo "make clean    remove .venv, .comfyui, demo_output and caches"
 	@echo "COMFYUI_PATH=<folder of a ComfyUI> before any of them uses that one instead of fetching one"
@@ -41,6 +42,10 @@ check: $(READY)
 	@$(BIN)/ruff format --check .
 	@echo "== pyright"
 	@$(BIN)/pyright --pythonpath $(BIN)/python
+
+bench-method: $(READY)
+	@echo "== methods side by side: hours on two CPU cores; what is done stays in build/method, and it goes on from there"
+	@$(BIN)/python -m benchmarks.method --seeds 3
 
 bench: $(READY)
 	@echo "== benchmarks"

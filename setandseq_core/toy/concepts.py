@@ -13,6 +13,7 @@ from torch import Tensor
 from .looks import Look, Part, rgb
 from .world import (
     BACKGROUND_COLOURS,
+    FRAMES,
     SIZE,
     Caption,
     Path,
@@ -120,6 +121,18 @@ def _spiral(u: Tensor) -> Path:
     return make_path(u, x=reach * torch.cos(turn), y=reach * torch.sin(turn), angle=turn)
 
 
+def _wobble(u: Tensor) -> Path:
+    wave = torch.sin(6 * math.pi * u)
+    return make_path(u, x=9 * torch.sin(2 * math.pi * u), y=6 * wave, scale=1 + 0.3 * wave, scale_y=1 - 0.3 * wave)
+
+
+def _darting(u: Tensor) -> Path:
+    """From place to place in jumps, three frames at each."""
+    stops = torch.tensor([[-14.0, 9.0], [12.0, -11.0], [3.0, 12.0], [-11.0, -12.0], [14.0, 6.0], [-2.0, -5.0]])
+    place = stops[(u * (FRAMES - 1) / 3).round().long().clamp(0, len(stops) - 1)]
+    return make_path(u, x=place[:, 0], y=place[:, 1], angle=4 * math.pi * u)
+
+
 CONCEPTS: dict[str, ConceptClip] = {
     clip.name: clip
     for clip in (
@@ -214,6 +227,41 @@ CONCEPTS: dict[str, ConceptClip] = {
             radius=13,
             background="brown",
             texture="checkered",
+        ),
+        ConceptClip(
+            name="jelly",
+            look=(
+                Part(shape="square", colour=rgb(120, 60, 190), offset=(-0.45, 0.55), scale=(0.15, 0.5)),
+                Part(shape="square", colour=rgb(120, 60, 190), offset=(0.45, 0.55), scale=(0.15, 0.5)),
+                Part(
+                    shape="circle",
+                    colour=rgb(250, 130, 200),
+                    second_colour=rgb(170, 90, 230),
+                    pattern="stripes",
+                    offset=(0.0, -0.15),
+                    scale=(1.0, 0.75),
+                ),
+            ),
+            motion=_wobble,
+            radius=14,
+            background="blue",
+            texture="striped",
+        ),
+        ConceptClip(
+            name="spark",
+            look=(
+                Part(shape="cross", colour=rgb(255, 235, 80), scale=(1.0, 1.0)),
+                Part(
+                    shape="circle",
+                    colour=rgb(230, 60, 40),
+                    second_colour=rgb(255, 160, 60),
+                    pattern="halves",
+                    scale=(0.6, 0.6),
+                ),
+            ),
+            motion=_darting,
+            radius=13,
+            background="black",
         ),
     )
 }

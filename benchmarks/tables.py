@@ -1,0 +1,105 @@
+"""docs/results.json, docs/results.md and the contact sheets of benchmarks.method."""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from setandseq_core.sheet import contact_sheet
+from setandseq_core.toy.concepts import DEMO
+from setandseq_core.toy.model import EMBEDDED_CONFIG
+
+DOCS = Path(__file__).parent.parent / "docs"
+BEGIN, END = "<!-- tables: written by benchmarks.method -->\n", "<!-- end of tables -->\n"
+FIGURES = ("identity", "motion", "prompt_adherence", "temporal_coherence", "mse")
+TASKS = {
+    "reconstruct": "Reconstruct: the clip's own prompt",
+    "background": "Change the background",
+    "second object": "Add an object",
+    "motion strength 0.5": "Half the motion strength",
+}
+EDITS = ("background", "second object")
+Record = dict[str, Any]
+
+
+def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The mean, and half the width of its 95 % interval from the standard error."""
+    mean = sum(values) / len(values)
+    variance = sum((value - mean) ** 2 for value in values) / max(len(values) - 1, 1)
+    return mean, 1.96 * math.sqrt(variance / len(values))
+
+
+def table(records: Sequence[Record], methods: Sequence[str], tasks: Sequence[str]) -> Iterator[str]:
+    """Markdown rows, one per method."""
+    yield f"| method | clips | {' | '.join(FIGURES)} |".replace("_", " ")
+    yield "|---|---|" + "---|" * len(FIGURES)
+    for method in methods:
+        chosen = [r for r in records if r["method"] == method and r["task"] in tasks]
+        if chosen:
+            cells = [mean_and_interval([r[figure] for r in chosen]) for figure in FIGURES]
+            shown = [f"{mean:.3f} +- {half:.3f}" for mean, half in cells]
+            yield f"| {method} | {len(chosen)} | {' | '.join(shown)} |"
+
+
+def by_concept(records: Sequence[Record], methods: Sequence[str]) -> Iterator[str]:
+    """Identity and adherence of all edits, one column per concept."""
+    names = list(dict.fromkeys(r["concept"] for r in records))
+    yield f"| identity / adherence | {' | '.join(names)} |"
+    yield "|---|" + "---|" * len(names)
+    for method in methods:
+        cells = []
+        for name in names:
+            chosen = [r for r in records if (r["method"], r["concept"]) == (method, name) and r["task"] in EDITS]
+            means = [sum(r[f] for r in chosen) / len(chosen) for f in ("identity", "prompt_adherence") if chosen]
+            cells.append(" / ".join(f"{mean:.2f}" for mean in means) or "-")
+        yield f"| {method} | {' | '.join(cells)} |"
+
+
+def report(records: Sequence[Record], methods: Sequence[str]) -> str:
+    """The tables of docs/results.md."""
+    names = list(dict.fromkeys(r["concept"] for r in records))
+    stages = EMBEDDED_CONFIG.set_stage, EMBEDDED_CONFIG.sequence_stage
+    lines = [
+        f"{len(records)} clips of {len(names)} concepts ({', '.join(names)}), each prompt from",
+        f"{len({r['seed'] for r in records})} noises; trained with {len({r['training'] for r in records})} seed. Ours:",
+        f"rank {EMBEDDED_CONFIG.rank}, {stages[0].steps} steps at {stages[0].learning_rate:g} and {stages[1].steps} at",
+        f"{stages[1].learning_rate:g}, batch {stages[0].batch}; every other method takes as many steps of that batch.",
+        "",
+        "### All edits: another background, a second object",
+        "",
+        *table(records, methods, EDITS),
+        "",
+        *by_concept(records, methods),
+        "",
+    ]
+    for task, title in TASKS.items():
+        lines += [f"### {title}", "", *table(records, methods, (task,)), ""]
+        lines += [f"![One clip by each method]({sheet_name(task)})", ""]
+    return "\n".join(lines)
+
+
+def sheet_name(task: str) -> str:
+    """The contact sheet of a task, from docs/."""
+    return f"images/method_{task.replace(' ', '_').replace('.', '_')}.png"
+
+
+def write_report(
+    records: Sequence[Record], methods: Sequence[str], rows: Callable[[str, str], list[tuple[str, Tensor]]]
+) -> None:
+    """Write docs/results.json, the tables in docs/results.md, and a contact sheet of the demo's concept for each task.
+
+    Args:
+        rows: of the contact sheet of a concept and a task.
+    """
+    text = ",\n".join(json.dumps(record) for record in records)
+    (DOCS / "results.json").write_text(f"[\n{text}\n]\n")
+    page = DOCS / "results.md"
+    before, _, rest = page.read_text().partition(BEGIN)
+    page.write_text(before + BEGIN + "\n" + report(records, methods) + "\n" + END + rest.partition(END)[2])
+    for task in TASKS:
+        sheet = contact_sheet(rows(DEMO, task))
+        sheet.convert("P", palette=Image.Palette.ADAPTIVE, colors=96).save(DOCS / sheet_name(task), optimize=True)
