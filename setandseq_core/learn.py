@@ -181,6 +181,7 @@ def training_record(references: Sequence[Reference], config: MethodConfig) -> di
         "fps": clip.fps,
         "seed": config.seed,
         "clip": clip.choice,
+        "self_conditioning": "off: the base model was not trained with it",
     }
     if len(references) > 1:
         record["clips"] = [r.clip.choice for r in references]
