@@ -11,12 +11,13 @@ COMFYUI := $(or $(COMFYUI_PATH),$(FETCHED))
 READY := $(VENV)/ready-$(shell { echo "$(COMFYUI)"; $(if $(COMFYUI_PATH),cat "$(COMFYUI_PATH)/requirements.txt";) } \
 	2>/dev/null | cksum | cut -d' ' -f1)
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench bench-method clean
+.PHONY: help install demo test check check-js screenshots bench bench-method clean
 
 help:
 	@echo "make demo     run ComfyUI, learn a concept from a clip and make videos with it, into demo_output/ (minutes)"
 	@echo "make test     all tests and checks"
-	@echo "make check    ruff and pyright only"
+	@echo "make check    ruff and pyright only; what is in js/ too, where there is npm"
+	@echo "make screenshots  the pictures in docs/images of what the browser shows (minutes, needs chromium)"
 	@echo "make bench    what both stages cost beside a plain LoRA"
 	@echo "make bench-method  methods side by side on the embedded model: hours; writes docs/results.md"
 	@echo "make install  only install what these need (they do it themselves)"
@@ -34,7 +35,7 @@ test: $(READY)
 	@echo "== tests, with the ComfyUI in $(COMFYUI)"
 	@$(BIN)/python -m pytest
 	@$(MAKE) --no-print-directory check
-	@echo "== make test: all tests, ruff and pyright passed in $(CURDIR), with $$($(BIN)/python --version)"
+	@echo "== make test: all tests and checks passed in $(CURDIR), with $$($(BIN)/python --version)"
 
 check: $(READY)
 	@echo "== ruff"
@@ -42,6 +43,21 @@ check: $(READY)
 	@$(BIN)/ruff format --check .
 	@echo "== pyright"
 	@$(BIN)/pyright --pythonpath $(BIN)/python
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory check-js; \
+		else echo "== JavaScript: not checked, since there is no npm"; fi
+
+check-js: node_modules/.package-lock.json
+	@echo "== JavaScript: types, eslint, tests"
+	@npm run --silent check
+	@npm test --silent
+
+node_modules/.package-lock.json: package.json package-lock.json
+	@npm ci --silent --no-audit --no-fund
+	@touch $@
+
+screenshots: $(READY)
+	@echo "== screenshots, into docs/images"
+	@$(BIN)/python -m tools.screenshots
 
 bench-method: $(READY)
 	@echo "== methods side by side: hours on two CPU cores; what is done stays in build/method, and it goes on from there"
@@ -73,5 +89,5 @@ $(VENV)/made:
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .comfyui demo_output .pytest_cache .ruff_cache
+	rm -rf $(VENV) node_modules .comfyui demo_output .pytest_cache .ruff_cache
 	find benchmarks nodes setandseq_core tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
