@@ -176,7 +176,7 @@ class TrainingPanel {
     this.#showBar(record);
     const losses = record.losses.map((loss, index) => ({ step: record.start + (index + 1) * record.stride, loss }));
     const validation = record.validation.map(([step, loss]) => ({ step, loss }));
-    const words = verdict(validation);
+    const words = record.message || verdict(validation);
     if (this.verdict.textContent !== words) this.verdict.textContent = words;
     this.curve.replaceChildren(drawCurve(losses, validation, record.steps));
     this.#showPictures(record);

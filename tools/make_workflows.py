@@ -22,6 +22,7 @@ from tools.workflow_graph import Graph
 
 FOLDER = Path(__file__).parents[1] / "workflows"
 MAKERS: dict[str, Callable[[dict[str, Any]], Graph]] = {
+    embedded.START: embedded.start_workflow,
     embedded.TRAIN: embedded.train_workflow,
     embedded.USE: embedded.use_workflow,
     embedded.COMPOSE: embedded.compose_workflow,

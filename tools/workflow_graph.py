@@ -25,6 +25,14 @@ MARGIN, TITLE_HEIGHT = 10, 70
 """Between a group's border and its nodes; above them is the group's title and the first node's."""
 WRAPPED = re.compile(r"(?<!\n)\n(?![\n#-]|\d+\. )\s*")
 """A line break within a paragraph or an entry of a list."""
+SHOWN = {
+    "SetSeq_TrainIdentityLoRA": 360,
+    "SetSeq_TrainMotionResidual": 360,
+    "SetSeq_LoadDynamicConcept": 470,
+    "SetSeq_ComposeConcepts": 180,
+    "SetSeq_ReferenceClip": 185,
+}
+"""Height of what js/ shows on a node, below its inputs."""
 NODE_GAP, GROUP_GAP = 50, 70
 """Between two nodes of a column, and what is added between two groups."""
 
@@ -88,12 +96,13 @@ class Graph:
         properties: dict[str, Any] = {"Node name for S&R": type_}
         if models:
             properties["models"] = list(models)
+        height = node_height(sockets, info["output"], widgets, stock=stock)
         outputs = zip(info["output_name"], info["output"], strict=True)
         entry = {
             "id": len(self._nodes) + 1,
             "type": type_,
             "pos": list(pos),
-            "size": list(size or (315, node_height(sockets, info["output"], widgets, stock=stock))),
+            "size": list(size or (315, height + SHOWN.get(type_, 0))),
             "flags": {},
             "order": 0,
             "mode": 0,
@@ -200,7 +209,7 @@ def _execution_order(nodes: list[dict[str, Any]], links: list[list[Any]]) -> lis
 class Column:
     """Nodes under each other, with room for their titles; each group of them is named when it is complete."""
 
-    def __init__(self, graph: Graph, x: float, y: float = 0, width: float = 340) -> None:
+    def __init__(self, graph: Graph, x: float, y: float = 0, width: float = 400) -> None:
         self.x, self.y, self.width = x, y, width
         self._graph = graph
         self._nodes: list[Node] = []

@@ -1,8 +1,9 @@
 """The workflows on the embedded model: train and generate, use and edit, compose."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from setandseq_core.config import MethodConfig
 from setandseq_core.demo import SEED, Shot, demo_shots
 from setandseq_core.toy.concepts import CONCEPTS, DEMO, with_tokens
 from setandseq_core.toy.model import EMBEDDED_CONFIG, TRANSFORMER_FILE, VAE_FILE
@@ -12,14 +13,42 @@ from tools.workflow_graph import GREEN, RED, Column, Graph, Output
 CONCEPT = CONCEPTS[DEMO]
 SHIFT = 3.0
 SAMPLING = {"seed": SEED, "steps": 20, "cfg": 4.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
-COLUMN = 400
+COLUMN = 460
 """From one column's left edge to the next."""
 SHOT_WIDTH = 1080
+START_CONFIG = replace(
+    EMBEDDED_CONFIG,
+    set_stage=replace(EMBEDDED_CONFIG.set_stage, steps=100),
+    sequence_stage=replace(EMBEDDED_CONFIG.sequence_stage, steps=200),
+)
 NOTE_WIDTH = 500
 
+START = "0 Start here"
 TRAIN = "1 Train on the embedded model"
 USE = "2 Use and edit a concept"
 COMPOSE = "3 Compose two concepts"
+
+START_NOTE = """
+## Start here
+
+Press **Run** and look at the two train nodes. Nothing needs to be downloaded, and it takes a few minutes, also without
+a graphics card.
+
+**What you see**
+
+- *Reference Clip* has a clip of a bee and two prompts: `[v]` stands for how it looks, `[u]` for how it moves.
+- *Train Identity LoRA* learns the look, then *Train Motion Residual* the movement. Each shows its losses, the time that
+  is left, and a sample of what it has learned so far. **Stop and keep** goes on with what there is.
+- *Save Dynamic Concept* writes `models/dynamic_concepts/first_concept.safetensors`.
+- At the right are two videos: the clip again, and the same creature on another background.
+
+**And then**
+
+- Change the background in the green prompt and press **Run**: only the video is made again, nothing is trained twice.
+- Drag the point of *Compose Concepts* down: less of the movement.
+- **1 Train on the embedded model** trains longer and makes more videos. **2 Use and edit a concept** takes the file;
+  choose `first_concept` there. **4 Train on your clip** is the same with Wan 2.1 and a video of yours.
+"""
 
 TRAIN_NOTE = """
 ## A concept from one clip
@@ -89,6 +118,29 @@ class Base:
     vae: Output
 
 
+def start_workflow(object_info: dict[str, Any]) -> Graph:
+    """The shortest way to a first concept: fewer steps, two videos."""
+    graph = Graph(START, object_info)
+    graph.note(START, START_NOTE, (-NOTE_WIDTH - 60, -70), (NOTE_WIDTH, 560))
+    left = Column(graph, 0)
+    base = _load_base(left)
+    reference = _reference(left, base)
+    concept = _train(Column(graph, COLUMN), base, reference, START_CONFIG)
+    column = Column(graph, 2 * COLUMN)
+    column.add("SetSeq_SaveDynamicConcept", tall=160, concept=concept, name="first_concept")
+    model = column.add("SetSeq_ComposeConcepts", model=base.model, concepts=[concept])["model"]
+    column.group("Step4 - Save and apply")
+    prompts = _Prompts(graph, Column(graph, 3 * COLUMN), base, step=5)
+    edited = with_tokens(str(CONCEPT.edited(background="pink", texture="striped")))
+    shots = [("The clip again", CONCEPT.motion_prompt), ("Another background", edited)]
+    positives = [prompts.positive(prompt) for _, prompt in shots]
+    studio = prompts.finish()
+    for index, ((title, _), positive) in enumerate(zip(shots, positives, strict=True)):
+        pos, name = (4 * COLUMN, index * 440), f"start/{title.lower().replace(' ', '_')}"
+        studio.shoot(pos, model, positive, name, f"Step7 - {title}")
+    return graph
+
+
 def train_workflow(object_info: dict[str, Any]) -> Graph:
     """(a) Train on the example clip, save the concept, and generate the demo's shots."""
     graph = Graph(TRAIN, object_info)
@@ -128,7 +180,7 @@ def use_workflow(object_info: dict[str, Any]) -> Graph:
     graph.note(USE, USE_NOTE, (-NOTE_WIDTH - 60, -70), (NOTE_WIDTH, 360))
     base = _load_base(Column(graph, 0))
     column = Column(graph, COLUMN)
-    file = {"concept": "my_concept.safetensors", "model": base.model, "tall": 280}
+    file = {"concept": "my_concept.safetensors", "model": base.model}
     loaded = column.add("SetSeq_LoadDynamicConcept", **file)
     half = column.add("SetSeq_LoadDynamicConcept", title="The same, half the motion", motion_strength=0.5, **file)
     column.group("Step2 - Concept")
@@ -150,7 +202,7 @@ def compose_workflow(object_info: dict[str, Any]) -> Graph:
     base = _load_base(Column(graph, 0))
     column = Column(graph, COLUMN)
     files = ("my_concept.safetensors", "my_concept_2.safetensors")
-    concepts = [column.add("SetSeq_LoadDynamicConcept", tall=280, concept=file)["concept"] for file in files]
+    concepts = [column.add("SetSeq_LoadDynamicConcept", concept=file)["concept"] for file in files]
     composed = column.add("SetSeq_ComposeConcepts", model=base.model, concepts=concepts)
     column.group("Step2 - Concepts")
     prompts = _Prompts(graph, Column(graph, 2 * COLUMN), base, step=3)
@@ -175,7 +227,6 @@ def _reference(column: Column, base: Base) -> Output:
     video = column.add("SetSeq_ExampleClip")
     reference = column.add(
         "SetSeq_ReferenceClip",
-        tall=480,
         model=base.model,
         video=video["video"],
         static_prompt=CONCEPT.static_prompt,
@@ -188,8 +239,8 @@ def _reference(column: Column, base: Base) -> Output:
     return reference["reference"]
 
 
-def _train(column: Column, base: Base, reference: Output) -> Output:
-    config, first, second = EMBEDDED_CONFIG, EMBEDDED_CONFIG.set_stage, EMBEDDED_CONFIG.sequence_stage
+def _train(column: Column, base: Base, reference: Output, config: MethodConfig = EMBEDDED_CONFIG) -> Output:
+    first, second = config.set_stage, config.sequence_stage
     if first.batch != second.batch:
         raise ValueError(f"One batch for both stages is needed, not {first.batch} and {second.batch}.")
     settings = column.add(
@@ -204,9 +255,9 @@ def _train(column: Column, base: Base, reference: Output) -> Output:
     wires = {"model": base.model, "clip": base.clip, "vae": base.vae, "references": [reference]}
     wires |= {"settings": settings["settings"], "seed": config.seed}
     rate = {"steps": first.steps, "learning_rate": first.learning_rate, "rank": config.rank}
-    identity = column.add("SetSeq_TrainIdentityLoRA", tall=480, **wires, **rate)
+    identity = column.add("SetSeq_TrainIdentityLoRA", **wires, **rate)
     rate = {"steps": second.steps, "learning_rate": second.learning_rate}
-    concept = column.add("SetSeq_TrainMotionResidual", tall=480, identity=identity["identity"], **wires, **rate)
+    concept = column.add("SetSeq_TrainMotionResidual", identity=identity["identity"], **wires, **rate)
     column.group("Step3 - Train")
     return concept["concept"]
 

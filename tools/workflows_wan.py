@@ -123,14 +123,14 @@ def train_workflow(object_info: dict[str, Any]) -> Graph:
     column = Column(graph, COLUMN, width=390)
     video = column.add("LoadVideo", tall=320, file="my_clip.mp4")
     prompts = {"static_prompt": STATIC_PROMPT, "motion_prompt": MOTION_PROMPT}
-    reference = column.add("SetSeq_ReferenceClip", tall=440, model=model, video=video["VIDEO"], frames=33, **prompts)
+    reference = column.add("SetSeq_ReferenceClip", model=model, video=video["VIDEO"], frames=33, **prompts)
     column.group("Step2 - Your clip")
     column = Column(graph, 2 * COLUMN, width=390)
     settings = column.add("SetSeq_TrainingSettings", batch=2)
     wires = {"model": model, "clip": clip["CLIP"], "vae": vae["VAE"], "references": [reference["reference"]]}
     wires["settings"] = settings["settings"]
-    identity = column.add("SetSeq_TrainIdentityLoRA", tall=520, **wires)
-    concept = column.add("SetSeq_TrainMotionResidual", tall=520, identity=identity["identity"], **wires)["concept"]
+    identity = column.add("SetSeq_TrainIdentityLoRA", **wires)
+    concept = column.add("SetSeq_TrainMotionResidual", identity=identity["identity"], **wires)["concept"]
     column.group("Step3 - Train")
     column = Column(graph, 3 * COLUMN, width=390)
     column.add("SetSeq_SaveDynamicConcept", tall=160, concept=concept, name="my_concept")
@@ -159,7 +159,7 @@ def experts_workflow(object_info: dict[str, Any]) -> Graph:
     for expert, loader in (("high", high), ("low", low)):
         title = f"Load Dynamic Concept ({expert} noise)"
         options = {"title": title, "concept": f"my_concept_{expert}.safetensors", "model": loader["MODEL"]}
-        loaded = column.add("SetSeq_LoadDynamicConcept", tall=300, **options)
+        loaded = column.add("SetSeq_LoadDynamicConcept", **options)
         models.append(column.add("ModelSamplingSD3", model=loaded["model"], shift=5.0)["MODEL"])
     column.group("Step2 - The concept in both experts")
     column = Column(graph, 2 * COLUMN, width=390)
@@ -219,7 +219,7 @@ def _concept_video(graph: Graph) -> tuple[Column, Output, Output]:
     column.group("Step2 - Video size")
     column = Column(graph, COLUMN, width=390)
     file = {"concept": "my_concept.safetensors", "model": loader["MODEL"]}
-    loaded = column.add("SetSeq_LoadDynamicConcept", tall=300, **file)
+    loaded = column.add("SetSeq_LoadDynamicConcept", **file)
     column.group("Step3 - Concept")
     column = Column(graph, 2 * COLUMN, width=390)
     positive, negative = _prompts(column, clip["CLIP"], EDITED_PROMPT)

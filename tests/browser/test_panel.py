@@ -1,12 +1,154 @@
-"""The training panel on the train nodes, in a real browser."""
+"""The training panel on the train nodes, in a real browser, while a real training runs."""
 
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from setandseq_core.concept import load_concept
 from tools.interface import Ui
+from tools.make_workflows import FOLDER
+from tools.workflows_embedded import START
+
+IDENTITY, MOTION = "SetSeq_TrainIdentityLoRA", "SetSeq_TrainMotionResidual"
+END_MS = 180_000
+EMPTY = {"version": 0.4, "nodes": [], "links": []}
 
 
-def test_both_train_nodes_have_a_panel(ui: Ui) -> None:
-    for node_type in ("SetSeq_TrainIdentityLoRA", "SetSeq_TrainMotionResidual"):
-        ui.load({"version": 0.4, "nodes": [], "links": []})
+def start_here(seed: int, set_steps: int, sequence_steps: int, name: str = "my_concept") -> dict[str, Any]:
+    """The workflow that an artist begins with, its numbers of steps cut."""
+    workflow = json.loads((FOLDER / f"{START}.json").read_text(encoding="utf-8"))
+    for node in workflow["nodes"]:
+        values = node["widgets_values"]
+        if node["type"] == IDENTITY:
+            values[0], values[3] = set_steps, seed
+        if node["type"] == MOTION:
+            values[0], values[2] = sequence_steps, seed
+        if node["type"] == "SetSeq_TrainingSettings":
+            values[0] = 1
+        if node["type"] == "KSampler":
+            values[2] = 2
+        if node["type"] == "SetSeq_SaveDynamicConcept":
+            values[0] = name
+    return workflow
+
+
+def steps_done(ui: Ui, panel: int = 0) -> int:
+    """What a panel's bar says; 0 before it has one."""
+    return int(ui.region("Training").nth(panel).locator("[role=progressbar]").get_attribute("aria-valuenow") or 0)
+
+
+def wait_for_step(ui: Ui, least: int, panel: int = 0) -> int:
+    deadline = time.monotonic() + END_MS / 1000
+    while (step := steps_done(ui, panel)) < least:
+        assert time.monotonic() < deadline, ui.region("Training").nth(panel).inner_text()
+        ui.page.wait_for_timeout(100)
+    return step
+
+
+def wait_for_text(ui: Ui, text: str, panel: int = 0) -> None:
+    ui.region("Training").nth(panel).get_by_text(text).wait_for(timeout=END_MS)
+
+
+def wait_for_empty_queue(ui: Ui) -> None:
+    deadline = time.monotonic() + END_MS / 1000
+    while any((queue := ui.server.get("queue")).values()):
+        assert time.monotonic() < deadline, queue
+        ui.page.wait_for_timeout(200)
+
+
+def drawn(ui: Ui, panel: int = 0) -> int:
+    """Losses in a panel's curve."""
+    points = ui.region("Training").nth(panel).locator("polyline.setandseq-raw").get_attribute("points") or ""
+    return len(points.split())
+
+
+def test_both_train_nodes_have_a_panel_that_is_never_saved(ui: Ui) -> None:
+    for node_type in (IDENTITY, MOTION):
+        ui.load(EMPTY)
         ui.add(node_type)
-        ui.region("Training").wait_for()
+        ui.region("Training").get_by_text("appear here").wait_for()
         assert all("training_panel" not in node["inputs"] for node in ui.prompt().values())
         assert all(len(node["widgets_values"]) == len(ui.widgets(node["id"])) - 1 for node in ui.saved()["nodes"])
+
+
+def test_start_here_runs_to_the_end_while_the_panels_update(ui: Ui, concepts: Path) -> None:
+    for video in (ui.server.folder / "output").rglob("*.mp4"):
+        video.unlink()
+    ui.load(
+        start_here(
+            seed=ord(ui.page.evaluate("() => String(window.LiteGraph.vueNodesMode)")[0]), set_steps=12, sequence_steps=8
+        )
+    )
+    ui.show(ui.node(IDENTITY))
+    ui.run()
+    seen = {wait_for_step(ui, 1), wait_for_step(ui, 6), wait_for_step(ui, 12)}
+    assert len(seen) == 3 and drawn(ui) == 12
+    wait_for_text(ui, "Learned the look in 12 steps")
+    wait_for_text(ui, "Learned the motion in 8 steps", panel=1)
+    pictures = ui.region("Training").nth(1).locator("img")
+    assert [pictures.nth(i).get_attribute("alt") or "" for i in range(pictures.count())] == [
+        "Your clip: a large [v] creature [u] wandering on a blue plain background",
+        "Sample at step 8: a large [v] creature [u] wandering on a blue plain background",
+    ]
+    ui.page.wait_for_function(
+        "() => [...document.querySelectorAll('.setandseq-pictures img')].every(picture => picture.naturalWidth > 0)"
+    )
+    label = ui.region("Training").nth(1).locator("svg").get_attribute("aria-label") or ""
+    assert label.startswith("Loss curve: 0.") and "validation 0." in label
+    assert ui.region("Training").get_by_role("button", name="Stop and keep").first.is_disabled()
+    wait_for_empty_queue(ui)
+    assert len(list((ui.server.folder / "output").rglob("*.mp4"))) == 2
+    assert [path.name for path in concepts.iterdir()] == ["my_concept.safetensors"]
+
+
+def test_a_reload_and_a_second_tab_show_it_all_and_can_stop_and_keep(ui: Ui, concepts: Path) -> None:
+    workflow = start_here(seed=1000 + len(ui.page.viewport_size or {}), set_steps=400, sequence_steps=2, name="kept")
+    workflow["nodes"][0]["widgets_values"] = [ui.page.evaluate("() => String(window.LiteGraph.vueNodesMode)")]
+    ui.load(workflow)
+    ui.run()
+    before = wait_for_step(ui, 5)
+    ui.open()
+    ui.load(workflow)
+    assert wait_for_step(ui, before) >= before and drawn(ui) >= before
+    second = Ui(ui.page.context.new_page(), ui.server)
+    second.open()
+    second.load(workflow)
+    now = wait_for_step(second, before)
+    wait_for_step(second, now + 3)
+    assert drawn(second) >= now + 3
+    second.region("Training").first.get_by_role("button", name="Stop and keep").click()
+    wait_for_text(ui, "stopped, what was learned is kept")
+    wait_for_text(ui, "Learned the motion in 2 steps", panel=1)
+    second.page.close()
+    wait_for_empty_queue(ui)
+    concept = load_concept(concepts / "kept.safetensors")
+    assert 5 <= concept.info.training["set"]["steps"] < 400
+
+
+def test_stop_cancels_and_the_next_run_goes_on_from_there(canvas: Ui, concepts: Path) -> None:
+    workflow = start_here(seed=3000, set_steps=300, sequence_steps=2)
+    canvas.load(workflow)
+    canvas.run()
+    wait_for_step(canvas, 4)
+    stop = canvas.region("Training").first.get_by_role("button", name="Stop", exact=True)
+    stop.focus()
+    canvas.page.keyboard.press("Enter")
+    wait_for_text(canvas, "run again to go on from here")
+    wait_for_empty_queue(canvas)
+    assert not list(concepts.iterdir())
+    stopped = steps_done(canvas)
+    canvas.run()
+    assert wait_for_step(canvas, stopped + 1) < 300 and drawn(canvas) < stopped
+    canvas.region("Training").first.get_by_role("button", name="Stop", exact=True).click()
+    wait_for_empty_queue(canvas)
+
+
+def test_another_workflow_with_the_same_node_ids_shows_nothing_of_it(canvas: Ui) -> None:
+    workflow = start_here(seed=4000, set_steps=2, sequence_steps=1)
+    canvas.load(workflow)
+    canvas.run()
+    wait_for_text(canvas, "Learned the look in 2 steps")
+    wait_for_empty_queue(canvas)
+    canvas.load(workflow | {"id": "3f1c0f5e-0d8c-4a54-9d0e-1d3c2a9b7e11"})
+    canvas.region("Training").first.get_by_text("appear here").wait_for()
