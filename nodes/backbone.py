@@ -23,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from ..setandseq_core.errors import BackboneError
 from ..setandseq_core.fingerprint import BaseFingerprint
 from ..setandseq_core.flow import velocity_from_denoised
-from .models import FAMILY, check_video_model, model_fingerprint, model_name, wan_layers
+from .models import FAMILY, check_video_model, model_fingerprint, model_name, patches_key, wan_layers
 
 FORCE_CAST = "comfy_force_cast_weights"
 """Of ComfyUI's layers: whether they compute with unpacked weights."""
@@ -58,7 +58,7 @@ class ComfyBackbone:
                 f"{channels}. Connect the VAE that belongs to the model."
             )
         self.model, self.vae, self._clip = model, vae, clip
-        self.name, self.layers = model_name(model), wan_layers(model)
+        self.name, self.layers, self.variant = model_name(model), wan_layers(model), patches_key(model)
         self.fps, self.size_multiple, self.shift = model_fps(model), size_multiple(model), float(shift)
         self._checkpointing = checkpointing
         self._prompts: dict[str, Tensor] = {}

@@ -1,5 +1,6 @@
 """What our nodes need to know of a MODEL: whether a concept can be made for it, its layers, and which one it is."""
 
+from collections.abc import Iterator
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from ..setandseq_core.errors import BackboneError
 from ..setandseq_core.fingerprint import BaseFingerprint, project, sign_pattern
+from ..setandseq_core.runs import content_key
 
 FAMILY = "wan"
 PREFIX = "diffusion_model."
@@ -76,6 +78,23 @@ def model_fingerprint(model: ModelPatcher) -> BaseFingerprint:
         family = FAMILY if is_wan else type(model.model.model_config).__name__.lower()
         _fingerprints[model.model] = BaseFingerprint(family=family, layers=shapes, projections=projections)
     return _fingerprints[model.model]
+
+
+def patches_key(model: ModelPatcher) -> str:
+    """A hash of the LoRAs and other patches on a MODEL's transformer; "" when there are none."""
+    parts: list[str | Tensor] = []
+    for key, patches in sorted(model.patches.items(), key=lambda item: str(item[0])):
+        for strength, value, model_strength, *rest in patches:
+            parts += [f"{key} {strength} {model_strength} {rest[:1]} {type(value).__name__}", *_tensors(value)]
+    return content_key(*parts) if parts else ""
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """All tensors of a patch, however it holds them."""
+    if isinstance(value, Tensor):
+        yield value
+    for part in value if isinstance(value, list | tuple) else getattr(value, "weights", ()):
+        yield from _tensors(part)
 
 
 def original_weight(model: ModelPatcher, key: str) -> Tensor:

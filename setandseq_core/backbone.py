@@ -19,6 +19,8 @@ class Backbone(Protocol):
     """Which models share layer names and shapes of latents, such as "wan"."""
     name: str
     """What people call the model."""
+    variant: str
+    """What else its answers depend on, such as LoRAs that are on it, as a hash; "" is nothing."""
     layers: dict[str, str]
     """The linear layers to adapt: native name -> name in `module`."""
     fps: float

@@ -170,8 +170,8 @@ def read_prior(folder: Path, backbone: Backbone) -> PriorSet:
 
 
 def base_key(backbone: Backbone) -> str:
-    """The base model in 32 hex digits."""
-    return content_key(asdict(backbone.fingerprint()))
+    """The base model, with what is on it, in 32 hex digits."""
+    return content_key(asdict(backbone.fingerprint()), backbone.variant)
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)

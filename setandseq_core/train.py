@@ -201,6 +201,7 @@ def _shared(backbone: Backbone, config: MethodConfig) -> dict[str, Any]:
     shared = {"rank": config.rank, "masking": config.token_masking, "betas": config.betas, "seed": config.seed}
     shared |= {"decay": config.weight_decay, "clipping": config.gradient_clipping, "times": config.time_range}
     shared |= {"prior": asdict(config.prior), "tokens": config.token_learning_rate, "stitched": config.stitched_share}
+    shared |= {"variant": backbone.variant} if backbone.variant else {}
     return shared | {"shift": backbone.shift, "base": asdict(backbone.fingerprint())}
 
 

@@ -24,6 +24,7 @@ class WanBackbone:
     """A Wan transformer, VAE and text encoder as a `Backbone`."""
 
     family = "wan"
+    variant = ""
     fps = 16.0
     size_multiple = 16
     shift = 3.0

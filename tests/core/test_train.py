@@ -183,6 +183,9 @@ def test_finished_work_is_not_done_again_and_other_settings_are(tiny_backbone, t
     changed = dataclasses.replace(config.sequence_stage, learning_rate=2e-2)
     assert count(dataclasses.replace(config, sequence_stage=changed)) == (0, 4)
     assert count(dataclasses.replace(config, token_masking=0.2)) == (4, 4)
+    tiny_backbone.variant = "a LoRA"
+    assert count(config) == (4, 4)
+    assert count(config) == (0, 0)
 
 
 def test_progress_tells_step_loss_and_time_left(tiny_backbone, tiny_set, tiny_sequence):

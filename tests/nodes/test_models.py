@@ -116,3 +116,18 @@ def test_image_to_video_is_refused(pack: Pack, load_wan: Call) -> None:
 def test_variants_of_wan_are_refused_for_training(pack: Pack, vace_model: Any) -> None:
     with pytest.raises(pack("setandseq_core.errors").BackboneError, match="WAN21 Vace .a variant of Wan"):
         pack("nodes.models").check_video_model(vace_model)
+
+
+def test_patches_have_a_key_of_their_content(pack: Pack, load_wan: Call) -> None:
+    patches_key, model = pack("nodes.models").patches_key, load_wan()
+    layer = "diffusion_model.blocks.0.self_attn.q.weight"
+    shape = model.model.state_dict()[layer].shape
+
+    def patched(value: float, strength: float = 1.0) -> str:
+        other = model.clone()
+        other.add_patches({layer: (value * torch.ones(shape),)}, strength)
+        return patches_key(other)
+
+    assert patches_key(model) == ""
+    assert patched(0.1) == patched(0.1) != ""
+    assert len({patched(0.1), patched(0.2), patched(0.1, 0.5)}) == 3
