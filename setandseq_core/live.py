@@ -1,11 +1,17 @@
 """Concepts that act while the model runs, instead of in its weights: in a region each, at strengths that change.
 
-Every adapted layer works on one token at a time, so a concept can be added to some tokens and not to others, each step
-anew: y = W x + sum_i m_i A1_i (s_id B1_i + s_mo B2_i) x, where m_i is 1 in the concept's region of the video. Keys and
-values of the cross-attention belong to the text, which has no place in the video: there the whole attention is done
-once for each concept, and each region takes its own.
+In an adapted layer, y = W x + sum_i A1_i (s_id B1_i + s_mo B2_i) x, with the strengths of the moment.
 
-Letters: B batch, C latent channels, F, H, W latent frames, height, width; L tokens of the video, P concepts.
+Regions: what a concept learned from a clip of its own includes where in the picture the thing is, mostly the middle. So
+the model answers once for each concept alone, on latents moved so that the concept's region is in the middle (what
+leaves the picture comes back on the other side); the answers are moved back, and each region takes its own:
+
+    v = sum_i m_i S_i^-1 v_i(S_i x_t) + (1 - sum_i m_i) v_0(x_t)
+
+with S_i the move, m_i the region and v_0 the model without any concept. As MultiDiffusion (Bar-Tal et al. 2023), but
+for the move, and with a concept instead of a prompt for each region.
+
+Letters: B batch, C latent channels, F, H, W latent frames, height, width; P concepts.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,13 +25,11 @@ from torch.nn import functional
 
 from .compose import WeightedConcept
 from .concept import ConceptLayer
-from .errors import BackboneError
 from .schedule import progress_at
 
-OF_TEXT = ("cross_attn.k", "cross_attn.v")
-"""How the native names of the layers end that see the text."""
 PATCH = 2
-"""Latents to each side of a token of the video."""
+"""Latents to each side of a token; latents are moved by whole tokens."""
+NOBODY = -1
 
 
 class LiveConcepts:
@@ -43,38 +47,33 @@ class LiveConcepts:
         self._concepts, self._layers, self._regions = list(concepts), layers, regions_PFHW
         self._moved: dict[tuple[int, str, torch.device, torch.dtype], ConceptLayer] = {}
         self._strengths: list[tuple[float, float]] = []
-        self._weights_PL1: Tensor | None = None
+        self._places: list[tuple[int, Tensor, tuple[int, int]]] = []
+        """Who acts where, (F, H, W), and the move there; only with regions."""
         self._alone: int | None = None
-        """The only concept that acts now; None is each in its region, -1 is none."""
+        """The only concept that acts now, or `NOBODY`; None is all of them."""
 
     @contextmanager
     def running(self, module: nn.Module, shift: float) -> Iterator[None]:
         """Let them act in a transformer that is called with latents (B, C, F, H, W) and timestep, 1000 for noise."""
         with ExitStack() as hooks:
-
-            def hook(handle: Any) -> None:
-                hooks.callback(handle.remove)
-
-            hook(module.register_forward_pre_hook(partial(self._begin, shift)))
+            handles: list[Any] = [module.register_forward_pre_hook(partial(self._begin, shift))]
             for name in dict.fromkeys(name for each in self._concepts for name in each.concept.layers):
-                hook(module.get_submodule(self._layers[name]).register_forward_hook(partial(self._add, name)))
-            for path in self._cross_attentions() if self._regions is not None else ():
-                hook(module.get_submodule(path).register_forward_pre_hook(self._first_alone))
-                hook(module.get_submodule(path).register_forward_hook(self._each_alone, with_kwargs=True))
+                handles.append(module.get_submodule(self._layers[name]).register_forward_hook(partial(self._add, name)))
+            if self._regions is not None:
+                handles.append(module.register_forward_hook(self._in_regions, with_kwargs=True))
+            for handle in handles:
+                hooks.callback(handle.remove)
             yield
 
-    def _cross_attentions(self) -> list[str]:
-        return [path.rpartition(".")[0] for name, path in self._layers.items() if name.endswith(OF_TEXT[0])]
-
-    def _begin(self, shift: float, _module: nn.Module, args: tuple[Any, ...]) -> None:
-        latents_BCFHW, timestep = args[:2]
+    def _begin(self, shift: float, _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        latents, timestep, *others = args
         progress = progress_at(float(timestep.max()) / 1000, shift)
         self._strengths = [each.strengths(progress) for each in self._concepts]
-        self._alone = None
-        if self._regions is not None:
-            frames, height, width = latents_BCFHW.shape[2:]
-            size = frames, -(-height // PATCH), -(-width // PATCH)
-            self._weights_PL1 = region_weights(self._regions, size).to(latents_BCFHW)
+        if self._regions is None:
+            return None
+        self._places = _places(region_weights(self._regions, tuple(latents.shape[-3:])).to(latents))
+        self._alone, _, move = self._places[0]
+        return latents.roll(move, (-2, -1)), timestep, *others
 
     def _add(self, name: str, _layer: nn.Module, args: tuple[Any, ...], result: Tensor) -> Tensor:
         inputs = args[0]
@@ -84,38 +83,19 @@ class LiveConcepts:
                 continue
             layer = self._on(index, name, inputs)
             down_RI = strengths[0] * layer.coefficients_RI + strengths[1] * layer.motion_residual_RI
-            change = functional.linear(functional.linear(inputs, down_RI), layer.identity_basis_OR)
-            if self._weights_PL1 is not None and self._alone is None:
-                change = self._weights(inputs)[index] * change
-            result = result + change
+            result = result + functional.linear(functional.linear(inputs, down_RI), layer.identity_basis_OR)
         return result
 
-    def _first_alone(self, _module: nn.Module, _args: tuple[Any, ...]) -> None:
-        self._alone = 0
-
-    def _each_alone(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], first: Tensor) -> Tensor:
-        weights_PL1 = self._weights(first)
-        result = weights_PL1[0] * first
-        for index in range(1, len(self._concepts)):
-            self._alone = index
-            result = result + weights_PL1[index] * module.forward(*args, **kwargs)
-        outside_L1 = 1 - weights_PL1.sum(dim=0)
-        if bool((outside_L1 > 1e-3).any()):
-            self._alone = -1
-            result = result + outside_L1 * module.forward(*args, **kwargs)
-        self._alone = None
-        return result
-
-    def _weights(self, like_BLD: Tensor) -> Tensor:
-        weights_PL1 = self._weights_PL1
-        if weights_PL1 is None or weights_PL1.shape[1] != like_BLD.shape[1]:
-            known = 0 if weights_PL1 is None else weights_PL1.shape[1]
-            raise BackboneError(
-                f"The regions of the concepts cover {known} tokens of the video, but the model works on "
-                f"{like_BLD.shape[1]}: it was given more than the video, such as reference images. Take that away, or "
-                "add the concepts up without regions."
-            )
-        return weights_PL1.to(like_BLD)
+    def _in_regions(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], first: Any) -> Any:
+        """Each region's own answer; the `first` one's is there, a tensor or a tuple that begins with it."""
+        moved, *others = args
+        (_, weights_FHW, move), *rest = self._places
+        latents = _moved_back(moved, move)
+        result = weights_FHW * _moved_back(first[0] if isinstance(first, tuple) else first, move)
+        for self._alone, weights_FHW, move in rest:
+            answer = module.forward(latents.roll(move, (-2, -1)), *others, **kwargs)
+            result = result + weights_FHW * _moved_back(answer[0] if isinstance(answer, tuple) else answer, move)
+        return (result, *first[1:]) if isinstance(first, tuple) else result
 
     def _on(self, index: int, name: str, like: Tensor) -> ConceptLayer:
         key = index, name, like.device, like.dtype
@@ -129,7 +109,27 @@ class LiveConcepts:
         return self._moved[key]
 
 
-def region_weights(regions_PFHW: Tensor, size_FHW: tuple[int, int, int]) -> Tensor:
-    """Regions as weights of the tokens of a video, (P, L, 1): means over each token's place, at most 1 in sum."""
-    regions = functional.interpolate(regions_PFHW.float().unsqueeze(1), size_FHW, mode="area")
-    return (regions / regions.sum(dim=0).clamp_min(1)).flatten(2).movedim(1, 2)
+def _places(weights_PFHW: Tensor) -> list[tuple[int, Tensor, tuple[int, int]]]:
+    places = [(index, weights_FHW, to_the_middle(weights_FHW)) for index, weights_FHW in enumerate(weights_PFHW)]
+    outside_FHW = 1 - weights_PFHW.sum(dim=0)
+    return [*places, (NOBODY, outside_FHW, (0, 0))] if bool((outside_FHW > 1e-3).any()) else places
+
+
+def _moved_back(latents: Tensor, move: tuple[int, int]) -> Tensor:
+    return latents.roll((-move[0], -move[1]), (-2, -1))
+
+
+def region_weights(regions_PFHW: Tensor, size_FHW: tuple[int, ...]) -> Tensor:
+    """Regions at another size, (P, F, H, W): means over each place, at most 1 in sum."""
+    regions = functional.interpolate(regions_PFHW.float().unsqueeze(1), size_FHW, mode="area").squeeze(1)
+    return regions / regions.sum(dim=0).clamp_min(1)
+
+
+def to_the_middle(weights_FHW: Tensor) -> tuple[int, int]:
+    """How far down and to the right to move a picture so that a region's centre comes to its middle."""
+    moves = []
+    for along_N in (weights_FHW.sum(dim=(0, 2)), weights_FHW.sum(dim=(0, 1))):
+        places_N = torch.arange(len(along_N), device=along_N.device) + 0.5
+        centre = float((places_N * along_N).sum() / along_N.sum().clamp_min(1e-6))
+        moves.append(PATCH * round((len(along_N) / 2 - centre) / PATCH) if along_N.any() else 0)
+    return moves[0], moves[1]

@@ -16,9 +16,9 @@ from setandseq_core.compose import (
     transfer_motion,
 )
 from setandseq_core.concept import Concept, ConceptInfo, ConceptLayer, delta_weight
-from setandseq_core.errors import BackboneError, ConceptMismatchError, ConfigError
+from setandseq_core.errors import ConceptMismatchError, ConfigError
 from setandseq_core.flow import sampling_times
-from setandseq_core.live import LiveConcepts, region_weights
+from setandseq_core.live import LiveConcepts, region_weights, to_the_middle
 from setandseq_core.sample import applied_concept, applied_concepts, latent_noise, sample_latents
 from setandseq_core.schedule import StrengthSchedule, progress_at, strength_at
 
@@ -156,16 +156,6 @@ def test_a_region_of_the_whole_video_is_the_concept_itself(
         torch.testing.assert_close(velocity(), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_same_concept_in_both_halves_is_the_concept_itself(
-    tiny_backbone: WanBackbone, make_concept: MakeConcept, velocity: Callable[..., Tensor]
-) -> None:
-    one = weighted(make_concept(1))
-    with applied_concepts(tiny_backbone, [one]):
-        expected = velocity()
-    with applied_concepts(tiny_backbone, [one, one], stripes(2)):
-        torch.testing.assert_close(velocity(), expected, rtol=1e-4, atol=1e-5)
-
-
 def test_no_region_at_all_is_the_model_itself(
     tiny_backbone: WanBackbone, make_concept: MakeConcept, velocity: Callable[..., Tensor]
 ) -> None:
@@ -190,31 +180,46 @@ def test_in_halves_they_are_neither_added_nor_in_any_order(
     assert (found - swapped).abs().max() > 1e-2
 
 
-def test_regions_become_weights_of_tokens() -> None:
+def test_regions_are_the_formula(
+    tiny_backbone: WanBackbone, make_concept: MakeConcept, velocity: Callable[..., Tensor]
+) -> None:
+    """v = sum_i m_i S_i^-1 v_i(S_i x_t) + (1 - sum_i m_i) v_0(x_t), with a region on the right and none on the left."""
+    concept, x_t = make_concept(1), latent_noise((1, 16, 2, 4, 8), 4)
+    region = torch.zeros(1, 1, 4, 8)
+    region[..., 4:] = 1  # its centre is two latents right of the middle
+    with applied_concept(tiny_backbone, concept):
+        moved = velocity(0.6, x_t.roll(-2, -1)).roll(2, -1)
+    expected = torch.where(region > 0, moved, velocity(0.6, x_t))
+    with applied_concepts(tiny_backbone, [weighted(concept)], region):
+        torch.testing.assert_close(velocity(0.6, x_t), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_regions_share_where_they_overlap() -> None:
     regions = torch.zeros(2, 1, 4, 8)
-    regions[0, :, :, :6], regions[1, :, :, 4:] = 1, 1  # they share two columns
-    weights = region_weights(regions, (3, 2, 4)).view(2, 3, 2, 4)
+    regions[0, :, :, :6], regions[1, :, :, 4:] = 1, 1
+    weights = region_weights(regions, (3, 2, 4))
     assert weights[0, 1, 0].tolist() == [1.0, 1.0, 0.5, 0.0]
     assert weights[1, 1, 0].tolist() == [0.0, 0.0, 0.5, 1.0]
     moving = torch.zeros(1, 5, 1, 2)
     moving[0, 2:, :, 1] = 1
-    assert region_weights(moving, (5, 1, 2))[0, :, 0].tolist() == [0, 0, 0, 0, 0, 1, 0, 1, 0, 1]
+    assert region_weights(moving, (5, 1, 2))[0, :, 0].tolist() == [[0, 0], [0, 0], [0, 1], [0, 1], [0, 1]]
 
 
 def test_stripes_are_alike_for_videos_of_any_size() -> None:
-    for size in ((2, 6, 6), (5, 4, 12), (1, 1, 3)):
-        weights = region_weights(stripes(3), size)
-        torch.testing.assert_close(weights.sum(dim=0), torch.ones(weights.shape[1], 1))
-        assert weights.view(3, *size)[1, 0, 0].tolist() == [0.0] * (size[2] // 3) + [1.0] * (size[2] // 3) + [0.0] * (
-            size[2] // 3
-        )
+    for frames, height, width in ((2, 6, 6), (5, 4, 12), (1, 1, 3)):
+        weights = region_weights(stripes(3), (frames, height, width))
+        torch.testing.assert_close(weights.sum(dim=0), torch.ones(frames, height, width))
+        third = width // 3
+        assert weights[1, 0, 0].tolist() == [0.0] * third + [1.0] * third + [0.0] * third
 
 
-def test_more_tokens_than_the_video_has_are_refused(make_concept: MakeConcept, tiny_backbone: WanBackbone) -> None:
-    live = LiveConcepts([weighted(make_concept(1))], tiny_backbone.layers, stripes(1))
-    live._begin(3.0, tiny_backbone.module, (torch.zeros(1, 16, 2, 4, 4), torch.tensor([500.0])))
-    with pytest.raises(BackboneError, match="cover 8 tokens of the video, but the model works on 9"):
-        live._weights(torch.zeros(1, 9, 128))
+def test_a_region_is_moved_to_the_middle_by_whole_tokens() -> None:
+    weights = region_weights(stripes(2), (3, 8, 8))
+    assert [to_the_middle(each) for each in weights] == [(0, 2), (0, -2)]
+    corner = torch.zeros(2, 8, 16)
+    corner[:, 5:, :3] = 1  # its centre is 2.5 below and 6.5 left of the middle
+    assert to_the_middle(corner) == (-2, 6)
+    assert to_the_middle(torch.zeros(2, 8, 16)) == to_the_middle(torch.ones(2, 8, 16)) == (0, 0)
 
 
 # --- strengths that change ----------------------------------------------------------------------------------------
