@@ -22,6 +22,7 @@ What they stand on:
     fingerprint     which base model a concept was made for
     strict_safetensors  reading of files from strangers
     video           video files in and out; `fitting` and `containers` are its parts
+    metrics         figures of a generated clip; `motion` follows points, `metrics_models` loads CLIP and DINO
     sheet           contact sheets
     backbones       one module per family of models: `wan`, and its file format `native`
     toy             the embedded model: a small world, a small Wan trained on it, and what measures clips of it

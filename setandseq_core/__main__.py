@@ -20,8 +20,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         from .commands import COMMANDS  # here, because it brings torch and diffusers
         from .compose_command import compose
+        from .evaluate_command import evaluate_videos
 
-        return (COMMANDS | {"compose": compose})[options.command](options)
+        return (COMMANDS | {"compose": compose, "evaluate": evaluate_videos})[options.command](options)
     except (SetAndSequenceError, OSError) as error:
         print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return 2
@@ -43,6 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_prior(commands)
     _add_sample(commands)
     _add_compose(commands)
+    _add_evaluate(commands)
     _add_inspect(commands)
     _add_export(commands)
     _add_demo(commands)
@@ -162,6 +164,34 @@ def _add_sampling(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument("--steps", type=_count, default=20, metavar="N", help="more is finer (default: %(default)s)")
     text = "how strictly to follow the prompt; 1 is plain (default: %(default)s)"
     parser.add_argument("--guidance", type=_number, default=4.0, metavar="X", help=text)
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "evaluate",
+        "measure a generated video: look, movement, prompt, steadiness",
+        "Compare a generated video with the video that its concept was learned from and with its prompt. What cannot "
+        "be computed is named, with what is missing for it.",
+        "--reference lantern.mp4 --video new.mp4 --identity-token sks",
+        "--prompt 'a sks lantern, red paper, in the snow' --clip clip-vit-large-patch14",
+    )
+    text = "the video that the concept was learned from"
+    parser.add_argument("--reference", type=Path, required=True, metavar="FILE", help=text)
+    parser.add_argument("--video", type=Path, required=True, metavar="FILE", help="the generated video")
+    parser.add_argument("--prompt", required=True, metavar="TEXT", help="what it was asked to show")
+    for part in ("identity", "motion"):
+        text = f"the concept's {part} token, which is left out of the prompt; words in brackets are too"
+        parser.add_argument(f"--{part}-token", default="", metavar="WORD", help=text)
+    text = "a CLIP as transformers saves it, for the prompt, and for the look if there is no --image-model"
+    parser.add_argument("--clip", type=Path, metavar="FOLDER", help=text)
+    text = "a DINO, face or other image model as transformers saves it, for the look"
+    parser.add_argument("--image-model", type=Path, metavar="FOLDER", help=text)
+    text = "of these models (default: cuda where there is one)"
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help=text)
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write the figures there; replaced if it is there"
+    )
 
 
 def _add_inspect(commands: Any) -> None:

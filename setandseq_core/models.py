@@ -32,7 +32,7 @@ def load_model(options: Namespace) -> Model:
     Raises:
         BackboneError: options that do not go together, no such device, or a model that cannot be loaded.
     """
-    device = _device(options.device)
+    device = device_named(options.device)
     if options.model != EMBEDDED:
         dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[options.dtype]
         files = {"vae": options.vae, "text_encoder": options.text_encoder}
@@ -49,7 +49,12 @@ def load_model(options: Namespace) -> Model:
     return Model(backbone=backbone, frames=FRAMES, size=(SIZE, SIZE))
 
 
-def _device(name: str) -> str:
+def device_named(name: str) -> str:
+    """The device that --device names; "auto" is CUDA where there is one.
+
+    Raises:
+        BackboneError: there is none.
+    """
     if name == "cuda" and not torch.cuda.is_available():
         raise BackboneError("--device cuda: this PyTorch finds no CUDA device. Use --device cpu, or install CUDA.")
     return "cuda" if name == "auto" and torch.cuda.is_available() else name.replace("auto", "cpu")

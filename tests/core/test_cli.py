@@ -77,6 +77,11 @@ FROZEN = {
         **{"--seed": 0, "--steps": 20, "--guidance": 4.0, "--frames": None, "--size": None},
         **MODEL_OPTIONS,
     },
+    "evaluate": {
+        **dict.fromkeys(("--reference", "--video", "--prompt")),
+        **dict.fromkeys(("--identity-token", "--motion-token"), ""),
+        **{"--clip": None, "--image-model": None, "--device": "auto", "--json": None},
+    },
     "inspect": {"file": None},
     "export": {"file": None, "--out": None, **STRENGTHS},
     "demo": {"--out": Path("demo_output")},

@@ -1,28 +1,14 @@
-"""Evaluation of clips: figures by hand, by tracks, by the embedded probes and by real models of transformers."""
+"""Evaluation of clips: figures by hand, and by the embedded probes."""
 
 import json
 from dataclasses import dataclass, replace
-from pathlib import Path
 from random import Random
-from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
-from tokenizers.processors import TemplateProcessing
 from torch.nn import functional
-from transformers import (
-    CLIPConfig,
-    CLIPImageProcessor,
-    CLIPModel,
-    Dinov2Config,
-    Dinov2Model,
-    PreTrainedTokenizerFast,
-)
 
-from setandseq_core.errors import BackboneError, MetricError, VideoError
+from setandseq_core.errors import VideoError
 from setandseq_core.metrics import (
     embedding_coherence,
     evaluate,
@@ -30,13 +16,11 @@ from setandseq_core.metrics import (
     text_similarity,
     without_tokens,
 )
-from setandseq_core.metrics_models import load_embedder
-from setandseq_core.motion import find_tracks, motion_fidelity
 from setandseq_core.toy.captions import parse_caption
 from setandseq_core.toy.concepts import CONCEPTS
 from setandseq_core.toy.metrics import clip_figures
 from setandseq_core.toy.probes import embedded_probes
-from setandseq_core.toy.world import Caption, make_path, random_caption, render
+from setandseq_core.toy.world import Caption, random_caption, render
 
 PROMPT = "a large [v] creature [u] wandering on a blue plain background"
 METRICS = ["identity", "motion", "prompt_adherence", "temporal_coherence", "mse"]
@@ -143,54 +127,6 @@ def test_tokens_are_left_out_of_the_prompt(prompt: str, expected: str) -> None:
     assert without_tokens(prompt, ["sks", "zub", ""]) == expected
 
 
-# --- movement -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["bee", "mushroom", "lantern", "butterfly"])
-def test_the_same_movement_of_another_thing_elsewhere_is_found(name: str) -> None:
-    look = "butterfly" if name == "bee" else "bee"
-    assert motion_fidelity(CONCEPTS[name].frames(), other_look(name, look)) > 0.75
-
-
-@pytest.mark.parametrize(("name", "other"), [("bee", "butterfly"), ("bee", "lantern"), ("mushroom", "lantern")])
-def test_another_movement_of_the_same_thing_is_less(name: str, other: str) -> None:
-    assert motion_fidelity(CONCEPTS[name].frames(), other_look(other, name)) < 0.55
-
-
-def test_backward_is_the_opposite(bee: torch.Tensor) -> None:
-    falling = render(replace(CONCEPTS["bee"], motion=lambda u: make_path(u, y=24 * u - 12)).scene())
-    assert motion_fidelity(falling, falling.flip(0)) < -0.9
-    assert motion_fidelity(falling, falling) > 0.99
-
-
-def test_speed_does_not_matter_but_standing_still_does(bee: torch.Tensor) -> None:
-    def circling(reach: float) -> torch.Tensor:
-        def path(u: torch.Tensor) -> Any:
-            return make_path(u, x=reach * torch.sin(6.28 * u), y=reach * torch.cos(6.28 * u))
-
-        return render(replace(CONCEPTS["bee"], motion=path).scene())
-
-    assert motion_fidelity(circling(12), circling(6)) > 0.9
-    assert motion_fidelity(circling(12), circling(0)) == 0
-    with pytest.raises(MetricError, match="stands still"):
-        motion_fidelity(circling(0), circling(12))
-
-
-def test_tracks_know_how_fast_a_thing_goes() -> None:
-    clip = render(replace(CONCEPTS["bee"], motion=lambda u: make_path(u, x=32 * u - 16)).scene())
-    tracks = find_tracks(clip).moving()
-    assert len(tracks) > 20
-    speed = tracks.velocity_KF2[tracks.seen_KF].median(dim=0).values
-    assert speed.tolist() == pytest.approx([2, 0], abs=0.05)
-
-
-def test_too_short_and_flat_clips_have_no_movement() -> None:
-    with pytest.raises(MetricError, match="5 frames"):
-        motion_fidelity(plain(RED, GREEN), plain(RED, GREEN))
-    with pytest.raises(MetricError, match="No movement"):
-        motion_fidelity(plain(*[RED] * 9), plain(*[RED] * 9))
-
-
 # --- the embedded world -------------------------------------------------------------------------------------------
 
 
@@ -245,83 +181,3 @@ def test_a_model_that_is_given_goes_before_the_probes(bee: torch.Tensor) -> None
     probes = embedded_probes(without_tokens(PROMPT), bee)
     found = evaluate(bee, bee, PROMPT, probes=probes, image_model=Colours())
     assert found.identity.by == "mean colour" and found.prompt_adherence.by == "probes of the embedded model"
-
-
-# --- models of transformers ---------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CLIP folder as transformers saves it, random and tiny."""
-    folder = tmp_path_factory.mktemp("models") / "tiny_clip"
-    torch.manual_seed(0)
-    sizes: dict[str, Any] = {
-        "hidden_size": 16,
-        "intermediate_size": 16,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-    }
-    text = {**sizes, "vocab_size": 8, "max_position_embeddings": 10, "eos_token_id": 1, "bos_token_id": 0}
-    vision = {**sizes, "image_size": 32, "patch_size": 8}
-    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)).save_pretrained(folder)
-    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32).save_pretrained(folder)
-    vocabulary = {word: number for number, word in enumerate(["<s>", "</s>", "<unk>", "a", "red", "blob"])}
-    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = Whitespace()
-    tokenizer.post_processor = TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)])
-    special = {"unk_token": "<unk>", "pad_token": "</s>", "eos_token": "</s>", "bos_token": "<s>"}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def dino_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A DINOv2 folder, random and tiny."""
-    folder = tmp_path_factory.mktemp("models") / "tiny_dino"
-    torch.manual_seed(0)
-    sizes: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-    Dinov2Model(Dinov2Config(**sizes, image_size=28, patch_size=14)).save_pretrained(folder)
-    CLIPImageProcessor(size={"shortest_edge": 28}, crop_size=28).save_pretrained(folder)
-    return folder
-
-
-def test_clip_figures_are_those_of_transformers(clip_folder: Path, bee: torch.Tensor) -> None:
-    embedder = load_embedder(clip_folder, reads_text=True)
-    model = CLIPModel.from_pretrained(clip_folder)
-    processor = CLIPImageProcessor.from_pretrained(clip_folder)
-    images = [frame for frame in (bee * 255).round().byte().numpy()]
-    with torch.no_grad():
-        pixels = processor(images=images, return_tensors="pt")["pixel_values"]
-        output = model(input_ids=torch.tensor([[0, 3, 4, 1]]), pixel_values=pixels)
-    torch.testing.assert_close(embedder.embed_images(bee), output.image_embeds, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(embedder.embed_text("a red"), output.text_embeds[0], rtol=1e-4, atol=1e-5)
-    expected = float((output.image_embeds @ output.text_embeds[0]).mean())
-    found = evaluate(bee, bee, "a [v] red", text_model=embedder)
-    assert found.prompt_adherence.value == pytest.approx(expected, abs=1e-4)
-    assert found.identity.value == pytest.approx(1, abs=1e-4) and found.identity.by == "CLIPModel tiny_clip"
-    assert embedder.embed_text("a red " * 30).shape == (12,)
-
-
-def test_dino_figures_are_those_of_transformers(dino_folder: Path, bee: torch.Tensor) -> None:
-    embedder = load_embedder(dino_folder)
-    images = [frame for frame in (bee * 255).round().byte().numpy()]
-    pixels = CLIPImageProcessor.from_pretrained(dino_folder)(images=images, return_tensors="pt")["pixel_values"]
-    with torch.no_grad():
-        expected = Dinov2Model.from_pretrained(dino_folder)(pixel_values=pixels).last_hidden_state[:, 0]
-    torch.testing.assert_close(embedder.embed_images(bee), functional.normalize(expected, dim=1), rtol=1e-4, atol=1e-4)
-    with pytest.raises(MetricError, match="does not read text"):
-        embedder.embed_text("a bee")
-    with pytest.raises(BackboneError, match="reads no text"):
-        load_embedder(dino_folder, reads_text=True)
-
-
-def test_folders_that_hold_no_model_are_refused(clip_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(BackboneError, match=r"no config.json and no preprocessor_config.json"):
-        load_embedder(tmp_path)
-    for name in ("config.json", "preprocessor_config.json"):
-        (tmp_path / name).write_bytes((clip_folder / name).read_bytes())
-    with pytest.raises(BackboneError, match="cannot be loaded"):
-        load_embedder(tmp_path)
-    (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04cos\nsystem\n(S'true'\ntR.")
-    with pytest.raises(BackboneError, match="cannot be loaded"):
-        load_embedder(tmp_path)

@@ -1,0 +1,54 @@
+"""How far motion fidelity can be trusted: python -m benchmarks.motion_fidelity. A minute on one core.
+
+Every motion of six concepts, with three looks and other backgrounds, against every concept's own clip; beside it the
+embedded probe, which knows the world. What it prints is in docs/metrics.md.
+"""
+
+from dataclasses import replace
+
+import torch
+
+from setandseq_core.motion import motion_fidelity
+from setandseq_core.toy.accuracy import degraded
+from setandseq_core.toy.concepts import CONCEPTS
+from setandseq_core.toy.metrics import motion_similarity
+from setandseq_core.toy.world import render
+
+MOTIONS = ("bee", "mushroom", "lantern", "pinwheel", "butterfly", "shell")
+LOOKS = ("bee", "pinwheel", "butterfly")
+TEXTURES = ("plain", "dotted", "plain")
+
+
+def clips_of(motion: str) -> list[torch.Tensor]:
+    """The motion with each look on a green background, elsewhere, as a lossy model renders it."""
+    clips = []
+    for number, (look, texture) in enumerate(zip(LOOKS, TEXTURES, strict=True)):
+        other = replace(CONCEPTS[motion], look=CONCEPTS[look].look, radius=14, background="green", texture=texture)
+        clips.append(degraded(render(other.scene(place=(30, 34))), torch.Generator().manual_seed(number)))
+    return clips
+
+
+def main() -> None:
+    """Measure and print."""
+    clips = {motion: clips_of(motion) for motion in MOTIONS}
+    columns = {}
+    for name, metric in (("motion fidelity", motion_fidelity), ("embedded probe", motion_similarity)):
+        found = {
+            (reference, motion): [metric(CONCEPTS[reference].frames(), clip) for clip in clips[motion]]
+            for reference in MOTIONS
+            for motion in MOTIONS
+        }
+        same = torch.tensor([value for pair, values in found.items() if pair[0] == pair[1] for value in values])
+        other = torch.tensor([value for pair, values in found.items() if pair[0] != pair[1] for value in values])
+        above = 100 * float((same.unsqueeze(1) > other).float().mean())
+        print(f"{name}: same {same.mean():.2f} ({same.min():.2f}), other {other.mean():.2f} ({other.max():.2f})")
+        print(f"  a same pair above another one: {above:.1f} %")
+        least = min((pair for pair in found if pair[0] == pair[1]), key=lambda pair: min(found[pair]))
+        most = max((pair for pair in found if pair[0] != pair[1]), key=lambda pair: max(found[pair]))
+        print(f"  least alike of the same motion: {least[0]}; most alike of others: {most[0]} and {most[1]}")
+        columns[name] = torch.tensor([value for values in found.values() for value in values])
+    print(f"correlation: {torch.corrcoef(torch.stack(list(columns.values())))[0, 1]:.2f}")
+
+
+if __name__ == "__main__":
+    main()
