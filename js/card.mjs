@@ -12,6 +12,9 @@ const HEIGHT = 280;
 const NO_CONCEPT =
   "No concept yet. Run the template \"1 Train on the embedded model\" (in Browse Templates): it saves one. Or put a " +
   "shared file into models/dynamic_concepts and press R to refresh this list.";
+const NOT_CHOSEN = "Choose a concept in the list above: this card shows what is in it.";
+/** What Save Dynamic Concept said already in this page. @type {Set<string>} */
+const saved = new Set();
 
 /**
  * @typedef {{steps: number, seconds: number | null}} Stage
@@ -28,12 +31,13 @@ export function conceptCard(node) {
   showOnNode(node, "concept_card", section, () => HEIGHT);
   widen(node, WIDTH);
   const file = () => String(widgetOf(node, "concept")?.value ?? "");
+  const list = () => String(widgetOf(node, "concept")?.options.values ?? "");
   let asked = 0;
-  follow(node, () => `${file()}\n${modelFile(node)}`, () => {
+  follow(node, () => [file(), modelFile(node), list()].join("\n"), () => {
     asked += 1;
     const mine = asked;
     if (!file()) {
-      section.replaceChildren(make("p", { text: NO_CONCEPT }));
+      section.replaceChildren(make("p", { text: list() ? NOT_CHOSEN : NO_CONCEPT }));
       return;
     }
     void ask(file(), modelFile(node)).then((answer) => {
@@ -41,6 +45,21 @@ export function conceptCard(node) {
       section.replaceChildren(...("error" in answer ? problem(answer.error) : contents(node, answer)));
     });
   });
+}
+
+/**
+ * On Save Dynamic Concept: new files come into the lists of all nodes by themselves.
+ * @param {GraphNode} node
+ */
+export function refreshAfterSaving(node) {
+  const { onExecuted } = node;
+  node.onExecuted = function (output) {
+    onExecuted?.call(this, output);
+    const text = String(output?.text ?? "");
+    if (!text || saved.has(text)) return;
+    saved.add(text);
+    void app.refreshComboInNodes();
+  };
 }
 
 /**

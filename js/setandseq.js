@@ -2,7 +2,7 @@
 // The entry point: which node shows what. ComfyUI loads every .js in this folder; all else is .mjs.
 
 import { app } from "../../scripts/app.js";
-import { conceptCard } from "./card.mjs";
+import { conceptCard, refreshAfterSaving } from "./card.mjs";
 import { addStyles } from "./dom.mjs";
 import { strengthPad } from "./pad.mjs";
 import { listenToTraining, trainingPanel } from "./panel.mjs";
@@ -13,6 +13,7 @@ const WIDGETS = {
   SetSeq_ReferenceClip: [promptCheck],
   SetSeq_TrainIdentityLoRA: [trainingPanel],
   SetSeq_TrainMotionResidual: [trainingPanel],
+  SetSeq_SaveDynamicConcept: [refreshAfterSaving],
   SetSeq_LoadDynamicConcept: [strengthPad, conceptCard],
   SetSeq_ComposeConcepts: [strengthPad],
 };

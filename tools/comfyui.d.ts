@@ -10,6 +10,7 @@ declare module "*/scripts/api.js" {
 
 type GraphNode = Parameters<NonNullable<import("@comfyorg/comfyui-frontend-types").ComfyExtension["nodeCreated"]>>[0] & {
   comfyClass?: string;
+  onExecuted?(output: Record<string, unknown>): void;
   addDOMWidget<T extends HTMLElement>(
     name: string,
     type: string,

@@ -14,10 +14,12 @@ from tools.interface import Ui
 from tools.sample_concept import INFO, save_sample
 
 STATIC, MOTION = INFO["static_prompt"], INFO["motion_prompt"]
-CONNECT = """([from, to]) => {
-  const find = id => window.app.graph.getNodeById(id) ?? window.app.graph.getNodeById(Number(id));
-  find(from).connect(0, find(to), find(to).inputs.findIndex(input => input.name === "model"));
+CONNECT = """([from, to, wire]) => {
+  const find = id => window.app.graph.nodes.find(node => String(node.id) === id);
+  const slot = slots => slots.findIndex(slot => slot.name.toLowerCase() === wire);
+  find(from).connect(slot(find(from).outputs), find(to), slot(find(to).inputs));
 }"""
+IN_LIST = """file => window.app.graph.nodes[0].widgets[0].options.values.includes(file)"""
 SELECT = "id => window.app.canvas.selectNode(window.app.graph.nodes.find(node => String(node.id) === id))"
 Save = Callable[..., str]
 
@@ -90,7 +92,7 @@ def test_the_card_warns_when_it_does_not_fit_the_connected_model(
     model = ui.add("UNETLoader", unet_name=TRANSFORMER_FILE.name)
     card = card_of(ui, save(shift=shift))
     with ui.page.expect_response(lambda answer: f"model={TRANSFORMER_FILE.stem}" in answer.url):
-        ui.page.evaluate(CONNECT, [model, ui.node("SetSeq_LoadDynamicConcept")])
+        ui.page.evaluate(CONNECT, [model, ui.node("SetSeq_LoadDynamicConcept"), "model"])
     expect(card.get_by_role("alert")).to_have_count(warnings)
     if warnings:
         expect(card.get_by_text("not made for the connected model: load the embedded model")).to_be_visible()
@@ -125,3 +127,11 @@ def test_the_card_is_neither_saved_nor_queued(ui: Ui, save: Save) -> None:
     assert node["widgets_values"] == [file, 1, 1]
     (queued,) = ui.prompt().values()
     assert queued["inputs"] == {"concept": file, "identity_strength": 1, "motion_strength": 1}
+
+
+def test_a_saved_concept_is_in_the_lists_at_once(canvas: Ui, save: Save) -> None:
+    loaded = canvas.add("SetSeq_LoadDynamicConcept", concept=save())
+    saver = canvas.add("SetSeq_SaveDynamicConcept", name="copy")
+    canvas.page.evaluate(CONNECT, [loaded, saver, "concept"])
+    canvas.run()
+    canvas.page.wait_for_function(IN_LIST, arg="copy.safetensors", timeout=120_000)

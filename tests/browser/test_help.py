@@ -25,6 +25,7 @@ def test_the_server_gives_every_page_and_its_picture(canvas: Ui) -> None:
 
 
 def test_a_node_shows_its_page(canvas: Ui) -> None:
+    """The interface asks for a page in its own language first, which for English is not there."""
     node = canvas.add("SetSeq_LoadDynamicConcept")
     canvas.page.evaluate(SELECT, node)
     canvas.page.get_by_test_id("info-button").click()
@@ -33,6 +34,7 @@ def test_a_node_shows_its_page(canvas: Ui) -> None:
     picture = page.get_by_role("img").first
     expect(picture).to_be_visible()
     canvas.page.wait_for_function("image => image.naturalWidth > 100", arg=picture.element_handle())
+    canvas.errors[:] = [error for error in canvas.errors if "/SetSeq_LoadDynamicConcept/en.md" not in error]
 
 
 @pytest.fixture
@@ -41,8 +43,7 @@ def french(page_of_server: Ui) -> Iterator[Ui]:
     page_of_server.set("Comfy.Locale", "fr")
     page_of_server.open()
     yield page_of_server
-    page_of_server.set("Comfy.Locale", "en")
-    page_of_server.open()
+    page_of_server.set("Comfy.Locale", "en")  # the last test of this file: the next has a page of its own
 
 
 def test_nodes_have_their_names_in_french(french: Ui) -> None:
