@@ -30,9 +30,9 @@ from .settings import TrainingOptions
 SAMPLE_STEPS = 8
 SAMPLE_SIDE = 256
 SAMPLE_SHARE = 0.012
-"""Share of the training's time that sample videos may take; the first and the last are made in any case."""
-VALIDATION_SHARE = 0.006
-"""The same for validation losses."""
+"""Share of the training's time that sample videos may take; the one at the end is made in any case."""
+VALIDATION_SHARE = 0.005
+"""The same for validation losses; the first and the last are computed in any case."""
 TELL_SECONDS = 0.5
 """Least time between two messages to the panels."""
 
@@ -45,8 +45,8 @@ class Budget:
         self._spent = self._last = 0.0
 
     def allows(self) -> bool:
-        """Whether there is time for once more, if it takes as long as the last time."""
-        return self._spent + self._last <= self._share * (time.monotonic() - self._begun)
+        """Whether there is time for once more and for the one at the end, if both take as long as the last one."""
+        return self._spent + 2 * self._last <= self._share * (time.monotonic() - self._begun)
 
     @contextmanager
     def taken(self) -> Iterator[None]:

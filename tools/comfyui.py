@@ -235,6 +235,11 @@ class Server:
         """Let the peak count from now."""
         self._process_file("clear_refs").write_text("5")
 
+    def processor_seconds(self) -> float:
+        """What the server has used of processors since its start, on Linux."""
+        fields = self._process_file("stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def get(self, path: str) -> Any:
         """The JSON answer to a GET of this path."""
         answer = self._request("GET", path)

@@ -11,7 +11,7 @@ from tools.make_workflows import FOLDER
 from tools.workflows_embedded import START
 
 IDENTITY, MOTION = "SetSeq_TrainIdentityLoRA", "SetSeq_TrainMotionResidual"
-END_MS = 180_000
+END_MS = 900_000
 EMPTY = {"version": 0.4, "nodes": [], "links": []}
 
 

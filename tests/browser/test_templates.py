@@ -1,0 +1,84 @@
+"""The workflows in ComfyUI's template browser: shown with their pictures, opened, and saved again as they are."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tools.interface import Ui
+from tools.make_workflows import FOLDER, MAKERS
+from tools.workflow import NOTES, to_prompt
+
+SHOWN_ONLY = ("training_panel", "concept_card", "strength_pad", "prompt_check")
+"""Names of the widgets that js/ adds; no file and no prompt has them."""
+WAIT_MS = 240_000
+LOADED = """ids => {
+  const nodes = window.app.graph.nodes;
+  return nodes.length === ids.length && nodes.every(node => ids.includes(node.id));
+}"""
+
+
+def file_of(name: str) -> dict[str, Any]:
+    return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def open_templates(ui: Ui) -> None:
+    """The template browser at our section."""
+    ui.page.evaluate("() => window.app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+    ui.page.get_by_role("dialog").get_by_text("setandseq", exact=True).first.click(timeout=WAIT_MS)
+
+
+def comparable(workflow: dict[str, Any]) -> dict[str, Any]:
+    """What a person would miss if it changed."""
+    nodes = {
+        str(node["id"]): (
+            node["type"],
+            [round(value) for value in node["pos"]],
+            [round(value) for value in node["size"]],
+            node.get("mode", 0),
+            node.get("widgets_values"),
+            node.get("properties", {}).get("models"),
+        )
+        for node in workflow["nodes"]
+    }
+    links = sorted(tuple(link[1:]) for link in workflow["links"])
+    return {"nodes": nodes, "links": links, "groups": [group["title"] for group in workflow["groups"]]}
+
+
+def test_every_workflow_opens_from_the_template_browser(canvas: Ui) -> None:
+    for name in MAKERS:
+        open_templates(canvas)
+        card = canvas.page.get_by_test_id(f"template-workflow-{name}")
+        card.scroll_into_view_if_needed(timeout=WAIT_MS)
+        picture = card.locator("img").first
+        picture.wait_for(timeout=WAIT_MS)
+        canvas.page.wait_for_function("image => image.naturalWidth > 0", arg=picture.element_handle())
+        assert name.replace(" ", "%20") in (picture.get_attribute("src") or "").replace(" ", "%20")
+        card.click()
+        canvas.page.wait_for_function(LOADED, arg=[node["id"] for node in file_of(name)["nodes"]], timeout=WAIT_MS)
+        canvas.page.keyboard.press("Escape")
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_saved_again_it_is_the_same_and_its_prompt_has_nothing_more(ui: Ui, name: str) -> None:
+    workflow = file_of(name)
+    ui.load(workflow)
+    ui.page.wait_for_timeout(700)
+    assert comparable(ui.saved()) == comparable(workflow)
+    found, expected = ui.prompt(), to_prompt(workflow, ui.server.object_info())
+    assert {node: entry["inputs"] for node, entry in found.items()} == {
+        node: entry["inputs"] for node, entry in expected.items()
+    }
+    assert not [text for text in SHOWN_ONLY if text in json.dumps(found) + json.dumps(ui.saved())]
+
+
+def test_files_that_are_missing_are_named_with_where_to_get_them(canvas: Ui) -> None:
+    name = next(name for name in MAKERS if name.startswith("4"))
+    workflow = file_of(name)
+    hints = [model for node in workflow["nodes"] for model in node["properties"].get("models", ())]
+    loaders = [node for node in workflow["nodes"] if node["type"].endswith("Loader")]
+    assert len(hints) == len(loaders) == 3
+    canvas.page.evaluate("workflow => window.app.loadGraphData(workflow, true, true)", workflow)
+    for hint in hints:
+        canvas.page.get_by_text(hint["name"]).first.wait_for(timeout=WAIT_MS)
+    assert all(node["type"] in (*NOTES,) or node["inputs"] is not None for node in workflow["nodes"])
