@@ -124,10 +124,10 @@ function yAxis(low, high, y) {
  * @param {(step: number) => number} x
  */
 function xAxis(steps, x) {
-  const room = steps * 0.94;
+  const room = steps * 0.8;
   const values = ticks(0, steps, 5).filter((value) => Number.isInteger(value) && value < room);
   const marks = values.map((value) => makeSvg("text", { x: x(value), y: HEIGHT - 5, "text-anchor": "middle", text: value }));
-  return [...marks, makeSvg("text", { x: WIDTH - RIGHT, y: HEIGHT - 5, "text-anchor": "end", text: "steps" })];
+  return [...marks, makeSvg("text", { x: WIDTH - RIGHT, y: HEIGHT - 5, "text-anchor": "end", text: `${steps} steps` })];
 }
 
 /**

@@ -1,0 +1,77 @@
+"""What the training panel is told, and what its samples may cost."""
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
+Pack = Callable[[str], Any]
+
+
+@pytest.fixture
+def panel(pack: Pack) -> Any:
+    """The module."""
+    return pack("nodes.panel")
+
+
+def test_a_long_curve_stays_small_and_keeps_its_shape(panel: Any) -> None:
+    curve, steps = panel.LossCurve(start=10), 5 * panel.MOST_VALUES
+    for step in range(steps):
+        curve.add(float(step))
+    assert len(curve.values) < 2 * panel.MOST_VALUES
+    assert curve.stride == 4 and curve.end == 10 + steps
+    assert curve.values[0] == pytest.approx(1.5) and curve.values[-1] == pytest.approx(steps - 2.5)
+
+
+def test_news_hold_what_is_new_and_a_late_comer_gets_all(panel: Any) -> None:
+    record = panel.TrainingRecord(node="7", workflow="w", stage="set", steps=9)
+    for loss in (0.5, 0.4, 0.3):
+        record.losses.add(loss)
+    record.validation += [(1, 0.6), (3, 0.5)]
+    assert record.news(2, 1)["losses"] == [0.3] and record.news(2, 1)["validation"] == [(3, 0.5)]
+    assert record.news()["losses"] == [0.5, 0.4, 0.3] and record.news()["first"] == 0
+
+
+def test_records_belong_to_a_node_of_a_workflow_and_the_oldest_are_forgotten(panel: Any) -> None:
+    records = panel.Records()
+    for number in range(panel.MOST_RECORDS + 1):
+        records.put(panel.TrainingRecord(node=str(number), workflow="one"))
+    records.put(panel.TrainingRecord(node="5", workflow=""))
+    assert records.get("0", "one") is None and records.get("9", "one").node == "9"
+    assert records.get("9", "two") is None
+    assert records.get("5", "two").workflow == ""  # a prompt without a workflow may be anyone's
+
+
+def test_the_workflow_is_the_one_that_the_prompt_came_from(panel: Any) -> None:
+    assert panel.workflow_id({"workflow": {"id": "abc"}}) == "abc"
+    assert [panel.workflow_id(found) for found in (None, {}, {"workflow": None}, {"workflow": {}}, [])] == [""] * 5
+
+
+def test_what_was_trained_before_has_its_curve_again(panel: Any) -> None:
+    record = panel.TrainingRecord(node="1", stage="set")
+    panel.trained_before(record, [0.5, 0.4, 0.3], 300)
+    assert (record.step, record.steps, record.losses.stride) == (300, 300, 100)
+
+
+def test_a_budget_leaves_room_for_the_last_time(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    module = pack("nodes.progress")
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    budget = module.Budget(0.1)
+    assert budget.allows()
+    with budget.taken():
+        clock[0] += 1.0
+    for now, expected in ((10.0, False), (29.0, False), (31.0, True)):
+        clock[0] = now
+        assert budget.allows() == expected
+
+
+def test_a_looping_picture_has_all_frames_at_a_small_size(pack: Pack) -> None:
+    frames = torch.rand(5, 300, 600, 3, generator=torch.Generator().manual_seed(0))
+    with Image.open(io.BytesIO(pack("nodes.progress").looping_picture(frames, 16.0))) as picture:
+        assert (picture.format, picture.size) == ("WEBP", (256, 128))
+        assert getattr(picture, "n_frames", 1) == 5 and picture.info["loop"] == 0
