@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..setandseq_core.compose import layer_factors
 from ..setandseq_core.concept import Concept, check_base
-from ..setandseq_core.errors import ConceptMismatchError
+from ..setandseq_core.errors import ConceptMismatchError, ConfigError
 from ..setandseq_core.live import LiveConcepts
 from ..setandseq_core.prompts import place_embeddings
 from .models import PREFIX, model_fingerprint, model_name, wan_layers
@@ -33,6 +33,7 @@ def apply_concepts(
         regions_PFHW: where each concept acts, as for `live.LiveConcepts`; None adds them up everywhere.
     Raises:
         ConceptMismatchError: a concept was made for another base; names both.
+        ConfigError: there are regions on the MODEL already.
     """
     patched = model.clone()
     live, embeddings = [], []
@@ -44,6 +45,12 @@ def apply_concepts(
         elif any(weighted.strengths()):
             patched.add_patches(_patches(weighted, model))
     if live:
+        before = patched.get_wrappers(WrappersMP.APPLY_MODEL, KEY)
+        if regions_PFHW is not None and any(run.args[0].in_regions for run in before):
+            raise ConfigError(
+                "The model already has concepts in regions. Connect all of them to one Compose Concepts, with a mask "
+                "for each if their regions are not stripes."
+            )
         run = partial(_run_live, LiveConcepts(live, wan_layers(model), regions_PFHW))
         patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, run)
     if embeddings:

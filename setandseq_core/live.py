@@ -52,6 +52,11 @@ class LiveConcepts:
         self._alone: int | None = None
         """The only concept that acts now, or `NOBODY`; None is all of them."""
 
+    @property
+    def in_regions(self) -> bool:
+        """Whether each acts in a region of its own."""
+        return self._regions is not None
+
     @contextmanager
     def running(self, module: nn.Module, shift: float) -> Iterator[None]:
         """Let them act in a transformer that is called with latents (B, C, F, H, W) and timestep, 1000 for noise."""

@@ -204,6 +204,17 @@ def test_masks_that_do_not_fit_are_refused(
         compose(model, one, one, **inputs)
 
 
+def test_regions_come_from_one_node(
+    pack: Pack, load_wan: Call, make_concept: Call, weighted: Call, compose: Call, schedule: Call
+) -> None:
+    model = load_wan()
+    one = weighted(make_concept(model))
+    changing = compose(model, one, schedule=schedule(identity_first=0.0))
+    once = compose(changing, one, one, method="regions")
+    with pytest.raises(pack("setandseq_core.errors").ConfigError, match="already has concepts in regions"):
+        compose(once, one, one, method="regions")
+
+
 def test_a_change_that_ends_before_it_begins_is_refused(pack: Pack, schedule: Call) -> None:
     with pytest.raises(pack("setandseq_core.errors").ConfigError, match="each further on than the one before"):
         schedule(begin=0.6, end=0.4)
