@@ -119,9 +119,9 @@ def test_folders_that_hold_no_model_are_refused(clip_folder: Path, tmp_path: Pat
 
 @pytest.fixture(scope="module")
 def command(bee: torch.Tensor, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The command with a reference and the same clip upside down."""
+    """The command with a reference and the same clip backward."""
     folder = tmp_path_factory.mktemp("videos")
-    for name, frames in (("clip", bee), ("new", bee.flip(1))):
+    for name, frames in (("clip", bee), ("new", bee.flip(0))):
         large = functional.interpolate(frames.movedim(-1, 1), scale_factor=2.0).movedim(1, -1)
         write_video(folder / f"{name}.mp4", large, 16)
     return ["evaluate", "--reference", f"{folder}/clip.mp4", "--video", f"{folder}/new.mp4", "--device", "cpu"]
