@@ -40,6 +40,13 @@ class StageConfig:
 class SetConfig(StageConfig):
     """The set stage: identity basis and coefficients from single frames."""
 
+    still_frames: int = 1
+    """Every frame is shown as a still clip of so many frames, 4n+1; 1 is the paper's single frame."""
+
+    def __post_init__(self) -> None:
+        StageConfig.__post_init__(self)
+        _need(self.still_frames >= 1 and self.still_frames % 4 == 1, "still_frames", self.still_frames, "4n+1")
+
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class SequenceConfig(StageConfig):

@@ -51,8 +51,8 @@ def learn_identity(
     """
     _check_tokens(references, config)
     material = Material(
-        clips=[_frame_set(backbone, reference) for reference in references],
-        stitched=[_frame_set(backbone, reference) for reference in _stitched(references, config)],
+        clips=[_frame_set(backbone, reference, config) for reference in references],
+        stitched=[_frame_set(backbone, reference, config) for reference in _stitched(references, config)],
         prior=encode_prior(backbone, prior, "set") if prior and config.prior.share else None,
     )
     trained = train_identity(backbone, material, config, folder=folder, progress=progress)
@@ -137,8 +137,10 @@ def learn_concept(
     return learn_motion(backbone, identity, references, config, **common)
 
 
-def _frame_set(backbone: Backbone, reference: Reference) -> FrameSet:
-    return encode_frame_set(backbone, reference.clip.frames_FHWC, reference.words.static_prompt, reference.mask_FHW)
+def _frame_set(backbone: Backbone, reference: Reference, config: MethodConfig) -> FrameSet:
+    frames_FHWC, words = reference.clip.frames_FHWC, reference.words
+    still = config.set_stage.still_frames
+    return encode_frame_set(backbone, frames_FHWC, words.static_prompt, reference.mask_FHW, still_frames=still)
 
 
 def _frame_sequence(backbone: Backbone, reference: Reference) -> FrameSequence:

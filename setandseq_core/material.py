@@ -23,7 +23,8 @@ class FrameSet:
     """A clip as the set stage sees it, encoded once."""
 
     latents_SCFHW: Tensor
-    """Every frame as a latent of its own (F is 1), in an order that does not depend on time."""
+    """Every frame as a latent of its own, or a still clip (then F is more than 1), in an order that does not depend on
+    time."""
     text_ND: Tensor
     """Tokens of the static prompt."""
     weights_S1FHW: Tensor | None = None
@@ -62,18 +63,25 @@ def subject_weights(mask_FHW: Tensor, latent_shape_FHW: tuple[int, int, int]) ->
 
 @torch.no_grad()
 def encode_frame_set(
-    backbone: Backbone, frames_FHWC: Tensor, static_prompt: str, mask_FHW: Tensor | None = None
+    backbone: Backbone,
+    frames_FHWC: Tensor,
+    static_prompt: str,
+    mask_FHW: Tensor | None = None,
+    *,
+    still_frames: int = 1,
 ) -> FrameSet:
     """Encode the frames of a clip, in [0, 1], each on its own, and its static prompt.
 
     Args:
         mask_FHW: 1 on the subject, 0 elsewhere; the rest then counts little.
+        still_frames: how often each frame is repeated, 4n+1; no more than the clip is long.
     Raises:
         PromptError: the prompt is empty or too long.
     """
     text_ND = backbone.encode_prompt(check_prompt(static_prompt, "static prompt"))
     order = sorted(range(len(frames_FHWC)), key=lambda i: frames_FHWC[i].float().cpu().numpy().tobytes())
-    latents_SCFHW = torch.stack([backbone.encode_frames(frames_FHWC[i : i + 1]) for i in order])
+    times = min(still_frames, len(frames_FHWC))
+    latents_SCFHW = torch.stack([backbone.encode_frames(frames_FHWC[i : i + 1].repeat(times, 1, 1, 1)) for i in order])
     if mask_FHW is None:
         return FrameSet(latents_SCFHW=latents_SCFHW, text_ND=text_ND)
     height, width = latents_SCFHW.shape[-2:]

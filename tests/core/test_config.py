@@ -40,6 +40,7 @@ def test_settings_round_trip_through_the_concept_file_form():
         ({"seed": -1}, "'seed' is -1"),
         ({"token_masking": 1.0}, r"'token_masking' is 1.0; it must be in \[0, 1\)"),
         ({"set_stage": {"coefficient_dropout": 1.0}}, "coefficient_dropout"),
+        ({"set_stage": {"still_frames": 4}}, "'still_frames' is 4; it must be 4n"),
         ({"sequence_stage": {"batch": 0}}, "'batch' is 0; it must be 1 or more"),
         ({"set_stage": {"learning_rate": float("nan")}}, "learning_rate"),
         ({"betas": [0.9]}, "two values"),

@@ -218,3 +218,18 @@ def test_sequence_stage_sees_the_clip_and_the_motion_prompt_only(tiny_backbone, 
         run_sequence_stage(tiny_backbone, concept, Material(clips=[tiny_sequence]), config, run)
     assert {shape for shape, _ in seen} == {(2, 16, 2, 4, 4)}
     assert all(torch.equal(text[0], tiny_sequence.text_ND) for _, text in seen)
+
+
+def test_frames_can_be_shown_as_still_clips(tiny_backbone, tiny_frames, tiny_set):
+    still = encode_frame_set(tiny_backbone, tiny_frames, "a sks blob", still_frames=5)
+    assert still.latents_SCFHW.shape == (5, 16, 2, 4, 4) and tiny_set.latents_SCFHW.shape == (5, 16, 1, 4, 4)
+    assert torch.equal(still.latents_SCFHW[:, :, :1], tiny_set.latents_SCFHW)
+    mask = torch.zeros(5, 32, 32)
+    mask[:, :16] = 1
+    masked = encode_frame_set(tiny_backbone, tiny_frames, "a sks blob", mask, still_frames=5)
+    config = tiny_config()
+    plain, weighted = (train_identity(tiny_backbone, Material(clips=[each]), config) for each in (still, masked))
+    assert plain.record["losses"] != weighted.record["losses"]
+    assert torch.equal(
+        encode_frame_set(tiny_backbone, tiny_frames, "a", still_frames=81).latents_SCFHW, still.latents_SCFHW
+    )
