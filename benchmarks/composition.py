@@ -201,9 +201,9 @@ def fusion(task: Task) -> Tensor:
     for index in range(2):
 
         def change(name: str, own_RI: Tensor, _other: Tensor, index: int = index) -> Tensor:
-            total_II = moments[0][name] + moments[1][name]
-            total_II = total_II + 1e-3 * total_II.diagonal().mean() * torch.eye(len(total_II))
-            return torch.linalg.solve(total_II, (own_RI @ moments[index][name]).T).T
+            total_II = (moments[0][name] + moments[1][name]).double()
+            total_II += 1e-3 * total_II.diagonal().mean() * torch.eye(len(total_II))
+            return torch.linalg.solve(total_II, (own_RI @ moments[index][name]).double().T).T.float()
 
         changes.append(change)
     return task.sample(_applied(task, changes))
