@@ -10,7 +10,7 @@ import { follow, isWired, modelFile, nodesAfter, setWidget, sourceOf, widen, wid
 const WIDTH = 400;
 const HEIGHT = 280;
 const NO_CONCEPT =
-  "No concept yet. Run the template \"1 Train on the embedded model\" (in Browse Templates): it saves one. Or put a " +
+  "No concept yet. Run the template \"0 Start here\" (in Browse Templates): it saves one. Or put a " +
   "shared file into models/dynamic_concepts and press R to refresh this list.";
 const NOT_CHOSEN = "Choose a concept in the list above: this card shows what is in it.";
 /** What Save Dynamic Concept said already in this page. @type {Set<string>} */
