@@ -11,6 +11,7 @@ clip), the tables of docs/results.md and a contact sheet for each task.
 import argparse
 import json
 import multiprocessing
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -71,7 +72,7 @@ def generate(backbone: WanBackbone, learned: Learned, shot: Shot, seed: int) -> 
     strengths = {"motion_strength": shot.motion_strength}
     strengths["identity_strength"] = 1.0 if has_motion else shot.motion_strength
     options = {"embeddings": scaled_embeddings(learned.embeddings, **strengths), "steps": SAMPLING_STEPS}
-    with applied_layers(backbone, learned.layers, **strengths):
+    with applied_layers(backbone, learned.layers, **strengths) if learned.layers else nullcontext():
         return backbone.decode_latents(sample_latents(backbone, noise, with_tokens(str(shot.caption)), **options))
 
 

@@ -48,6 +48,8 @@ class Job:
     """One clip to learn, as both stages see it."""
 
     frame_set: FrameSet
+    still_set: FrameSet
+    """The same frames as still clips, as the recipe shows them."""
     sequence: FrameSequence
     prior: PriorSet | None
     config: MethodConfig
@@ -69,6 +71,7 @@ def encode_job(
     shown = clip.frames()[:frames]
     return Job(
         frame_set=encode_frame_set(backbone, shown, clip.static_prompt),
+        still_set=encode_frame_set(backbone, shown, clip.static_prompt, still_frames=config.set_stage.still_frames),
         sequence=encode_frame_sequence(backbone, shown, clip.motion_prompt),
         prior=prior,
         config=config,
@@ -144,27 +147,29 @@ def two_stages(backbone: WanBackbone, job: Job, *, config: Callable[[MethodConfi
         s: encode_prior(backbone, job.prior, s) if job.prior and chosen.prior.share else None
         for s in ("set", "sequence")
     }
-    identity = train_identity(backbone, Material(clips=[job.frame_set], prior=prior["set"]), chosen)
+    frames = job.still_set if chosen.set_stage.still_frames > 1 else job.frame_set
+    identity = train_identity(backbone, Material(clips=[frames], prior=prior["set"]), chosen)
     motion = train_motion(backbone, identity.layers, Material(clips=[job.sequence], prior=prior["sequence"]), chosen)
     return Learned(layers=motion.layers, losses=[*identity.record["losses"], *motion.record["losses"]])
 
 
-def _with_dropout(config: MethodConfig, set_stage: float, sequence_stage: float) -> MethodConfig:
+def _as_paper(config: MethodConfig, set_stage: float, sequence_stage: float) -> MethodConfig:
+    """Single frames in the set stage, and these dropouts."""
     return replace(
         config,
-        set_stage=replace(config.set_stage, coefficient_dropout=set_stage),
+        set_stage=replace(config.set_stage, coefficient_dropout=set_stage, still_frames=1),
         sequence_stage=replace(config.sequence_stage, coefficient_dropout=sequence_stage),
     )
 
 
 def unregularised(config: MethodConfig) -> MethodConfig:
     """No dropout, no token masking, no prior."""
-    return replace(_with_dropout(config, 0.0, 0.0), token_masking=0.0, prior=PriorConfig(share=0.0))
+    return replace(_as_paper(config, 0.0, 0.0), token_masking=0.0, prior=PriorConfig(share=0.0))
 
 
 def regularised(config: MethodConfig) -> MethodConfig:
     """The paper's dropout, token masking and prior preservation."""
-    return replace(_with_dropout(config, 0.8, 0.5), token_masking=0.1, prior=PriorConfig())
+    return replace(_as_paper(config, 0.8, 0.5), token_masking=0.1, prior=PriorConfig())
 
 
 METHODS: Mapping[str, Method] = {

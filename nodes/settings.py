@@ -196,6 +196,15 @@ class Regularisation(io.ComfyNode):
                     round=1e-7,
                     tooltip="Learn what the tokens stand for, too: 0 is without, the paper's is 0.00001.",
                 ),
+                io.Int.Input(
+                    "still_frames",
+                    default=PAPER.set_stage.still_frames,
+                    min=1,
+                    max=81,
+                    step=4,
+                    tooltip="The first stage shows each frame as a still clip of so many frames. 1, single frames, suits "
+                    "large models; the embedded model needs 5.",
+                ),
                 SettingsWire.Input("settings", optional=True, tooltip="From Training Settings, to have both."),
             ],
             outputs=[SettingsWire.Output("settings", tooltip="For the settings input of the train nodes.")],
@@ -209,6 +218,7 @@ class Regularisation(io.ComfyNode):
         prior_clips: int,
         stitched_share: float,
         token_learning_rate: float,
+        still_frames: int,
         settings: TrainingOptions | None = None,
     ) -> io.NodeOutput:
         """Put them into the settings."""
@@ -218,5 +228,6 @@ class Regularisation(io.ComfyNode):
             prior=PriorConfig(share=prior_share, weight=prior_weight, clips=prior_clips),
             stitched_share=stitched_share,
             token_learning_rate=token_learning_rate,
+            set_stage=replace(options.config.set_stage, still_frames=still_frames),
         )
         return io.NodeOutput(replace(options, config=config))

@@ -3,7 +3,7 @@
 from typing import Any
 
 from setandseq_core.toy.concepts import CONCEPTS, DEMO
-from setandseq_core.toy.model import TRANSFORMER_FILE, VAE_FILE
+from setandseq_core.toy.model import EMBEDDED_CONFIG, TRANSFORMER_FILE, VAE_FILE
 
 Prompt = dict[str, dict[str, Any]]
 CONCEPT = CONCEPTS[DEMO]
@@ -37,11 +37,13 @@ def training(
     """Both stages on the example clip: "identity" and "concept" train, "save" saves it as "my_concept"."""
     wires = {"model": ["model", 0], "clip": ["clip", 0], "vae": ["vae", 0], "settings": ["settings", 0], "seed": seed}
     wires |= {"references.reference_0": ["reference", 0], "learning_rate": 1e-3}
-    settings = {"identity_dropout": 0.8, "motion_dropout": 0.5, "token_masking": 0.1, "weight_decay": 0.01}
+    stages = EMBEDDED_CONFIG.set_stage, EMBEDDED_CONFIG.sequence_stage
+    settings = {"identity_dropout": stages[0].coefficient_dropout, "motion_dropout": stages[1].coefficient_dropout}
+    settings |= {"token_masking": 0.1, "weight_decay": 0.01}
     settings |= {"gradient_clipping": 1.0, "gradient_checkpointing": "auto", "preview_every": 2}
     settings |= {"time_from": 0.0, "time_to": 1.0}
     regularisation = {"prior_share": prior_share, "prior_weight": 1.0, "prior_clips": 2, "stitched_share": 0.2}
-    regularisation |= {"token_learning_rate": token_learning_rate}
+    regularisation |= {"token_learning_rate": token_learning_rate, "still_frames": EMBEDDED_CONFIG.set_stage.still_frames}
     return embedded_model() | {
         "video": node("SetSeq_ExampleClip"),
         "reference": node(

@@ -252,8 +252,18 @@ def _train(column: Column, base: Base, reference: Output, config: MethodConfig =
         weight_decay=config.weight_decay,
         gradient_clipping=config.gradient_clipping,
     )
+    regularisation = column.add(
+        "SetSeq_Regularisation",
+        prior_share=config.prior.share,
+        prior_weight=config.prior.weight,
+        prior_clips=config.prior.clips,
+        stitched_share=config.stitched_share,
+        token_learning_rate=config.token_learning_rate,
+        still_frames=first.still_frames,
+        settings=settings["settings"],
+    )
     wires = {"model": base.model, "clip": base.clip, "vae": base.vae, "references": [reference]}
-    wires |= {"settings": settings["settings"], "seed": config.seed}
+    wires |= {"settings": regularisation["settings"], "seed": config.seed}
     rate = {"steps": first.steps, "learning_rate": first.learning_rate, "rank": config.rank}
     identity = column.add("SetSeq_TrainIdentityLoRA", **wires, **rate)
     rate = {"steps": second.steps, "learning_rate": second.learning_rate}

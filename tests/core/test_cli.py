@@ -423,13 +423,8 @@ def test_several_videos_are_learned_jointly_with_masks_and_a_prior(
     mask[:, 8:24, 8:24] = 1
     write_video(tmp_path / "mask.mp4", mask, 16)
     model = train[train.index("--model") + 1]
-    assert (
-        main(
-            ["prior", "--model", model, "--device", "cpu", "--clips", "2", "--frames", "5", "--size", "48x32"]
-            + ["--out", f"{tmp_path}/prior"]
-        )
-        == 0
-    )
+    small = ["--clips", "2", "--frames", "5", "--size", "48x32"]
+    assert main(["prior", "--model", model, "--device", "cpu", *small, "--out", f"{tmp_path}/prior"]) == 0
     assert "Made 2 prior clips of 48x32, 5 frames" in capsys.readouterr().out
     assert len(list((tmp_path / "prior").glob("prior_*.safetensors"))) == 2
     second = [
