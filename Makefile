@@ -58,6 +58,7 @@ node_modules/.package-lock.json: package.json package-lock.json
 screenshots: $(READY)
 	@echo "== screenshots, into docs/images"
 	@$(BIN)/python -m tools.screenshots
+	@$(BIN)/python -m tools.help_pictures
 
 bench-method: $(READY)
 	@echo "== methods side by side: hours on two CPU cores; what is done stays in build/method, and it goes on from there"
