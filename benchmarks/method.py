@@ -109,7 +109,7 @@ def measure(name: str, method: str, training: int, seeds: int, folder: Path) -> 
             about = {"method": method, "task": shot.task, "concept": name, "prompt": with_tokens(str(shot.caption))}
             records.append({**about, "training": training, "seed": seed, "steps": len(learned.losses), **figures})
             if seed == 0:
-                shown[str(number)] = (frames * 255).round().to(torch.uint8)
+                shown[str(number)] = (frames * 255).round().to(torch.uint8).contiguous()
     save_file(shown, path.with_suffix(".safetensors"))
     path.write_text(json.dumps(records))
     return f"{name}, {method}, training {training}: {len(records)} clips"

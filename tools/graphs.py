@@ -43,7 +43,7 @@ def training(
     settings |= {"gradient_clipping": 1.0, "gradient_checkpointing": "auto", "preview_every": 2}
     settings |= {"time_from": 0.0, "time_to": 1.0}
     regularisation = {"prior_share": prior_share, "prior_weight": 1.0, "prior_clips": 2, "stitched_share": 0.2}
-    regularisation |= {"token_learning_rate": token_learning_rate, "still_frames": EMBEDDED_CONFIG.set_stage.still_frames}
+    regularisation |= {"token_learning_rate": token_learning_rate, "still_frames": stages[0].still_frames}
     return embedded_model() | {
         "video": node("SetSeq_ExampleClip"),
         "reference": node(
