@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .backbone import Backbone
 from .concept import Concept, load_concept, save_concept
-from .learn import learn_concept
+from .learn import automatic_prior, learn_concept
 from .reference import Reference, Words
 from .runs import Progress
 from .sample import applied_concept, latent_noise, sample_latents
@@ -83,8 +83,11 @@ def run_demo(out: Path, report: Callable[[str], None]) -> None:
     )
     concept_file = out / f"{DEMO}.safetensors"
     progress = _progress_lines(report)
-    reference = Reference(clip=clip, words=words)
-    save_concept(learn_concept(backbone, [reference], EMBEDDED_CONFIG, name=DEMO, progress=progress), concept_file)
+    references = [Reference(clip=clip, words=words)]
+    report("Making prior clips: what the model shall not forget")
+    prior = automatic_prior(backbone, references, EMBEDDED_CONFIG)
+    concept = learn_concept(backbone, references, EMBEDDED_CONFIG, name=DEMO, prior=prior, progress=progress)
+    save_concept(concept, concept_file)
     report(f"{concept_file.name}: the concept")
     concept = load_concept(concept_file)
     takes = ((shot, shoot(backbone, concept, shot, SEED)) for shot in demo_shots())

@@ -187,6 +187,7 @@ def training_record(references: Sequence[Reference], config: MethodConfig) -> di
     }
     if len(references) > 1:
         record["clips"] = [r.clip.choice for r in references]
+        record["static_prompts"] = [r.words.static_prompt for r in references]
         record["motion_prompts"] = [r.words.motion_prompt for r in references]
     return record
 
