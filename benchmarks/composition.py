@@ -13,12 +13,13 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from itertools import pairwise, permutations
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from setandseq_core.backbones.wan import WanBackbone
 from setandseq_core.compose import Factors, WeightedConcept, layer_factors, stripes
@@ -238,13 +239,13 @@ def _applied(task: Task, changes: list) -> AbstractContextManager[None]:
 def _second_moments(backbone: WanBackbone, concept: Concept) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
 
-    def record(name: str, args: tuple) -> None:
+    def record(name: str, _layer: nn.Module, args: tuple) -> None:
         inputs_NI = args[0].flatten(0, -2).float()
         found[name] = found.get(name, torch.zeros(())) + inputs_NI.T @ inputs_NI / len(inputs_NI)
 
     with applied_concepts(backbone, [WeightedConcept(concept=concept)]):
         handles = [
-            backbone.module.get_submodule(path).register_forward_pre_hook(lambda _, args, name=name: record(name, args))
+            backbone.module.get_submodule(path).register_forward_pre_hook(partial(record, name))
             for name, path in backbone.layers.items()
         ]
         noise = latent_noise(backbone.latent_shape(FRAMES, SIZE, SIZE), 1000)
