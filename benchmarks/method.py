@@ -1,6 +1,6 @@
 """Does the method keep a clip's look and motion and still follow prompts, better than others from as many samples?
 
-    python -m benchmarks.method [--seeds 3] [--trainings 1] [--processes 2] [--concepts bee ...] [--methods ours ...]
+    python -m benchmarks.method [--seeds 3] [--trainings 1] [--processes 2] [--concepts bee ...] [--ablations]
 
 Every method of `benchmarks.methods` learns every clip of `setandseq_core.toy.concepts`, none of which can be said in
 the embedded world's grammar, and makes the same prompts from the same noise. What is done stays in build/method/
@@ -13,6 +13,7 @@ import json
 import multiprocessing
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from benchmarks.methods import METHODS, Learned, encode_job
+from benchmarks.methods import ABLATIONS, METHODS, Job, Learned
 from benchmarks.tables import write_report
 from setandseq_core.backbones.wan import WanBackbone
 from setandseq_core.concept import scaled_embeddings
@@ -96,7 +97,9 @@ def measure(name: str, method: str, training: int, seeds: int, folder: Path) -> 
     torch.set_num_threads(1)
     backbone, clip = load_embedded(), CONCEPTS[name]
     config = replace(EMBEDDED_CONFIG, seed=training)
-    learned = METHODS[method](backbone, encode_job(backbone, clip, prior_of(backbone, clip, folder), config))
+    learned = {**METHODS, **ABLATIONS}[method](
+        backbone, Job(clip=clip, prior=prior_of(backbone, clip, folder), config=config)
+    )
     records, shown = [], {}
     for number, shot in enumerate(shots(clip)):
         for seed in range(seeds):
@@ -115,7 +118,7 @@ def measure(name: str, method: str, training: int, seeds: int, folder: Path) -> 
     return f"{name}, {method}, training {training}: {len(records)} clips"
 
 
-def sheet_rows(folder: Path, name: str, methods: list[str], task: str) -> list[tuple[str, Tensor]]:
+def sheet_rows(folder: Path, methods: list[str], name: str, task: str) -> list[tuple[str, Tensor]]:
     """The clip, and what each method made of the task's first prompt from the first noise."""
     number = next(index for index, shot in enumerate(shots(CONCEPTS[name])) if shot.task == task)
     rows = [("the clip", CONCEPTS[name].frames())]
@@ -140,7 +143,8 @@ def main() -> None:
     parser.add_argument("--trainings", type=int, default=1, help="seeds that each method is trained with")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--concepts", nargs="+", choices=tuple(CONCEPTS), default=list(CONCEPTS))
-    parser.add_argument("--methods", nargs="+", choices=tuple(METHODS), default=list(METHODS))
+    parser.add_argument("--methods", nargs="+", choices=(*METHODS, *ABLATIONS), default=list(METHODS))
+    parser.add_argument("--ablations", action="store_true", help="ours with one thing changed each, instead of methods")
     parser.add_argument("--only-report", action="store_true", help="of what is there")
     options = parser.parse_args()
     folder = base_folder()
@@ -149,7 +153,7 @@ def main() -> None:
         (name, method, training, options.seeds, folder)
         for training in range(options.trainings)
         for name in options.concepts
-        for method in options.methods
+        for method in (ABLATIONS if options.ablations else options.methods)
     ]
     if not options.only_report:
         backbone = load_embedded()
@@ -161,7 +165,8 @@ def main() -> None:
     records: list[dict[str, Any]] = [
         record for path in sorted(folder.glob("*_?.json")) for record in json.loads(path.read_text())
     ]
-    write_report(records, list(METHODS), lambda name, task: sheet_rows(folder, name, list(METHODS), task))
+    rows = partial(sheet_rows, folder, list(METHODS))
+    write_report(records, list(METHODS), ["ours", *ABLATIONS], rows)
 
 
 if __name__ == "__main__":

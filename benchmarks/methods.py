@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 
+from setandseq_core import lora
 from setandseq_core.backbones.wan import WanBackbone
 from setandseq_core.concept import EMBEDDINGS, ConceptLayer
 from setandseq_core.config import MethodConfig, PriorConfig, SequenceConfig, SetConfig
@@ -26,6 +28,7 @@ from setandseq_core.material import (
 from setandseq_core.prior import PriorSet
 from setandseq_core.runs import StageRun
 from setandseq_core.toy.concepts import ConceptClip
+from setandseq_core.toy.world import FRAMES
 from setandseq_core.train import run_sequence_stage, run_set_stage, train_identity, train_motion
 
 PLAIN_RATE = 1e-3
@@ -47,10 +50,7 @@ class Learned:
 class Job:
     """One clip to learn, as both stages see it."""
 
-    frame_set: FrameSet
-    still_set: FrameSet
-    """The same frames as still clips, as the recipe shows them."""
-    sequence: FrameSequence
+    clip: ConceptClip
     prior: PriorSet | None
     config: MethodConfig
     """The recipe: its steps and batch count for all methods."""
@@ -60,22 +60,17 @@ class Job:
         """Of both stages together."""
         return self.config.set_stage.steps + self.config.sequence_stage.steps
 
+    def frame_set(self, backbone: WanBackbone, still_frames: int = 1, frames: int = FRAMES) -> FrameSet:
+        """Its first frames, with the static prompt."""
+        shown = self.clip.frames()[:frames]
+        return encode_frame_set(backbone, shown, self.clip.static_prompt, still_frames=still_frames)
+
+    def sequence(self, backbone: WanBackbone, frames: int = FRAMES) -> FrameSequence:
+        """Its first frames in order, with the motion prompt."""
+        return encode_frame_sequence(backbone, self.clip.frames()[:frames], self.clip.motion_prompt)
+
 
 Method = Callable[[WanBackbone, Job], Learned]
-
-
-def encode_job(
-    backbone: WanBackbone, clip: ConceptClip, prior: PriorSet | None, config: MethodConfig, frames: int = 17
-) -> Job:
-    """A concept clip, or its first frames, encoded."""
-    shown = clip.frames()[:frames]
-    return Job(
-        frame_set=encode_frame_set(backbone, shown, clip.static_prompt),
-        still_set=encode_frame_set(backbone, shown, clip.static_prompt, still_frames=config.set_stage.still_frames),
-        sequence=encode_frame_sequence(backbone, shown, clip.motion_prompt),
-        prior=prior,
-        config=config,
-    )
 
 
 def base(_backbone: WanBackbone, _job: Job) -> Learned:
@@ -96,12 +91,13 @@ class _TokensOnly:
 
 def textual_inversion(backbone: WanBackbone, job: Job) -> Learned:
     """Two tokens learned from the clip and its motion prompt, starting at zero; the model's weights stay."""
-    tokens = {name: nn.Parameter(torch.zeros_like(job.sequence.text_ND[0])) for name in EMBEDDINGS}
+    sequence = job.sequence(backbone)
+    tokens = {name: nn.Parameter(torch.zeros_like(sequence.text_ND[0])) for name in EMBEDDINGS}
     config = _plain_config(job, token_learning_rate=TOKEN_RATE)
     backbone.module.requires_grad_(False)
     run = _run(tokens, config, job.steps)
     concept: TrainableConcept = _TokensOnly(tokens)  # type: ignore[assignment]
-    run_sequence_stage(backbone, concept, Material(clips=[job.sequence]), config, run)
+    run_sequence_stage(backbone, concept, Material(clips=[sequence]), config, run)
     return Learned(embeddings={name: token.detach() for name, token in tokens.items()}, losses=run.losses)
 
 
@@ -110,14 +106,14 @@ def plain_lora(backbone: WanBackbone, job: Job, *, rank: int) -> Learned:
     config = _plain_config(job)
     with trainable_concept(backbone.module, backbone.layers, rank=rank, seed=config.seed) as concept:
         run = _run(concept.begin_set_stage(0.0), config, job.steps)
-        run_sequence_stage(backbone, concept, Material(clips=[job.sequence]), config, run)
+        run_sequence_stage(backbone, concept, Material(clips=[job.sequence(backbone)]), config, run)
         return Learned(layers=concept.read(), losses=run.losses)
 
 
 def mixed_fine_tune(backbone: WanBackbone, job: Job) -> Learned:
     """A LoRA of rank 8 on the clip and on its single frames in turn, as DreamMix mixes videos and images."""
     config = _plain_config(job)
-    frames, clips = Material(clips=[job.frame_set]), Material(clips=[job.sequence])
+    frames, clips = Material(clips=[job.frame_set(backbone)]), Material(clips=[job.sequence(backbone)])
     with trainable_concept(backbone.module, backbone.layers, rank=8, seed=config.seed) as concept:
         run = _run(concept.begin_set_stage(0.0), config, job.steps)
         for step in run.steps():
@@ -140,17 +136,65 @@ class _OneStep:
         self.run.learn(loss)
 
 
-def two_stages(backbone: WanBackbone, job: Job, *, config: Callable[[MethodConfig], MethodConfig]) -> Learned:
-    """Set-and-Sequence by the job's recipe, changed by `config`."""
+def two_stages(
+    backbone: WanBackbone, job: Job, *, config: Callable[[MethodConfig], MethodConfig], frames: int = FRAMES
+) -> Learned:
+    """Set-and-Sequence by the job's recipe, changed by `config`, from the clip's first frames."""
     chosen = config(job.config)
-    prior = {
-        s: encode_prior(backbone, job.prior, s) if job.prior and chosen.prior.share else None
-        for s in ("set", "sequence")
-    }
-    frames = job.still_set if chosen.set_stage.still_frames > 1 else job.frame_set
-    identity = train_identity(backbone, Material(clips=[frames], prior=prior["set"]), chosen)
-    motion = train_motion(backbone, identity.layers, Material(clips=[job.sequence], prior=prior["sequence"]), chosen)
+    used = job.prior if chosen.prior.share else None
+    prior = {stage: encode_prior(backbone, used, stage) if used else None for stage in ("set", "sequence")}
+    frame_set = job.frame_set(backbone, chosen.set_stage.still_frames, frames)
+    identity = train_identity(backbone, Material(clips=[frame_set], prior=prior["set"]), chosen)
+    sequence = job.sequence(backbone, frames)
+    motion = train_motion(backbone, identity.layers, Material(clips=[sequence], prior=prior["sequence"]), chosen)
     return Learned(layers=motion.layers, losses=[*identity.record["losses"], *motion.record["losses"]])
+
+
+def plain_dropout(backbone: WanBackbone, job: Job) -> Learned:
+    """Ours, but kept entries are not divided by 1 - p: Eq. 10 as it is written."""
+
+    def dropout(coefficients_RI: Tensor, probability: float) -> Tensor:
+        return nn.functional.dropout(coefficients_RI, probability) * (1 - probability)
+
+    with patch.object(lora, "coefficient_dropout", dropout):
+        return two_stages(backbone, job, config=lambda config: config)
+
+
+def input_basis(backbone: WanBackbone, job: Job) -> Learned:
+    """Ours, but the shared basis spans the inputs: W' = W + A1 B1 + A2 B1, and the sequence stage learns A2."""
+    config = job.config
+    stages = config.set_stage, config.sequence_stage
+    prior = {stage: encode_prior(backbone, job.prior, stage) if job.prior else None for stage in ("set", "sequence")}
+    frame_set = job.frame_set(backbone, stages[0].still_frames)
+    materials = (
+        Material(clips=[frame_set], prior=prior["set"]),
+        Material(clips=[job.sequence(backbone)], prior=prior["sequence"]),
+    )
+    with trainable_concept(backbone.module, backbone.layers, rank=config.rank, seed=config.seed) as concept:
+        parameters = concept.begin_set_stage(stages[0].coefficient_dropout)
+        runs = [StageRun(stage="set", key="", parameters=parameters, config=stages[0], method=config)]
+        run_set_stage(backbone, concept, materials[0], config, runs[0])
+        identity = concept.read()
+        bases = {name: value for name, value in parameters.items() if name.endswith("identity_basis")}
+        for name, value in parameters.items():
+            value.requires_grad_(name in bases)
+        runs.append(StageRun(stage="sequence", key="", parameters=bases, config=stages[1], method=config))
+        run_sequence_stage(backbone, concept, materials[1], config, runs[1])
+        both = concept.read()
+    layers = {name: _with_input_basis(identity[name], both[name]) for name in both}
+    return Learned(layers=layers, losses=[*runs[0].losses, *runs[1].losses])
+
+
+def _with_input_basis(identity: ConceptLayer, both: ConceptLayer) -> ConceptLayer:
+    """A1 B1 and (A2 - A1) B1 as a layer of twice the rank whose motion can be scaled."""
+    down_RI = identity.coefficients_RI
+    up_OR = torch.cat([identity.identity_basis_OR, both.identity_basis_OR - identity.identity_basis_OR], dim=1)
+    nothing = torch.zeros_like(down_RI)
+    return ConceptLayer(
+        identity_basis_OR=up_OR,
+        coefficients_RI=torch.cat([down_RI, nothing]),
+        motion_residual_RI=torch.cat([nothing, down_RI]),
+    )
 
 
 def _as_paper(config: MethodConfig, set_stage: float, sequence_stage: float) -> MethodConfig:
@@ -172,6 +216,32 @@ def regularised(config: MethodConfig) -> MethodConfig:
     return replace(_as_paper(config, 0.8, 0.5), token_masking=0.1, prior=PriorConfig())
 
 
+def _with_dropout(set_stage: float, sequence_stage: float) -> Callable[[MethodConfig], MethodConfig]:
+    def change(config: MethodConfig) -> MethodConfig:
+        first = replace(config.set_stage, coefficient_dropout=set_stage)
+        return replace(
+            config,
+            set_stage=first,
+            sequence_stage=replace(config.sequence_stage, coefficient_dropout=sequence_stage),
+        )
+
+    return change
+
+
+def _with_steps(times: float) -> Callable[[MethodConfig], MethodConfig]:
+    def change(config: MethodConfig) -> MethodConfig:
+        stages = (replace(s, steps=round(times * s.steps)) for s in (config.set_stage, config.sequence_stage))
+        first, second = stages
+        return replace(config, set_stage=first, sequence_stage=second)
+
+    return change
+
+
+def ours(config: MethodConfig) -> MethodConfig:
+    """The recipe as it is."""
+    return config
+
+
 METHODS: Mapping[str, Method] = {
     "base": base,
     "Textual Inversion": textual_inversion,
@@ -180,8 +250,25 @@ METHODS: Mapping[str, Method] = {
     "mixed fine-tune": mixed_fine_tune,
     "two stages": partial(two_stages, config=unregularised),
     "two stages + regularisation": partial(two_stages, config=regularised),
-    "ours": partial(two_stages, config=lambda config: config),
+    "ours": partial(two_stages, config=ours),
 }
+ABLATIONS: Mapping[str, Method] = {
+    "dropout 0": partial(two_stages, config=_with_dropout(0.0, 0.0)),
+    "dropout 0.8": partial(two_stages, config=_with_dropout(0.8, 0.8)),
+    "dropout not inverted": plain_dropout,
+    "basis of the inputs": input_basis,
+    "no prior": partial(two_stages, config=lambda config: replace(config, prior=PriorConfig(share=0.0))),
+    "prior share 0.25": partial(two_stages, config=lambda config: replace(config, prior=PriorConfig(share=0.25))),
+    "single frames": partial(
+        two_stages, config=lambda config: replace(config, set_stage=replace(config.set_stage, still_frames=1))
+    ),
+    "5 frames": partial(two_stages, config=ours, frames=5),
+    "9 frames": partial(two_stages, config=ours, frames=9),
+    "a third of the steps": partial(two_stages, config=_with_steps(1 / 3)),
+    "twice the steps": partial(two_stages, config=_with_steps(2.0)),
+    "five times the steps": partial(two_stages, config=_with_steps(5.0)),
+}
+"""Ours with one thing changed."""
 
 
 def _plain_config(job: Job, token_learning_rate: float = 0.0) -> MethodConfig:

@@ -59,8 +59,29 @@ def by_concept(records: Sequence[Record], methods: Sequence[str]) -> Iterator[st
         yield f"| {method} | {' | '.join(cells)} |"
 
 
-def report(records: Sequence[Record], methods: Sequence[str]) -> str:
+def ablation_table(records: Sequence[Record], methods: Sequence[str]) -> Iterator[str]:
+    """Reconstruction and edits of ours with one thing changed each, on the concepts that all of them learned."""
+    found = [name for name in methods if any(r["method"] == name for r in records)]
+    learned = [{r["concept"] for r in records if r["method"] == name} for name in found]
+    common = set.intersection(*learned)
+    yield f"On {', '.join(sorted(common))}."
+    yield ""
+    yield "| | steps | reconstruct: identity | motion | edits: identity | prompt adherence |"
+    yield "|---|---|---|---|---|---|"
+    for method in found:
+        chosen = [r for r in records if r["method"] == method and r["concept"] in common]
+        cells = [str(chosen[0]["steps"])]
+        for tasks, figures in ((("reconstruct",), ("identity", "motion")), (EDITS, ("identity", "prompt_adherence"))):
+            for figure in figures:
+                mean, half = mean_and_interval([r[figure] for r in chosen if r["task"] in tasks])
+                cells.append(f"{mean:.3f} +- {half:.3f}")
+        yield f"| {method} | {' | '.join(cells)} |"
+
+
+def report(records: Sequence[Record], methods: Sequence[str], ablations: Sequence[str]) -> str:
     """The tables of docs/results.md."""
+    compared = [r for r in records if r["method"] in methods]
+    ablated, records = records, compared
     names = list(dict.fromkeys(r["concept"] for r in records))
     stages = EMBEDDED_CONFIG.set_stage, EMBEDDED_CONFIG.sequence_stage
     lines = [
@@ -79,6 +100,8 @@ def report(records: Sequence[Record], methods: Sequence[str]) -> str:
     for task, title in TASKS.items():
         lines += [f"### {title}", "", *table(records, methods, (task,)), ""]
         lines += [f"![One clip by each method]({sheet_name(task)})", ""]
+    if any(r["method"] in ablations[1:] for r in ablated):
+        lines += ["### Ours with one thing changed", "", *ablation_table(ablated, ablations), ""]
     return "\n".join(lines)
 
 
@@ -88,18 +111,22 @@ def sheet_name(task: str) -> str:
 
 
 def write_report(
-    records: Sequence[Record], methods: Sequence[str], rows: Callable[[str, str], list[tuple[str, Tensor]]]
+    records: Sequence[Record],
+    methods: Sequence[str],
+    ablations: Sequence[str],
+    rows: Callable[[str, str], list[tuple[str, Tensor]]],
 ) -> None:
     """Write docs/results.json, the tables in docs/results.md, and a contact sheet of the demo's concept for each task.
 
     Args:
+        ablations: first what they are ablations of.
         rows: of the contact sheet of a concept and a task.
     """
     text = ",\n".join(json.dumps(record) for record in records)
     (DOCS / "results.json").write_text(f"[\n{text}\n]\n")
     page = DOCS / "results.md"
     before, _, rest = page.read_text().partition(BEGIN)
-    page.write_text(before + BEGIN + "\n" + report(records, methods) + "\n" + END + rest.partition(END)[2])
+    page.write_text(before + BEGIN + "\n" + report(records, methods, ablations) + "\n" + END + rest.partition(END)[2])
     for task in TASKS:
         sheet = contact_sheet(rows(DEMO, task))
         sheet.convert("P", palette=Image.Palette.ADAPTIVE, colors=96).save(DOCS / sheet_name(task), optimize=True)
