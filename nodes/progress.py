@@ -113,7 +113,7 @@ class TrainingProgress:
         record, last = self._record, progress.step == progress.steps
         if not self._called:
             record.losses.start = progress.step - 1
-        self._called = True
+        self._called, record.message = True, ""
         record.step, record.steps, record.seconds_left = progress.step, progress.steps, progress.seconds_left
         record.losses.add(progress.loss)
         ends = last or record.wish == panel.KEEP
@@ -124,6 +124,13 @@ class TrainingProgress:
         self._tell(0.0 if ends else TELL_SECONDS)
         if record.wish == panel.KEEP and not last:
             raise StopTraining
+
+    def making_prior(self, done: int, clips: int) -> None:
+        """Show how many prior clips are made; raises ComfyUI's interrupt when the user has pressed Cancel."""
+        memory.throw_exception_if_processing_interrupted()
+        self._bar.update_absolute(done, clips)
+        self._record.message = f"Making clips of the model itself, for prior preservation: {done} of {clips}."
+        self._tell(0.0)
 
     def summary(self, what: str, concept: Concept) -> str:
         """What the node says of a training that has ended.

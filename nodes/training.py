@@ -13,7 +13,6 @@ from ..setandseq_core.reference import Reference
 from .backbone import ComfyBackbone, differentiable
 from .folders import training_folder
 from .panel import TrainingRecord, workflow_id
-from .prior import making_progress
 from .settings import PAPER, TrainingOptions
 from .wires import CATEGORY, ConceptWire, IdentityWire, PriorWire, ReferenceWire, SettingsWire, WeightedConcept
 
@@ -76,10 +75,10 @@ class TrainIdentityLoRA(io.ComfyNode):
         first = clips[0]
         with differentiable():
             backbone = _backbone(model, clip, vae, options)
-            made = {"folder": folder, "progress": making_progress(cls.hidden.unique_id)}
-            prior = prior or automatic_prior(backbone, clips, config, **made)
             record = _record(cls.hidden, "set", first.words.static_prompt, steps)
             with TrainingProgress(backbone, record, reference=first, options=options) as progress:
+                made = {"folder": folder, "progress": progress.making_prior}
+                prior = prior or automatic_prior(backbone, clips, config, **made)
                 common = {"prior": prior, "folder": folder, "progress": progress}
                 identity = learn_identity(backbone, clips, config, name="concept", **common)
                 text = progress.summary("look", identity)
@@ -135,10 +134,10 @@ class TrainMotionResidual(io.ComfyNode):
         first = clips[0]
         with differentiable():
             backbone = _backbone(model, clip, vae, options)
-            made = {"folder": folder, "progress": making_progress(cls.hidden.unique_id)}
-            prior = prior or automatic_prior(backbone, clips, config, **made)
             record = _record(cls.hidden, "sequence", first.words.motion_prompt, steps)
             with TrainingProgress(backbone, record, reference=first, options=options) as progress:
+                made = {"folder": folder, "progress": progress.making_prior}
+                prior = prior or automatic_prior(backbone, clips, config, **made)
                 common = {"prior": prior, "folder": folder, "progress": progress}
                 concept = learn_motion(backbone, identity, clips, config, **common)
                 text = progress.summary("motion", concept)

@@ -20,8 +20,14 @@ SETTINGS = {
 """Of the interface: no tour, no news, and nothing of the last page comes back in the next."""
 START_MS = 240_000
 OURS = "/extensions/setandseq/"
-UNREACHABLE = ("net::ERR_", "Failed to fetch", "404 (Not Found)", "Network Error")
-"""In console errors of the interface itself, which looks for news and accounts on the net."""
+UNREACHABLE = (
+    "net::ERR_",
+    "Failed to fetch",
+    "404 (Not Found)",
+    "Network Error",
+    "graph accessed before initialization",
+)
+"""In console errors of the interface itself, which looks for news and accounts on the net, and of its start."""
 
 LOAD = "workflow => window.app.loadGraphData(workflow, true, false, null, {skipAssetScans: true})"
 ADD_NODE = """([type, values]) => {

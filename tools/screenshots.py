@@ -76,6 +76,8 @@ def start_here() -> dict[str, Any]:
             node["widgets_values"][0] = STEPS[node["type"]]
         if node["type"] == "SetSeq_TrainingSettings":
             node["widgets_values"][0], node["widgets_values"][-1] = 2, 15
+        if node["type"] == "SetSeq_Regularisation":
+            node["widgets_values"][0] = 0.0
         if node["type"] == "SaveVideo":
             node["mode"] = 2
     return workflow

@@ -1,9 +1,8 @@
 """The workflows on the embedded model: train and generate, use and edit, compose."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from setandseq_core.config import MethodConfig
 from setandseq_core.demo import SEED, Shot, demo_shots
 from setandseq_core.toy.concepts import CONCEPTS, DEMO, with_tokens
 from setandseq_core.toy.model import EMBEDDED_CONFIG, TRANSFORMER_FILE, VAE_FILE
@@ -16,11 +15,6 @@ SAMPLING = {"seed": SEED, "steps": 20, "cfg": 4.0, "sampler_name": "euler", "sch
 COLUMN = 460
 """From one column's left edge to the next."""
 SHOT_WIDTH = 1080
-START_CONFIG = replace(
-    EMBEDDED_CONFIG,
-    set_stage=replace(EMBEDDED_CONFIG.set_stage, steps=100),
-    sequence_stage=replace(EMBEDDED_CONFIG.sequence_stage, steps=200),
-)
 NOTE_WIDTH = 500
 
 START = "0 Start here"
@@ -46,7 +40,7 @@ a graphics card.
 
 - Change the background in the green prompt and press **Run**: only the video is made again, nothing is trained twice.
 - Drag the point of *Compose Concepts* down: less of the movement.
-- **1 Train on the embedded model** trains longer and makes more videos. **2 Use and edit a concept** takes the file;
+- **1 Train on the embedded model** makes more videos of it. **2 Use and edit a concept** takes the file;
   choose `first_concept` there. **4 Train on your clip** is the same with Wan 2.1 and a video of yours.
 """
 
@@ -119,13 +113,13 @@ class Base:
 
 
 def start_workflow(object_info: dict[str, Any]) -> Graph:
-    """The shortest way to a first concept: fewer steps, two videos."""
+    """The shortest way to a first concept: as below, with two videos."""
     graph = Graph(START, object_info)
     graph.note(START, START_NOTE, (-NOTE_WIDTH - 60, -70), (NOTE_WIDTH, 560))
     left = Column(graph, 0)
     base = _load_base(left)
     reference = _reference(left, base)
-    concept = _train(Column(graph, COLUMN), base, reference, START_CONFIG)
+    concept = _train(Column(graph, COLUMN), base, reference)
     column = Column(graph, 2 * COLUMN)
     column.add("SetSeq_SaveDynamicConcept", tall=160, concept=concept, name="first_concept")
     model = column.add("SetSeq_ComposeConcepts", model=base.model, concepts=[concept])["model"]
@@ -239,8 +233,8 @@ def _reference(column: Column, base: Base) -> Output:
     return reference["reference"]
 
 
-def _train(column: Column, base: Base, reference: Output, config: MethodConfig = EMBEDDED_CONFIG) -> Output:
-    first, second = config.set_stage, config.sequence_stage
+def _train(column: Column, base: Base, reference: Output) -> Output:
+    config, first, second = EMBEDDED_CONFIG, EMBEDDED_CONFIG.set_stage, EMBEDDED_CONFIG.sequence_stage
     if first.batch != second.batch:
         raise ValueError(f"One batch for both stages is needed, not {first.batch} and {second.batch}.")
     settings = column.add(

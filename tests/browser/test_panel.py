@@ -29,6 +29,8 @@ def start_here(seed: int, set_steps: int, sequence_steps: int, name: str = "my_c
             values[0], values[2] = sequence_steps, seed
         if node["type"] == "SetSeq_TrainingSettings":
             values[0] = 1
+        if node["type"] == "SetSeq_Regularisation":
+            values[0] = 0.0  # no prior clips
         if node["type"] == "KSampler":
             values[2] = 2
         if node["type"] == "SetSeq_SaveDynamicConcept":
