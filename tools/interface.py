@@ -25,6 +25,7 @@ UNREACHABLE = (
     "Failed to fetch",
     "404 (Not Found)",
     "Network Error",
+    "Content Security Policy",
     "graph accessed before initialization",
 )
 """In console errors of the interface itself, which looks for news and accounts on the net, and of its start."""
