@@ -5,7 +5,7 @@
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { make, showOnNode } from "./dom.mjs";
-import { follow, isWired, modelFile, nodesAfter, setWidget, sourceOf, widen, widgetOf } from "./graph.mjs";
+import { asOneStep, follow, isWired, modelFile, nodesAfter, setWidget, sourceOf, widen, widgetOf } from "./graph.mjs";
 
 const WIDTH = 400;
 const HEIGHT = 280;
@@ -203,7 +203,7 @@ function send(node, text) {
     toast("warn", "No text node", "Add CLIP Text Encode, or connect a prompt output of this node to its text input.");
     return;
   }
-  setWidget(target, "text", text);
+  asOneStep(() => setWidget(target, "text", text));
   toast("success", `Written into ${target.title}`, "Change the words around the tokens. Ctrl+Z takes it back.");
 }
 

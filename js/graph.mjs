@@ -38,6 +38,16 @@ export function setWidget(node, name, value) {
 }
 
 /**
+ * Change something as one step of undo. The interface sees by itself only what ends with the mouse going up.
+ * @param {() => void} change
+ */
+export function asOneStep(change) {
+  app.canvas.emitBeforeChange();
+  change();
+  app.canvas.emitAfterChange();
+}
+
+/**
  * The node that an input is connected to.
  * @param {GraphNode} node
  * @param {string} name

@@ -2,7 +2,7 @@
 // The strength pad: identity and motion strength as one point. It keeps nothing itself: it shows and moves two numbers.
 
 import { make, showOnNode } from "./dom.mjs";
-import { follow, isWired, setWidget, widen, widgetOf } from "./graph.mjs";
+import { asOneStep, follow, isWired, setWidget, widen, widgetOf } from "./graph.mjs";
 
 const NAMES = /** @type {const} */ (["identity_strength", "motion_strength"]);
 const MOST = 2;
@@ -34,7 +34,7 @@ export function strengthPad(node) {
     "aria-roledescription": "two-dimensional slider",
     "aria-valuemin": 0,
     "aria-valuemax": MOST,
-    keydown: (event) => onKey(event, read(), write),
+    keydown: (event) => onKey(event, read(), (strengths) => asOneStep(() => write(strengths))),
   });
   const field = make(
     "div",
@@ -45,7 +45,7 @@ export function strengthPad(node) {
   );
   const state = make("output", { class: "setandseq-quiet" });
   const presets = PRESETS.map(({ label, strengths, means }) =>
-    make("button", { type: "button", text: label, title: means, click: () => write(strengths) }),
+    make("button", { type: "button", text: label, title: means, click: () => asOneStep(() => write(strengths)) }),
   );
   dragged(field, point, (x, y) => write([x * MOST, (1 - y) * MOST]));
 
