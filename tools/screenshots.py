@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Locator, Page, sync_playwright
 
 from tools.comfyui import Server
 from tools.comfyui_folder import ROOT
@@ -22,7 +22,7 @@ from tools.make_workflows import FOLDER as WORKFLOWS
 from tools.workflows_embedded import START
 
 FOLDER = ROOT / "docs" / "images"
-COLOURS = 128
+COLOURS = 255
 STEPS = {"SetSeq_TrainIdentityLoRA": 60, "SetSeq_TrainMotionResidual": 60}
 END_MS = 3_600_000
 QUIET = {
@@ -59,13 +59,10 @@ def interface(width: int, height: int) -> Iterator[Ui]:
             yield ui
 
 
-def save(page: Page, name: str, clip: tuple[float, float, float, float] | None = None) -> None:
-    """A part of the page, or all of it, as a small PNG in docs/images."""
+def save(page: Page, name: str) -> None:
+    """The page as a small PNG in docs/images."""
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    if clip is not None:
-        left, top, width, height = clip
-        picture = picture.crop((round(left), round(top), round(left + width), round(top + height)))
-    picture.quantize(COLOURS).save(FOLDER / f"{name}.png", optimize=True)
+    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(FOLDER / f"{name}.png", optimize=True)
 
 
 def start_here() -> dict[str, Any]:
@@ -84,23 +81,33 @@ def start_here() -> dict[str, Any]:
 
 
 def panels(ui: Ui) -> None:
-    """Both train nodes, in the middle of a training and after it, dark and light, in both renderers."""
-    ui.render("canvas")
+    """The panels of both train nodes side by side: dark in the middle of the training, light at its end."""
+    ui.render("nodes2")
     ui.load(start_here())
     ui.run()
-    motion = ui.region("Training").nth(1)
-    motion.get_by_text(f"step {STEPS['SetSeq_TrainMotionResidual'] * 2 // 3}").wait_for(timeout=END_MS)
-    for name, renderer, palette in (("panel", "nodes2", "dark"), ("panel_classic_light", "canvas", "light")):
+    first, second = (ui.region("Training").nth(index) for index in (0, 1))
+    steps = STEPS["SetSeq_TrainMotionResidual"]
+    for name, renderer, palette, text in (
+        ("panel", "nodes2", "dark", f"step {steps * 2 // 3} of {steps}"),
+        ("panel_light", "canvas", "light", "Learned the motion"),
+    ):
+        second.get_by_text(text).wait_for(timeout=END_MS)
         ui.set("Comfy.ColorPalette", palette)
         ui.render(renderer)
-        ui.page.evaluate(FIT, [list(STEPS), 0.8])
-        ui.page.wait_for_timeout(2500)
-        boxes = [ui.region("Training").nth(index).bounding_box() for index in (0, 1)]
-        left, top = (min(box[axis] for box in boxes if box) - 8 for axis in ("x", "y"))
-        right = max(box["x"] + box["width"] for box in boxes if box) + 8
-        bottom = max(box["y"] + box["height"] for box in boxes if box) + 8
-        save(ui.page, name, (left, top, right - left, bottom - top))
+        ui.page.wait_for_timeout(1000)
+        pictures = [part(ui, node_type, panel) for node_type, panel in zip(STEPS, (first, second), strict=True)]
+        sheet = Image.new("RGB", (sum(each.width for each in pictures), max(each.height for each in pictures)))
+        sheet.paste(pictures[0], (0, 0))
+        sheet.paste(pictures[1], (pictures[0].width, 0))
+        sheet.quantize(COLOURS, dither=Image.Dither.NONE).save(FOLDER / f"{name}.png", optimize=True)
     ui.set("Comfy.ColorPalette", "dark")
+
+
+def part(ui: Ui, node_type: str, element: Locator) -> Image.Image:
+    """What a node shows in full size."""
+    ui.page.evaluate(FIT, [[node_type], 1.0])
+    ui.page.wait_for_timeout(1500)
+    return Image.open(io.BytesIO(element.screenshot())).convert("RGB")
 
 
 def templates(ui: Ui) -> None:
@@ -117,7 +124,7 @@ def whole(ui: Ui) -> None:
     """The first workflow as it opens."""
     ui.render("nodes2")
     ui.load(json.loads((WORKFLOWS / f"{START}.json").read_text(encoding="utf-8")))
-    ui.page.evaluate(FIT, [[], 0.5])
+    ui.page.evaluate(FIT, [[], 0.44])
     ui.page.wait_for_timeout(2500)
     save(ui.page, "start_here")
 
