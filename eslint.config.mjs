@@ -1,7 +1,7 @@
 import js from "@eslint/js";
 
 const BROWSER = [
-  "AbortController", "Blob", "CustomEvent", "Event", "FormData", "HTMLElement", "Image", "IntersectionObserver",
+  "AbortController", "Blob", "CSS", "CustomEvent", "Event", "FormData", "HTMLElement", "Image", "IntersectionObserver",
   "MutationObserver", "Node", "ResizeObserver", "URL", "URLSearchParams", "clearInterval", "clearTimeout", "console",
   "customElements", "document", "fetch", "getComputedStyle", "navigator", "performance", "requestAnimationFrame",
   "setInterval", "setTimeout", "window",

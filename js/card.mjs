@@ -4,8 +4,9 @@
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
-import { make, showOnNode } from "./dom.mjs";
+import { make } from "./dom.mjs";
 import { asOneStep, follow, isWired, modelFile, nodesAfter, setWidget, sourceOf, widen, widgetOf } from "./graph.mjs";
+import { showOnNode } from "./shown.mjs";
 
 const WIDTH = 400;
 const HEIGHT = 280;

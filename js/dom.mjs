@@ -1,5 +1,5 @@
 // @ts-check
-// What all our widgets share: making elements, the style sheet, and a place on a node that is only shown, never saved.
+// What all our widgets share: making elements, and the style sheet.
 
 /**
  * @typedef {Record<string, string | number | boolean | ((event: any) => void)>} Attributes
@@ -52,39 +52,4 @@ export function addStyles() {
   const href = new URL("./setandseq.css", import.meta.url).href;
   if (document.querySelector(`link[href="${href}"]`)) return;
   document.head.append(make("link", { rel: "stylesheet", href }));
-}
-
-/**
- * Show an element on a node, in both renderers; it goes neither into the workflow file nor into the prompt.
- * @param {GraphNode} node
- * @param {string} name of the widget, unlike all inputs of the node
- * @param {HTMLElement} element
- * @param {() => number} height least pixels that it needs
- */
-export function showOnNode(node, name, element, height) {
-  element.classList.add("setandseq");
-  element.style.minHeight = `${height()}px`;  // Nodes 2.0 does not ask the widget
-  keepFromCanvas(element);
-  const widget = node.addDOMWidget(name, "setandseq", element, {
-    serialize: false,
-    hideOnZoom: false,
-    getMinHeight: height,
-    getValue: () => "",
-    setValue: () => {},
-  });
-  widget.serialize = false;
-  return widget;
-}
-
-/**
- * Keys and clicks that mean something in the element do not also move, delete or open nodes.
- * @param {HTMLElement} element
- */
-function keepFromCanvas(element) {
-  for (const kind of ["keydown", "keyup", "pointerdown", "dblclick", "contextmenu", "copy", "paste"]) {
-    element.addEventListener(kind, (event) => {
-      const target = /** @type {Element} */ (event.target);
-      if (target.closest("button, input, textarea, select, summary, [tabindex]")) event.stopPropagation();
-    });
-  }
 }

@@ -1,8 +1,9 @@
 // @ts-check
 // The strength pad: identity and motion strength as one point. It keeps nothing itself: it shows and moves two numbers.
 
-import { make, showOnNode } from "./dom.mjs";
+import { make } from "./dom.mjs";
 import { asOneStep, follow, isWired, setWidget, widen, widgetOf } from "./graph.mjs";
+import { showOnNode } from "./shown.mjs";
 
 const NAMES = /** @type {const} */ (["identity_strength", "motion_strength"]);
 const MOST = 2;

@@ -5,8 +5,9 @@
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { drawCurve, verdict } from "./curve.mjs";
-import { make, showOnNode } from "./dom.mjs";
+import { make } from "./dom.mjs";
 import { executionIds, workflowId } from "./graph.mjs";
+import { showOnNode } from "./shown.mjs";
 
 /**
  * @typedef {object} News

@@ -1,8 +1,9 @@
 // @ts-check
 // The check of both prompts on Reference Clip, while they are written.
 
-import { make, showOnNode } from "./dom.mjs";
+import { make } from "./dom.mjs";
 import { follow, isWired, modelFile, nodesAfter, sourceOf, widen, widgetOf } from "./graph.mjs";
+import { showOnNode } from "./shown.mjs";
 
 const WIDTH = 420;
 const ROOM_FOR_PROMPTS = 120;

@@ -65,6 +65,16 @@ def test_arrow_keys_move_the_point(ui: Ui) -> None:
     assert ui.saved()["nodes"][0]["pos"] == before
 
 
+def test_a_preset_is_one_step_of_undo(ui: Ui) -> None:
+    node, pad = pad_of(ui, NODES[0])
+    for name in ("off", "exaggerated"):
+        pad.get_by_role("button", name=name).click()
+    ui.page.keyboard.press("Control+z")
+    slider = ui.region("Strength pad").get_by_role("slider")
+    expect(slider).to_have_attribute("aria-valuetext", "identity 0, motion 0")
+    assert strengths(ui, node) == (0, 0)
+
+
 def test_the_point_follows_the_numbers(ui: Ui) -> None:
     node, pad = pad_of(ui, NODES[1])
     ui.change(node, identity_strength=0.3, motion_strength=-2.0)

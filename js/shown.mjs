@@ -1,0 +1,62 @@
+// @ts-check
+// A place on a node that is only shown, never saved, in both renderers.
+
+import { app } from "../../scripts/app.js";
+
+const LOOK_MS = 250;
+
+/**
+ * Show an element on a node, in both renderers; it goes neither into the workflow file nor into the prompt.
+ * @param {GraphNode} node
+ * @param {string} name of the widget, unlike all inputs of the node
+ * @param {HTMLElement} element
+ * @param {() => number} height least pixels that it needs
+ */
+export function showOnNode(node, name, element, height) {
+  element.classList.add("setandseq");
+  element.style.minHeight = `${height()}px`;  // Nodes 2.0 does not ask the widget
+  keepFromCanvas(element);
+  const widget = node.addDOMWidget(name, "setandseq", element, {
+    serialize: false,
+    hideOnZoom: false,
+    getMinHeight: height,
+    getValue: () => "",
+    setValue: () => {},
+  });
+  widget.serialize = false;
+  keepShown(node, element);
+  return widget;
+}
+
+/**
+ * Undo and loading put a new node in the place of one with the same id. Nodes 2.0 then still shows the old one's
+ * element.
+ * @param {GraphNode} node
+ * @param {HTMLElement} element
+ */
+function keepShown(node, element) {
+  const label = CSS.escape(element.getAttribute("aria-label") ?? "");
+  const timer = setInterval(() => {
+    if (element.isConnected || node.graph !== app.canvas.graph) return;
+    const id = CSS.escape(String(node.id));
+    document.querySelector(`[data-node-id="${id}"] .setandseq[aria-label="${label}"]`)?.replaceWith(element);
+  }, LOOK_MS);
+  const { onRemoved } = node;
+  node.onRemoved = function () {
+    clearInterval(timer);
+    onRemoved?.call(this);
+  };
+}
+
+/**
+ * Keys and clicks that mean something in the element do not also move, delete or open nodes.
+ * @param {HTMLElement} element
+ */
+function keepFromCanvas(element) {
+  for (const kind of ["keydown", "keyup", "pointerdown", "dblclick", "contextmenu", "copy", "paste"]) {
+    element.addEventListener(kind, (event) => {
+      const target = /** @type {Element} */ (event.target);
+      if (target.closest("button, input, textarea, select, summary, [tabindex]")) event.stopPropagation();
+    });
+  }
+}
