@@ -202,8 +202,8 @@ class Regularisation(io.ComfyNode):
                     min=1,
                     max=81,
                     step=4,
-                    tooltip="The first stage shows each frame as a still clip of so many frames. 1, single frames, "
-                    "suits large models; the embedded model needs 5.",
+                    tooltip="The first stage shows each frame as a still clip of so many frames. 1 is the paper's "
+                    "single frame; 5 may help models that saw few single pictures.",
                 ),
                 SettingsWire.Input("settings", optional=True, tooltip="From Training Settings, to have both."),
             ],
