@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from benchmarks.methods import ABLATIONS, METHODS, Job, Learned
+from benchmarks.methods import ABLATIONS, METHODS, OURS, Job, Learned
 from benchmarks.tables import write_report
 from setandseq_core.backbones.wan import WanBackbone
 from setandseq_core.concept import scaled_embeddings
@@ -144,7 +144,9 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--concepts", nargs="+", choices=tuple(CONCEPTS), default=list(CONCEPTS))
     parser.add_argument("--methods", nargs="+", choices=(*METHODS, *ABLATIONS), default=list(METHODS))
-    parser.add_argument("--ablations", action="store_true", help="ours with one thing changed each, instead of methods")
+    parser.add_argument(
+        "--ablations", action="store_true", help="the recipe with one thing changed each, instead of methods"
+    )
     parser.add_argument("--only-report", action="store_true", help="of what is there")
     options = parser.parse_args()
     folder = base_folder()
@@ -166,7 +168,7 @@ def main() -> None:
         record for path in sorted(folder.glob("*_?.json")) for record in json.loads(path.read_text())
     ]
     rows = partial(sheet_rows, folder, list(METHODS))
-    write_report(records, list(METHODS), ["ours", *ABLATIONS], rows)
+    write_report(records, list(METHODS), [OURS, *ABLATIONS], rows)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ PLAIN_RATE = 1e-3
 """Learning rate of the plain LoRAs."""
 TOKEN_RATE = 3e-2
 """Of Textual Inversion's tokens."""
+OURS = "two stages + regularisation"
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -151,17 +152,17 @@ def two_stages(
 
 
 def plain_dropout(backbone: WanBackbone, job: Job) -> Learned:
-    """Ours, but kept entries are not divided by 1 - p: Eq. 10 as it is written."""
+    """The recipe, but kept entries are not divided by 1 - p: Eq. 10 as it is written."""
 
     def dropout(coefficients_RI: Tensor, probability: float) -> Tensor:
         return nn.functional.dropout(coefficients_RI, probability) * (1 - probability)
 
     with patch.object(lora, "coefficient_dropout", dropout):
-        return two_stages(backbone, job, config=lambda config: config)
+        return two_stages(backbone, job, config=recipe)
 
 
 def input_basis(backbone: WanBackbone, job: Job) -> Learned:
-    """Ours, but the shared basis spans the inputs: W' = W + A1 B1 + A2 B1, and the sequence stage learns A2."""
+    """The recipe, but the shared basis spans the inputs: W' = W + A1 B1 + A2 B1, and the sequence stage learns A2."""
     config = job.config
     stages = config.set_stage, config.sequence_stage
     prior = {stage: encode_prior(backbone, job.prior, stage) if job.prior else None for stage in ("set", "sequence")}
@@ -197,23 +198,9 @@ def _with_input_basis(identity: ConceptLayer, both: ConceptLayer) -> ConceptLaye
     )
 
 
-def _as_paper(config: MethodConfig, set_stage: float, sequence_stage: float) -> MethodConfig:
-    """Single frames in the set stage, and these dropouts."""
-    return replace(
-        config,
-        set_stage=replace(config.set_stage, coefficient_dropout=set_stage, still_frames=1),
-        sequence_stage=replace(config.sequence_stage, coefficient_dropout=sequence_stage),
-    )
-
-
 def unregularised(config: MethodConfig) -> MethodConfig:
     """No dropout, no token masking, no prior."""
-    return replace(_as_paper(config, 0.0, 0.0), token_masking=0.0, prior=PriorConfig(share=0.0))
-
-
-def regularised(config: MethodConfig) -> MethodConfig:
-    """The paper's dropout, token masking and prior preservation."""
-    return replace(_as_paper(config, 0.8, 0.5), token_masking=0.1, prior=PriorConfig())
+    return replace(_with_dropout(0.0, 0.0)(config), token_masking=0.0, prior=PriorConfig(share=0.0))
 
 
 def _with_dropout(set_stage: float, sequence_stage: float) -> Callable[[MethodConfig], MethodConfig]:
@@ -237,8 +224,8 @@ def _with_steps(times: float) -> Callable[[MethodConfig], MethodConfig]:
     return change
 
 
-def ours(config: MethodConfig) -> MethodConfig:
-    """The recipe as it is."""
+def recipe(config: MethodConfig) -> MethodConfig:
+    """The recipe as it is: the paper's dropout, token masking and prior preservation."""
     return config
 
 
@@ -249,26 +236,26 @@ METHODS: Mapping[str, Method] = {
     "LoRA rank 8": partial(plain_lora, rank=8),
     "mixed fine-tune": mixed_fine_tune,
     "two stages": partial(two_stages, config=unregularised),
-    "two stages + regularisation": partial(two_stages, config=regularised),
-    "ours": partial(two_stages, config=ours),
+    OURS: partial(two_stages, config=recipe),
 }
 ABLATIONS: Mapping[str, Method] = {
     "dropout 0": partial(two_stages, config=_with_dropout(0.0, 0.0)),
+    "dropout 0.2": partial(two_stages, config=_with_dropout(0.2, 0.2)),
+    "dropout 0.5": partial(two_stages, config=_with_dropout(0.5, 0.5)),
     "dropout 0.8": partial(two_stages, config=_with_dropout(0.8, 0.8)),
     "dropout not inverted": plain_dropout,
     "basis of the inputs": input_basis,
     "no prior": partial(two_stages, config=lambda config: replace(config, prior=PriorConfig(share=0.0))),
-    "prior share 0.25": partial(two_stages, config=lambda config: replace(config, prior=PriorConfig(share=0.25))),
-    "single frames": partial(
-        two_stages, config=lambda config: replace(config, set_stage=replace(config.set_stage, still_frames=1))
+    "still clips": partial(
+        two_stages, config=lambda config: replace(config, set_stage=replace(config.set_stage, still_frames=5))
     ),
-    "5 frames": partial(two_stages, config=ours, frames=5),
-    "9 frames": partial(two_stages, config=ours, frames=9),
+    "5 frames": partial(two_stages, config=recipe, frames=5),
+    "9 frames": partial(two_stages, config=recipe, frames=9),
     "a third of the steps": partial(two_stages, config=_with_steps(1 / 3)),
     "twice the steps": partial(two_stages, config=_with_steps(2.0)),
     "five times the steps": partial(two_stages, config=_with_steps(5.0)),
 }
-"""Ours with one thing changed."""
+"""The recipe with one thing changed."""
 
 
 def _plain_config(job: Job, token_learning_rate: float = 0.0) -> MethodConfig:
