@@ -115,7 +115,7 @@ def scaled_embeddings(
     embeddings: Mapping[str, Tensor], *, identity_strength: float = 1.0, motion_strength: float = 1.0
 ) -> list[Tensor]:
     """Learned tokens at the given strengths, each (D,): at 0 a token is padding again."""
-    strengths = dict(zip(EMBEDDINGS, (identity_strength, motion_strength), strict=True))
+    strengths: dict[str, float] = dict(zip(EMBEDDINGS, (identity_strength, motion_strength), strict=True))
     return [strengths[name] * embedding_D for name, embedding_D in embeddings.items()]
 
 

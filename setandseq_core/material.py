@@ -5,7 +5,7 @@ the set, K prior clips.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Generic, TypeVar
 
 import torch
@@ -130,7 +130,7 @@ class Material(Generic[Encoded]):
 
     clips: Sequence[Encoded]
     """Taken in turn."""
-    stitched: Sequence[Encoded] = ()
+    stitched: Sequence[Encoded] = field(default_factory=list)
     """Pairs of different concepts side by side, taken now and then."""
     prior: EncodedPrior | None = None
 
@@ -150,4 +150,4 @@ class Material(Generic[Encoded]):
     def content(self) -> list[Tensor]:
         """Its tensors, for the run's key."""
         parts = [*self.clips, *self.stitched, *([self.prior] if self.prior else [])]
-        return [value for one in parts for field in fields(one) if (value := getattr(one, field.name)) is not None]
+        return [value for one in parts for item in fields(one) if (value := getattr(one, item.name)) is not None]

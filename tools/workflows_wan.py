@@ -122,7 +122,7 @@ def train_workflow(object_info: dict[str, Any]) -> Graph:
     model = sampling["MODEL"]
     column = Column(graph, COLUMN, width=390)
     video = column.add("LoadVideo", tall=320, file="my_clip.mp4")
-    prompts = {"static_prompt": STATIC_PROMPT, "motion_prompt": MOTION_PROMPT}
+    prompts: dict[str, Any] = {"static_prompt": STATIC_PROMPT, "motion_prompt": MOTION_PROMPT}
     reference = column.add("SetSeq_ReferenceClip", model=model, video=video["VIDEO"], frames=33, **prompts)
     column.group("Step2 - Your clip")
     column = Column(graph, 2 * COLUMN, width=390)

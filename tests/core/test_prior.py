@@ -7,7 +7,7 @@ import torch
 from setandseq_core.config import MethodConfig, PriorConfig, SequenceConfig, SetConfig
 from setandseq_core.errors import ConfigError, PromptError, SetAndSequenceError
 from setandseq_core.learn import automatic_prior, learn_concept
-from setandseq_core.material import EncodedPrior, Material, encode_prior
+from setandseq_core.material import EncodedPrior, FrameSequence, Material, encode_prior
 from setandseq_core.prior import PriorPrompt, automatic_prompts, make_prior, read_prior, read_prompts
 from setandseq_core.reference import Reference, Words
 from setandseq_core.toy.prior import embedded_fingerprint
@@ -127,7 +127,8 @@ def test_prior_samples_are_their_share_of_all(config, batch, share, counts):
 
 def both(backbone, frame_set, sequence, config, made):
     sets = Material(clips=[frame_set], prior=encode_prior(backbone, made, "set") if made else None)
-    sequences = Material(clips=[sequence], prior=encode_prior(backbone, made, "sequence") if made else None)
+    prior = encode_prior(backbone, made, "sequence") if made else None
+    sequences = Material[FrameSequence](clips=[sequence], prior=prior)
     identity = train_identity(backbone, sets, config)
     return identity.record["losses"], train_motion(backbone, identity.layers, sequences, config).record["losses"]
 
