@@ -80,8 +80,9 @@ def ablation_table(records: Sequence[Record], methods: Sequence[str]) -> Iterato
 
 def report(records: Sequence[Record], methods: Sequence[str], ablations: Sequence[str]) -> str:
     """The tables of docs/results.md."""
-    compared = [r for r in records if r["method"] in methods]
-    ablated, records = records, compared
+    ablated, every = records, [r for r in records if r["method"] in methods]
+    common = set.intersection(*({r["concept"] for r in every if r["method"] == method} for method in methods))
+    records = [r for r in every if r["concept"] in common]
     names = list(dict.fromkeys(r["concept"] for r in records))
     stages = EMBEDDED_CONFIG.set_stage, EMBEDDED_CONFIG.sequence_stage
     lines = [
@@ -94,7 +95,9 @@ def report(records: Sequence[Record], methods: Sequence[str], ablations: Sequenc
         "",
         *table(records, methods, EDITS),
         "",
-        *by_concept(records, methods),
+        "Every concept that a method has learned, also those that not all have (the tables are of the others):",
+        "",
+        *by_concept(every, methods),
         "",
     ]
     for task, title in TASKS.items():

@@ -46,9 +46,9 @@ def demo_shots() -> list[Shot]:
         Shot(name="base", label="base model, same prompt", caption=caption, identity_strength=0, motion_strength=0),
         Shot(name="reconstructed", label="concept, prompt of the clip", caption=caption),
         Shot(
-            name="brown",
-            label="edit: brown checkered background",
-            caption=concept.edited(background="brown", texture="checkered"),
+            name="green",
+            label="edit: green striped background",
+            caption=concept.edited(background="green", texture="striped"),
         ),
         Shot(
             name="pink",
