@@ -100,6 +100,9 @@ on its *Load Dynamic Concept*; those on *Compose Concepts* count for all.
    *Reference Clip*, such as `[w]` and `[x]`. It saves `my_concept_2.safetensors`.
 3. Choose both files here (press **R** if they are not in the list), and write both into the prompt: what is named
    first stands on the left.
+
+`regions` gives each concept its part of the picture, from left to right; *masks* draw other parts. `add` lets all act
+everywhere, which is right for one concept and mixes the looks of two.
 """
 
 
@@ -197,7 +200,7 @@ def compose_workflow(object_info: dict[str, Any]) -> Graph:
     column = Column(graph, COLUMN)
     files = ("my_concept.safetensors", "my_concept_2.safetensors")
     concepts = [column.add("SetSeq_LoadDynamicConcept", concept=file)["concept"] for file in files]
-    composed = column.add("SetSeq_ComposeConcepts", model=base.model, concepts=concepts)
+    composed = column.add("SetSeq_ComposeConcepts", model=base.model, concepts=concepts, method="regions")
     column.group("Step2 - Concepts")
     prompts = _Prompts(graph, Column(graph, 2 * COLUMN), base, step=3)
     both = "a large [v] creature [u] wandering and a large [w] creature [x] wandering on a grey plain background"
