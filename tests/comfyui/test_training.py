@@ -42,7 +42,7 @@ def trained(run: Run) -> set[str]:
 def states(server: Server) -> dict[str, int]:
     """Steps done, by the kept state of each stage."""
     found = {}
-    for path in (server.folder / "user" / "setandseq" / "training").glob("*.safetensors"):
+    for path in (server.folder / "user" / "setandseq" / "training").glob("se*.safetensors"):  # set_, sequence_
         with safe_open(path, "pt") as file:
             found[path.stem] = file.metadata()["losses"].count(",") + 1
     return found

@@ -128,7 +128,7 @@ def test_prior_samples_are_their_share_of_all(config, batch, share, counts):
 def both(backbone, frame_set, sequence, config, made):
     sets = Material(clips=[frame_set], prior=encode_prior(backbone, made, "set") if made else None)
     prior = encode_prior(backbone, made, "sequence") if made else None
-    sequences = Material[FrameSequence](clips=[sequence], prior=prior)
+    sequences: Material[FrameSequence] = Material(clips=[sequence], prior=prior)
     identity = train_identity(backbone, sets, config)
     return identity.record["losses"], train_motion(backbone, identity.layers, sequences, config).record["losses"]
 

@@ -32,7 +32,8 @@ def train_both(backbone, frame_set, sequence, config, **common) -> Both:
     identity = train_identity(backbone, Material(clips=[frame_set]), config, **common)
     if not identity.finished:
         return Both(identity.layers, False, {"set": identity.record})
-    motion = train_motion(backbone, identity.layers, Material[FrameSequence](clips=[sequence]), config, **common)
+    material: Material[FrameSequence] = Material(clips=[sequence])
+    motion = train_motion(backbone, identity.layers, material, config, **common)
     return Both(motion.layers, motion.finished, {"set": identity.record, "sequence": motion.record})
 
 
@@ -215,7 +216,8 @@ def test_sequence_stage_sees_the_clip_and_the_motion_prompt_only(tiny_backbone, 
     with trainable_concept(tiny_backbone.module, tiny_backbone.layers, rank=4, seed=0) as concept:
         parameters = concept.begin_sequence_stage(0.5)
         run = StageRun(stage="sequence", key="k", parameters=parameters, config=config.sequence_stage, method=config)
-        run_sequence_stage(tiny_backbone, concept, Material[FrameSequence](clips=[tiny_sequence]), config, run)
+        material: Material[FrameSequence] = Material(clips=[tiny_sequence])
+        run_sequence_stage(tiny_backbone, concept, material, config, run)
     assert {shape for shape, _ in seen} == {(2, 16, 2, 4, 4)}
     assert all(torch.equal(text[0], tiny_sequence.text_ND) for _, text in seen)
 

@@ -119,7 +119,7 @@ def test_every_motion_gives_a_pose_for_every_frame():
 def test_concept_clips_move_and_are_named_by_their_tokens(name):
     clip = CONCEPTS[name]
     frames = clip.frames()
-    assert frames.shape == (FRAMES, SIZE, SIZE, 3) and float((frames[0] - frames[8]).abs().max()) > 0.3
+    assert frames.shape == (FRAMES, SIZE, SIZE, 3) and float((frames - frames[0]).abs().max()) > 0.3
     assert "[v] creature" in clip.static_prompt and "[u] wandering" in clip.motion_prompt
     assert "wandering" not in clip.static_prompt
 
