@@ -215,6 +215,11 @@ class Server:
                 )  # a prompt's start undoes what came before it
         self._request("POST", "interrupt", {"prompt_id": prompt_id} if prompt_id else {}).raise_for_status()
 
+    def clear(self) -> None:
+        """Cancel the running prompt and forget the waiting ones, whoever queued them."""
+        self._request("POST", "queue", {"clear": True}).raise_for_status()
+        self._request("POST", "interrupt", {}).raise_for_status()
+
     def files(self, run: Run) -> dict[str, list[Path]]:
         """By node id, the files that a run saved or showed."""
         folders = {"output": self.folder / "output", "temp": self.folder / "temp", "input": self.folder / "input"}

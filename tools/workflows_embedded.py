@@ -286,7 +286,7 @@ class Studio:
         frames = add("VAEDecode", (x + 345, y), size=(300, 54), samples=sampler["LATENT"], vae=self.base.vae)
         video = add("CreateVideo", (x + 345, y + 104), size=(300, 110), images=frames["IMAGE"], fps=float(FPS))
         path = f"setandseq/{name}"
-        saved = add("SaveVideo", (x + 675, y), size=(340, 106), room=330, video=video["VIDEO"], filename_prefix=path)
+        saved = add("SaveVideo", (x + 675, y), size=(340, 126), room=330, video=video["VIDEO"], filename_prefix=path)
         self.graph.group(title, [sampler, frames, video, saved])
 
 

@@ -205,7 +205,7 @@ def pipeline_workflow(object_info: dict[str, Any]) -> Graph:
     large = column.add("ImageScaleBy", image=smooth["IMAGE"], upscale_method="lanczos", scale_by=2.0)
     column.group("Step7 - Twice the size")
     video = column.add("CreateVideo", images=large["IMAGE"], fps=32.0)
-    column.add("SaveVideo", tall=106, room=400, video=video["VIDEO"])
+    column.add("SaveVideo", tall=126, room=400, video=video["VIDEO"])
     column.group("Step8 - Video")
     return graph
 
@@ -255,7 +255,7 @@ def _sample(column: Column, **wires: Output) -> Output:
 def _save(column: Column, latents: Output, vae: Output) -> None:
     frames = column.add("VAEDecode", samples=latents, vae=vae)
     video = column.add("CreateVideo", images=frames["IMAGE"], fps=16.0)
-    column.add("SaveVideo", tall=106, room=400, video=video["VIDEO"])
+    column.add("SaveVideo", tall=126, room=400, video=video["VIDEO"])
 
 
 def _note(graph: Graph, title: str, text: str, height: float, files: Sequence[dict[str, str]]) -> None:

@@ -52,6 +52,7 @@ def ui(page_of_server: Ui, request: pytest.FixtureRequest) -> Iterator[Ui]:
     page_of_server.load({"version": 0.4, "nodes": [], "links": []})
     page_of_server.errors.clear()
     yield page_of_server
+    page_of_server.server.clear()
     assert page_of_server.errors == []
 
 
@@ -62,6 +63,7 @@ def canvas(page_of_server: Ui) -> Iterator[Ui]:
     page_of_server.load({"version": 0.4, "nodes": [], "links": []})
     page_of_server.errors.clear()
     yield page_of_server
+    page_of_server.server.clear()
     assert page_of_server.errors == []
 
 
