@@ -218,7 +218,7 @@ def test_cancel_keeps_the_work_and_the_model(own_server: Server, stage: str) -> 
     seen = _cancel(own_server, graph, stage, after=6)
     state = f"{'set' if stage == 'identity' else 'sequence'}_"
     kept = max(steps for name, steps in states(own_server).items() if name.startswith(state))
-    assert seen <= kept <= seen + 50
+    assert seen <= kept <= seen + 500
     assert torch.equal(sampled(own_server, ["model", 0], f"after_{stage}", base), before)
     assert _cancel(own_server, graph, stage, after=kept + 1) > kept
 
