@@ -33,7 +33,7 @@ def comparable(workflow: dict[str, Any]) -> dict[str, Any]:
     nodes = {
         f"{node['id']} {node['type']}": (
             [round(value) for value in node["pos"]],
-            [round(value) for value in node["size"]],
+            round(node["size"][0]),  # the two renderers have least heights of their own
             node.get("mode", 0),
             node.get("widgets_values"),
             node.get("properties", {}).get("models"),
