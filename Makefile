@@ -17,7 +17,7 @@ help:
 	@echo "make demo     run ComfyUI, learn a concept from a clip and make videos with it, into demo_output/ (minutes)"
 	@echo "make test     all tests and checks"
 	@echo "make check    ruff and pyright only; what is in js/ too, where there is npm"
-	@echo "make screenshots  the pictures in docs/images of what the browser shows (minutes, needs chromium)"
+	@echo "make screenshots  the pictures of what the browser shows, for docs and help pages (minutes, needs chromium)"
 	@echo "make bench    what both stages cost beside a plain LoRA"
 	@echo "make bench-method  methods side by side on the embedded model: hours; writes docs/results.md"
 	@echo "make install  only install what these need (they do it themselves)"
@@ -56,9 +56,8 @@ node_modules/.package-lock.json: package.json package-lock.json
 	@touch $@
 
 screenshots: $(READY)
-	@echo "== screenshots, into docs/images"
+	@echo "== screenshots, into docs/images and js/docs/images"
 	@$(BIN)/python -m tools.screenshots
-	@$(BIN)/python -m tools.help_pictures
 
 bench-method: $(READY)
 	@echo "== methods side by side: hours on two CPU cores; what is done stays in build/method, and it goes on from there"

@@ -7,6 +7,7 @@ import { app } from "../../scripts/app.js";
 import { make } from "./dom.mjs";
 import { asOneStep, follow, isWired, modelFile, nodesAfter, setWidget, sourceOf, widen, widgetOf } from "./graph.mjs";
 import { showOnNode } from "./shown.mjs";
+import { say } from "./words.mjs";
 
 const WIDTH = 400;
 const HEIGHT = 280;
@@ -28,7 +29,7 @@ const saved = new Set();
 
 /** @param {GraphNode} node */
 export function conceptCard(node) {
-  const section = make("section", { class: "setandseq-card", "aria-label": "Concept" });
+  const section = make("section", { class: "setandseq-card", "aria-label": say("Concept") });
   showOnNode(node, "concept_card", section, () => HEIGHT);
   widen(node, WIDTH);
   const file = () => String(widgetOf(node, "concept")?.value ?? "");
@@ -38,7 +39,7 @@ export function conceptCard(node) {
     asked += 1;
     const mine = asked;
     if (!file()) {
-      section.replaceChildren(make("p", { text: list() ? NOT_CHOSEN : NO_CONCEPT }));
+      section.replaceChildren(make("p", { text: say(list() ? NOT_CHOSEN : NO_CONCEPT) }));
       return;
     }
     void ask(file(), modelFile(node)).then((answer) => {
@@ -71,9 +72,9 @@ export function refreshAfterSaving(node) {
 async function ask(file, model) {
   try {
     const answer = await api.fetchApi(`/setandseq/concept?${new URLSearchParams({ file, model })}`);
-    return answer.ok ? await answer.json() : { error: `The server answers ${answer.status}. Restart ComfyUI.` };
+    return answer.ok ? await answer.json() : { error: say("The server answers {0}. Restart ComfyUI.", answer.status) };
   } catch {
-    return { error: "The server does not answer. Is ComfyUI running?" };
+    return { error: say("The server does not answer. Is ComfyUI running?") };
   }
 }
 
@@ -88,27 +89,27 @@ function problem(text) {
  */
 function contents(node, concept) {
   const made = [madeWhen(concept), madeHow(concept.training)];
-  const tokens = concept.tokens.map((token) => copyButton(token, "Copy the token"));
+  const tokens = concept.tokens.map((token) => copyButton(token, say("Copy the token")));
   const facts = make(
     "div",
     { class: "setandseq-facts" },
     make("strong", { text: concept.name }),
-    make("span", { text: `for ${concept.base_name}` }),
+    make("span", { text: say("for {0}", concept.base_name) }),
     ...made.map((text) => make("span", { class: "setandseq-quiet", text })),
     make("div", { class: "setandseq-tokens" }, ...tokens),
   );
   return [
     make("div", { class: "setandseq-head" }, ...picture(concept), facts),
     ...misfit(concept),
-    prompt(node, "look", concept.static_prompt),
-    prompt(node, "look and motion", concept.motion_prompt),
+    prompt(node, say("look"), concept.static_prompt),
+    prompt(node, say("look and motion"), concept.motion_prompt),
   ];
 }
 
 /** @param {Concept} concept */
 function misfit({ misfit: why, base_name }) {
   if (!why) return [];
-  const [warning] = problem(`It was not made for the connected model: load ${base_name}.`);
+  const [warning] = problem(say("It was not made for the connected model: load {0}.", base_name));
   warning?.setAttribute("title", why);
   return warning ? [warning] : [];
 }
@@ -116,22 +117,23 @@ function misfit({ misfit: why, base_name }) {
 /** @param {Concept} concept */
 function picture({ thumbnail, static_prompt }) {
   if (!thumbnail || !/^data:image\/(png|jpeg);base64,/.test(thumbnail)) return [];
-  return [make("img", { src: thumbnail, alt: `The clip it was learned from: ${static_prompt}` })];
+  return [make("img", { src: thumbnail, alt: say("The clip it was learned from: {0}", static_prompt) })];
 }
 
 /** @param {Concept} concept */
 function madeWhen({ rank, bytes, training }) {
   const day = new Date(training.date ?? "");
   const when = Number.isNaN(day.getTime()) ? "" : day.toLocaleDateString(undefined, { dateStyle: "medium" });
-  return [when, rank ? `rank ${rank}` : "", `${(bytes / 2 ** 20).toFixed(1)} MB`].filter(Boolean).join(", ");
+  return [when, rank ? say("rank {0}", rank) : "", `${(bytes / 2 ** 20).toFixed(1)} MB`].filter(Boolean).join(", ");
 }
 
 /** @param {Training} training */
 function madeHow({ set, sequence, frames, resolution, fps, finished }) {
-  const stages = [set && `${set.steps} steps look`, sequence && `${sequence.steps} steps motion`];
+  const stages = [set && say("{0} steps look", set.steps), sequence && say("{0} steps motion", sequence.steps)];
   const steps = stages.filter(Boolean).join(", ");
-  const clip = frames && resolution ? `${frames} frames ${resolution}${fps ? ` at ${Math.round(fps)} fps` : ""}` : "";
-  return [steps, finished === false ? "stopped early" : "", clip].filter(Boolean).join("; ");
+  const clip = frames && resolution ? say("{0} frames {1}", frames, resolution) : "";
+  const timed = clip && fps ? say("{0} at {1} fps", clip, Math.round(fps)) : clip;
+  return [steps, finished === false ? say("stopped early") : "", timed].filter(Boolean).join("; ");
 }
 
 /**
@@ -145,12 +147,12 @@ function prompt(node, label, text) {
     "div",
     { class: "setandseq-prompt" },
     make("span", { class: "setandseq-quiet", text: label }),
-    copyButton(text, `Copy the prompt: ${label}`),
+    copyButton(text, say("Copy the prompt: {0}", label)),
     make("button", {
       type: "button",
-      text: "to prompt",
-      title: "Put it into the selected text node, or else into the one that the sampler uses",
-      "aria-label": `Put the prompt into a text node: ${label}`,
+      text: say("to prompt"),
+      title: say("Put it into the selected text node, or else into the one that the sampler uses"),
+      "aria-label": say("Put the prompt into a text node: {0}", label),
       click: () => send(node, text),
     }),
   );
@@ -173,11 +175,11 @@ async function copy(text) {
     await navigator.clipboard.writeText(text);
   } catch {
     if (!copiedOverHttp(text)) {
-      toast("warn", "Not copied", "The browser does not allow it here. Use \"to prompt\" instead.");
+      toast("warn", say("Not copied"), say("The browser does not allow it here. Use \"to prompt\" instead."));
       return;
     }
   }
-  toast("success", "Copied", text);
+  toast("success", say("Copied"), text);
 }
 
 /**
@@ -201,11 +203,13 @@ function copiedOverHttp(text) {
 function send(node, text) {
   const target = textNode(node);
   if (!target) {
-    toast("warn", "No text node", "Add CLIP Text Encode, or connect a prompt output of this node to its text input.");
+    const todo = say("Add CLIP Text Encode, or connect a prompt output of this node to its text input.");
+    toast("warn", say("No text node"), todo);
     return;
   }
   asOneStep(() => setWidget(target, "text", text));
-  toast("success", `Written into ${target.title}`, "Change the words around the tokens. Ctrl+Z takes it back.");
+  const next = say("Change the words around the tokens. Ctrl+Z takes it back.");
+  toast("success", say("Written into {0}", target.title), next);
 }
 
 /**

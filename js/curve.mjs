@@ -2,6 +2,7 @@
 // A loss curve that a person can read: the numbers of it, and its drawing.
 
 import { makeSvg } from "./dom.mjs";
+import { say } from "./words.mjs";
 
 /** @typedef {{step: number, loss: number}} Point */
 
@@ -70,10 +71,10 @@ export function verdict(validation) {
   const best = Math.min(...validation.map((point) => point.loss));
   const change = Math.round((100 * (last.loss - first.loss)) / first.loss);
   if (last.loss > 1.05 * best && validation.length > 4) {
-    return "The validation loss rises again: fewer steps or a lower learning rate may do better.";
+    return say("The validation loss rises again: fewer steps or a lower learning rate may do better.");
   }
-  if (change < 0) return `It is learning: the validation loss is down ${-change} %.`;
-  return "The validation loss has not fallen yet.";
+  if (change < 0) return say("It is learning: the validation loss is down {0} %.", -change);
+  return say("The validation loss has not fallen yet.");
 }
 
 /**
@@ -127,7 +128,7 @@ function xAxis(steps, x) {
   const room = steps * 0.8;
   const values = ticks(0, steps, 5).filter((value) => Number.isInteger(value) && value < room);
   const marks = values.map((value) => makeSvg("text", { x: x(value), y: HEIGHT - 5, "text-anchor": "middle", text: value }));
-  return [...marks, makeSvg("text", { x: WIDTH - RIGHT, y: HEIGHT - 5, "text-anchor": "end", text: `${steps} steps` })];
+  return [...marks, makeSvg("text", { x: WIDTH - RIGHT, y: HEIGHT - 5, "text-anchor": "end", text: say("{0} steps", steps) })];
 }
 
 /**
@@ -137,8 +138,8 @@ function xAxis(steps, x) {
  */
 function described(line, validation) {
   const number = (/** @type {number | undefined} */ value) => (value ?? 0).toFixed(3);
-  if (!line.length) return "Loss curve, empty so far";
-  const text = `Loss curve: ${number(line[Math.min(4, line.length - 1)])} at the start, ${number(line.at(-1))} now`;
+  if (!line.length) return say("Loss curve, empty so far");
+  const text = say("Loss curve: {0} at the start, {1} now", number(line[Math.min(4, line.length - 1)]), number(line.at(-1)));
   if (validation.length < 2) return text;
-  return `${text}; validation ${number(validation[0]?.loss)}, now ${number(validation.at(-1)?.loss)}`;
+  return say("{0}; validation {1}, now {2}", text, number(validation[0]?.loss), number(validation.at(-1)?.loss));
 }

@@ -4,6 +4,7 @@
 import { make } from "./dom.mjs";
 import { asOneStep, follow, isWired, setWidget, widen, widgetOf } from "./graph.mjs";
 import { showOnNode } from "./shown.mjs";
+import { say } from "./words.mjs";
 
 const NAMES = /** @type {const} */ (["identity_strength", "motion_strength"]);
 const MOST = 2;
@@ -31,8 +32,8 @@ export function strengthPad(node) {
     class: "setandseq-point",
     role: "slider",
     tabindex: 0,
-    "aria-label": "Identity and motion strength",
-    "aria-roledescription": "two-dimensional slider",
+    "aria-label": say("Identity and motion strength"),
+    "aria-roledescription": say("two-dimensional slider"),
     "aria-valuemin": 0,
     "aria-valuemax": MOST,
     keydown: (event) => onKey(event, read(), (strengths) => asOneStep(() => write(strengths))),
@@ -40,13 +41,13 @@ export function strengthPad(node) {
   const field = make(
     "div",
     { class: "setandseq-field" },
-    make("span", { class: "setandseq-axis-motion setandseq-quiet", "aria-hidden": "true", text: "motion" }),
-    make("span", { class: "setandseq-axis-identity setandseq-quiet", "aria-hidden": "true", text: "identity" }),
+    make("span", { class: "setandseq-axis-motion setandseq-quiet", "aria-hidden": "true", text: say("motion") }),
+    make("span", { class: "setandseq-axis-identity setandseq-quiet", "aria-hidden": "true", text: say("identity") }),
     point,
   );
   const state = make("output", { class: "setandseq-quiet" });
   const presets = PRESETS.map(({ label, strengths, means }) =>
-    make("button", { type: "button", text: label, title: means, click: () => asOneStep(() => write(strengths)) }),
+    make("button", { type: "button", text: say(label), title: say(means), click: () => asOneStep(() => write(strengths)) }),
   );
   dragged(field, point, (x, y) => write([x * MOST, (1 - y) * MOST]));
 
@@ -56,20 +57,20 @@ export function strengthPad(node) {
     point.style.left = `${(shares[0] ?? 0) * 100}%`;
     point.style.bottom = `${(shares[1] ?? 0) * 100}%`;
     point.classList.toggle("setandseq-outside", strengths.some((strength) => strength < 0 || strength > MOST));
-    const text = `identity ${strengths[0]}, motion ${strengths[1]}`;
+    const text = say("identity {0}, motion {1}", ...strengths);
     point.setAttribute("aria-valuenow", String(strengths[1]));
     point.setAttribute("aria-valuetext", text);
     const wired = NAMES.filter((name) => isWired(node, name));
-    state.textContent = wired.length ? `${text} (${wired.join(" and ")} by wire)` : text;
+    state.textContent = wired.length ? say("{0} ({1} by wire)", text, wired.join(", ")) : text;
     PRESETS.forEach((preset, index) => {
       const chosen = preset.strengths.every((strength, axis) => strength === strengths[axis]);
       presets[index]?.setAttribute("aria-pressed", String(chosen));
     });
   }
 
-  const controls = make("div", { class: "setandseq-presets", role: "group", "aria-label": "Presets" }, ...presets);
+  const controls = make("div", { class: "setandseq-presets", role: "group", "aria-label": say("Presets") }, ...presets);
   const side = make("div", {}, controls, state);
-  const section = make("section", { class: "setandseq-pad", "aria-label": "Strength pad" }, field, side);
+  const section = make("section", { class: "setandseq-pad", "aria-label": say("Strength pad") }, field, side);
   showOnNode(node, "strength_pad", section, () => HEIGHT);
   widen(node, WIDTH);
   follow(node, () => `${read()} ${NAMES.map((name) => isWired(node, name))}`, show);

@@ -6,8 +6,9 @@ import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { drawCurve, verdict } from "./curve.mjs";
 import { make } from "./dom.mjs";
-import { executionIds, workflowId } from "./graph.mjs";
+import { executionIds, widen, workflowId } from "./graph.mjs";
 import { showOnNode } from "./shown.mjs";
+import { say } from "./words.mjs";
 
 /**
  * @typedef {object} News
@@ -33,6 +34,7 @@ import { showOnNode } from "./shown.mjs";
  */
 
 const EVENT = "setandseq.training";
+const WIDTH = 340;
 const HEIGHT = 330;
 /** @type {Record<string, string>} */
 const STAGES = { set: "Set stage", sequence: "Sequence stage" };
@@ -61,6 +63,7 @@ export function trainingPanel(node) {
   const panel = new TrainingPanel(node);
   panels.add(panel);
   showOnNode(node, "training_panel", panel.element, () => HEIGHT);
+  widen(node, WIDTH);
   const { onRemoved } = node;
   node.onRemoved = function () {
     panels.delete(panel);
@@ -76,15 +79,15 @@ class TrainingPanel {
   /** @param {GraphNode} node */
   constructor(node) {
     this.node = node;
-    this.title = make("div", { class: "setandseq-title", text: IDLE });
-    this.bar = make("div", { class: "setandseq-bar", role: "progressbar", "aria-label": "Training steps", hidden: true }, make("div"));
+    this.title = make("div", { class: "setandseq-title", text: say(IDLE) });
+    this.bar = make("div", { class: "setandseq-bar", role: "progressbar", "aria-label": say("Training steps"), hidden: true }, make("div"));
     this.verdict = make("div", { class: "setandseq-quiet", role: "status" });
     this.curve = make("div", { class: "setandseq-curve" });
     this.legend = make(
       "div",
       { class: "setandseq-legend setandseq-quiet" },
-      make("span", { class: "setandseq-key-loss", text: "loss, smoothed" }),
-      make("span", { class: "setandseq-key-validation", text: "validation: fixed noise" }),
+      make("span", { class: "setandseq-key-loss", text: say("loss, smoothed") }),
+      make("span", { class: "setandseq-key-validation", text: say("validation: fixed noise") }),
     );
     this.pictures = make("div", { class: "setandseq-pictures" });
     this.keep = this.#button("keep", "Stop and keep", "Ends this stage now, keeps what was learned, and goes on with the next node");
@@ -92,7 +95,7 @@ class TrainingPanel {
     this.buttons = make("div", { class: "setandseq-buttons" }, this.keep, this.stop);
     this.element = make(
       "section",
-      { class: "setandseq-panel", "aria-label": "Training" },
+      { class: "setandseq-panel", "aria-label": say("Training") },
       this.title,
       this.bar,
       this.verdict,
@@ -147,7 +150,7 @@ class TrainingPanel {
    * @param {string} title
    */
   #button(wish, text, title) {
-    return make("button", { type: "button", text, title, click: () => this.#wish(wish) });
+    return make("button", { type: "button", text: say(text), title: say(title), click: () => this.#wish(wish) });
   }
 
   /** @param {"keep" | "stop"} wish */
@@ -156,7 +159,7 @@ class TrainingPanel {
     this.keep.disabled = this.stop.disabled = true;
     const answer = await api.fetchApi(route(this.#record.node, wish), { method: "POST" });
     if (answer.ok) return;
-    app.extensionManager.toast.add({ severity: "warn", summary: "Training", detail: await answer.text(), life: 5000 });
+    app.extensionManager.toast.add({ severity: "warn", summary: say("Training"), detail: await answer.text(), life: 5000 });
     await this.askForAll();
   }
 
@@ -167,7 +170,7 @@ class TrainingPanel {
     this.keep.disabled = this.stop.disabled = !trains || record.wish !== "";
     this.bar.hidden = !record;
     if (!record) {
-      this.title.textContent = IDLE;
+      this.title.textContent = say(IDLE);
       this.verdict.textContent = "";
       this.curve.replaceChildren();
       this.pictures.replaceChildren();
@@ -194,7 +197,7 @@ class TrainingPanel {
 
   /** @param {News} record */
   #showPictures(record) {
-    const labels = { reference: "Your clip", sample: `Sample at step ${record.sample_step}` };
+    const labels = { reference: say("Your clip"), sample: say("Sample at step {0}", record.sample_step) };
     const wanted = /** @type {("reference" | "sample")[]} */ (["reference", "sample"]).filter((name) => record.pictures.includes(name));
     const sources = wanted.map((name) => api.apiURL(route(record.node, name, `${record.run}.${record.sample_step}`)));
     if (this.pictures.dataset["sources"] === sources.join()) return;
@@ -219,10 +222,11 @@ function route(node, rest = "", version = "") {
 
 /** @param {News} record */
 function titled(record) {
-  const where = `${STAGES[record.stage] ?? record.stage}: step ${record.step} of ${record.steps}`;
-  if (record.state !== "training") return `${where}, ${ENDS[record.state] ?? record.state}`;
-  if (record.wish) return `${where}, stopping ...`;
-  return record.step ? `${where}, ${clock(record.seconds_left)} left` : `${STAGES[record.stage] ?? record.stage}: getting ready ...`;
+  const stage = say(STAGES[record.stage] ?? record.stage);
+  const where = say("{0}: step {1} of {2}", stage, record.step, record.steps);
+  if (record.state !== "training") return `${where}, ${say(ENDS[record.state] ?? record.state)}`;
+  if (record.wish) return say("{0}, stopping ...", where);
+  return record.step ? say("{0}, {1} left", where, clock(record.seconds_left)) : say("{0}: getting ready ...", stage);
 }
 
 /** @param {number} seconds */

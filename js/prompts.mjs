@@ -4,6 +4,7 @@
 import { make } from "./dom.mjs";
 import { follow, isWired, modelFile, nodesAfter, sourceOf, widen, widgetOf } from "./graph.mjs";
 import { showOnNode } from "./shown.mjs";
+import { say } from "./words.mjs";
 
 const WIDTH = 420;
 const ROOM_FOR_PROMPTS = 120;
@@ -28,13 +29,12 @@ export function checkPrompts(staticPrompt, motionPrompt, embedded) {
   const own = tokensOf(motionPrompt).filter((token) => !tokens.includes(token));
   return [
     lookFinding(staticPrompt, tokens),
-    ...(motionPrompt.trim() ? motionFindings(staticPrompt, motionPrompt, tokens, own) : [EMPTY_MOTION]),
+    ...(motionPrompt.trim() ? motionFindings(staticPrompt, motionPrompt, tokens, own) : [{ ok: false, text: say(EMPTY_MOTION) }]),
     lengthFinding(staticPrompt, motionPrompt, embedded),
   ];
 }
 
-/** @type {Finding} */
-const EMPTY_MOTION = { ok: false, text: "Motion prompt: the static prompt again, and the movement: ... [u] spinning." };
+const EMPTY_MOTION = "Motion prompt: the static prompt again, and the movement: ... [u] spinning.";
 const FILLERS = new Set(["a", "an", "the", "and", "on", "in", "of", "with", "at", "is", "it", "to"]);
 
 /**
@@ -43,9 +43,9 @@ const FILLERS = new Set(["a", "an", "the", "and", "on", "in", "of", "with", "at"
  * @returns {Finding}
  */
 function lookFinding(prompt, tokens) {
-  if (!prompt.trim()) return { ok: false, text: "Static prompt: how it looks, such as: a [v] dancer in a red dress." };
-  if (!tokens.length) return { ok: false, text: "Static prompt: no token. Write [v] before the word for the thing." };
-  return { ok: true, text: `Look: ${tokens[0]} calls it. What else is named can be changed later.` };
+  if (!prompt.trim()) return { ok: false, text: say("Static prompt: how it looks, such as: a [v] dancer in a red dress.") };
+  if (!tokens.length) return { ok: false, text: say("Static prompt: no token. Write [v] before the word for the thing.") };
+  return { ok: true, text: say("Look: {0} calls it. What else is named can be changed later.", tokens[0] ?? "") };
 }
 
 /**
@@ -58,11 +58,11 @@ function lookFinding(prompt, tokens) {
 function motionFindings(staticPrompt, motionPrompt, tokens, own) {
   const lost = tokens.filter((token) => !motionPrompt.includes(token));
   const omitted = namedOnlyIn(staticPrompt, motionPrompt).join(" ");
-  const missing = `Motion prompt: ${lost.join(", ")} is missing. It needs both tokens.`;
+  const missing = say("Motion prompt: {0} is missing. It needs both tokens.", lost.join(", "));
   return [
     ...(lost.length ? [{ ok: false, text: missing }] : []),
     movementFinding(namedOnlyIn(motionPrompt, staticPrompt).join(" "), own),
-    ...(omitted ? [{ ok: false, text: `Motion prompt: it leaves out "${omitted}". Say the look in both.` }] : []),
+    ...(omitted ? [{ ok: false, text: say("Motion prompt: it leaves out \"{0}\". Say the look in both.", omitted) }] : []),
   ];
 }
 
@@ -72,9 +72,9 @@ function motionFindings(staticPrompt, motionPrompt, tokens, own) {
  * @returns {Finding}
  */
 function movementFinding(movement, own) {
-  if (!movement) return { ok: false, text: "Motion prompt: no movement. Add how it moves: [u] spinning." };
-  if (!own.length) return { ok: false, text: `Motion prompt: no token. Write [u] before "${movement}".` };
-  return { ok: true, text: `Movement: ${own[0]} calls it: ${movement}.` };
+  if (!movement) return { ok: false, text: say("Motion prompt: no movement. Add how it moves: [u] spinning.") };
+  if (!own.length) return { ok: false, text: say("Motion prompt: no token. Write [u] before \"{0}\".", movement) };
+  return { ok: true, text: say("Movement: {0} calls it: {1}.", own[0] ?? "", movement) };
 }
 
 /**
@@ -86,8 +86,8 @@ function movementFinding(movement, own) {
 function lengthFinding(staticPrompt, motionPrompt, embedded) {
   const words = Math.max(wordsOf(staticPrompt).length, wordsOf(motionPrompt).length);
   const [length, most] = embedded ? [words, EMBEDDED_WORDS] : [Math.ceil(words * TOKENS_A_WORD), WAN_TOKENS];
-  const text = embedded ? `Length: ${words} of ${most} words.` : `Length: an estimated ${length} of ${most} tokens.`;
-  return length > most ? { ok: false, text: `${text} Shorten the prompt.` } : { ok: true, text };
+  const text = say(embedded ? "Length: {0} of {1} words." : "Length: an estimated {0} of {1} tokens.", length, most);
+  return length > most ? { ok: false, text: say("{0} Shorten the prompt.", text) } : { ok: true, text };
 }
 
 /**
@@ -132,8 +132,8 @@ export function promptCheck(node) {
   const list = make("ul", {});
   const section = make(
     "section",
-    { class: "setandseq-check", "aria-label": "Prompt check" },
-    make("div", { class: "setandseq-quiet", text: "[v] is how it looks, [u] how it moves." }),
+    { class: "setandseq-check", "aria-label": say("Prompt check") },
+    make("div", { class: "setandseq-quiet", text: say("[v] is how it looks, [u] how it moves.") }),
     make("div", { role: "status" }, list),
   );
   const prompts = () => names.map((name) => String(widgetOf(node, name)?.value ?? ""));
@@ -143,7 +143,7 @@ export function promptCheck(node) {
   follow(node, () => JSON.stringify([prompts(), wired(), isEmbedded(node)]), () => {
     const [staticPrompt = "", motionPrompt = ""] = prompts();
     const findings = wired().length
-      ? [{ ok: true, text: `${wired().join(" and ")} by wire: not checked here.` }]
+      ? [{ ok: true, text: say("{0} by wire: not checked here.", wired().join(", ")) }]
       : checkPrompts(staticPrompt, motionPrompt, isEmbedded(node));
     list.replaceChildren(...findings.map(shown));
   });
@@ -151,7 +151,7 @@ export function promptCheck(node) {
 
 /** @param {Finding} finding */
 function shown({ ok, text }) {
-  const name = ok ? "good:" : "to do:";
+  const name = say(ok ? "good:" : "to do:");
   const mark = make("span", { class: "setandseq-mark", role: "img", "aria-label": name, text: ok ? "\u2713" : "!" });
   return make("li", { class: ok ? "setandseq-good" : "setandseq-missing" }, mark, text);
 }

@@ -7,6 +7,7 @@ import { addStyles } from "./dom.mjs";
 import { strengthPad } from "./pad.mjs";
 import { listenToTraining, trainingPanel } from "./panel.mjs";
 import { promptCheck } from "./prompts.mjs";
+import { speak } from "./words.mjs";
 
 /** By node id, what is put on a node when it is made. @type {Record<string, ((node: GraphNode) => void)[]>} */
 const WIDGETS = {
@@ -20,6 +21,9 @@ const WIDGETS = {
 
 app.registerExtension({
   name: "setandseq.nodes",
+  init() {
+    speak(() => String(app.extensionManager.setting.get("Comfy.Locale") ?? "en"));
+  },
   setup() {
     addStyles();
     listenToTraining();

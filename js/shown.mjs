@@ -14,6 +14,7 @@ const LOOK_MS = 250;
  */
 export function showOnNode(node, name, element, height) {
   element.classList.add("setandseq");
+  element.dataset["widget"] = name;
   element.style.minHeight = `${height()}px`;  // Nodes 2.0 does not ask the widget
   keepFromCanvas(element);
   const widget = node.addDOMWidget(name, "setandseq", element, {
@@ -35,11 +36,10 @@ export function showOnNode(node, name, element, height) {
  * @param {HTMLElement} element
  */
 function keepShown(node, element) {
-  const label = CSS.escape(element.getAttribute("aria-label") ?? "");
   const timer = setInterval(() => {
     if (element.isConnected || node.graph !== app.canvas.graph) return;
     const id = CSS.escape(String(node.id));
-    document.querySelector(`[data-node-id="${id}"] .setandseq[aria-label="${label}"]`)?.replaceWith(element);
+    document.querySelector(`[data-node-id="${id}"] .setandseq[data-widget="${element.dataset["widget"]}"]`)?.replaceWith(element);
   }, LOOK_MS);
   const { onRemoved } = node;
   node.onRemoved = function () {

@@ -1,24 +1,19 @@
-"""Pictures of all nodes for their help pages: python -m tools.help_pictures"""
+"""Pictures of all nodes for their help pages: python -m tools.help_pictures
 
-import io
-import shutil
-from contextlib import ExitStack
-from pathlib import Path
-from tempfile import TemporaryDirectory
-
-from PIL import Image
-from playwright.sync_api import sync_playwright
+Those of the train nodes, in the middle of a training, are made by tools.screenshots.
+"""
 
 from setandseq_core.learn import thumbnail
 from setandseq_core.video import read_clip
-from tools.comfyui import Server
 from tools.comfyui_folder import ROOT
-from tools.interface import Ui, write_settings
+from tools.interface import Ui
+from tools.pictures import interface, node_picture, save
 from tools.sample_concept import INFO, save_sample
 
 FOLDER = ROOT / "js" / "docs" / "images"
 EXAMPLE = ROOT / "setandseq_core" / "toy" / "demo_clip.mp4"
 COLOURS = 96
+TRAINING = ("SetSeq_TrainIdentityLoRA", "SetSeq_TrainMotionResidual")
 VALUES: dict[str, dict[str, object]] = {
     "SetSeq_ReferenceClip": {"static_prompt": INFO["static_prompt"], "motion_prompt": INFO["motion_prompt"]},
     "SetSeq_LoadDynamicConcept": {"concept": "bee.safetensors"},
@@ -28,33 +23,25 @@ VALUES: dict[str, dict[str, object]] = {
 """What is written on nodes whose defaults show little."""
 
 
+def take(ui: Ui) -> None:
+    """All nodes but the train nodes, in Nodes 2.0."""
+    clip = read_clip(EXAMPLE, fps=16.0, multiple=16, max_frames=17)
+    path = ui.server.folder / "models" / "dynamic_concepts" / "bee.safetensors"
+    save_sample(path, thumbnail=thumbnail(clip.frames_FHWC, clip.fps))
+    ui.page.evaluate("() => window.app.refreshComboInNodes()")
+    ui.render("nodes2")
+    for node_type in sorted(name for name in ui.server.object_info() if name.startswith("SetSeq_")):
+        if node_type not in TRAINING:
+            ui.load({"version": 0.4, "nodes": [], "links": []})
+            node = ui.add(node_type, **VALUES.get(node_type, {}))
+            ui.page.locator(f'[data-node-id="{node}"]').wait_for()
+            save(node_picture(ui, node), FOLDER / f"{node_type}.png", COLOURS)
+
+
 def main() -> None:
     """Start ComfyUI and a browser, and take them all."""
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(TemporaryDirectory()))
-        write_settings(folder)
-        server, driver = stack.enter_context(Server(folder)), stack.enter_context(sync_playwright())
-        clip = read_clip(EXAMPLE, fps=16.0, multiple=16, max_frames=17)
-        path = server.folder / "models" / "dynamic_concepts" / "bee.safetensors"
-        save_sample(path, thumbnail=thumbnail(clip.frames_FHWC, clip.fps))
-        chromium = shutil.which("chromium")
-        with driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]) as browser:
-            ui = Ui(browser.new_page(viewport={"width": 900, "height": 1200}), server)
-            ui.open()
-            ui.render("nodes2")
-            for node_type in sorted(name for name in server.object_info() if name.startswith("SetSeq_")):
-                save_picture(ui, node_type)
-
-
-def save_picture(ui: Ui, node_type: str) -> None:
-    """One node, alone in the graph."""
-    ui.load({"version": 0.4, "nodes": [], "links": []})
-    node = ui.add(node_type, **VALUES.get(node_type, {}))
-    element = ui.page.locator(f'[data-node-id="{node}"]')
-    element.wait_for()
-    ui.page.wait_for_timeout(1500)
-    picture = Image.open(io.BytesIO(element.screenshot())).convert("RGB")
-    picture.quantize(COLOURS).save(FOLDER / f"{node_type}.png", optimize=True)
+    with interface(1500, 1000) as ui:
+        take(ui)
 
 
 if __name__ == "__main__":

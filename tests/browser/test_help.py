@@ -15,6 +15,14 @@ LABELS = """id => {
   return [node.title, node.widgets.map(widget => widget.label)];
 }"""
 
+FRENCH = (
+    ("SetSeq_TrainIdentityLoRA", "Entra\u00eenement", "temps restant"),
+    ("SetSeq_LoadDynamicConcept", "Pav\u00e9 des forces", "comme appris"),
+    ("SetSeq_LoadDynamicConcept", "Concept", "Pas encore de concept"),
+    ("SetSeq_ReferenceClip", "V\u00e9rification des prompts", "Prompt statique"),
+)
+"""By node, the label of what js/ shows on it, and a text in there."""
+
 
 def test_the_server_gives_every_page_and_its_picture(canvas: Ui) -> None:
     pages = [page.stem for page in (ROOT / "js" / "docs").glob("*.md")]
@@ -48,8 +56,11 @@ def french(page_of_server: Ui) -> Iterator[Ui]:
     page_of_server.set("Comfy.Locale", "en")  # the last test of this file: the next has a page of its own
 
 
-def test_nodes_have_their_names_in_french(french: Ui) -> None:
+def test_nodes_and_what_we_show_on_them_are_in_french(french: Ui) -> None:
     node = french.add("SetSeq_TrainingSettings")
     title, labels = french.page.evaluate(LABELS, node)
     assert title == "R\u00e9glages d'entra\u00eenement"
     assert "lot" in labels
+    for node_type, region, text in FRENCH:
+        french.add(node_type)
+        expect(french.region(region).get_by_text(text).first).to_be_visible()
