@@ -114,6 +114,14 @@ class SaveDynamicConcept(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, name: str | None = None) -> bool | str:
+        """Say that a name cannot be one before minutes of training; `name` is None when it comes by a wire."""
+        try:
+            return name is None or bool(safe_name(name))
+        except ConceptFileError as error:
+            return str(error)
+
+    @classmethod
     def execute(cls, concept: WeightedConcept, name: str, plain_lora: bool) -> io.NodeOutput:
         """Save, and show where."""
         return io.NodeOutput(ui=show_text(save_files(concept, name, plain_lora), cls.hidden.unique_id))

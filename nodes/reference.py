@@ -183,8 +183,12 @@ def source_frames(video: "Input.Video | Tensor", image_fps: float) -> Source:
     """Frames (F, H, W, 3) in [0, 1] and their rate; transparency is left out.
 
     Raises:
-        VideoError: there are no frames.
+        VideoError: there are no frames, or a single picture.
     """
+    if isinstance(video, Tensor) and len(video) == 1:
+        raise VideoError(
+            "The clip is a single picture, so nothing moves in it. Connect a video: Load Video, or at least 5 frames."
+        )
     if isinstance(video, Tensor):
         return Source(frames_FHWC=video[..., :3], fps=image_fps)
     components = video.get_components()

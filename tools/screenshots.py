@@ -60,7 +60,7 @@ def concept(ui: Ui) -> None:
     for renderer, name in (("nodes2", ""), ("canvas", "_canvas")):
         ui.render(renderer)
         ui.load(EMPTY)
-        node = ui.add("SetSeq_LoadDynamicConcept", concept="first_concept.safetensors", motion_strength=1.5)
+        node = ui.add("SetSeq_LoadDynamicConcept", concept="my_concept.safetensors", motion_strength=1.5)
         ui.region("Concept").get_by_role("img").wait_for()
         save(node_picture(ui, node), FOLDER / f"concept{name}.png")
         ui.load(EMPTY)

@@ -33,15 +33,24 @@ a graphics card.
 - *Reference Clip* has a clip of a bee and two prompts: `[v]` stands for how it looks, `[u]` for how it moves.
 - *Train Identity LoRA* learns the look, then *Train Motion Residual* the movement. Each shows its losses, the time that
   is left, and a sample of what it has learned so far. **Stop and keep** goes on with what there is.
-- *Save Dynamic Concept* writes `models/dynamic_concepts/first_concept.safetensors`.
+- *Save Dynamic Concept* writes `models/dynamic_concepts/my_concept.safetensors`.
 - At the right are two videos: the clip again, and the same creature on another background.
 
 **And then**
 
 - Change the background in the green prompt and press **Run**: only the video is made again, nothing is trained twice.
 - Drag the point of *Compose Concepts* down: less of the movement.
-- **1 Train on the embedded model** makes more videos of it. **2 Use and edit a concept** takes the file;
-  choose `first_concept` there. **4 Train on your clip** is the same with Wan 2.1 and a video of yours.
+- **2 Use and edit a concept** takes the file, without training. **1 Train on the embedded model** makes more videos.
+
+**A clip of your own**
+
+1. Double-click an empty place, choose *Load Video*, and upload your clip in it.
+2. Draw a line from its VIDEO to **video** of *Reference Clip*, in place of the example's.
+3. Say there in both prompts what is seen; the check below them tells what is missing. Give *Save Dynamic Concept*
+   another name, and change the green prompts.
+
+This small model draws 64x64 pixels and simple shapes. For real videos take **4 Train on your clip**: the same with
+Wan 2.1.
 """
 
 TRAIN_NOTE = """
@@ -65,7 +74,8 @@ processor, less on a graphics card. Run it again and nothing is trained twice.
 
 - Another prompt: the model knows shapes, colours, motions and backgrounds, such as `a large [v] creature [u]
   wandering and a small yellow ring circling on a green dotted background`.
-- Another clip: *Load Video* instead of *Example Clip*. This model draws 64x64 pixels, 17 frames, simple shapes.
+- Another clip: *Load Video* with your file, its VIDEO to **video** of *Reference Clip*. This model draws 64x64 pixels,
+  17 frames, simple shapes.
 - Then open **2 Use and edit a concept**.
 """
 
@@ -75,16 +85,17 @@ USE_NOTE = """
 *Load Dynamic Concept* between the model and the sampler is all that a concept needs. Choose its file there, and
 press **Run**.
 
-The file `my_concept.safetensors` is what **1 Train on the embedded model** saves. Concepts are in
-`models/dynamic_concepts`; press **R** when a new one is not in the list.
+The file `my_concept.safetensors` is what **0 Start here** and **1 Train on the embedded model** save: run one of them
+first. Concepts are in `models/dynamic_concepts`; press **R** when a new one is not in the list.
 
 **Three videos**
 
 - *As learned*: the prompt comes out of the file.
 - *Edited*: another background, in your words. Keep `[v]` for the look and `[u]` for the movement.
-- *Half the motion*: the same file once more, motion strength 0.5. Try 0, 1.5 or -1, and the same with the identity.
+- *Half the motion*: *Compose Concepts* with motion strength 0.5. Try 0, 1.5 or -1, and the same with the identity.
 
-The text on the node says for which model the concept was made, and its prompts.
+The card on the node shows its clip, its prompts and the model that it was made for. A click copies a prompt; **to
+prompt** writes it into the green prompt.
 """
 
 COMPOSE_NOTE = """
@@ -118,13 +129,13 @@ class Base:
 def start_workflow(object_info: dict[str, Any]) -> Graph:
     """The shortest way to a first concept: as below, with two videos."""
     graph = Graph(START, object_info)
-    graph.note(START, START_NOTE, (-NOTE_WIDTH - 60, -70), (NOTE_WIDTH, 560))
+    graph.note(START, START_NOTE, (-NOTE_WIDTH - 60, -70), (NOTE_WIDTH, 760))
     left = Column(graph, 0)
     base = _load_base(left)
     reference = _reference(left, base)
     concept = _train(Column(graph, COLUMN), base, reference)
     column = Column(graph, 2 * COLUMN)
-    column.add("SetSeq_SaveDynamicConcept", tall=160, concept=concept, name="first_concept")
+    column.add("SetSeq_SaveDynamicConcept", tall=160, concept=concept, name="my_concept")
     model = column.add("SetSeq_ComposeConcepts", model=base.model, concepts=[concept])["model"]
     column.group("Step4 - Save and apply")
     prompts = _Prompts(graph, Column(graph, 3 * COLUMN), base, step=5)
@@ -174,12 +185,12 @@ def train_workflow(object_info: dict[str, Any]) -> Graph:
 def use_workflow(object_info: dict[str, Any]) -> Graph:
     """(b) Load a concept: with its own prompt, with an edited one, and reweighted."""
     graph = Graph(USE, object_info)
-    graph.note(USE, USE_NOTE, (-NOTE_WIDTH - 60, -70), (NOTE_WIDTH, 360))
+    graph.note(USE, USE_NOTE, (-NOTE_WIDTH - 60, -70), (NOTE_WIDTH, 420))
     base = _load_base(Column(graph, 0))
     column = Column(graph, COLUMN)
-    file = {"concept": "my_concept.safetensors", "model": base.model}
-    loaded = column.add("SetSeq_LoadDynamicConcept", **file)
-    half = column.add("SetSeq_LoadDynamicConcept", title="The same, half the motion", motion_strength=0.5, **file)
+    loaded = column.add("SetSeq_LoadDynamicConcept", concept="my_concept.safetensors", model=base.model)
+    wires = {"model": base.model, "concepts": [loaded["concept"]], "motion_strength": 0.5}
+    half = column.add("SetSeq_ComposeConcepts", title="Compose Concepts, half the motion", **wires)
     column.group("Step2 - Concept")
     prompts = _Prompts(graph, Column(graph, 2 * COLUMN), base, step=3)
     own = prompts.positive(loaded["motion_prompt"], "The concept's own prompt")

@@ -56,6 +56,7 @@ def french(page_of_server: Ui) -> Iterator[Ui]:
     page_of_server.set("Comfy.Locale", "en")  # the last test of this file: the next has a page of its own
 
 
+@pytest.mark.usefixtures("concepts")
 def test_nodes_and_what_we_show_on_them_are_in_french(french: Ui) -> None:
     node = french.add("SetSeq_TrainingSettings")
     title, labels = french.page.evaluate(LABELS, node)

@@ -275,7 +275,7 @@ def test_a_clip_of_one_frame_is_told_on_its_node(own_server: Server) -> None:
     graph["image"] = node("EmptyImage", width=64, height=64, batch_size=1, color=0)
     graph["reference"]["inputs"]["video"] = ["image", 0]
     run = own_server.run(graph)
-    assert run.status == "error" and run.node == "reference" and "too short" in run.error
+    assert run.status == "error" and run.node == "reference" and "is a single picture" in run.error
 
 
 def test_a_long_clip_is_cut_and_the_node_says_so(own_server: Server) -> None:

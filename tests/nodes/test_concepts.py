@@ -109,6 +109,13 @@ def test_names_do_not_lead_out_of_the_folder(
     assert load(file).result[1].concept.info.name == Path(file).stem
 
 
+def test_what_is_no_name_is_told_before_anything_runs(pack: Pack) -> None:
+    validate = pack("nodes").SaveDynamicConcept.validate_inputs
+    for name in ("", "/", "..", ".safetensors", "animals/"):
+        assert "is no name for a file. Give one such as" in validate(name=name)
+    assert validate(name="animals/bee") is True and validate() is True
+
+
 def test_new_files_are_in_the_list_and_changed_ones_are_loaded_again(
     pack: Pack, load_wan: Call, make_concept: Call, saved: Callable[..., list[str]], folders: Path
 ) -> None:

@@ -89,7 +89,8 @@ def test_a_mask_that_does_not_fit_is_refused(refer: Call, mask: torch.Tensor, me
     [
         ({"static_prompt": " "}, "static prompt is empty"),
         ({"motion_prompt": "a dancer"}, "does not hold it"),
-        ({"video": torch.rand(1, 64, 64, 3)}, "too short"),
+        ({"video": torch.rand(1, 64, 64, 3)}, "is a single picture"),
+        ({"video": torch.rand(4, 64, 64, 3)}, "too short"),
         ({"video": torch.rand(0, 64, 64, 3)}, "nothing in the frames"),
         ({"width": 50, "height": 50}, "must be multiples of 16"),
     ],
