@@ -5,15 +5,14 @@
 Every method of `benchmarks.methods` learns every clip of `setandseq_core.toy.concepts`, none of which can be said in
 the embedded world's grammar, and makes the same prompts from the same noise. What is done stays in build/method/
 under the base model's hash: the same command goes on where it stopped. Writes docs/results.json (a record for every
-clip), the tables of docs/results.md and a contact sheet for each task.
+clip), the tables of docs/results.md and a contact sheet for each task, with what benchmarks.composition has measured.
 """
 
 import argparse
 import json
 import multiprocessing
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -22,14 +21,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from benchmarks.methods import ABLATIONS, METHODS, OURS, Job, Learned
-from benchmarks.tables import write_report
+from benchmarks import composition
+from benchmarks.methods import ABLATIONS, METHODS, OURS, WORDS, Job, Learned, as_concept
+from benchmarks.tables import TASKS, write_report
 from setandseq_core.backbones.wan import WanBackbone
+from setandseq_core.compose import WeightedConcept
 from setandseq_core.concept import scaled_embeddings
 from setandseq_core.prior import PriorSet, automatic_prompts, make_prior
-from setandseq_core.reference import Words
-from setandseq_core.sample import applied_layers, latent_noise, sample_latents
-from setandseq_core.toy.concepts import CONCEPTS, IDENTITY_TOKEN, MOTION_TOKEN, ConceptClip, with_tokens
+from setandseq_core.sample import applied_concepts, applied_layers, latent_noise, sample_latents
+from setandseq_core.toy.concepts import CONCEPTS, DEMO, ConceptClip, with_tokens
 from setandseq_core.toy.metrics import clip_figures
 from setandseq_core.toy.model import EMBEDDED_CONFIG, TRANSFORMER_FILE, VAE_FILE, load_embedded
 from setandseq_core.toy.world import FRAMES, SIZE, Caption, SpriteWords
@@ -73,18 +73,22 @@ def generate(backbone: WanBackbone, learned: Learned, shot: Shot, seed: int) -> 
     strengths = {"motion_strength": shot.motion_strength}
     strengths["identity_strength"] = 1.0 if has_motion else shot.motion_strength
     options = {"embeddings": scaled_embeddings(learned.embeddings, **strengths), "steps": SAMPLING_STEPS}
-    with applied_layers(backbone, learned.layers, **strengths) if learned.layers else nullcontext():
+    with _applied(backbone, learned, strengths):
         return backbone.decode_latents(sample_latents(backbone, noise, with_tokens(str(shot.caption)), **options))
+
+
+def _applied(backbone: WanBackbone, learned: Learned, strengths: dict[str, float]) -> AbstractContextManager[None]:
+    if not learned.layers:
+        return nullcontext()
+    if learned.schedule is None:
+        return applied_layers(backbone, learned.layers, **strengths)
+    concept = as_concept(backbone, learned)
+    return applied_concepts(backbone, [WeightedConcept(concept=concept, schedules=(learned.schedule,), **strengths)])
 
 
 def prior_of(backbone: WanBackbone, clip: ConceptClip, folder: Path) -> PriorSet:
     """The prior clips that training with this clip makes automatically."""
-    words = Words(
-        static_prompt=clip.static_prompt,
-        motion_prompt=clip.motion_prompt,
-        identity_token=IDENTITY_TOKEN,
-        motion_token=MOTION_TOKEN,
-    )
+    words = replace(WORDS, static_prompt=clip.static_prompt, motion_prompt=clip.motion_prompt)
     prompts = automatic_prompts(backbone.fingerprint(), [words], EMBEDDED_CONFIG.prior.clips)
     return make_prior(backbone, prompts, (FRAMES, SIZE, SIZE), folder=folder)
 
@@ -167,8 +171,10 @@ def main() -> None:
     records: list[dict[str, Any]] = [
         record for path in sorted(folder.glob("*_?.json")) for record in json.loads(path.read_text())
     ]
-    rows = partial(sheet_rows, folder, list(METHODS))
-    write_report(records, list(METHODS), [OURS, *ABLATIONS], rows)
+    sheets = {task: sheet_rows(folder, list(METHODS), DEMO, task) for task in TASKS}
+    sheets |= {task: rows for number, task in composition.TASKS.items() if (rows := composition.sheet_rows(number))}
+    records += composition.method_records()
+    write_report(records, list(METHODS), [OURS, *ABLATIONS], sheets)
 
 
 if __name__ == "__main__":

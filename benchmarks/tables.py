@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,6 @@ from PIL import Image
 from torch import Tensor
 
 from setandseq_core.sheet import contact_sheet
-from setandseq_core.toy.concepts import DEMO
 from setandseq_core.toy.model import EMBEDDED_CONFIG
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -22,6 +21,7 @@ TASKS = {
     "second object": "Add an object",
     "motion strength 0.5": "Half the motion strength",
 }
+COMPOSED = {"compose two": "Compose two concepts", "compose three": "Compose three concepts"}
 EDITS = ("background", "second object")
 Record = dict[str, Any]
 
@@ -78,9 +78,28 @@ def ablation_table(records: Sequence[Record], methods: Sequence[str]) -> Iterato
         yield f"| {method} | {' | '.join(cells)} |"
 
 
+def composed_tables(records: Sequence[Record]) -> Iterator[str]:
+    """A table for each number of concepts."""
+    for task, title in COMPOSED.items():
+        chosen = [r for r in records if r["task"] == task]
+        if not chosen:
+            continue
+        yield f"### {title}"
+        yield ""
+        groups = sorted({name for r in chosen for name in r["concept"].split(" + ")})
+        yield f"Of {', '.join(groups)}, in every order; how often all are there: [composition.md](composition.md)."
+        yield ""
+        yield from table(chosen, list(dict.fromkeys(r["method"] for r in chosen)), (task,))
+        yield ""
+        yield f"![One clip by each method]({sheet_name(task)})"
+        yield ""
+
+
 def report(records: Sequence[Record], methods: Sequence[str], ablations: Sequence[str]) -> str:
     """The tables of docs/results.md."""
-    ablated, every = records, [r for r in records if r["method"] in methods]
+    composed = [r for r in records if r["task"] in COMPOSED]
+    ablated = [r for r in records if r["task"] in TASKS]
+    every = [r for r in ablated if r["method"] in methods]
     common = set.intersection(*({r["concept"] for r in every if r["method"] == method} for method in methods))
     records = [r for r in every if r["concept"] in common]
     names = list(dict.fromkeys(r["concept"] for r in records))
@@ -103,6 +122,7 @@ def report(records: Sequence[Record], methods: Sequence[str], ablations: Sequenc
     for task, title in TASKS.items():
         lines += [f"### {title}", "", *table(records, methods, (task,)), ""]
         lines += [f"![One clip by each method]({sheet_name(task)})", ""]
+    lines += composed_tables(composed)
     if any(r["method"] in ablations[1:] for r in ablated):
         lines += ["### Ours with one thing changed", "", *ablation_table(ablated, ablations), ""]
     return "\n".join(lines)
@@ -117,19 +137,19 @@ def write_report(
     records: Sequence[Record],
     methods: Sequence[str],
     ablations: Sequence[str],
-    rows: Callable[[str, str], list[tuple[str, Tensor]]],
+    sheets: Mapping[str, Sequence[tuple[str, Tensor]]],
 ) -> None:
-    """Write docs/results.json, the tables in docs/results.md, and a contact sheet of the demo's concept for each task.
+    """Write docs/results.json, the tables in docs/results.md, and the contact sheets.
 
     Args:
         ablations: first what they are ablations of.
-        rows: of the contact sheet of a concept and a task.
+        sheets: by task, the rows of its contact sheet.
     """
     text = ",\n".join(json.dumps(record) for record in records)
     (DOCS / "results.json").write_text(f"[\n{text}\n]\n")
     page = DOCS / "results.md"
     before, _, rest = page.read_text().partition(BEGIN)
     page.write_text(before + BEGIN + "\n" + report(records, methods, ablations) + "\n" + END + rest.partition(END)[2])
-    for task in TASKS:
-        sheet = contact_sheet(rows(DEMO, task))
+    for task, rows in sheets.items():
+        sheet = contact_sheet(rows)
         sheet.convert("P", palette=Image.Palette.ADAPTIVE, colors=96).save(DOCS / sheet_name(task), optimize=True)
