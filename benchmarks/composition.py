@@ -40,7 +40,7 @@ PAGE = ROOT / "docs" / "composition.md"
 BEGIN, END = "<!-- results -->\n", "<!-- end of results -->\n"
 JOINT = "joint"
 """Trained together, with stitched clips, instead of each alone."""
-JOINT_STEPS, JOINT_STITCHED = (300, 900), 0.4
+JOINT_STEPS, JOINT_DROPOUT, JOINT_STITCHED = (300, 1500), (0.5, 0.3), 0.6
 """Of the set stage and the sequence stage, and the share of stitched clips."""
 STEPS_ALONE = EMBEDDED_CONFIG.set_stage.steps + EMBEDDED_CONFIG.sequence_stage.steps
 OTHERS = [name for name in METHODS if name not in ("base", OURS, BEST)]
@@ -100,12 +100,13 @@ def learned_jointly(backbone: WanBackbone, names: Sequence[str], folder: Path) -
     path = folder / f"{'+'.join(names)}.safetensors"
     if not path.exists():
         references = [reference(name, masked=True) for name in names]
-        config = replace(
-            EMBEDDED_CONFIG,
-            stitched_share=JOINT_STITCHED,
-            set_stage=replace(EMBEDDED_CONFIG.set_stage, steps=JOINT_STEPS[0]),
-            sequence_stage=replace(EMBEDDED_CONFIG.sequence_stage, steps=JOINT_STEPS[1]),
-        )
+        stages = [
+            replace(stage, steps=steps, coefficient_dropout=dropout)
+            for stage, steps, dropout in zip(
+                (EMBEDDED_CONFIG.set_stage, EMBEDDED_CONFIG.sequence_stage), JOINT_STEPS, JOINT_DROPOUT, strict=True
+            )
+        ]
+        config = replace(EMBEDDED_CONFIG, stitched_share=JOINT_STITCHED, set_stage=stages[0], sequence_stage=stages[1])
         prior = automatic_prior(backbone, references, config, folder=folder)
         concept = learn_concept(backbone, references, config, name=path.stem, prior=prior, folder=folder / "unfinished")
         save_concept(concept, path)
@@ -117,7 +118,7 @@ def learned_jointly(backbone: WanBackbone, names: Sequence[str], folder: Path) -
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Thresholds:
-    """From where on a figure counts as the concept's: half way from what the base reaches by chance to the truth.
+    """From where on a concept's figures count as its own: half way from what the base reaches by chance to the truth.
 
     By chance: what 95 of 100 base clips stay below. The truth: the median of rendered clips that went through the VAE.
     """
@@ -126,36 +127,48 @@ class Thresholds:
     motion: float
 
 
-def thresholds(records: list[Record]) -> Thresholds:
-    """Of a benchmark's records, among them those of the ways "base" and "truth"."""
+def thresholds(records: list[Record]) -> dict[str, Thresholds]:
+    """Of every concept; among the records are those of the ways "base" and "truth"."""
 
-    def half_way(values: Callable[[Record], list[float]]) -> float:
-        chance, true = (sorted(v for r in records if r["way"] == way for v in values(r)) for way in ("base", "truth"))
+    def values(way: str, name: str, figure: Callable[[Record, int], float]) -> list[float]:
+        chosen = [r for r in records if r["way"] == way and name in r["group"]]
+        return sorted(figure(r, r["group"].index(name)) for r in chosen)
+
+    def half_way(name: str, figure: Callable[[Record, int], float]) -> float:
+        chance, true = values("base", name, figure), values("truth", name, figure)
         return round((chance[math.ceil(0.95 * len(chance)) - 1] + true[len(true) // 2]) / 2, 3)
 
-    return Thresholds(look=half_way(own_looks), motion=half_way(lambda record: record["motions"]))
+    names = sorted({name for record in records for name in record["group"]})
+    return {name: Thresholds(look=half_way(name, own_look), motion=half_way(name, own_motion)) for name in names}
 
 
-def own_looks(record: Record) -> list[float]:
-    """Of each concept's place, the likeness to its look."""
-    return [row[who] for who, row in enumerate(record["looks"])]
+def own_look(record: Record, who: int) -> float:
+    """Likeness of what is in the concept's place to its look."""
+    return record["looks"][who][who]
 
 
-def verdict(record: Record, needed: Thresholds) -> dict[str, bool]:
+def own_motion(record: Record, who: int) -> float:
+    """Likeness of what is in the concept's place to its movement."""
+    return record["motions"][who]
+
+
+def verdict(record: Record, needed: dict[str, Thresholds]) -> dict[str, bool]:
     """Whether something is in every place, each with a look of its own and with that one's movement."""
-    present = record["present"] == len(record["group"])
-    looks = [
-        own >= needed.look and own == max(row) for own, row in zip(own_looks(record), record["looks"], strict=True)
-    ]
-    motions = [motion >= needed.motion for motion in record["motions"]]
-    look, motion = present and all(looks), present and all(motions)
+    group = list(enumerate(record["group"]))
+    present = record["present"] == len(group)
+    look = present and all(
+        own_look(record, who) >= needed[name].look and own_look(record, who) == max(record["looks"][who])
+        for who, name in group
+    )
+    motion = present and all(own_motion(record, who) >= needed[name].motion for who, name in group)
     return {"present": present, "looks": look, "motions": motion, "success": look and motion}
 
 
 def report(records: list[Record]) -> Iterator[str]:
     """The table, a row for each way."""
     needed = thresholds(records)
-    yield f"Look from {needed.look:g}, motion from {needed.motion:g}."
+    limits = [f"{name} {limit.look:g} and {limit.motion:g}" for name, limit in needed.items()]
+    yield f"Look and motion count from: {', '.join(limits)}."
     yield ""
     titles = "way", "clips", "all there", "all looks", "all movements", "**success** (95 %)"
     yield f"| {' | '.join([*titles, 'own look', 'looks of others', 'own motion'])} |"
@@ -166,7 +179,7 @@ def report(records: list[Record]) -> Iterator[str]:
         shares = [f"{sum(v[key] for v in verdicts) / len(verdicts):.0%}" for key in ("present", "looks", "motions")]
         low, high = wilson(sum(v["success"] for v in verdicts), len(verdicts))
         success = f"**{sum(v['success'] for v in verdicts) / len(verdicts):.0%}** ({low:.0%} to {high:.0%})"
-        own = [value for record in chosen for value in own_looks(record)]
+        own = [own_look(record, who) for record in chosen for who in range(len(record["group"]))]
         others = [
             value
             for record in chosen

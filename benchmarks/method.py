@@ -22,8 +22,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmarks import composition
+from benchmarks.figures import write_figures
 from benchmarks.methods import ABLATIONS, METHODS, OURS, WORDS, Job, Learned, as_concept
-from benchmarks.tables import TASKS, write_report
+from benchmarks.tables import DOCS, TASKS, write_report
 from setandseq_core.backbones.wan import WanBackbone
 from setandseq_core.compose import WeightedConcept
 from setandseq_core.concept import scaled_embeddings
@@ -174,7 +175,8 @@ def main() -> None:
     sheets = {task: sheet_rows(folder, list(METHODS), DEMO, task) for task in TASKS}
     sheets |= {task: rows for number, task in composition.TASKS.items() if (rows := composition.sheet_rows(number))}
     records += composition.method_records()
-    write_report(records, list(METHODS), [OURS, *ABLATIONS], sheets)
+    figures = write_figures(records, OURS, DOCS / "images")
+    write_report(records, list(METHODS), [OURS, *ABLATIONS], sheets, figures)
 
 
 if __name__ == "__main__":

@@ -59,11 +59,15 @@ def by_concept(records: Sequence[Record], methods: Sequence[str]) -> Iterator[st
         yield f"| {method} | {' | '.join(cells)} |"
 
 
+def common_concepts(records: Sequence[Record], methods: Sequence[str]) -> set[str]:
+    """The concepts that all these methods have learned."""
+    return set.intersection(*({r["concept"] for r in records if r["method"] == method} for method in methods))
+
+
 def ablation_table(records: Sequence[Record], methods: Sequence[str]) -> Iterator[str]:
     """Reconstruction and edits of ours with one thing changed each, on the concepts that all of them learned."""
     found = [name for name in methods if any(r["method"] == name for r in records)]
-    learned = [{r["concept"] for r in records if r["method"] == name} for name in found]
-    common = set.intersection(*learned)
+    common = common_concepts(records, found)
     yield f"On {', '.join(sorted(common))}."
     yield ""
     yield "| | steps | reconstruct: identity | motion | edits: identity | prompt adherence |"
@@ -95,12 +99,14 @@ def composed_tables(records: Sequence[Record]) -> Iterator[str]:
         yield ""
 
 
-def report(records: Sequence[Record], methods: Sequence[str], ablations: Sequence[str]) -> str:
+def report(
+    records: Sequence[Record], methods: Sequence[str], ablations: Sequence[str], figures: Sequence[str] = ()
+) -> str:
     """The tables of docs/results.md."""
     composed = [r for r in records if r["task"] in COMPOSED]
     ablated = [r for r in records if r["task"] in TASKS]
     every = [r for r in ablated if r["method"] in methods]
-    common = set.intersection(*({r["concept"] for r in every if r["method"] == method} for method in methods))
+    common = common_concepts(every, methods)
     records = [r for r in every if r["concept"] in common]
     names = list(dict.fromkeys(r["concept"] for r in records))
     stages = EMBEDDED_CONFIG.set_stage, EMBEDDED_CONFIG.sequence_stage
@@ -125,6 +131,7 @@ def report(records: Sequence[Record], methods: Sequence[str], ablations: Sequenc
     lines += composed_tables(composed)
     if any(r["method"] in ablations[1:] for r in ablated):
         lines += ["### Ours with one thing changed", "", *ablation_table(ablated, ablations), ""]
+        lines += [line for name in figures for line in (f"![One thing changed: {name[9:-4]}](images/{name})", "")]
     return "\n".join(lines)
 
 
@@ -138,18 +145,22 @@ def write_report(
     methods: Sequence[str],
     ablations: Sequence[str],
     sheets: Mapping[str, Sequence[tuple[str, Tensor]]],
+    figures: Sequence[str],
 ) -> None:
     """Write docs/results.json, the tables in docs/results.md, and the contact sheets.
 
     Args:
         ablations: first what they are ablations of.
         sheets: by task, the rows of its contact sheet.
+        figures: names of the ablations' pictures in docs/images.
     """
     text = ",\n".join(json.dumps(record) for record in records)
     (DOCS / "results.json").write_text(f"[\n{text}\n]\n")
     page = DOCS / "results.md"
     before, _, rest = page.read_text().partition(BEGIN)
-    page.write_text(before + BEGIN + "\n" + report(records, methods, ablations) + "\n" + END + rest.partition(END)[2])
+    page.write_text(
+        before + BEGIN + "\n" + report(records, methods, ablations, figures) + "\n" + END + rest.partition(END)[2]
+    )
     for task, rows in sheets.items():
         sheet = contact_sheet(rows)
         sheet.convert("P", palette=Image.Palette.ADAPTIVE, colors=96).save(DOCS / sheet_name(task), optimize=True)
