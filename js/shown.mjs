@@ -17,6 +17,7 @@ export function showOnNode(node, name, element, height) {
   element.dataset["widget"] = name;
   element.style.minHeight = `${height()}px`;  // Nodes 2.0 does not ask the widget
   keepFromCanvas(element);
+  giveToCanvas(element);
   const widget = node.addDOMWidget(name, "setandseq", element, {
     serialize: false,
     hideOnZoom: false,
@@ -46,6 +47,23 @@ function keepShown(node, element) {
     clearInterval(timer);
     onRemoved?.call(this);
   };
+}
+
+/**
+ * In the classic renderer the wheel and the middle button zoom and move the view over our elements too, as they do in
+ * Nodes 2.0 by themselves; what is longer than its place is scrolled.
+ * @param {HTMLElement} element
+ */
+function giveToCanvas(element) {
+  const isClassic = () => !element.closest("[data-node-id]");
+  element.addEventListener("wheel", (event) => {
+    if (!isClassic() || (element.scrollHeight > element.clientHeight && !event.ctrlKey)) return;
+    event.preventDefault();
+    app.canvas.processMouseWheel(event);
+  });
+  element.addEventListener("pointerdown", (event) => {
+    if (isClassic() && event.button === 1) app.canvas.processMouseDown(event);
+  });
 }
 
 /**

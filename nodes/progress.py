@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..setandseq_core.concept import Concept
 from ..setandseq_core.console import clock
+from ..setandseq_core.errors import SetAndSequenceError
 from ..setandseq_core.reference import Reference
 from ..setandseq_core.runs import Progress, StopTraining
 from ..setandseq_core.sample import latent_noise, sample_latents
@@ -99,6 +100,7 @@ class TrainingProgress:
             record.state = panel.KEPT if record.step < record.steps else panel.FINISHED
         else:
             record.state = panel.STOPPED if isinstance(error, memory.InterruptProcessingException) else panel.FAILED
+            record.message = str(error) if isinstance(error, SetAndSequenceError) else ""
         record.seconds_left = 0.0
         self._tell(0.0)
 

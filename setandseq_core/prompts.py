@@ -31,8 +31,8 @@ def check_prompt(prompt: str, name: str) -> str:
     """
     if not prompt.strip():
         raise PromptError(
-            f"The {name} is empty. Describe the clip in words, with a rare word for your concept, "
-            "such as 'a large sks creature on a grey plain background'."
+            f"The {name} is empty. Describe the clip in words, with a token for your concept, "
+            "such as 'a large [v] creature on a grey plain background'."
         )
     return prompt.strip()
 

@@ -12,7 +12,7 @@ from tools.sample_concept import INFO, save_sample
 
 FOLDER = ROOT / "js" / "docs" / "images"
 EXAMPLE = ROOT / "setandseq_core" / "toy" / "demo_clip.mp4"
-COLOURS = 96
+COLOURS = 160
 TRAINING = ("SetSeq_TrainIdentityLoRA", "SetSeq_TrainMotionResidual")
 VALUES: dict[str, dict[str, object]] = {
     "SetSeq_ReferenceClip": {"static_prompt": INFO["static_prompt"], "motion_prompt": INFO["motion_prompt"]},

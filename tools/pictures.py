@@ -13,7 +13,7 @@ from playwright.sync_api import sync_playwright
 from tools.comfyui import Server
 from tools.interface import Ui, write_settings
 
-COLOURS = 200
+COLOURS = 255
 MARGIN = 12
 """Pixels around a node, so that its sockets are seen whole."""
 SETTLE_MS = 1500
@@ -29,7 +29,7 @@ FIT = """([id, scale]) => {
   const left = Math.min(...nodes.map(node => node.pos[0])), top = Math.min(...nodes.map(node => node.pos[1]));
   canvas.deselectAll();
   canvas.ds.scale = scale;
-  canvas.ds.offset = [-left + 90 / scale, -top + 110 / scale];
+  canvas.ds.offset = [-left + 90 / scale, -top + 160 / scale];
   canvas.setDirty(true, true);
 }"""
 BOX = """id => {
@@ -92,5 +92,5 @@ def beside(pictures: Sequence[Image.Image]) -> Image.Image:
 
 def save(picture: Image.Image, path: Path, colours: int = COLOURS) -> None:
     """As a PNG with a palette."""
-    small = picture.quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    small = picture.quantize(colours, kmeans=1, dither=Image.Dither.NONE)
     small.save(path, optimize=True)

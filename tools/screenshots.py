@@ -41,7 +41,7 @@ def panels(ui: Ui) -> None:
     pictures = [node_picture(ui, node) for node in nodes]
     save(pictures[1], help_pictures.FOLDER / f"{MOTION}.png")
     save(beside(pictures), FOLDER / "panel.png")
-    fit(ui, scale=0.44)
+    fit(ui, scale=0.36)
     save(opened(ui.page.screenshot()), FOLDER / "start_here.png")
     ui.render("canvas")
     ui.set("Comfy.ColorPalette", "light")

@@ -52,8 +52,10 @@ class Node:
 
     @property
     def box(self) -> tuple[float, float, float, float]:
-        """Left, top, right and bottom, with room to grow."""
+        """Left, top, right and bottom, with room to grow; a collapsed node is its title, which is above its top."""
         (x, y), (width, height) = self.entry["pos"], self.entry["size"]
+        if self.entry["flags"]:
+            return x, y, x + width, y
         return x, y, x + width, y + max(height, self._room)
 
 
@@ -77,6 +79,7 @@ class Graph:
         title: str = "",
         colours: tuple[str, str] | None = None,
         models: Sequence[dict[str, str]] = (),
+        collapsed: bool = False,
         **inputs: Any,
     ) -> Node:
         """A node.
@@ -85,6 +88,7 @@ class Graph:
             size: width and height; without, as high as its inputs are.
             room: the height to keep free for it; some nodes are small in the file and grow when they show something.
             models: what its loader needs: name, url and directory of each.
+            collapsed: show its title only.
             inputs: by name, an `Output` or a value; a list of `Output` for an input that grows; seeds stay fixed.
                 What is left out has its default.
         """
@@ -103,7 +107,7 @@ class Graph:
             "type": type_,
             "pos": list(pos),
             "size": list(size or (315, height + SHOWN.get(type_, 0))),
-            "flags": {},
+            "flags": {"collapsed": True} if collapsed else {},
             "order": 0,
             "mode": 0,
             "inputs": [],

@@ -8,6 +8,7 @@ from setandseq_core.toy.concepts import CONCEPTS, DEMO, with_tokens
 from setandseq_core.toy.model import EMBEDDED_CONFIG, TRANSFORMER_FILE, VAE_FILE
 from setandseq_core.toy.world import FPS, FRAMES, SIZE
 from tools.workflow_graph import GREEN, RED, Column, Graph, Output
+from tools.workflow_notes import COMPOSE_NOTE, START_NOTE, TRAIN_NOTE, USE_NOTE
 
 CONCEPT = CONCEPTS[DEMO]
 SHIFT = 3.0
@@ -16,105 +17,16 @@ COLUMN = 460
 """From one column's left edge to the next."""
 SHOT_WIDTH = 1080
 NOTE_WIDTH = 500
+NARROW = 420
+"""Width of the first workflow's columns: all of it is to be read as it opens, in a window of 1920x1080."""
+START_NOTE_HEIGHT = 640
+SMALL_SHOT = 500
+"""From one video's top to the next in the first workflow."""
 
 START = "0 Start here"
 TRAIN = "1 Train on the embedded model"
 USE = "2 Use and edit a concept"
 COMPOSE = "3 Compose two concepts"
-
-START_NOTE = """
-## Start here
-
-Press **Run** and look at the two train nodes. Nothing needs to be downloaded, and it takes a few minutes, also without
-a graphics card.
-
-**What you see**
-
-- *Reference Clip* has a clip of a bee and two prompts: `[v]` stands for how it looks, `[u]` for how it moves.
-- *Train Identity LoRA* learns the look, then *Train Motion Residual* the movement. Each shows its losses, the time that
-  is left, and a sample of what it has learned so far. **Stop and keep** goes on with what there is.
-- *Save Dynamic Concept* writes `models/dynamic_concepts/my_concept.safetensors`.
-- At the right are two videos: the clip again, and the same creature on another background.
-
-**And then**
-
-- Change the background in the green prompt and press **Run**: only the video is made again, nothing is trained twice.
-- Drag the point of *Compose Concepts* down: less of the movement.
-- **2 Use and edit a concept** takes the file, without training. **1 Train on the embedded model** makes more videos.
-
-**A clip of your own**
-
-1. Double-click an empty place, choose *Load Video*, and upload your clip in it.
-2. Draw a line from its VIDEO to **video** of *Reference Clip*, in place of the example's.
-3. Say there in both prompts what is seen; the check below them tells what is missing. Give *Save Dynamic Concept*
-   another name, and change the green prompts.
-
-This small model draws 64x64 pixels and simple shapes. For real videos take **4 Train on your clip**: the same with
-Wan 2.1.
-"""
-
-TRAIN_NOTE = """
-## A concept from one clip
-
-Press **Run**. Nothing needs to be downloaded: the small model that comes with this pack learns the creature of the
-example clip, its look and its way of moving, and then puts it into new videos. That takes some minutes on a
-processor, less on a graphics card. Run it again and nothing is trained twice.
-
-**What happens**
-
-1. *Reference Clip* cuts the clip to what the model takes. Its two prompts say what is seen: `[v]` stands for the
-   look, `[u]` for the movement.
-2. *Train Identity LoRA* learns the look from single frames. *Train Motion Residual* keeps that look and learns the
-   movement.
-3. *Save Dynamic Concept* writes `models/dynamic_concepts/my_concept.safetensors`.
-4. *Compose Concepts* puts the concept on the model. Its strengths say how much of the look and of the movement.
-5. Seven videos are saved in `output/setandseq`.
-
-**What to try**
-
-- Another prompt: the model knows shapes, colours, motions and backgrounds, such as `a large [v] creature [u]
-  wandering and a small yellow ring circling on a green dotted background`.
-- Another clip: *Load Video* with your file, its VIDEO to **video** of *Reference Clip*. This model draws 64x64 pixels,
-  17 frames, simple shapes.
-- Then open **2 Use and edit a concept**.
-"""
-
-USE_NOTE = """
-## A saved concept in new videos
-
-*Load Dynamic Concept* between the model and the sampler is all that a concept needs. Choose its file there, and
-press **Run**.
-
-The file `my_concept.safetensors` is what **0 Start here** and **1 Train on the embedded model** save: run one of them
-first. Concepts are in `models/dynamic_concepts`; press **R** when a new one is not in the list.
-
-**Three videos**
-
-- *As learned*: the prompt comes out of the file.
-- *Edited*: another background, in your words. Keep `[v]` for the look and `[u]` for the movement.
-- *Half the motion*: *Compose Concepts* with motion strength 0.5. Try 0, 1.5 or -1, and the same with the identity.
-
-The card on the node shows its clip, its prompts and the model that it was made for. A click copies a prompt; **to
-prompt** writes it into the green prompt.
-"""
-
-COMPOSE_NOTE = """
-## Two concepts in one video
-
-*Compose Concepts* takes any number of concepts: connect one and another input appears. Each has its own strengths
-on its *Load Dynamic Concept*; those on *Compose Concepts* count for all.
-
-**You need two concepts of the same model**
-
-1. Run **1 Train on the embedded model**: it saves `my_concept.safetensors`.
-2. Run it again with a clip of yours (*Load Video* in place of *Example Clip*), with other tokens in both prompts of
-   *Reference Clip*, such as `[w]` and `[x]`. It saves `my_concept_2.safetensors`.
-3. Choose both files here (press **R** if they are not in the list), and write both into the prompt: what is named
-   first stands on the left.
-
-`regions` gives each concept its part of the picture, from left to right; *masks* draw other parts. `add` lets all act
-everywhere, which is right for one concept and mixes the looks of two.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,23 +41,31 @@ class Base:
 def start_workflow(object_info: dict[str, Any]) -> Graph:
     """The shortest way to a first concept: as below, with two videos."""
     graph = Graph(START, object_info)
-    graph.note(START, START_NOTE, (-NOTE_WIDTH - 60, -70), (NOTE_WIDTH, 760))
-    left = Column(graph, 0)
-    base = _load_base(left)
-    reference = _reference(left, base)
-    concept = _train(Column(graph, COLUMN), base, reference)
-    column = Column(graph, 2 * COLUMN)
-    column.add("SetSeq_SaveDynamicConcept", tall=160, concept=concept, name="my_concept")
-    model = column.add("SetSeq_ComposeConcepts", model=base.model, concepts=[concept])["model"]
-    column.group("Step4 - Save and apply")
-    prompts = _Prompts(graph, Column(graph, 3 * COLUMN), base, step=5)
+    graph.note(START, START_NOTE, (-10, -70), (NARROW, START_NOTE_HEIGHT))
+    first, second, third, fourth, last = (Column(graph, index * (NARROW + 20), width=NARROW - 20) for index in range(5))
+    first.y = START_NOTE_HEIGHT + 30
+    base = _load_base(first, collapsed=True)
+    reference = _reference(second, base)
+    settings = _settings(second, collapsed=True)
+    second.group("Settings")
+    wires = _train_wires(base, reference, settings)
+    identity = _train_identity(third, wires)
+    third.group("Step3 - Train: the look")
+    concept = _train_motion(fourth, wires, identity)
+    fourth.group("Step4 - Train: the movement")
+    model = fourth.add("SetSeq_ComposeConcepts", model=base.model, concepts=[concept])["model"]
+    fourth.group("Step5 - Apply")
+    prompts = _Prompts(graph, third, base, step=6)
     edited = with_tokens(str(CONCEPT.edited(background="pink", texture="striped")))
     shots = [("The clip again", CONCEPT.motion_prompt), ("Another background", edited)]
     positives = [prompts.positive(prompt) for _, prompt in shots]
-    studio = prompts.finish()
-    for index, ((title, _), positive) in enumerate(zip(shots, positives, strict=True)):
-        pos, name = (4 * COLUMN, index * 440), f"start/{title.lower().replace(' ', '_')}"
-        studio.shoot(pos, model, positive, name, f"Step7 - {title}")
+    studio = prompts.finish(collapsed=True)
+    for (title, _), positive in zip(shots, positives, strict=True):
+        name = f"start/{title.lower().replace(' ', '_')}"
+        studio.shoot_small((last.x, last.y), model, positive, name, f"Step8 - {title}")
+        last.y += SMALL_SHOT
+    last.add("SetSeq_SaveDynamicConcept", tall=160, concept=concept, name="my_concept")
+    last.group("Step9 - Save")
     return graph
 
 
@@ -222,11 +142,12 @@ def compose_workflow(object_info: dict[str, Any]) -> Graph:
     return graph
 
 
-def _load_base(column: Column) -> Base:
-    loader = column.add("UNETLoader", unet_name=TRANSFORMER_FILE.name, weight_dtype="default")
-    clip = column.add("SetSeq_EmbeddedTextEncoder")
-    vae = column.add("VAELoader", vae_name=VAE_FILE.name)
-    model = column.add("ModelSamplingSD3", model=loader["MODEL"], shift=SHIFT)
+def _load_base(column: Column, *, collapsed: bool = False) -> Base:
+    shown = {"collapsed": collapsed}
+    loader = column.add("UNETLoader", unet_name=TRANSFORMER_FILE.name, weight_dtype="default", **shown)
+    clip = column.add("SetSeq_EmbeddedTextEncoder", **shown)
+    vae = column.add("VAELoader", vae_name=VAE_FILE.name, **shown)
+    model = column.add("ModelSamplingSD3", model=loader["MODEL"], shift=SHIFT, **shown)
     column.group("Step1 - Load models")
     return Base(model=model["MODEL"], clip=clip["clip"], vae=vae["VAE"])
 
@@ -248,6 +169,13 @@ def _reference(column: Column, base: Base) -> Output:
 
 
 def _train(column: Column, base: Base, reference: Output) -> Output:
+    wires = _train_wires(base, reference, _settings(column))
+    concept = _train_motion(column, wires, _train_identity(column, wires))
+    column.group("Step3 - Train")
+    return concept
+
+
+def _settings(column: Column, *, collapsed: bool = False) -> Output:
     config, first, second = EMBEDDED_CONFIG, EMBEDDED_CONFIG.set_stage, EMBEDDED_CONFIG.sequence_stage
     if first.batch != second.batch:
         raise ValueError(f"One batch for both stages is needed, not {first.batch} and {second.batch}.")
@@ -259,6 +187,7 @@ def _train(column: Column, base: Base, reference: Output) -> Output:
         token_masking=config.token_masking,
         weight_decay=config.weight_decay,
         gradient_clipping=config.gradient_clipping,
+        collapsed=collapsed,
     )
     regularisation = column.add(
         "SetSeq_Regularisation",
@@ -269,15 +198,26 @@ def _train(column: Column, base: Base, reference: Output) -> Output:
         token_learning_rate=config.token_learning_rate,
         still_frames=first.still_frames,
         settings=settings["settings"],
+        collapsed=collapsed,
     )
+    return regularisation["settings"]
+
+
+def _train_wires(base: Base, reference: Output, settings: Output) -> dict[str, Any]:
     wires = {"model": base.model, "clip": base.clip, "vae": base.vae, "references": [reference]}
-    wires |= {"settings": regularisation["settings"], "seed": config.seed}
-    rate = {"steps": first.steps, "learning_rate": first.learning_rate, "rank": config.rank}
-    identity = column.add("SetSeq_TrainIdentityLoRA", **wires, **rate)
-    rate = {"steps": second.steps, "learning_rate": second.learning_rate}
-    concept = column.add("SetSeq_TrainMotionResidual", identity=identity["identity"], **wires, **rate)
-    column.group("Step3 - Train")
-    return concept["concept"]
+    return wires | {"settings": settings, "seed": EMBEDDED_CONFIG.seed}
+
+
+def _train_identity(column: Column, wires: dict[str, Any]) -> Output:
+    stage = EMBEDDED_CONFIG.set_stage
+    rate = {"steps": stage.steps, "learning_rate": stage.learning_rate, "rank": EMBEDDED_CONFIG.rank}
+    return column.add("SetSeq_TrainIdentityLoRA", **wires, **rate)["identity"]
+
+
+def _train_motion(column: Column, wires: dict[str, Any], identity: Output) -> Output:
+    stage = EMBEDDED_CONFIG.sequence_stage
+    rate = {"steps": stage.steps, "learning_rate": stage.learning_rate}
+    return column.add("SetSeq_TrainMotionResidual", identity=identity, **wires, **rate)["concept"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,13 +232,26 @@ class Studio:
     def shoot(self, pos: tuple[float, float], model: Output, positive: Output, name: str, title: str) -> None:
         """Sampler, decoder and saver in a row."""
         (x, y), add = pos, self.graph.add
-        wires = {"model": model, "positive": positive, "negative": self.negative, "latent_image": self.latent}
-        sampler = add("KSampler", (x, y), **wires, **SAMPLING)
+        sampler = add("KSampler", (x, y), **self._wires(model, positive), **SAMPLING)
         frames = add("VAEDecode", (x + 345, y), size=(300, 54), samples=sampler["LATENT"], vae=self.base.vae)
         video = add("CreateVideo", (x + 345, y + 104), size=(300, 110), images=frames["IMAGE"], fps=float(FPS))
         path = f"setandseq/{name}"
         saved = add("SaveVideo", (x + 675, y), size=(340, 126), room=330, video=video["VIDEO"], filename_prefix=path)
         self.graph.group(title, [sampler, frames, video, saved])
+
+    def shoot_small(self, pos: tuple[float, float], model: Output, positive: Output, name: str, title: str) -> None:
+        """The same, with the decoder's nodes collapsed below the sampler."""
+        (x, y), add = pos, self.graph.add
+        sampler = add("KSampler", (x, y), **self._wires(model, positive), **SAMPLING)
+        below = {"collapsed": True, "size": (315, 110)}
+        frames = add("VAEDecode", (x, y + 330), samples=sampler["LATENT"], vae=self.base.vae, **below)
+        video = add("CreateVideo", (x, y + 380), images=frames["IMAGE"], fps=float(FPS), **below)
+        path, size = f"setandseq/{name}", {"size": (260, 126), "room": 385}
+        saved = add("SaveVideo", (x + 345, y), video=video["VIDEO"], filename_prefix=path, **size)
+        self.graph.group(title, [sampler, frames, video, saved])
+
+    def _wires(self, model: Output, positive: Output) -> dict[str, Output]:
+        return {"model": model, "positive": positive, "negative": self.negative, "latent_image": self.latent}
 
 
 class _Prompts:
@@ -313,16 +266,18 @@ class _Prompts:
             self._made[text] = self._encode(title, text, GREEN)
         return self._made[text]
 
-    def finish(self) -> Studio:
-        negative = self._encode("CLIP Text Encode (Negative Prompt)", "", RED)
+    def finish(self, *, collapsed: bool = False) -> Studio:
+        """The negative prompt and the video's size, on request collapsed."""
+        title = "Negative Prompt" if collapsed else "CLIP Text Encode (Negative Prompt)"
+        negative = self._encode(title, "", RED, collapsed=collapsed)
         self._column.group(f"Step{self._step} - Prompts")
         size = {"width": SIZE, "height": SIZE, "length": FRAMES, "batch_size": 1}
-        latent = self._column.add("EmptyHunyuanLatentVideo", **size)
+        latent = self._column.add("EmptyHunyuanLatentVideo", **size, collapsed=collapsed)
         self._column.group(f"Step{self._step + 1} - Video size")
         return Studio(graph=self._graph, base=self._base, negative=negative, latent=latent["LATENT"])
 
-    def _encode(self, title: str, text: str | Output, colours: tuple[str, str]) -> Output:
-        options: dict[str, Any] = {"title": title, "colours": colours, "tall": 130}
+    def _encode(self, title: str, text: str | Output, colours: tuple[str, str], *, collapsed: bool = False) -> Output:
+        options: dict[str, Any] = {"title": title, "colours": colours, "tall": 130, "collapsed": collapsed}
         return self._column.add("CLIPTextEncode", clip=self._base.clip, text=text, **options)["CONDITIONING"]
 
 
