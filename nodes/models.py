@@ -16,6 +16,8 @@ FAMILY = "wan"
 PREFIX = "diffusion_model."
 TEXT_TO_VIDEO = (WAN21, WAN22)
 """Exactly these: their subclasses are other models (VACE, Animate, speech, causal ...)."""
+EMBEDDED = "256 wide, 6 blocks"
+"""The size of the embedded model; no other Wan is that small."""
 
 _fingerprints: "WeakKeyDictionary[nn.Module, BaseFingerprint]" = WeakKeyDictionary()
 
@@ -45,6 +47,8 @@ def model_name(model: ModelPatcher) -> str:
         return f"{type(base.model_config).__name__} ({what} of another family)"
     channels = config["in_dim"], config["out_dim"]
     size = f"{config['dim']} wide, {config['num_layers']} blocks"
+    if size == EMBEDDED:
+        return f"the embedded model of Set-and-Sequence ({size})"
     if kind not in TEXT_TO_VIDEO:
         return f"{kind.__name__.replace('_', ' ')} (a variant of Wan, {size})"
     if config["model_type"] != "t2v" or channels[0] != channels[1]:

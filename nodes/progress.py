@@ -142,7 +142,9 @@ class TrainingProgress:
         """
         found = concept.info.training[self._record.stage]
         text = f"Learned the {what} in {found['steps']} steps and {clock(found['seconds'])}, rank {concept.rank}."
-        text += f" Loss {found['losses'][0]:.3f} to {found['losses'][-1]:.3f}."
+        validation = self._record.validation  # single losses are too noisy to tell
+        if len(validation) > 1:
+            text += f" Validation loss {validation[0][1]:.3f} to {validation[-1][1]:.3f}."
         if not self._called:
             text += " Nothing had to be done: the same was trained before."
             panel.trained_before(self._record, found["losses"], found["steps"])

@@ -41,7 +41,7 @@ def panels(ui: Ui) -> None:
     pictures = [node_picture(ui, node) for node in nodes]
     save(pictures[1], help_pictures.FOLDER / f"{MOTION}.png")
     save(beside(pictures), FOLDER / "panel.png")
-    fit(ui, scale=0.36)
+    fit(ui, scale=0.57)
     save(opened(ui.page.screenshot()), FOLDER / "start_here.png")
     ui.render("canvas")
     ui.set("Comfy.ColorPalette", "light")
@@ -57,16 +57,19 @@ def panels(ui: Ui) -> None:
 
 def concept(ui: Ui) -> None:
     """Card and pad on the concept that was trained, and the check of prompts, in both renderers."""
-    for renderer, name in (("nodes2", ""), ("canvas", "_canvas")):
+    cards, checks = [], []
+    for renderer in ("nodes2", "canvas"):
         ui.render(renderer)
         ui.load(EMPTY)
         node = ui.add("SetSeq_LoadDynamicConcept", concept="my_concept.safetensors", motion_strength=1.5)
         ui.region("Concept").get_by_role("img").wait_for()
-        save(node_picture(ui, node), FOLDER / f"concept{name}.png")
+        cards.append(node_picture(ui, node))
         ui.load(EMPTY)
         node = ui.add("SetSeq_ReferenceClip", **PROMPTS)
         ui.region("Prompt check").wait_for()
-        save(node_picture(ui, node), FOLDER / f"prompts{name}.png")
+        checks.append(node_picture(ui, node))
+    save(beside(cards), FOLDER / "concept.png")
+    save(beside(checks), FOLDER / "prompts.png")
 
 
 def templates(ui: Ui) -> None:

@@ -18,10 +18,10 @@ COLUMN = 460
 SHOT_WIDTH = 1080
 NOTE_WIDTH = 500
 NARROW = 420
-"""Width of the first workflow's columns: all of it is to be read as it opens, in a window of 1920x1080."""
-START_NOTE_HEIGHT = 640
-SMALL_SHOT = 500
-"""From one video's top to the next in the first workflow."""
+"""Width of the columns of workflows of which all can be read as they open, in a window of 1920x1080."""
+START_NOTE_HEIGHT, USE_NOTE_HEIGHT = 640, 460
+SMALL_SHOT = 440
+"""From one video's top to the next there."""
 
 START = "0 Start here"
 TRAIN = "1 Train on the embedded model"
@@ -105,21 +105,24 @@ def train_workflow(object_info: dict[str, Any]) -> Graph:
 def use_workflow(object_info: dict[str, Any]) -> Graph:
     """(b) Load a concept: with its own prompt, with an edited one, and reweighted."""
     graph = Graph(USE, object_info)
-    graph.note(USE, USE_NOTE, (-NOTE_WIDTH - 60, -70), (NOTE_WIDTH, 420))
-    base = _load_base(Column(graph, 0))
-    column = Column(graph, COLUMN)
-    loaded = column.add("SetSeq_LoadDynamicConcept", concept="my_concept.safetensors", model=base.model)
-    wires = {"model": base.model, "concepts": [loaded["concept"]], "motion_strength": 0.5}
-    half = column.add("SetSeq_ComposeConcepts", title="Compose Concepts, half the motion", **wires)
-    column.group("Step2 - Concept")
-    prompts = _Prompts(graph, Column(graph, 2 * COLUMN), base, step=3)
+    graph.note(USE, USE_NOTE, (-10, -70), (NARROW, USE_NOTE_HEIGHT))
+    first, second, third, last = (Column(graph, index * (NARROW + 20), width=NARROW - 20) for index in range(4))
+    first.y = USE_NOTE_HEIGHT + 30
+    base = _load_base(first, collapsed=True)
+    loaded = second.add("SetSeq_LoadDynamicConcept", concept="my_concept.safetensors", model=base.model)
+    second.group("Step2 - Concept")
+    prompts = _Prompts(graph, third, base, step=3)
     own = prompts.positive(loaded["motion_prompt"], "The concept's own prompt")
     edited = prompts.positive(with_tokens(str(CONCEPT.edited(background="pink", texture="striped"))))
-    studio = prompts.finish()
+    studio = prompts.finish(collapsed=True)
+    wires = {"model": base.model, "concepts": [loaded["concept"]], "motion_strength": 0.5}
+    half = third.add("SetSeq_ComposeConcepts", title="Compose Concepts, half the motion", **wires)
+    third.group("Step5 - Another strength")
     shots = [("As learned", loaded, own), ("Edited", loaded, edited), ("Half the motion", half, own)]
-    for index, (title, node, positive) in enumerate(shots):
-        pos, name = (3 * COLUMN, index * 440), title.lower().replace(" ", "_")
-        studio.shoot(pos, node["model"], positive, name, f"Step5 - {title}")
+    for title, node, positive in shots:
+        name = title.lower().replace(" ", "_")
+        studio.shoot_small((last.x, last.y), node["model"], positive, name, f"Step6 - {title}")
+        last.y += SMALL_SHOT
     return graph
 
 
@@ -244,9 +247,9 @@ class Studio:
         (x, y), add = pos, self.graph.add
         sampler = add("KSampler", (x, y), **self._wires(model, positive), **SAMPLING)
         below = {"collapsed": True, "size": (315, 110)}
-        frames = add("VAEDecode", (x, y + 330), samples=sampler["LATENT"], vae=self.base.vae, **below)
-        video = add("CreateVideo", (x, y + 380), images=frames["IMAGE"], fps=float(FPS), **below)
-        path, size = f"setandseq/{name}", {"size": (260, 126), "room": 385}
+        frames = add("VAEDecode", (x, y + 305), samples=sampler["LATENT"], vae=self.base.vae, **below)
+        video = add("CreateVideo", (x, y + 345), images=frames["IMAGE"], fps=float(FPS), **below)
+        path, size = f"setandseq/{name}", {"size": (215, 126), "room": 350}
         saved = add("SaveVideo", (x + 345, y), video=video["VIDEO"], filename_prefix=path, **size)
         self.graph.group(title, [sampler, frames, video, saved])
 

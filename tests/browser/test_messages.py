@@ -1,0 +1,47 @@
+"""What is said when something is wrong, and the view over what our nodes show, in a real browser."""
+
+import json
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+from tools.interface import Ui
+from tools.make_workflows import FOLDER
+from tools.workflows_embedded import START
+
+SCALE = "() => window.app.canvas.ds.scale"
+WAIT_MS = 60_000
+
+
+def start_here(node_type: str, widget: int, value: str) -> dict[str, Any]:
+    """The first workflow with another value on a node of that type."""
+    workflow = json.loads((FOLDER / f"{START}.json").read_text(encoding="utf-8"))
+    (node,) = (node for node in workflow["nodes"] if node["type"] == node_type)
+    node["widgets_values"][widget] = value
+    return workflow
+
+
+@pytest.mark.parametrize(
+    ("node_type", "widget", "value", "message"),
+    [
+        ("SetSeq_ReferenceClip", 0, " ", "The static prompt is empty. Describe the clip in words"),
+        ("SetSeq_ReferenceClip", 1, "a bee", "does not hold it"),
+        ("VAELoader", 0, "pixel_space", "Connect the VAE that belongs to the model."),
+    ],
+    ids=["no prompt", "lost token", "wrong VAE"],
+)
+def test_an_error_says_at_once_what_to_do(canvas: Ui, node_type: str, widget: int, value: str, message: str) -> None:
+    canvas.load(start_here(node_type, widget, value))
+    canvas.run()
+    expect(canvas.page.get_by_text(message).first).to_be_visible(timeout=WAIT_MS)
+
+
+def test_the_wheel_zooms_over_what_our_nodes_show(ui: Ui) -> None:
+    ui.add("SetSeq_TrainIdentityLoRA")
+    panel = ui.region("Training")
+    expect(panel).to_be_visible()
+    before = ui.page.evaluate(SCALE)
+    panel.hover()
+    ui.page.mouse.wheel(0, 120)
+    ui.page.wait_for_function(f"before => ({SCALE})() < before", arg=before)
