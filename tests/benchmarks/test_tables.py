@@ -1,0 +1,55 @@
+"""The tables and figures of docs/results.md, from a few records."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from benchmarks.tables import mean_and_interval, report
+
+FIGURES = ("identity", "motion", "prompt_adherence", "temporal_coherence", "mse")
+
+
+def record(method: str, task: str, concept: str, value: float, steps: int = 300) -> dict[str, Any]:
+    about = {"method": method, "task": task, "concept": concept, "steps": steps, "seed": 0, "training": 0}
+    return about | dict.fromkeys(FIGURES, value)
+
+
+RECORDS = [
+    record(method, task, concept, value)
+    for method, value in (("base", 0.1), ("ours", 0.5), ("no prior", 0.4))
+    for task in ("reconstruct", "background", "second object")
+    for concept in ("bee", "lantern")
+]
+
+
+def test_interval_is_of_the_mean() -> None:
+    mean, half = mean_and_interval([0.0, 1.0, 0.0, 1.0])
+    assert (mean, round(half, 3)) == (0.5, 0.566)
+
+
+def test_every_method_has_a_row_and_only_concepts_count_that_all_have() -> None:
+    text = report([*RECORDS, record("ours", "background", "shell", 0.9)], ["base", "ours"], ["ours", "no prior"])
+    assert "| base | 4 | 0.100 +- 0.000" in text and "| ours | 4 | 0.500 +- 0.000" in text
+    assert "| identity / adherence | bee | lantern | shell |" in text
+    assert "On bee, lantern." in text
+
+
+def test_composing_has_tables_of_its_own() -> None:
+    composed = [
+        record("ours", "compose two", "bee + lantern", 0.6),
+        record("base", "compose two", "bee + lantern", 0.2),
+    ]
+    text = report([*RECORDS, *composed], ["base", "ours"], ["ours"])
+    assert "### Compose two concepts" in text and "### Compose three concepts" not in text
+    assert "| ours | 1 | 0.600" in text and "| ours | 4 | 0.500" in text
+
+
+def test_figures_are_made_of_what_is_there(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from benchmarks.figures import write_figures
+
+    assert write_figures(RECORDS, "ours", tmp_path) == ["ablation_prior_preservation.png"]
+    with Image.open(tmp_path / "ablation_prior_preservation.png") as picture:
+        assert picture.size == (600, 240)
