@@ -13,6 +13,8 @@ from tools.pictures import beside, fit, interface, node_picture, opened, save
 from tools.workflows_embedded import START
 
 FOLDER = ROOT / "docs" / "images"
+PICTURE_COLOURS = 96
+"""Of a picture that has pictures in it."""
 IDENTITY, MOTION = help_pictures.TRAINING
 END_MS = 3_600_000
 STEP = "([index, least]) => Number([...document.querySelectorAll('.setandseq-bar')][index]?.ariaValueNow) >= least"
@@ -77,7 +79,8 @@ def templates(ui: Ui) -> None:
     ui.page.evaluate("() => window.app.extensionManager.command.execute('Comfy.BrowseTemplates')")
     ui.page.get_by_text("setandseq", exact=True).first.click(timeout=60_000)
     ui.page.wait_for_timeout(3000)
-    save(opened(ui.page.screenshot()), FOLDER / "templates.png")
+    dialog = ui.page.get_by_role("dialog").first
+    save(opened(dialog.screenshot()), FOLDER / "templates.png", PICTURE_COLOURS)
     ui.page.keyboard.press("Escape")
 
 
