@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from benchmarks.methods import BEST, METHODS, OURS, Job, as_concept
+from benchmarks.methods import ABLATIONS, BEST, METHODS, OURS, Job, as_concept
 from benchmarks.scenes import CLIPS, Group, figures, prompt, reference, truth
 from benchmarks.ways import ANY_NUMBER, PAIRS, STEPS, Task, add
 from setandseq_core.backbones.wan import WanBackbone
@@ -43,9 +43,12 @@ JOINT = "joint"
 JOINT_STEPS, JOINT_DROPOUT, JOINT_STITCHED = (300, 1500), (0.5, 0.3), 0.6
 """Of the set stage and the sequence stage, and the share of stitched clips."""
 STEPS_ALONE = EMBEDDED_CONFIG.set_stage.steps + EMBEDDED_CONFIG.sequence_stage.steps
-OTHERS = [name for name in METHODS if name not in ("base", OURS, BEST)]
+ALONE = "no prior"
+"""How the concepts are trained that the ways put together: prior clips teach that a sentence about two things is the
+model's own, and with them `regions` shows nobody."""
+OTHERS = [name for name in METHODS if name not in ("base", BEST)]
 """Methods whose changes are added up, as baselines."""
-AS_METHOD = {"base": "base", **{n: n for n in OTHERS}, "add": OURS, "regions": BEST, JOINT: f"{OURS}, jointly"}
+AS_METHOD = {"base": "base", **{n: n for n in OTHERS}, "regions": BEST, JOINT: f"{OURS}, jointly"}
 """Ways that stand for a method in benchmarks.method."""
 TASKS = {2: "compose two", 3: "compose three"}
 TITLES = {2: "Two concepts beside each other", 3: "Three concepts"}
@@ -61,7 +64,8 @@ def measure(backbone: WanBackbone, way: str, group: Group, seed: int, folder: Pa
     record = {"way": way, "group": list(group), "seed": seed} | figures(frames_FHWC, group)
     path.parent.mkdir(parents=True, exist_ok=True)
     if seed == 0:
-        save_file({"frames": (frames_FHWC * 255).round().to(torch.uint8)}, path.with_suffix(".safetensors"))
+        shown = (frames_FHWC * 255).round().to(torch.uint8).contiguous()
+        save_file({"frames": shown}, path.with_suffix(".safetensors"))
     contact_sheet([(f"{way}: {' and '.join(group)}, {seed}", frames_FHWC)]).save(path.with_suffix(".png"))
     path.write_text(json.dumps(record) + "\n")
     return record
@@ -78,7 +82,7 @@ def generate(backbone: WanBackbone, way: str, group: Group, seed: int, folder: P
     elif way == "base":
         concepts = []
     else:
-        method = way if way in OTHERS else OURS
+        method = way if way in OTHERS else ALONE
         concepts = [learned_alone(backbone, name, method, folder) for name in group]
     make = {**ANY_NUMBER, **PAIRS}.get(way, add)
     return backbone.decode_latents(make(Task(backbone=backbone, group=group, concepts=concepts, noise=noise)))
@@ -90,7 +94,7 @@ def learned_alone(backbone: WanBackbone, name: str, method: str, folder: Path) -
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         prior = automatic_prior(backbone, [reference(name)], EMBEDDED_CONFIG, folder=folder)
-        found = METHODS[method](backbone, Job(clip=CLIPS[name], prior=prior, config=EMBEDDED_CONFIG))
+        found = {**METHODS, **ABLATIONS}[method](backbone, Job(clip=CLIPS[name], prior=prior, config=EMBEDDED_CONFIG))
         save_concept(as_concept(backbone, found, CLIPS[name].words, path.stem), path)
     return load_concept(path)
 
