@@ -33,6 +33,8 @@ SHOWN = {
     "SetSeq_ReferenceClip": 185,
 }
 """Height of what js/ shows on a node, below its inputs."""
+COLLAPSED_WIDTH = 225
+"""Of a collapsed node: Nodes 2.0 makes it so, and no node narrower."""
 NODE_GAP, GROUP_GAP = 50, 70
 """Between two nodes of a column, and what is added between two groups."""
 
@@ -221,7 +223,8 @@ class Column:
     def add(self, type_: str, *, tall: float | None = None, **options: Any) -> Node:
         """A node below the last one, as high as it needs to be or `tall`; `options` as in `Graph.add`."""
         node = self._graph.add(type_, (self.x, self.y), **options)
-        node.entry["size"] = [self.width, tall or node.entry["size"][1]]
+        width = COLLAPSED_WIDTH if options.get("collapsed") else self.width
+        node.entry["size"] = [width, tall or node.entry["size"][1]]
         self._nodes.append(node)
         self.y = node.box[3] + NODE_GAP
         return node

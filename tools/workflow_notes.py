@@ -84,8 +84,8 @@ on its *Load Dynamic Concept*; those on *Compose Concepts* count for all.
 
 **You need two concepts of the same model**
 
-1. Run **1 Train on the embedded model** with *prior_share* 0 on *Regularisation*: prior clips teach that a sentence about
-   two things shows the model's own. It saves `my_concept.safetensors`.
+1. Run **1 Train on the embedded model** with *prior_share* 0 on *Regularisation*: prior clips teach that a sentence
+   about two things shows the model's own. It saves `my_concept.safetensors`.
 2. Run it again with a clip of yours (*Load Video* in place of *Example Clip*), with other tokens in both prompts of
    *Reference Clip*, such as `[w]` and `[x]`. It saves `my_concept_2.safetensors`.
 3. Choose both files here (press **R** if they are not in the list), and write both into the prompt: what is named

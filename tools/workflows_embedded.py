@@ -7,7 +7,7 @@ from setandseq_core.demo import SEED, Shot, demo_shots
 from setandseq_core.toy.concepts import CONCEPTS, DEMO, with_tokens
 from setandseq_core.toy.model import EMBEDDED_CONFIG, TRANSFORMER_FILE, VAE_FILE
 from setandseq_core.toy.world import FPS, FRAMES, SIZE
-from tools.workflow_graph import GREEN, RED, Column, Graph, Output
+from tools.workflow_graph import COLLAPSED_WIDTH, GREEN, RED, Column, Graph, Output
 from tools.workflow_notes import COMPOSE_NOTE, START_NOTE, TRAIN_NOTE, USE_NOTE
 
 CONCEPT = CONCEPTS[DEMO]
@@ -246,10 +246,10 @@ class Studio:
         """The same, with the decoder's nodes collapsed below the sampler."""
         (x, y), add = pos, self.graph.add
         sampler = add("KSampler", (x, y), **self._wires(model, positive), **SAMPLING)
-        below = {"collapsed": True, "size": (315, 110)}
+        below = {"collapsed": True, "size": (COLLAPSED_WIDTH, 110)}
         frames = add("VAEDecode", (x, y + 305), samples=sampler["LATENT"], vae=self.base.vae, **below)
         video = add("CreateVideo", (x, y + 345), images=frames["IMAGE"], fps=float(FPS), **below)
-        path, size = f"setandseq/{name}", {"size": (215, 126), "room": 350}
+        path, size = f"setandseq/{name}", {"size": (COLLAPSED_WIDTH, 126), "room": 350}
         saved = add("SaveVideo", (x + 345, y), video=video["VIDEO"], filename_prefix=path, **size)
         self.graph.group(title, [sampler, frames, video, saved])
 

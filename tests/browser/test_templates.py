@@ -1,10 +1,11 @@
 """The workflows in ComfyUI's template browser: shown with their pictures, opened, and saved again as they are."""
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator
+from playwright.sync_api import Locator, TimeoutError
 
 from tools.interface import Ui
 from tools.make_workflows import FOLDER, MAKERS
@@ -12,7 +13,7 @@ from tools.workflow import to_prompt
 
 SHOWN_ONLY = ("training_panel", "concept_card", "strength_pad", "prompt_check")
 """Names of the widgets that js/ adds; no file and no prompt has them."""
-WAIT_MS = 60_000
+WAIT_MS, CLICK_MS = 60_000, 5_000
 LOADED = """ids => {
   const nodes = window.app.graph.nodes;
   return nodes.length === ids.length && nodes.every(node => ids.includes(Number(node.id)));
@@ -26,12 +27,13 @@ def file_of(name: str) -> dict[str, Any]:
 def open_templates(ui: Ui) -> Locator:
     """The template browser at our section. Opening a template closes it twice: the second time may come late."""
     section = ui.page.get_by_role("dialog").get_by_text("setandseq", exact=True).first
-    for _ in range(5):
-        ui.page.evaluate("() => window.app.extensionManager.command.execute('Comfy.BrowseTemplates')")
-        ui.page.wait_for_timeout(500)
-        if section.is_visible():
+    for _ in range(WAIT_MS // CLICK_MS):
+        if not section.is_visible():
+            ui.page.evaluate("() => window.app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+            ui.page.wait_for_timeout(500)
+        with suppress(TimeoutError):
+            section.click(timeout=CLICK_MS)
             break
-    section.click(timeout=WAIT_MS)
     return ui.page.get_by_role("dialog")
 
 
