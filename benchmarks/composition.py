@@ -12,7 +12,7 @@ sheets; `benchmarks.method` takes the records over into docs/results.json.
 import argparse
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import permutations
@@ -156,7 +156,7 @@ def own_motion(record: Record, who: int) -> float:
     return record["motions"][who]
 
 
-def verdict(record: Record, needed: dict[str, Thresholds]) -> dict[str, bool]:
+def verdict(record: Record, needed: Mapping[str, Thresholds]) -> dict[str, bool]:
     """Whether something is in every place, each with a look of its own and with that one's movement."""
     group = list(enumerate(record["group"]))
     present = record["present"] == len(group)
