@@ -5,7 +5,7 @@ import pytest
 from benchmarks.composition import Thresholds, thresholds, verdict, wilson
 from benchmarks.scenes import Group, figures, prompt, truth
 
-NEEDED = dict.fromkeys(("bee", "lantern", "mushroom"), Thresholds(look=0.6, motion=0.6))
+NEEDED = {name: Thresholds(look=0.6, motion=0.6) for name in ("bee", "lantern", "mushroom")}
 
 
 @pytest.mark.parametrize("group", [("bee", "lantern"), ("lantern", "bee", "mushroom")])
