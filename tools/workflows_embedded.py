@@ -59,7 +59,7 @@ def start_workflow(object_info: dict[str, Any]) -> Graph:
     edited = with_tokens(str(CONCEPT.edited(background="pink", texture="striped")))
     shots = [("The clip again", CONCEPT.motion_prompt), ("Another background", edited)]
     positives = [prompts.positive(prompt) for _, prompt in shots]
-    studio = prompts.finish(collapsed=True)
+    studio = prompts.finish(elsewhere=second)
     for (title, _), positive in zip(shots, positives, strict=True):
         name = f"start/{title.lower().replace(' ', '_')}"
         studio.shoot_small((last.x, last.y), model, positive, name, f"Step8 - {title}")
@@ -114,7 +114,7 @@ def use_workflow(object_info: dict[str, Any]) -> Graph:
     prompts = _Prompts(graph, third, base, step=3)
     own = prompts.positive(loaded["motion_prompt"], "The concept's own prompt")
     edited = prompts.positive(with_tokens(str(CONCEPT.edited(background="pink", texture="striped"))))
-    studio = prompts.finish(collapsed=True)
+    studio = prompts.finish(elsewhere=second)
     wires = {"model": base.model, "concepts": [loaded["concept"]], "motion_strength": 0.5}
     half = third.add("SetSeq_ComposeConcepts", title="Compose Concepts, half the motion", **wires)
     third.group("Step5 - Another strength")
@@ -269,14 +269,15 @@ class _Prompts:
             self._made[text] = self._encode(title, text, GREEN)
         return self._made[text]
 
-    def finish(self, *, collapsed: bool = False) -> Studio:
-        """The negative prompt and the video's size, on request collapsed."""
-        title = "Negative Prompt" if collapsed else "CLIP Text Encode (Negative Prompt)"
-        negative = self._encode(title, "", RED, collapsed=collapsed)
+    def finish(self, elsewhere: Column | None = None) -> Studio:
+        """The negative prompt and the video's size; where that is in another column, the prompt is collapsed."""
+        title = "Negative Prompt" if elsewhere else "CLIP Text Encode (Negative Prompt)"
+        negative = self._encode(title, "", RED, collapsed=elsewhere is not None)
         self._column.group(f"Step{self._step} - Prompts")
         size = {"width": SIZE, "height": SIZE, "length": FRAMES, "batch_size": 1}
-        latent = self._column.add("EmptyHunyuanLatentVideo", **size, collapsed=collapsed)
-        self._column.group(f"Step{self._step + 1} - Video size")
+        column = elsewhere or self._column
+        latent = column.add("EmptyHunyuanLatentVideo", **size)
+        column.group(f"Step{self._step + 1} - Video size")
         return Studio(graph=self._graph, base=self._base, negative=negative, latent=latent["LATENT"])
 
     def _encode(self, title: str, text: str | Output, colours: tuple[str, str], *, collapsed: bool = False) -> Output:
