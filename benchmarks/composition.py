@@ -177,7 +177,8 @@ def report(records: list[Record]) -> Iterator[str]:
     titles = "way", "clips", "all there", "all looks", "all movements", "**success** (95 %)"
     yield f"| {' | '.join([*titles, 'own look', 'looks of others', 'own motion'])} |"
     yield "|" + "---|" * 9
-    for way in dict.fromkeys(record["way"] for record in records):
+    ways = ("truth", *ANY_NUMBER, *PAIRS, JOINT, *OTHERS)
+    for way in sorted({record["way"] for record in records}, key=ways.index):
         chosen = [record for record in records if record["way"] == way]
         verdicts = [verdict(record, needed) for record in chosen]
         shares = [f"{sum(v[key] for v in verdicts) / len(verdicts):.0%}" for key in ("present", "looks", "motions")]
@@ -233,7 +234,8 @@ def method_records() -> list[Record]:
             "steps": {"base": 0, JOINT: sum(JOINT_STEPS)}.get(record["way"], STEPS_ALONE),
         }
         found.append(about | {figure: record[figure] for figure in figures})
-    return found
+    order = list(AS_METHOD.values())
+    return sorted(found, key=lambda record: order.index(record["method"]))
 
 
 def sheet_rows(number: int) -> list[tuple[str, Tensor]]:
