@@ -29,7 +29,11 @@ def test_folder_holds_workflows_and_thumbnails_only() -> None:
 def test_nodes_do_not_overlap_and_notes_come_first(name: str) -> None:
     nodes = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))["nodes"]
     assert nodes[0]["type"] == "MarkdownNote"
-    boxes = [(*node["pos"], node["pos"][0] + node["size"][0], node["pos"][1] + node["size"][1] + 30) for node in nodes]
+    boxes = []
+    for node in nodes:
+        (left, top), (width, height) = node["pos"], node["size"]
+        shown = 0 if node.get("flags", {}).get("collapsed") else height  # of a collapsed one only the title's 30
+        boxes.append((left, top, left + width, top + shown + 30))
     for i, (left, top, right, bottom) in enumerate(boxes):
         for other in boxes[:i]:
             apart = right <= other[0] or other[2] <= left or bottom <= other[1] or other[3] <= top
