@@ -247,8 +247,8 @@ class Studio:
         (x, y), add = pos, self.graph.add
         sampler = add("KSampler", (x, y), **self._wires(model, positive), **SAMPLING)
         below = {"collapsed": True, "size": (COLLAPSED_WIDTH, 110)}
-        frames = add("VAEDecode", (x, y + 305), samples=sampler["LATENT"], vae=self.base.vae, **below)
-        video = add("CreateVideo", (x, y + 345), images=frames["IMAGE"], fps=float(FPS), **below)
+        frames = add("VAEDecode", (x, y + 330), samples=sampler["LATENT"], vae=self.base.vae, **below)
+        video = add("CreateVideo", (x, y + 370), images=frames["IMAGE"], fps=float(FPS), **below)
         path, size = f"setandseq/{name}", {"size": (COLLAPSED_WIDTH, 126), "room": 350}
         saved = add("SaveVideo", (x + 345, y), video=video["VIDEO"], filename_prefix=path, **size)
         self.graph.group(title, [sampler, frames, video, saved])
