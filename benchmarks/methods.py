@@ -182,7 +182,10 @@ def two_stages(
 
 
 def plain_dropout(backbone: WanBackbone, job: Job) -> Learned:
-    """The recipe, but kept entries are not divided by 1 - p: Eq. 10 as it is written."""
+    """The recipe, but kept entries are not divided by 1 - p: Eq. 10 as it is written.
+
+    The function is replaced for this one experiment: what nobody should choose is no setting of the method.
+    """
 
     def dropout(coefficients_RI: Tensor, probability: float) -> Tensor:
         return nn.functional.dropout(coefficients_RI, probability) * (1 - probability)

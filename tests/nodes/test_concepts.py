@@ -98,7 +98,7 @@ def test_saving_again_changes_nothing_and_never_overwrites(
     [
         ("animals/bee", "animals/bee.safetensors"),
         ("../../outside", "outside.safetensors"),
-        ("/tmp/outside", "tmp/outside.safetensors"),
+        ("/elsewhere/outside", "elsewhere/outside.safetensors"),
         ("..\\..\\outside.safetensors", "outside.safetensors"),
     ],
 )
