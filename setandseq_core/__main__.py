@@ -1,4 +1,4 @@
-"""The command line: python -m setandseq_core. Its options are an interface; tests/core/test_cli.py freezes them."""
+"""The command line: python -m setandseq_core. Its options are an interface; tests/core/cli/ freezes them."""
 
 import argparse
 import math

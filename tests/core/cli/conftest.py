@@ -1,0 +1,114 @@
+"""A tiny random Wan in a real diffusers folder, a clip, and a concept that was trained on both."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
+
+from setandseq_core.__main__ import main
+from setandseq_core.concept import Concept
+from setandseq_core.video import write_video
+
+ToldError = Callable[[list[str]], str]
+SameWeights = Callable[[Concept, Concept], None]
+TINY_WAN: dict[str, Any] = {
+    "num_attention_heads": 1,
+    "attention_head_dim": 128,
+    "ffn_dim": 32,
+    "num_layers": 1,
+    "text_dim": 16,
+}
+SETTINGS = """
+rank = 2
+[prior]
+clips = 2
+[set_stage]
+steps = 3
+batch = 1
+learning_rate = 0.01
+[sequence_stage]
+steps = 3
+batch = 1
+learning_rate = 0.01
+"""
+
+
+@pytest.fixture(scope="package")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A diffusers folder with everything a Wan release has, each part random and tiny."""
+    folder = tmp_path_factory.mktemp("models") / "tiny_wan"
+    torch.manual_seed(0)
+    WanTransformer3DModel(**TINY_WAN).save_pretrained(folder / "transformer")
+    AutoencoderKLWan(base_dim=4).save_pretrained(folder / "vae")
+    sizes: dict[str, Any] = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2}
+    UMT5EncoderModel(UMT5Config(vocab_size=8, **sizes)).save_pretrained(folder / "text_encoder")
+    vocabulary = {word: number for number, word in enumerate(["<pad>", "</s>", "<unk>", "a", "sks", "blob", "zub"])}
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    special = {"unk_token": "<unk>", "pad_token": "<pad>", "eos_token": "</s>"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder / "tokenizer")
+    return folder
+
+
+@pytest.fixture(scope="package")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a short clip and settings for a short training."""
+    folder = tmp_path_factory.mktemp("inputs")
+    frames_FHWC = torch.zeros(7, 32, 48, 3)
+    for index, frame_HWC in enumerate(frames_FHWC):
+        frame_HWC[8:24, 4 * index : 4 * index + 16, 0] = 1
+    write_video(folder / "clip.mp4", frames_FHWC, 16)
+    (folder / "short.toml").write_text(SETTINGS)
+    return folder
+
+
+@pytest.fixture(scope="package")
+def train(model: Path, inputs: Path) -> list[str]:
+    """The options of a short training, but for --out."""
+    files = ["--video", f"{inputs}/clip.mp4", "--config", f"{inputs}/short.toml", "--model", str(model)]
+    return ["train", *files, "--device", "cpu", "--static-prompt", "a sks blob", "--dynamic-prompt", "zub"]
+
+
+@pytest.fixture(scope="package")
+def trained(train: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A concept that was trained without being disturbed."""
+    out = tmp_path_factory.mktemp("trained") / "blob.safetensors"
+    assert main([*train, "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture
+def told_error(capsys: pytest.CaptureFixture[str]) -> ToldError:
+    """Runs a command that must fail, and gives the one line that it says."""
+
+    def told(arguments: list[str]) -> str:
+        assert main(arguments) == 2
+        shown = capsys.readouterr()
+        lines = shown.err.splitlines()
+        assert lines[-1].startswith("error: ") and "Traceback" not in shown.err and not shown.out
+        return lines[-1]
+
+    return told
+
+
+@pytest.fixture
+def assert_same_weights() -> SameWeights:
+    """Asserts that two concepts are the same bit for bit."""
+
+    def same(first: Concept, second: Concept) -> None:
+        assert first.layers.keys() == second.layers.keys()
+        for name, layer in first.layers.items():
+            for part in ("identity_basis_OR", "coefficients_RI", "motion_residual_RI"):
+                assert torch.equal(getattr(layer, part), getattr(second.layers[name], part))
+
+    return same

@@ -1,0 +1,212 @@
+"""The command line from end to end."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from setandseq_core.__main__ import build_parser, main
+from setandseq_core.concept import load_concept
+from setandseq_core.models import load_model
+from setandseq_core.toy.model import EMBEDDED_CONFIG, TRANSFORMER_FILE, VAE_FILE
+from setandseq_core.video import read_clip, read_info, write_video
+
+# imageio-ffmpeg leaves the pipes of an ffmpeg that ended by itself to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+
+
+def test_train_makes_a_concept_that_knows_how_it_was_made(trained: Path) -> None:
+    concept = load_concept(trained)
+    info, record = concept.info, concept.info.training
+    assert (info.name, info.base_name, concept.rank) == ("blob", "tiny_wan", 2)
+    assert (info.static_prompt, info.motion_prompt) == ("a sks blob", "a sks blob, zub")
+    assert info.config["rank"] == 2 and info.config["set_stage"]["steps"] == 3
+    assert record["finished"] is True and record["seed"] == 0
+    assert (record["frames"], record["resolution"], record["fps"]) == (5, "48x32", 16.0)
+    assert "first 5 frames" in record["clip"] and record["date"].endswith("+00:00")
+    assert [record[stage]["steps"] for stage in ("set", "sequence")] == [3, 3]
+    assert len(record["set"]["losses"]) == 3 and record["set"]["seconds"] >= 0
+    assert any(layer.motion_residual_RI.any() for layer in concept.layers.values())
+    assert info.thumbnail is not None and Image.open(io.BytesIO(info.thumbnail)).size == (48, 32)
+    assert [path.name for path in trained.parent.iterdir()] == ["blob.safetensors"]
+
+
+def test_options_win_over_the_settings_file(train: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "new folder" / "other.safetensors"
+    changes = ["--rank", "1", "--seed", "5", "--name", "My blob", "--size", "16x16"]
+    assert main([*train[:-2], "--motion-prompt", "zub a sks blob", "--out", str(out), *changes]) == 0
+    concept = load_concept(out)
+    assert (concept.rank, concept.info.config["seed"], concept.info.name) == (1, 5, "My blob")
+    assert concept.info.training["resolution"] == "16x16"
+    assert concept.info.motion_prompt == "zub a sks blob"
+
+
+def test_train_tells_what_it_chose_and_what_it_made(
+    train: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "blob.safetensors"
+    out.write_text("an older file, to be replaced")
+    assert main([*train, "--out", str(out)]) == 0
+    shown = capsys.readouterr()
+    assert "clip.mp4: read 0.4 s of 48x32 at 16 fps; using the first 5 frames" in shown.err
+    assert "set stage 1/3  loss " in shown.err and "sequence stage 3/3  loss " in shown.err
+    assert shown.out.startswith(f"Made {out}: concept 'blob', rank 2; set stage 3 steps in 0:0")
+    assert load_concept(out).info.training["finished"] is True
+
+
+def test_inspect_prints_the_concept(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(trained)]) == 0
+    assert "Appearance: a sks blob\n" in capsys.readouterr().out
+
+
+def test_export_writes_a_lora(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "lora.safetensors"
+    assert main(["export", str(trained), "--out", str(out), "--motion-strength", "0.5"]) == 0
+    assert "rank 2 for tiny_wan, strengths identity 1, motion 0.5" in capsys.readouterr().out
+    assert main(["inspect", str(out)]) == 2
+    assert "is a plain LoRA, not a concept" in capsys.readouterr().err
+
+
+def test_sample_makes_a_video_like_the_concepts_clip(trained: Path, model: Path, tmp_path: Path) -> None:
+    shared = ["sample", "--model", str(model), "--device", "cpu", "--steps", "2"]
+    assert main([*shared, "--concept", str(trained), "--out", str(tmp_path / "a.mp4")]) == 0
+    info = read_info(tmp_path / "a.mp4")
+    assert (info.width, info.height, info.fps) == (48, 32, 16)
+    options = ["--concept", str(trained), "--prompt", "a blob", "--guidance", "1", "--identity-strength", "0.5"]
+    assert main([*shared, *options, "--frames", "9", "--size", "16x32", "--out", str(tmp_path / "b.gif")]) == 0
+    clip = read_clip(tmp_path / "b.gif", fps=16)
+    assert tuple(clip.frames_FHWC.shape) == (9, 32, 16, 3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "b.gif"]
+
+
+def test_sample_without_a_concept_and_by_seed(model: Path, tmp_path: Path) -> None:
+    shared = [
+        "sample",
+        "--model",
+        str(model),
+        "--device",
+        "cpu",
+        "--steps",
+        "1",
+        "--guidance",
+        "1",
+        "--prompt",
+        "a blob",
+    ]
+    for name, seed in (("first", 1), ("again", 1), ("other", 2)):
+        out = ["--seed", str(seed), "--out", f"{tmp_path}/{name}.gif"]
+        assert main([*shared, "--frames", "5", "--size", "32x32", *out]) == 0
+    first, again, other = ((tmp_path / f"{name}.gif").read_bytes() for name in ("first", "again", "other"))
+    assert first == again != other
+
+
+def test_compose_makes_a_video_of_several_concepts(trained: Path, model: Path, tmp_path: Path) -> None:
+    shared = ["compose", "--model", str(model), "--device", "cpu", "--steps", "2", "--concept", str(trained)]
+    both = [*shared, "--concept", f"{trained}:0.5:2", "--prompt", "a blob and a blob"]
+    ways = {
+        "add": [],
+        "stripes": ["--method", "regions"],
+        "boxes": ["--method", "regions", "--region", "0,0,0.4,1", "--region", "0.6,0,1,0.5"],
+        "late": ["--identity-schedule", "0:0,0.5:1", "--motion-schedule", "0:2"],
+    }
+    for name, options in ways.items():
+        assert main([*both, *options, "--out", f"{tmp_path}/{name}.gif"]) == 0
+    assert len({(tmp_path / f"{name}.gif").read_bytes() for name in ways}) == len(ways)
+    assert main([*shared, "--motion-from", str(trained), "--out", f"{tmp_path}/moving.gif"]) == 0
+    plain = ["sample", *shared[1:], "--out", f"{tmp_path}/plain.gif"]
+    assert main(plain) == 0
+    assert (tmp_path / "moving.gif").read_bytes() == (tmp_path / "plain.gif").read_bytes()
+
+
+def test_compose_makes_a_plain_lora_or_a_concept(
+    trained: Path, tmp_path: Path, assert_same_weights: Callable[..., None]
+) -> None:
+    concept = load_concept(trained)
+    both = ["compose", "--concept", f"{trained}:1:0", "--concept", f"{trained}:0:1"]
+    assert main([*both, "--out", f"{tmp_path}/both.safetensors"]) == 0
+    lora = load_file(tmp_path / "both.safetensors")
+    for name, layer in concept.layers.items():
+        up_OR, down_RI = (lora[f"diffusion_model.{name}.lora_{part}.weight"] for part in "BA")
+        assert len(down_RI) == 2 * concept.rank == float(lora[f"diffusion_model.{name}.alpha"])
+        expected = layer.identity_basis_OR @ (layer.coefficients_RI + layer.motion_residual_RI)
+        torch.testing.assert_close(up_OR @ down_RI, expected)
+    moving = ["compose", "--concept", str(trained), "--motion-from", str(trained)]
+    assert main([*moving, "--out", f"{tmp_path}/moving.safetensors"]) == 0
+    assert_same_weights(load_concept(tmp_path / "moving.safetensors"), concept)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--concept", "{trained}", "--out", "{tmp}/a.mp4"], "There is no prompt"),
+        (["--motion-from", "{trained}", "--concept", "{trained}", "--out", "{tmp}/a.mp4"], "--motion-from needs one"),
+        (["--method", "regions", "--out", "{tmp}/a.safetensors"], "only the method 'add' without a schedule"),
+        (["--motion-schedule", "0:0,1:1", "--out", "{tmp}/a.safetensors"], "only the method 'add' without a schedule"),
+        (["--identity-schedule", "0.5:0,0.2:1", "--out", "{tmp}/a.mp4"], "schedule of the identity strength"),
+        (["--region", "0,0,1,1", "--prompt", "a", "--out", "{tmp}/a.mp4"], "which has no regions"),
+    ],
+)
+def test_compose_errors_are_one_clear_line(
+    options: list[str], message: str, trained: Path, tmp_path: Path, told_error: Callable[[list[str]], str]
+) -> None:
+    options = [option.format(tmp=tmp_path, trained=trained) for option in options]
+    assert message in told_error(["compose", "--concept", str(trained), *options])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not (TRANSFORMER_FILE.exists() and VAE_FILE.exists()), reason="the embedded weights are not made")
+def test_the_embedded_model_is_the_default(inputs: Path, tmp_path: Path) -> None:
+    (tmp_path / "one.toml").write_text("[set_stage]\nsteps = 1\nbatch = 1\n[sequence_stage]\nsteps = 1\nbatch = 1\n")
+    long = read_clip(inputs / "clip.mp4", fps=16).frames_FHWC.repeat(4, 1, 1, 1)
+    write_video(tmp_path / "long.mp4", long, 16)
+    arguments = ["train", "--video", f"{tmp_path}/long.mp4", "--config", f"{tmp_path}/one.toml", "--device", "cpu"]
+    prompts = ["--static-prompt", "a sks blob", "--dynamic-prompt", "zub hopping"]
+    assert main([*arguments, *prompts, "--out", f"{tmp_path}/blob.safetensors"]) == 0
+    concept = load_concept(tmp_path / "blob.safetensors")
+    assert (concept.info.training["frames"], concept.info.training["resolution"]) == (17, "64x64")
+    assert concept.rank == EMBEDDED_CONFIG.rank
+
+
+def test_the_parts_of_a_model_may_lie_apart(model: Path) -> None:
+    parts = ["--model", f"{model}/transformer", "--vae", f"{model}/vae", "--text-encoder", str(model)]
+    loaded = load_model(build_parser().parse_args(["sample", "--out", "a.mp4", *parts, "--dtype", "bfloat16"]))
+    assert loaded.backbone.module.dtype == torch.bfloat16 and loaded.frames is None
+
+
+def test_several_videos_are_learned_jointly_with_masks_and_a_prior(
+    train: list[str],
+    inputs: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    told_error: Callable[[list[str]], str],
+) -> None:
+    mask = torch.zeros(7, 32, 48, 3)
+    mask[:, 8:24, 8:24] = 1
+    write_video(tmp_path / "mask.mp4", mask, 16)
+    model = train[train.index("--model") + 1]
+    small = ["--clips", "2", "--frames", "5", "--size", "48x32"]
+    assert main(["prior", "--model", model, "--device", "cpu", *small, "--out", f"{tmp_path}/prior"]) == 0
+    assert "Made 2 prior clips of 48x32, 5 frames" in capsys.readouterr().out
+    assert len(list((tmp_path / "prior").glob("prior_*.safetensors"))) == 2
+    second = [
+        "--video",
+        f"{inputs}/clip.mp4",
+        "--static-prompt",
+        "a skz ball",
+        "--dynamic-prompt",
+        "zup",
+    ]
+    tokens = ["--identity-token", "sks", "--identity-token", "skz"]
+    masks = ["--mask", f"{tmp_path}/mask.mp4", "--mask", f"{tmp_path}/mask.mp4"]
+    out = tmp_path / "both.safetensors"
+    assert main([*train, *second, *tokens, *masks, "--prior", f"{tmp_path}/prior", "--out", str(out)]) == 0
+    record = load_concept(out).info.training
+    assert record["motion_prompts"] == ["a sks blob, zub", "a skz ball, zup"]
+    assert record["prior_clips"] == 2 and record["stitched_pairs"] == 2
+    capsys.readouterr()
+    error = told_error([*train, *second, *masks[:2], "--out", str(out)])
+    assert "--mask is there 1 times and --video 2 times" in error

@@ -1,0 +1,83 @@
+"""What a person is told when a command cannot do it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+# imageio-ffmpeg leaves the pipes of an ffmpeg that ended by itself to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+
+GOLDEN = Path(__file__).parents[1] / "data" / "concept_v1.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"--out": "{tmp}/a.pt"}, "must end in .safetensors"),
+        ({"--out": "{tmp}/taken.safetensors"}, "is a folder. Give the name of a file"),
+        ({"--out": "{tmp}/file/a.safetensors"}, "its folder cannot be written to"),
+        ({"--video": "{tmp}/missing.mp4"}, "missing.mp4"),
+        ({"--static-prompt": " "}, "The static prompt is empty"),
+        ({"--dynamic-prompt": ""}, "The dynamic prompt is empty"),
+        ({"--identity-token": "skz"}, "The identity token is 'skz', but the static prompt does not hold it"),
+        ({"--motion-token": "zib"}, "The motion token is 'zib', but the motion prompt does not hold it"),
+        ({"--config": "{tmp}/missing.toml"}, "missing.toml cannot be read"),
+        ({"--rank": "2000"}, "'rank' is 2000; it must be from 1 to 1024"),
+        ({"--model": "{tmp}/missing"}, "no such file or folder"),
+        ({"--model": "{tmp}/file"}, "Give its VAE with --vae"),
+        ({"--text-encoder": "{tmp}"}, "has no folder 'tokenizer'"),
+        ({"--model": "embedded", "--vae": "{tmp}/vae"}, "leave out --vae"),
+        ({"--model": "embedded", "--dtype": "bfloat16"}, "runs in float32"),
+        ({"--frames": "81"}, "but 81 were asked for"),
+        ({"--size": "50x50"}, "must be multiples of 16"),
+        ({"--static-prompt": "a " * 600}, "tokens; Wan takes 512"),
+    ],
+)
+def test_train_errors_are_one_clear_line_and_nothing_is_made(
+    changes: dict[str, str], message: str, train: list[str], tmp_path: Path, told_error: Callable[[list[str]], str]
+) -> None:
+    (tmp_path / "taken.safetensors").mkdir()
+    (tmp_path / "file").write_text("not a model")
+    arguments = [*train, "--out", f"{tmp_path}/a.safetensors"]
+    for option, value in changes.items():
+        if option in arguments:
+            del arguments[arguments.index(option) : arguments.index(option) + 2]
+        arguments += [option, value.format(tmp=tmp_path)]
+    assert message in told_error(arguments)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "taken.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--out", "{tmp}/a.avi"], "must end in .mp4 or .gif or .webm"),
+        (["--out", "{tmp}/a.mp4"], "There is no prompt"),
+        (["--out", "{tmp}/a.mp4", "--prompt", "a", "--size", "40x64"], "40x64; both must be multiples of 16"),
+        (["--out", "{tmp}/a.mp4", "--concept", "{tmp}/missing.safetensors"], "no file"),
+        (["--out", "{tmp}/a.mp4", "--concept", str(GOLDEN)], "made for another base model"),
+    ],
+)
+def test_sample_errors_are_one_clear_line(
+    options: list[str], message: str, model: Path, tmp_path: Path, told_error: Callable[[list[str]], str]
+) -> None:
+    options = [option.format(tmp=tmp_path) for option in options]
+    assert message in told_error(["sample", "--model", str(model), "--device", "cpu", *options])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_a_device_that_is_not_there(train: list[str], tmp_path: Path, told_error: Callable[[list[str]], str]) -> None:
+    arguments = [*train, "--out", f"{tmp_path}/a.safetensors", "--device", "cuda"]
+    assert "finds no CUDA device. Use --device cpu" in told_error(arguments)
+
+
+def test_export_does_not_overwrite_its_concept(trained: Path, told_error: Callable[[list[str]], str]) -> None:
+    before = trained.read_bytes()
+    assert "--out is the concept itself" in told_error(["export", str(trained), "--out", str(trained)])
+    assert trained.read_bytes() == before
+
+
+def test_inspect_of_a_missing_file(tmp_path: Path, told_error: Callable[[list[str]], str]) -> None:
+    assert "no file" in told_error(["inspect", f"{tmp_path}/missing.safetensors"])

@@ -1,0 +1,44 @@
+"""Progress as a terminal and as a log show it."""
+
+import io
+
+from setandseq_core.console import ProgressLine, clock
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_a_line_now_and_then_where_it_cannot_be_rewritten() -> None:
+    stream = io.StringIO()
+    line = ProgressLine(stream)
+    for stage in ("set stage", "sequence stage"):
+        for step in range(1, 101):
+            line.show(stage, step, 100, 100.0 - step, loss=1.0)
+    assert stream.getvalue().splitlines() == [
+        "set stage 1/100  loss 1.0000  1:39 left",
+        "set stage 100/100  loss 1.0000  0:00 left",
+        "sequence stage 1/100  loss 1.0000  1:39 left",
+        "sequence stage 100/100  loss 1.0000  0:00 left",
+    ]
+
+
+def test_progress_is_one_line_a_stage_on_a_terminal_with_a_smooth_loss() -> None:
+    stream = Terminal()
+    line = ProgressLine(stream)
+    for step, loss in enumerate((1.0, 0.0), start=1):
+        line.show("set stage", step, 2, 0, loss)
+    assert stream.getvalue() == (
+        "\rset stage 1/2  loss 1.0000  0:00 left\x1b[K\rset stage 2/2  loss 0.4737  0:00 left\x1b[K\n"
+    )
+
+
+def test_clock() -> None:
+    assert [clock(seconds) for seconds in (0, 59.6, 61, 3600, 36_061)] == [
+        "0:00",
+        "1:00",
+        "1:01",
+        "1:00:00",
+        "10:01:01",
+    ]
