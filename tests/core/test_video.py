@@ -1,4 +1,4 @@
-"""Videos as they are read. Every file is a real one, written by ffmpeg and, where it has to be damaged, damaged by hand."""
+"""Videos as they are read: real files, written by ffmpeg and, where they have to be damaged, damaged by hand."""
 
 import os
 import re
