@@ -1,45 +1,64 @@
-"""What the training panel costs: python -m benchmarks.panel [--steps SET SEQUENCE] [--turns N]
+"""What the training panel costs: python -m benchmarks.panel [--steps SET SEQUENCE]... [--batch N] [--prior CLIPS]
 
-Both stages in ComfyUI on the embedded model, by turns with the panel's sample videos and validation line and without
-them (preview_every 0). What counts is the server's processor time: other programs on the machine do not disturb it.
+Both stages in a real ComfyUI on the embedded model: of the processor seconds of the two train nodes, those that went
+into what the panel shows. They are counted inside the server (panel_probe/), so that other programs on the machine do
+not disturb it. One table for each --steps.
 """
 
 import argparse
+import shutil
 import tempfile
 from pathlib import Path
-from statistics import median
 
+from setandseq_core.config import PriorConfig
 from tools.comfyui import Server
 from tools.graphs import training
 
 ALLOWED = 0.02
 """Of the training's time: what the panel may cost."""
+PROBE = Path(__file__).parent / "panel_probe"
+TRAINING = "training"
 
 
-def run(server: Server, steps: tuple[int, int], seed: int, preview_every: int) -> float:
-    """Processor seconds of a training of that many steps in the two stages."""
-    graph = training(set_steps=steps[0], sequence_steps=steps[1], batch=4, seed=seed)
-    graph["options"]["inputs"]["preview_every"] = preview_every
-    before = server.processor_seconds()
+def spent(server: Server, steps: tuple[int, int], batch: int, seed: int, prior: int) -> dict[str, tuple[float, int]]:
+    """Processor seconds and calls of each part of a training of that many steps in the two stages.
+
+    Args:
+        prior: clips that are made first, 0 for no prior preservation.
+    """
+    share = PriorConfig().share if prior else 0.0
+    graph = training(set_steps=steps[0], sequence_steps=steps[1], batch=batch, seed=seed, prior_share=share)
+    graph["options"]["inputs"]["preview_every"] = 50
+    graph["settings"]["inputs"]["prior_clips"] = max(prior, 1)
+    server.get("panel_probe")
     server.run(graph).succeeded()
-    return server.processor_seconds() - before
+    return {part: (seconds, calls) for part, (seconds, calls) in server.get("panel_probe").items()}
+
+
+def report(steps: tuple[int, int], parts: dict[str, tuple[float, int]]) -> None:
+    """One table, in Markdown."""
+    whole = sum(seconds for seconds, _ in parts.values())
+    print(f"\n{steps[0]} + {steps[1]} steps\n\n| | calls | processor seconds | share |\n|---|---|---|---|")
+    for part, (seconds, calls) in sorted(parts.items(), key=lambda item: -item[1][0]):
+        print(f"| {part} | {calls} | {seconds:.2f} | {seconds / whole:.2%} |")
+    share = 1 - parts[TRAINING][0] / whole
+    print(f"\nThe panel takes {share:.2%} of {whole:.1f} s; {ALLOWED:.0%} are allowed.", flush=True)
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, nargs=2, default=(100, 200), metavar=("SET", "SEQUENCE"))
-    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--steps", type=int, nargs=2, action="append", metavar=("SET", "SEQUENCE"))
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--prior", type=int, default=0, metavar="CLIPS", help="made first, and part of the training")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, Server(Path(folder)) as server:
-        run(server, (2, 2), 0, 1)
-        shares = []
-        for turn in range(arguments.turns):
-            without = run(server, tuple(arguments.steps), 2 * turn + 1, 0)
-            with_it = run(server, tuple(arguments.steps), 2 * turn + 2, 50)
-            shares.append(with_it / without - 1)
-            print(f"turn {turn + 1}: {without:.1f} s without, {with_it:.1f} s with the panel, {shares[-1]:+.2%}")
-        print(f"the panel costs {median(shares):+.2%} of the training's processor time, {ALLOWED:.0%} are allowed")
+    with tempfile.TemporaryDirectory() as name:
+        shutil.copytree(PROBE, Path(name) / "custom_nodes" / PROBE.name)
+        with Server(Path(name)) as server:
+            spent(server, (2, 2), 1, 0, 0)
+            for number, (first, second) in enumerate(arguments.steps or [(100, 200)], 1):
+                steps = first, second
+                report(steps, spent(server, steps, arguments.batch, number, arguments.prior))
 
 
 if __name__ == "__main__":

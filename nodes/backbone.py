@@ -23,6 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from ..setandseq_core.errors import BackboneError
 from ..setandseq_core.fingerprint import BaseFingerprint
 from ..setandseq_core.flow import velocity_from_denoised
+from ..setandseq_core.runs import content_key
 from .models import FAMILY, check_video_model, model_fingerprint, model_name, patches_key, wan_layers
 
 FORCE_CAST = "comfy_force_cast_weights"
@@ -62,7 +63,7 @@ class ComfyBackbone:
         self.fps, self.size_multiple, self.shift = model_fps(model), size_multiple(model), float(shift)
         self._checkpointing = checkpointing
         self._prompts: dict[str, Tensor] = {}
-        self._encoded: tuple[Tensor, Tensor] | None = None
+        self._encoded: dict[str, Tensor] = {}
         self._options = dict(model.model_options.get("transformer_options", {}))
         self._options["optimized_attention_override"] = _differentiable_attention
 
@@ -88,13 +89,14 @@ class ComfyBackbone:
     def encode_frames(self, frames_FHWC: Tensor) -> Tensor:
         """Latents (C, F', H', W') of frames in [0, 1], normalised as the transformer takes them.
 
-        The same clip twice in a row is encoded once.
+        The same frames are encoded once: what a training has encoded is there for all that looks at it meanwhile.
         """
-        if self._encoded is None or self._encoded[0] is not frames_FHWC:
+        key = content_key(frames_FHWC)
+        if key not in self._encoded:
             with torch.inference_mode():
                 latents = self.model.model.process_latent_in(self.vae.encode(frames_FHWC))[0]
-            self._encoded = frames_FHWC, latents.to(self.device, torch.float32, copy=True)
-        return self._encoded[1]
+            self._encoded[key] = latents.to(self.device, torch.float32, copy=True)
+        return self._encoded[key]
 
     def decode_latents(self, latents_CFHW: Tensor) -> Tensor:
         """Frames (F, H, W, 3) in [0, 1] of such latents."""

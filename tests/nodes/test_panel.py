@@ -1,12 +1,9 @@
-"""What the training panel is told, and what its samples may cost."""
+"""What the training panel is told."""
 
-import io
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
-from PIL import Image
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
 Pack = Callable[[str], Any]
@@ -55,23 +52,3 @@ def test_what_was_trained_before_has_its_curve_again(panel: Any) -> None:
     record = panel.TrainingRecord(node="1", stage="set")
     panel.trained_before(record, [0.5, 0.4, 0.3], 300)
     assert (record.step, record.steps, record.losses.stride) == (300, 300, 100)
-
-
-def test_a_budget_leaves_room_for_the_last_time(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [0.0]
-    module = pack("nodes.progress")
-    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
-    budget = module.Budget(0.1)
-    assert budget.allows()
-    with budget.taken():
-        clock[0] += 1.0
-    for now, expected in ((10.0, False), (29.0, False), (31.0, True)):
-        clock[0] = now
-        assert budget.allows() == expected
-
-
-def test_a_looping_picture_has_all_frames_at_a_small_size(pack: Pack) -> None:
-    frames = torch.rand(5, 300, 600, 3, generator=torch.Generator().manual_seed(0))
-    with Image.open(io.BytesIO(pack("nodes.progress").looping_picture(frames, 16.0))) as picture:
-        assert (picture.format, picture.size) == ("WEBP", (256, 128))
-        assert getattr(picture, "n_frames", 1) == 5 and picture.info["loop"] == 0

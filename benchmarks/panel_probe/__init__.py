@@ -1,0 +1,69 @@
+"""A pack for `benchmarks.panel`: counts what our train nodes, and what they show, use of the processor in a ComfyUI."""
+
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from functools import wraps
+from importlib import import_module
+from typing import Any
+
+from aiohttp import web
+from server import PromptServer
+
+NODE_CLASS_MAPPINGS: dict[str, type] = {}
+TRAINING = "training"
+PARTS = {
+    "progress.TrainingProgress": {"__init__": "reference picture", "__call__": "messages", "__exit__": "messages"},
+    "previews.Previews": {"__init__": "validation losses", "validate": "validation losses", "sample": "sample videos"},
+}
+"""By class and method."""
+SPENT: dict[str, float] = defaultdict(float)
+"""Processor seconds by part, each without the parts inside it."""
+CALLS: dict[str, int] = defaultdict(int)
+_inside: list[float] = []
+
+
+def counted(function: Callable[..., Any], part: str) -> Callable[..., Any]:
+    """The function, its processor time added to a part."""
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        begun = time.process_time()
+        _inside.append(0.0)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            seconds = time.process_time() - begun
+            SPENT[part] += seconds - _inside.pop()
+            CALLS[part] += 1
+            if _inside:
+                _inside[-1] += seconds
+
+    return call
+
+
+def install() -> None:
+    """Count in the pack beside this one; it is loaded by the first request."""
+    pack = next(name for name in sys.modules if name.endswith("setandseq") and hasattr(sys.modules[name], "__path__"))
+    for name, methods in PARTS.items():
+        module, found = name.split(".")
+        shown = getattr(import_module(f"{pack}.nodes.{module}"), found)
+        for method, part in methods.items():
+            setattr(shown, method, counted(getattr(shown, method), part))
+    training = import_module(f"{pack}.nodes.training")
+    for node in (training.TrainIdentityLoRA, training.TrainMotionResidual):
+        node.execute = classmethod(counted(node.execute.__func__, TRAINING))
+
+
+@PromptServer.instance.routes.get("/panel_probe")
+async def probe(_: web.Request) -> web.Response:
+    """What was spent since the last request; the first one begins to count."""
+    if not CALLS:
+        install()
+        CALLS["installed"] = 1
+    answer = {part: [SPENT[part], CALLS[part]] for part in SPENT}
+    SPENT.clear()
+    for part in answer:
+        del CALLS[part]
+    return web.json_response(answer)

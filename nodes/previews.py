@@ -1,0 +1,147 @@
+"""What is made now and then while a stage trains, for the panel: validation losses and sample videos.
+
+Shape letters: B batch, C latent channels, F frames or latent frames, H, W height and width.
+"""
+
+import io
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import comfy.model_management as memory
+import torch
+from comfy.sd import VAE
+from latent_preview import get_previewer
+from PIL import Image
+from torch import Tensor
+
+from ..setandseq_core.config import MethodConfig
+from ..setandseq_core.sample import latent_noise, sample_latents
+from ..setandseq_core.validation import QUANTILES, validation_loss
+from .backbone import ComfyBackbone
+from .panel import TrainingRecord
+
+SAMPLE_STEPS = 8
+SAMPLE_SIDE = 256
+SHARE = 0.015
+"""Of the training's time: what all of it may take. The first and the last validation loss and the sample at the end
+count, and are made in any case."""
+VALIDATION_SHARE = 0.004
+"""What of that may be validation losses."""
+DECODING = 3.0
+"""A sample video beside its sampling alone: a guess, for the first one."""
+
+
+class Budget:
+    """Counts what something takes, and says whether a share of the time allows for it once more."""
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic()
+        self.spent = self.last = 0.0
+
+    def allows(self, share: float, *, besides: float = 0.0, guess: float = 0.0) -> bool:
+        """Whether there is time for once more and for the one at the end, if both take as long as the last one.
+
+        Args:
+            share: of the time since this was made.
+            besides: seconds that something else takes of it.
+            guess: seconds that it takes, where it was not done yet.
+        """
+        needed = besides + self.spent + 2 * (self.last or guess)
+        return needed <= share * (time.monotonic() - self._begun)
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Count what is done inside."""
+        begun = time.monotonic()
+        yield
+        self.last = time.monotonic() - begun
+        self.spent += self.last
+
+
+class Previews:
+    """Validation losses and sample videos of one stage, within their share of its time.
+
+    To be made in the training: what it has encoded by then is not encoded again.
+
+    Args:
+        frames_FHWC: the clip.
+    """
+
+    def __init__(self, backbone: ComfyBackbone, record: TrainingRecord, frames_FHWC: Tensor, config: MethodConfig):
+        self._backbone, self._record, self._time_range = backbone, record, config.time_range
+        self._x_0_BCFHW = _latents(backbone, frames_FHWC, record.stage, config.set_stage.still_frames)
+        self._noise = latent_noise(tuple(self._x_0_BCFHW.shape[1:]), 0).to(backbone.device)
+        self._samples, self._validations = Budget(), Budget()
+
+    def validate(self, ends: bool) -> None:
+        """Add a validation loss to the record: the first, the one where the stage `ends`, and as time allows."""
+        record = self._record
+        if not (ends or not record.validation or self._validations.allows(VALIDATION_SHARE)):
+            return
+        with self._validations.taken(), _evaluating(self._backbone):
+            text_ND = self._backbone.encode_prompt(record.prompt)
+            loss = validation_loss(self._backbone, self._x_0_BCFHW, text_ND, self._time_range)
+        record.validation.append((record.step, round(loss, 5)))
+
+    def sample(self, ends: bool) -> None:
+        """Put a new sample video into the record, where the stage `ends` or there is time for it."""
+        spent, last = self._validations.spent, self._validations.last
+        guess = DECODING * SAMPLE_STEPS / len(QUANTILES) * last
+        if not (ends or self._samples.allows(SHARE, besides=spent + last, guess=guess)):
+            return
+        with self._samples.taken(), _evaluating(self._backbone):
+            prompt = self._record.prompt
+            latents_CFHW = sample_latents(self._backbone, self._noise, prompt, steps=SAMPLE_STEPS, guidance=1.0)
+            content = _shown(self._backbone, latents_CFHW)
+        if content is not None:
+            self._record.pictures["sample"], self._record.sample_step = content, self._record.step
+
+
+@torch.no_grad()
+def _latents(backbone: ComfyBackbone, frames_FHWC: Tensor, stage: str, still_frames: int) -> Tensor:
+    """(B, C, F, H, W) of what is trained on: the clip in the sequence stage, some of its frames in the set stage."""
+    if stage == "sequence":
+        return backbone.encode_frames(frames_FHWC).unsqueeze(0)
+    times = min(still_frames, len(frames_FHWC))
+    chosen = [round(quantile * (len(frames_FHWC) - 1)) for quantile in QUANTILES]
+    return torch.stack([backbone.encode_frames(frames_FHWC[i : i + 1].repeat(times, 1, 1, 1)) for i in chosen])
+
+
+@contextmanager
+def _evaluating(backbone: ComfyBackbone) -> Iterator[None]:
+    backbone.module.eval()
+    try:
+        yield
+    finally:
+        backbone.module.train()
+
+
+def _shown(backbone: ComfyBackbone, latents_CFHW: Tensor) -> bytes | None:
+    """A WebP file: through the VAE where it fits beside the model, else ComfyUI's rough preview."""
+    if fits_beside(backbone.vae, tuple(latents_CFHW.shape), backbone.device):
+        return looping_picture(backbone.decode_latents(latents_CFHW), backbone.fps)
+    previewer: Any = get_previewer(backbone.device, backbone.model.model.latent_format)
+    return _webp([previewer.decode_latent_to_preview(latents_CFHW.unsqueeze(0))], 1.0) if previewer else None
+
+
+def fits_beside(vae: VAE, latent_shape: tuple[int, ...], device: torch.device) -> bool:
+    """Whether decoding leaves the loaded model where it is: it must not be moved while it trains."""
+    needed: Any = vae.patcher.model_size() + vae.memory_used_decode((1, *latent_shape), vae.vae_dtype)
+    return needed < memory.get_free_memory(device)
+
+
+def looping_picture(frames_FHWC: Tensor, fps: float) -> bytes:
+    """Frames in [0, 1] as a small animated WebP file."""
+    values = (frames_FHWC.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    return _webp([Image.fromarray(frame) for frame in values], fps)
+
+
+def _webp(pictures: list[Image.Image], fps: float) -> bytes:
+    for picture in pictures:
+        picture.thumbnail((SAMPLE_SIDE, SAMPLE_SIDE))
+    buffer = io.BytesIO()
+    options = {"save_all": True, "append_images": pictures[1:], "duration": round(1000 / fps), "loop": 0}
+    pictures[0].save(buffer, "WEBP", quality=85, method=2, **options)
+    return buffer.getvalue()

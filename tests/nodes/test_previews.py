@@ -1,0 +1,101 @@
+"""What is made while a stage trains: it changes nothing of the training, and keeps to its share of the time."""
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from setandseq_core.config import MethodConfig, SequenceConfig, SetConfig
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
+Pack = Callable[[str], Any]
+Call = Callable[..., Any]
+PROMPTS = {"static_prompt": "a [v] blob", "motion_prompt": "a [v] blob [u] hopping"}
+STAGES = ("set", "sequence")
+CONFIG = MethodConfig(
+    rank=2,
+    set_stage=SetConfig(steps=3, batch=2, learning_rate=1e-2),
+    sequence_stage=SequenceConfig(steps=3, batch=1, learning_rate=1e-2),
+)
+
+
+@pytest.fixture
+def train(pack: Pack, load_wan: Call) -> Call:
+    """Trains both stages as the nodes do; the concept, both records, and how often the VAE encoded."""
+    fitting, reference, panel = pack("setandseq_core.fitting"), pack("setandseq_core.reference"), pack("nodes.panel")
+    learn, progress, settings = pack("setandseq_core.learn"), pack("nodes.progress"), pack("nodes.settings")
+    frames = torch.rand(5, 32, 32, 3, generator=torch.Generator().manual_seed(1))
+    clip = fitting.Clip(frames_FHWC=frames, fps=16.0, choice="random")
+    one = reference.Reference(clip=clip, words=reference.Words(**PROMPTS))
+
+    def run(preview_every: int, still_frames: int) -> tuple[Any, dict[str, Any], int]:
+        config = replace(CONFIG, set_stage=replace(CONFIG.set_stage, still_frames=still_frames))
+        options = settings.TrainingOptions(config=config, preview_every=preview_every)
+        encoded: list[tuple[int, ...]] = []
+        with torch.inference_mode(), pack("nodes.backbone").differentiable():
+            backbone = _counting(pack, load_wan(), encoded)
+            records = {stage: panel.TrainingRecord(node="1", stage=stage, prompt="a [v] blob") for stage in STAGES}
+            told = {"reference": one, "options": options}
+            with progress.TrainingProgress(backbone, records["set"], **told) as shown:
+                concept = learn.learn_identity(backbone, [one], config, name="blob", progress=shown)
+            with progress.TrainingProgress(backbone, records["sequence"], **told) as shown:
+                concept = learn.learn_motion(backbone, concept, [one], config, progress=shown)
+        return concept, records, len(encoded)
+
+    return run
+
+
+def _counting(pack: Pack, model: Any, encoded: list[tuple[int, ...]]) -> Any:
+    """The backbone of a MODEL, of whose VAE every encoding is noted."""
+    file = pack("setandseq_core.toy.model").VAE_FILE
+    with torch.inference_mode():
+        vae = import_module("comfy.sd").VAE(sd=import_module("comfy.utils").load_torch_file(str(file)))
+    encode = vae.encode
+
+    def noted(frames: torch.Tensor) -> torch.Tensor:
+        encoded.append(tuple(frames.shape))
+        return encode(frames)
+
+    vae.encode = noted
+    return pack("nodes.backbone").ComfyBackbone(model, pack("nodes.embedded").embedded_clip(), vae)
+
+
+@pytest.mark.parametrize("still_frames", [1, 5])
+def test_previews_change_no_loss_and_encode_nothing_again(train: Call, still_frames: int) -> None:
+    (plain, without, encoded), (seen, records, again) = train(0, still_frames), train(1, still_frames)
+    assert encoded == again == 6  # five frames, and the clip
+    for stage in STAGES:
+        assert seen.info.training[stage]["losses"] == plain.info.training[stage]["losses"]
+        steps = [step for step, _ in records[stage].validation]
+        assert (steps[0], steps[-1]) == (1, 3)
+        assert (records[stage].sample_step, sorted(records[stage].pictures)) == (3, ["reference", "sample"])
+        assert without[stage].validation == [] and list(without[stage].pictures) == ["reference"]
+    for name, layer in plain.layers.items():
+        assert torch.equal(seen.layers[name].identity_basis_OR, layer.identity_basis_OR)
+        assert torch.equal(seen.layers[name].motion_residual_RI, layer.motion_residual_RI)
+
+
+def test_a_budget_leaves_room_for_the_last_time(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    module = pack("nodes.previews")
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    budget = module.Budget()
+    assert budget.allows(0.1) and not budget.allows(0.1, guess=1.0)
+    with budget.taken():
+        clock[0] += 1.0
+    for now, expected in ((10.0, False), (29.0, False), (31.0, True)):
+        clock[0] = now
+        assert budget.allows(0.1) == expected
+    assert not budget.allows(0.1, besides=0.2)
+
+
+def test_a_looping_picture_has_all_frames_at_a_small_size(pack: Pack) -> None:
+    frames = torch.rand(5, 300, 600, 3, generator=torch.Generator().manual_seed(0))
+    with Image.open(io.BytesIO(pack("nodes.previews").looping_picture(frames, 16.0))) as picture:
+        assert (picture.format, picture.size) == ("WEBP", (256, 128))
+        assert getattr(picture, "n_frames", 1) == 5 and picture.info["loop"] == 0
