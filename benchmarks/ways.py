@@ -60,12 +60,18 @@ def add(task: Task) -> Tensor:
 
 
 def regions(task: Task) -> Tensor:
-    """`live.LiveConcepts`: each concept answers alone, with its region in the middle of the picture."""
+    """`live.LiveConcepts`: each concept answers alone, to a prompt of its own, with its region in the middle."""
+    prompts = [prompt([name]) for name in task.group]
+    return task.sample(applied_concepts(task.backbone, task.weighted, places(len(task.concepts)), prompts))
+
+
+def one_prompt(task: Task) -> Tensor:
+    """As `regions`, but the prompt of all of them goes for each."""
     return task.sample(applied_concepts(task.backbone, task.weighted, places(len(task.concepts))))
 
 
 def unmoved(task: Task) -> Tensor:
-    """As `regions`, but without moving each region to the middle."""
+    """As `one_prompt`, but without moving each region to the middle."""
     masks_PFHW = functional.interpolate(places(len(task.concepts)), task.noise.shape[-2:], mode="nearest")
     return _sample_in_turn(task, lambda _step: enumerate(masks_PFHW))
 
@@ -121,7 +127,7 @@ def fusion(task: Task) -> Tensor:
     return task.sample(_applied(task, changes))
 
 
-ANY_NUMBER = {way.__name__: way for way in (base, add, switch, mean, unmoved, regions)}
+ANY_NUMBER = {way.__name__: way for way in (base, add, switch, mean, unmoved, one_prompt, regions)}
 PAIRS = {way.__name__: way for way in (rows, columns, fusion)}
 """As written here, of two concepts."""
 

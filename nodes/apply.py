@@ -1,6 +1,6 @@
 """Concepts on a MODEL: through ComfyUI's own patches, or by its wrappers where they act in regions or change."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,12 +25,16 @@ POSITIVE = 0
 
 
 def apply_concepts(
-    model: ModelPatcher, concepts: Iterable[WeightedConcept], regions_PFHW: Tensor | None = None
+    model: ModelPatcher,
+    concepts: Iterable[WeightedConcept],
+    regions_PFHW: Tensor | None = None,
+    texts: Sequence[Tensor] = (),
 ) -> ModelPatcher:
     """A copy of the MODEL with the concepts on it; the MODEL itself stays as it is.
 
     Args:
         regions_PFHW: where each concept acts, as for `live.LiveConcepts`; None adds them up everywhere.
+        texts: what each region shows, (N, D), in place of the prompt, to which its concept's learned tokens go.
     Raises:
         ConceptMismatchError: a concept was made for another base; names both.
         ConfigError: there are regions on the MODEL already.
@@ -51,9 +55,11 @@ def apply_concepts(
                 "The model already has concepts in regions. Connect all of them to one Compose Concepts, with a mask "
                 "for each if their regions are not stripes."
             )
-        run = partial(_run_live, LiveConcepts(live, wan_layers(model), regions_PFHW))
+        pairs = zip(texts, live, strict=bool(texts))
+        own = [place_embeddings(text.unsqueeze(0), each.embeddings())[0] for text, each in pairs]
+        run = partial(_run_live, LiveConcepts(live, wan_layers(model), regions_PFHW, own))
         patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, run)
-    if embeddings:
+    if embeddings and not texts:
         place = partial(_run_with_embeddings, embeddings)
         patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, place)
     return patched
@@ -69,18 +75,24 @@ def _run_with_embeddings(
     **kwargs: Any,
 ) -> Tensor:
     """One run of the transformer with learned tokens in the prompt's conditioning, and none in the negative one's."""
-    options: Any = next((value for value in (*args, kwargs.get("transformer_options")) if isinstance(value, dict)), {})
-    kinds = options.get("cond_or_uncond", [POSITIVE])
-    parts = zip(context.chunk(len(kinds)), kinds, strict=True)
-    placed = [place_embeddings(part, embeddings) if kind == POSITIVE else part for part, kind in parts]
+    asked = _asked(*args, kwargs.get("transformer_options"))
+    parts = zip(context.chunk(len(asked)), asked, strict=True)
+    placed = [place_embeddings(part, embeddings) if is_asked else part for part, is_asked in parts]
     return executor(x, timestep, torch.cat(placed), *args, **kwargs)
 
 
 def _run_live(live: LiveConcepts, executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Tensor:
     """One answer of the model with the concepts on it; whatever model it is that runs, such as one on another GPU."""
     model: Any = executor.class_obj
-    with live.running(model.diffusion_model, model.model_sampling.shift):
+    asked = _asked(*args, kwargs.get("transformer_options"))
+    with live.running(model.diffusion_model, model.model_sampling.shift, asked):
         return executor(*args, **kwargs)
+
+
+def _asked(*arguments: Any) -> list[bool]:
+    """For each part of a batch whether it is the prompt's, from the transformer_options among these."""
+    options = next((value for value in arguments if isinstance(value, dict)), {})
+    return [kind == POSITIVE for kind in options.get("cond_or_uncond", [POSITIVE])]
 
 
 def check_fit(concept: Concept, model: ModelPatcher) -> None:

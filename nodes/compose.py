@@ -1,14 +1,24 @@
 """Compose Concepts, Strength Schedule and Transfer Motion."""
 
+from typing import Any
+
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..setandseq_core.compose import METHODS, Method, moving_as, regions_for
+from ..setandseq_core.compose import METHODS, Method, check_region_prompts, moving_as, regions_for
+from ..setandseq_core.errors import ConfigError
 from ..setandseq_core.schedule import StrengthSchedule
 from .apply import apply_concepts
 from .concepts import schedule_input, strength_input
 from .wires import CATEGORY, ConceptWire, ScheduleWire, WeightedConcept
+
+Conditioning = list[tuple[Tensor, dict[str, Any]]]
+"""ComfyUI's CONDITIONING: texts (1, N, D), each with its settings."""
+MOST = 20
+"""Concepts that one node takes."""
+PLAIN = frozenset(("pooled_output", "attention_mask"))
+"""Settings that any prompt may have, and no Wan model uses."""
 
 
 class ComposeConcepts(io.ComfyNode):
@@ -32,7 +42,7 @@ class ComposeConcepts(io.ComfyNode):
                         ConceptWire.Input("concept", tooltip="From a train or load node, with its own strengths."),
                         prefix="concept_",
                         min=1,
-                        max=20,
+                        max=MOST,
                     ),
                     tooltip="All of them were made for the same model.",
                 ),
@@ -53,6 +63,22 @@ class ComposeConcepts(io.ComfyNode):
                     "them together). Without, upright stripes from left to right.",
                 ),
                 schedule_input(),
+                io.Autogrow.Input(
+                    "prompts",
+                    template=io.Autogrow.TemplatePrefix(
+                        io.Conditioning.Input(
+                            "prompt",
+                            tooltip="What this concept's region shows: its own words, and the same place as in the "
+                            "others.",
+                        ),
+                        prefix="prompt_",
+                        min=0,
+                        max=MOST,
+                    ),
+                    optional=True,
+                    tooltip="For regions: a prompt for each concept, in their order. Without, every region follows the "
+                    "sampler's prompt.",
+                ),
             ],
             outputs=[io.Model.Output("model", tooltip="The model with the concepts on it.")],
         )
@@ -67,10 +93,32 @@ class ComposeConcepts(io.ComfyNode):
         method: Method = "add",
         masks: Tensor | None = None,
         schedule: StrengthSchedule | None = None,
+        prompts: dict[str, Conditioning | None] | None = None,
     ) -> io.NodeOutput:
         """Apply them all."""
         scaled = [each.times(identity_strength, motion_strength, schedule) for each in concepts.values()]
-        return io.NodeOutput(apply_concepts(model, scaled, regions_for(method, len(scaled), masks)))
+        regions = regions_for(method, len(scaled), masks)
+        given = [prompt for prompt in (prompts or {}).values() if prompt is not None]
+        check_region_prompts(method, len(scaled), len(given))
+        texts = [_text_of(number, prompt) for number, prompt in enumerate(given, 1)]
+        return io.NodeOutput(apply_concepts(model, scaled, regions, texts))
+
+
+def _text_of(number: int, prompt: Conditioning) -> Tensor:
+    """The text (N, D) of a region's prompt.
+
+    Raises:
+        ConfigError: it is not one plain prompt, and what else it holds would be lost.
+    """
+    (text_1ND, settings), *others = prompt
+    found = [name for name, value in settings.items() if value is not None and name not in PLAIN]
+    if others or found:
+        what = f"{len(prompt)} prompts" if others else f"also {', '.join(found)}"
+        raise ConfigError(
+            f"The prompt of region {number} holds {what}. A region takes one prompt as CLIP Text Encode makes it; the "
+            "mask or the stripe of its concept says where."
+        )
+    return text_1ND[0]
 
 
 class StrengthScheduleNode(io.ComfyNode):
@@ -90,6 +138,16 @@ class StrengthScheduleNode(io.ComfyNode):
                 *(_factor(part, what, moment) for part, what in _PARTS for moment in ("first", "last")),
                 _share("begin", 0.0, "Share of the sampling at which the change begins."),
                 _share("end", 1.0, "Share of the sampling at which the change is complete; after begin."),
+                io.Float.Input(
+                    "negative_prompt",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="How much of both acts while the negative prompt is answered. Below 1 the guidance (cfg) "
+                    "also pushes towards the concept: more of its look, and it follows the prompt a little less.",
+                ),
             ],
             outputs=[ScheduleWire.Output("schedule", tooltip="For Load Dynamic Concept or Compose Concepts.")],
         )
@@ -103,11 +161,12 @@ class StrengthScheduleNode(io.ComfyNode):
         motion_last: float,
         begin: float,
         end: float,
+        negative_prompt: float = 1.0,
     ) -> io.NodeOutput:
         """Make it."""
         identity = ((begin, identity_first), (end, identity_last))
         motion = ((begin, motion_first), (end, motion_last))
-        return io.NodeOutput(StrengthSchedule(identity=identity, motion=motion))
+        return io.NodeOutput(StrengthSchedule(identity=identity, motion=motion, negative=negative_prompt))
 
 
 _PARTS = (("identity", "the look"), ("motion", "the movement"))

@@ -134,7 +134,8 @@ def _add_compose(commands: Any) -> None:
         "Make a video with several concepts that were trained on their own. An --out that ends in .safetensors makes a "
         "file instead: a plain LoRA of all of them, or with --motion-from a concept.",
         "--concept lantern.safetensors --concept cat.safetensors:1:0.8 --out both.mp4",
-        "--prompt 'on the left a sks lantern, zub swinging, on the right a skz cat' --method regions",
+        "--method regions --prompt 'a sks lantern, zub swinging, and a skz cat, at night' "
+        "--region-prompt 'a sks lantern, zub swinging, at night' --region-prompt 'a skz cat, at night'",
     )
     text = "a concept, with its identity and motion strength if they are not 1; several times for several"
     parser.add_argument("--concept", action="append", required=True, metavar="FILE[:X[:X]]", help=text)
@@ -144,10 +145,14 @@ def _add_compose(commands: Any) -> None:
     parser.add_argument("--method", choices=("add", "regions"), default="add", help=text)
     text = "with regions, where a concept acts, in shares of the frame, once for each (default: stripes, left to right)"
     parser.add_argument("--region", type=_box, action="append", metavar="LEFT,TOP,RIGHT,BOTTOM", help=text)
+    text = "with regions, what a concept's region shows, once for each (default: the prompt)"
+    parser.add_argument("--region-prompt", action="append", metavar="TEXT", help=text)
     for part in ("identity", "motion"):
         text = f"{part} strength by share of the sampling, such as 0:0,0.3:1; multiplies those above"
         default = ((0.0, 1.0),)
         parser.add_argument(f"--{part}-schedule", type=_points, default=default, metavar="X:X,...", help=text)
+    text = "both strengths for the negative prompt, times those above; less shows more of the concepts (default: 1)"
+    parser.add_argument("--negative-strength", type=_number, default=1.0, metavar="X", help=text)
     _add_sampling(parser, "the concept's motion prompt, if there is only one concept")
     text = "an mp4, gif or webm file, or a .safetensors file; replaced if it is there"
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=text)

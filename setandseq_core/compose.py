@@ -3,6 +3,7 @@
 Letters: O out_features, I in_features, R rank; F frames, H height, W width of regions.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -47,6 +48,11 @@ class WeightedConcept:
             more_identity, more_motion = schedule.at(progress)
             identity, motion = identity * more_identity, motion * more_motion
         return identity, motion
+
+    @property
+    def negative_share(self) -> float:
+        """How much of it acts in the negative prompt's answer."""
+        return math.prod(schedule.negative for schedule in self.schedules)
 
     def embeddings(self) -> list[Tensor]:
         """Its learned tokens at its strengths before the schedules, each (D,)."""
@@ -137,10 +143,26 @@ def regions_for(method: Method, count: int, masks_PHW: Tensor | None = None) -> 
     return masks_PHW.unsqueeze(1)
 
 
+def check_region_prompts(method: Method, count: int, prompts: int) -> None:
+    """Refuse a number of prompts that `count` concepts have no use for; none is right for all.
+
+    Raises:
+        ConfigError: says how many there are and how many are needed.
+    """
+    if prompts and method == "add":
+        raise ConfigError(
+            "There are prompts for regions, but the method is 'add', which has no regions. Choose the method 'regions'."
+        )
+    if prompts not in (0, count):
+        raise ConfigError(
+            f"There are prompts for {prompts} regions, but {count} concepts. Give one for each, in their order."
+        )
+
+
 def moving_as(identity: WeightedConcept, motion: WeightedConcept) -> WeightedConcept:
-    """`transfer_motion` of concepts with strengths: each part keeps its own."""
+    """`transfer_motion` of concepts with strengths: each part keeps its own; the look's go for the negative prompt."""
     looks = tuple(replace(schedule, motion=ALWAYS) for schedule in identity.schedules)
-    movements = tuple(replace(schedule, identity=ALWAYS) for schedule in motion.schedules)
+    movements = tuple(replace(schedule, identity=ALWAYS, negative=1.0) for schedule in motion.schedules)
     return WeightedConcept(
         concept=transfer_motion(identity.concept, motion.concept),
         identity_strength=identity.identity_strength,

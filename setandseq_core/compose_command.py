@@ -5,7 +5,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from .commands import check_out, sampling_progress, sampling_size
-from .compose import WeightedConcept, boxes, moving_as, regions_for
+from .compose import WeightedConcept, boxes, check_region_prompts, moving_as, regions_for
 from .concept import load_concept, save_concept
 from .concept_export import export_sum
 from .errors import ConfigError, PromptError
@@ -18,7 +18,9 @@ from .video import write_video
 def compose(options: Namespace) -> int:
     """Make a video with several concepts, or a file of them."""
     check_out(options.out, ".mp4", ".gif", ".webm", ".safetensors")
-    schedule = StrengthSchedule(identity=options.identity_schedule, motion=options.motion_schedule)
+    schedule = StrengthSchedule(
+        identity=options.identity_schedule, motion=options.motion_schedule, negative=options.negative_strength
+    )
     concepts = [weighted_concept(text).times(1.0, 1.0, schedule) for text in options.concept]
     if options.motion_from:
         if len(concepts) != 1:
@@ -66,17 +68,20 @@ def _write_video(options: Namespace, concepts: list[WeightedConcept]) -> int:
         raise PromptError("There is no prompt. Say with --prompt what is there: it holds the words of every concept.")
     first = concepts[0].concept
     regions = regions_for(options.method, len(concepts), boxes(options.region) if options.region else None)
+    prompts = options.region_prompt or []
+    check_region_prompts(options.method, len(concepts), len(prompts))
     model = load_model(options)
     backbone = model.backbone
     frames, (height, width) = sampling_size(options, model, first)
     noise = latent_noise(backbone.latent_shape(frames, height, width), options.seed).to(backbone.device)
-    with applied_concepts(backbone, concepts, regions):
+    embeddings = [] if prompts else [token for each in concepts for token in each.embeddings()]
+    with applied_concepts(backbone, concepts, regions, prompts):
         latents = sample_latents(
             backbone,
             noise,
             options.prompt if options.prompt is not None else first.motion_prompt,
             negative_prompt=options.negative_prompt,
-            embeddings=[token for each in concepts for token in each.embeddings()],
+            embeddings=embeddings,
             steps=options.steps,
             guidance=options.guidance,
             progress=sampling_progress(),

@@ -91,13 +91,17 @@ def applied_layers(
 
 @contextmanager
 def applied_concepts(
-    backbone: Backbone, concepts: Sequence[WeightedConcept], regions_PFHW: Tensor | None = None
+    backbone: Backbone,
+    concepts: Sequence[WeightedConcept],
+    regions_PFHW: Tensor | None = None,
+    prompts: Sequence[str] = (),
 ) -> Iterator[None]:
     """Run the backbone with several concepts, or with strengths that change; exactly itself again afterwards.
 
     Args:
         concepts: one or more.
         regions_PFHW: where each of them acts, of any size, as for `live.LiveConcepts`; None adds them up everywhere.
+        prompts: what each region shows, in place of the prompt that is sampled; with the concept's own learned tokens.
     Raises:
         ConceptMismatchError: a concept was made for another base model.
     """
@@ -108,5 +112,9 @@ def applied_concepts(
         with applied_coefficients(backbone.module, backbone.layers, factors):
             yield
     else:
-        with LiveConcepts(concepts, backbone.layers, regions_PFHW).running(backbone.module, backbone.shift):
+        texts = [
+            place_embeddings(backbone.encode_prompt(prompt).unsqueeze(0), each.embeddings())[0]
+            for prompt, each in zip(prompts, concepts, strict=bool(prompts))
+        ]
+        with LiveConcepts(concepts, backbone.layers, regions_PFHW, texts).running(backbone.module, backbone.shift):
             yield

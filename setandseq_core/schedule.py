@@ -39,6 +39,8 @@ class StrengthSchedule:
 
     identity: Points = ALWAYS
     motion: Points = ALWAYS
+    negative: float = 1.0
+    """What both are multiplied by for the negative prompt's answer; less than 1 shows more of the concept."""
 
     def __post_init__(self) -> None:
         for part, points in (("identity", self.identity), ("motion", self.motion)):
@@ -51,8 +53,10 @@ class StrengthSchedule:
 
     @property
     def constant(self) -> bool:
-        """Whether nothing changes."""
-        return all(len({strength for _, strength in points}) == 1 for points in (self.identity, self.motion))
+        """Whether nothing changes, and nothing is another for the negative prompt."""
+        return self.negative == 1 and all(
+            len({strength for _, strength in points}) == 1 for points in (self.identity, self.motion)
+        )
 
     def at(self, progress: float) -> tuple[float, float]:
         """Identity and motion strength."""

@@ -87,6 +87,7 @@ FROZEN_INPUTS: dict[str, dict[str, str]] = {
         "method": "COMBO",
         "masks": "MASK",
         "schedule": "SETSEQ_SCHEDULE",
+        "prompts": AUTOGROW,
     },
     "SetSeq_StrengthSchedule": {
         "identity_first": "FLOAT",
@@ -95,6 +96,7 @@ FROZEN_INPUTS: dict[str, dict[str, str]] = {
         "motion_last": "FLOAT",
         "begin": "FLOAT",
         "end": "FLOAT",
+        "negative_prompt": "FLOAT",
     },
     "SetSeq_TransferMotion": {"identity": "SETSEQ_CONCEPT", "motion": "SETSEQ_CONCEPT"},
     "SetSeq_EvaluateConcept": {
@@ -115,14 +117,15 @@ FROZEN_OPTIONAL = {
     "SetSeq_TrainMotionResidual": {"settings", "prior"},
     "SetSeq_Regularisation": {"settings"},
     "SetSeq_LoadDynamicConcept": {"model", "schedule"},
-    "SetSeq_ComposeConcepts": {"method", "masks", "schedule"},
+    "SetSeq_ComposeConcepts": {"method", "masks", "schedule", "prompts"},
+    "SetSeq_StrengthSchedule": {"negative_prompt"},
     "SetSeq_EvaluateConcept": {"clip_vision", "clip"},
 }
 
 FROZEN_GROWING = {
-    "SetSeq_TrainIdentityLoRA": ("reference_", "SETSEQ_REFERENCE", 1, 20),
-    "SetSeq_TrainMotionResidual": ("reference_", "SETSEQ_REFERENCE", 1, 20),
-    "SetSeq_ComposeConcepts": ("concept_", "SETSEQ_CONCEPT", 1, 20),
+    "SetSeq_TrainIdentityLoRA": {("reference_", "SETSEQ_REFERENCE", 1, 20)},
+    "SetSeq_TrainMotionResidual": {("reference_", "SETSEQ_REFERENCE", 1, 20)},
+    "SetSeq_ComposeConcepts": {("concept_", "SETSEQ_CONCEPT", 1, 20), ("prompt_", "CONDITIONING", 0, 20)},
 }
 """Of the growing inputs: what their names begin with, their type, the least and the most of them."""
 
@@ -206,7 +209,7 @@ def test_inputs_and_outputs_are_frozen(our_nodes: dict[str, dict[str, Any]], nam
         (template["prefix"], *(kind for kind, *_ in template["input"]["required"].values()), *limits(template))
         for template in (options["template"] for kind, options in inputs.values() if kind == AUTOGROW)
     }
-    assert growing == ({FROZEN_GROWING[name]} if name in FROZEN_GROWING else set())
+    assert growing == FROZEN_GROWING.get(name, set())
 
 
 def limits(template: dict[str, Any]) -> tuple[int, int]:

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from setandseq_core.backbones.wan import WanBackbone
 from setandseq_core.compose import (
+    Method,
     WeightedConcept,
     added_factors,
+    check_region_prompts,
     layer_factors,
     stripes,
     transfer_motion,
@@ -18,7 +20,8 @@ from setandseq_core.compose import (
 from setandseq_core.concept import Concept, ConceptInfo, ConceptLayer, delta_weight
 from setandseq_core.errors import ConceptMismatchError, ConfigError
 from setandseq_core.flow import sampling_times
-from setandseq_core.live import LiveConcepts, region_weights, to_the_middle
+from setandseq_core.live import LiveConcepts, region_weights, to_the_middle, with_text
+from setandseq_core.prompts import place_embeddings
 from setandseq_core.sample import applied_concept, applied_concepts, latent_noise, sample_latents
 from setandseq_core.schedule import StrengthSchedule, progress_at, strength_at
 
@@ -194,6 +197,48 @@ def test_regions_are_the_formula(
         torch.testing.assert_close(velocity(0.6, x_t), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_each_region_answers_to_its_own_prompt(
+    tiny_backbone: WanBackbone, make_concept: MakeConcept, velocity: Callable[..., Tensor]
+) -> None:
+    """And with its own learned tokens; what is in no region, and the negative prompt, get neither."""
+    one, x_t = make_concept(1), latent_noise((1, 16, 2, 4, 12), 4)
+    token = torch.randn(tiny_backbone.encode_prompt("").shape[1], generator=torch.Generator().manual_seed(6))
+    one, two = replace(one, embeddings={"identity_embedding": token}), make_concept(2)
+    prompts, negative = ("a red star", "a blue ball"), tiny_backbone.encode_prompt("")
+    places = stripes(3)[:2]
+
+    def answers(prompt: str, tokens: list[Tensor], move: int) -> Tensor:
+        asked = place_embeddings(tiny_backbone.encode_prompt(prompt).unsqueeze(0), tokens)[0]
+        moved = x_t.roll(move, -1).expand(2, -1, -1, -1, -1)
+        return tiny_backbone.velocity(moved, torch.full((2,), 0.6), torch.stack([asked, negative])).roll(-move, -1)
+
+    with torch.no_grad():
+        with applied_concept(tiny_backbone, one):
+            left = answers(prompts[0], [token], 4)
+        with applied_concept(tiny_backbone, two):
+            middle = answers(prompts[1], [], 0)
+        expected = torch.cat([left[..., :4], middle[..., 4:8], answers("a blob", [], 0)[..., 8:]], dim=-1)
+        with applied_concepts(tiny_backbone, [weighted(one), weighted(two)], places, prompts):
+            found = answers("a blob", [], 0)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_text_of_another_length_is_the_same_to_attention() -> None:
+    text_BND, own_ND = torch.randn(2, 6, 3), torch.randn(4, 3)
+    found = with_text(text_BND, own_ND, torch.tensor([1.0, 0.0]))
+    assert torch.equal(found[0], own_ND.repeat(3, 1))
+    assert torch.equal(found[1], text_BND[1].repeat(2, 1))
+
+
+@pytest.mark.parametrize(
+    ("method", "prompts", "match"),
+    [("add", 2, "the method is 'add', which has no regions"), ("regions", 1, "prompts for 1 regions, but 2 concepts")],
+)
+def test_prompts_without_a_region_are_refused(method: Method, prompts: int, match: str) -> None:
+    with pytest.raises(ConfigError, match=match):
+        check_region_prompts(method, 2, prompts)
+
+
 def test_regions_share_where_they_overlap() -> None:
     regions = torch.zeros(2, 1, 4, 8)
     regions[0, :, :, :6], regions[1, :, :, 4:] = 1, 1
@@ -290,6 +335,27 @@ def test_a_schedule_acts_while_a_clip_is_sampled(tiny_backbone: WanBackbone, mak
         ):
             x_t = x_t + (times[step + 1] - times[step]) * tiny_backbone.velocity(x_t, times[step : step + 1], text)
     torch.testing.assert_close(found, x_t[0], rtol=1e-4, atol=1e-4)
+
+
+def test_a_concept_may_be_weaker_for_the_negative_prompt(tiny_backbone: WanBackbone, make_concept: MakeConcept) -> None:
+    """Alone, and in a region that is the whole video."""
+    concept, x_t = make_concept(1), latent_noise((1, 16, 2, 4, 8), 3)
+    text_BND = torch.stack([tiny_backbone.encode_prompt(text) for text in ("a blob", "")])
+
+    @torch.no_grad()
+    def answers() -> Tensor:
+        return tiny_backbone.velocity(x_t.expand(2, -1, -1, -1, -1), torch.full((2,), 0.6), text_BND)
+
+    with applied_concept(tiny_backbone, concept):
+        asked = answers()[0]
+    with applied_concept(tiny_backbone, concept, identity_strength=0.25, motion_strength=0.25):
+        negative = answers()[1]
+    weaker = StrengthSchedule(negative=0.5)
+    for regions in (None, torch.ones(1, 1, 1, 1)):
+        with applied_concepts(
+            tiny_backbone, [weighted(concept).times(1.0, 1.0, weaker).times(1.0, 1.0, weaker)], regions
+        ):
+            torch.testing.assert_close(answers(), torch.stack([asked, negative]), rtol=1e-4, atol=1e-5)
 
 
 # --- motion transfer ------------------------------------------------------------------------------------------------

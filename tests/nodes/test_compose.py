@@ -1,6 +1,7 @@
 """Compose Concepts in regions and with schedules, Strength Schedule and Transfer Motion, in a real ComfyUI."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +14,9 @@ from torch import Tensor
 
 from setandseq_core.backbones.native import load_transformer
 from setandseq_core.backbones.wan import WanBackbone
+from setandseq_core.concept import EMBEDDINGS
 from setandseq_core.live import LiveConcepts
+from setandseq_core.prompts import place_embeddings
 from setandseq_core.toy.text import encode_prompt
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
@@ -52,13 +55,15 @@ def compose(run: Call) -> Call:
 def velocity_at(comfyui: ModuleType) -> Callable[..., Tensor]:
     """A MODEL's velocity at a time, through all that is on it."""
 
-    def answer(model: Any, time: float = 0.6) -> Tensor:
+    def answer(model: Any, time: float = 0.6, kinds: Sequence[int] = (0,)) -> Tensor:
+        """With a row for each of the `kinds`: 0 is the prompt's, 1 the negative prompt's."""
+        latents, text = (value.repeat(len(kinds), *[1] * (value.ndim - 1)) for value in (LATENTS, TEXT))
         with torch.inference_mode():
             import_module("comfy.model_management").load_models_gpu([model])
-            options = {"wrappers": model.wrappers}
-            sigma = torch.tensor([time])
-            denoised = model.model.apply_model(LATENTS, sigma, c_crossattn=TEXT, transformer_options=options)
-            return ((LATENTS - denoised) / time).clone()
+            options = {"wrappers": model.wrappers, "cond_or_uncond": list(kinds)}
+            sigma = torch.full((len(kinds),), time)
+            denoised = model.model.apply_model(latents, sigma, c_crossattn=text, transformer_options=options)
+            return ((latents - denoised) / time).clone()
 
     return answer
 
@@ -69,11 +74,24 @@ def core_velocity(wan_file: Callable[..., Path]) -> Callable[..., Tensor]:
     backbone = WanBackbone(load_transformer(wan_file(), torch.float32), AutoencoderKLWan(base_dim=4), encode_prompt, "")
 
     @torch.no_grad()
-    def answer(concepts: list[Any], regions: Tensor | None = None, time: float = 0.6) -> Tensor:
-        with LiveConcepts(concepts, backbone.layers, regions).running(backbone.module, SHIFT):
+    def answer(
+        concepts: list[Any], regions: Tensor | None = None, time: float = 0.6, texts: Sequence[Tensor] = ()
+    ) -> Tensor:
+        with LiveConcepts(concepts, backbone.layers, regions, texts).running(backbone.module, SHIFT):
             return backbone.velocity(LATENTS, torch.tensor([time]), TEXT)
 
     return answer
+
+
+@pytest.fixture
+def with_tokens() -> Call:
+    """A concept with learned tokens that show."""
+
+    def add(concept: Any) -> Any:
+        generator = torch.Generator().manual_seed(9)
+        return replace(concept, embeddings={name: torch.randn(4096, generator=generator) for name in EMBEDDINGS})
+
+    return add
 
 
 @pytest.fixture
@@ -188,14 +206,61 @@ def test_a_schedule_of_the_loader_stays_with_its_concept(
     assert compose(model, wire).wrappers
 
 
+def test_region_prompts_are_those_of_the_core(
+    load_wan: Call,
+    make_concept: Call,
+    weighted: Call,
+    compose: Call,
+    velocity_at: Call,
+    core_velocity: Call,
+    with_tokens: Call,
+) -> None:
+    """The rows of the negative prompt keep theirs; each region has the learned tokens of its own concept alone."""
+    model = load_wan()
+    both = [weighted(with_tokens(make_concept(model, seed=1))), weighted(make_concept(model, seed=2))]
+    texts = [encode_prompt("a [v1] bee"), encode_prompt("a [v2] bee")]
+    prompts = {f"prompt_{index}": [[text.unsqueeze(0), {"pooled_output": None}]] for index, text in enumerate(texts)}
+    found = compose(model, *both, method="regions", prompts=prompts)
+    placed = [place_embeddings(text.unsqueeze(0), each.embeddings())[0] for text, each in zip(texts, both, strict=True)]
+    regions = torch.eye(2).view(2, 1, 1, 2)
+    expected = core_velocity(both, regions, texts=placed)
+    assert_close(velocity_at(found), expected)
+    assert (expected - core_velocity(both, regions)).abs().max() > 1e-2
+    negative = velocity_at(found, kinds=[1])
+    assert_close(negative, velocity_at(compose(model, *both, method="regions"), kinds=[1]))
+    rows = velocity_at(found, kinds=[1, 0])  # ComfyUI gives the negative prompt first
+    assert_close(rows, torch.cat([negative, expected]))
+
+
+def test_a_weaker_negative_prompt_is_that_of_the_core(
+    load_wan: Call, make_concept: Call, weighted: Call, compose: Call, velocity_at: Call, schedule: Call
+) -> None:
+    model = load_wan()
+    concept = weighted(make_concept(model))
+    found = compose(model, concept, schedule=schedule(negative_prompt=0.5))
+    weaker = compose(model, concept, identity_strength=0.5, motion_strength=0.5)
+    assert_close(velocity_at(found), velocity_at(compose(model, concept)))
+    assert_close(velocity_at(found, kinds=[1, 0])[:1], velocity_at(weaker))
+
+
 @pytest.mark.parametrize(
     ("inputs", "match"),
     [
         ({"method": "regions", "masks": torch.ones(3, 8, 8)}, "3 masks for 2 concepts"),
         ({"masks": torch.ones(2, 8, 8)}, "the method is 'add', which has no regions"),
+        ({"prompts": {"prompt_0": [[TEXT, {}]], "prompt_1": [[TEXT, {}]]}}, "the method is 'add', which has no"),
+        ({"method": "regions", "prompts": {"prompt_0": [[TEXT, {}]]}}, "prompts for 1 regions, but 2 concepts"),
+        (
+            {"method": "regions", "prompts": {"prompt_0": [[TEXT, {}]], "prompt_1": [[TEXT, {"mask": TEXT}]]}},
+            "The prompt of region 2 holds also mask",
+        ),
+        (
+            {"method": "regions", "prompts": {"prompt_0": [[TEXT, {}]] * 2, "prompt_1": [[TEXT, {}]]}},
+            "The prompt of region 1 holds 2 prompts",
+        ),
     ],
 )
-def test_masks_that_do_not_fit_are_refused(
+def test_masks_and_prompts_that_do_not_fit_are_refused(
     pack: Pack, load_wan: Call, make_concept: Call, weighted: Call, compose: Call, inputs: dict[str, Any], match: str
 ) -> None:
     model = load_wan()

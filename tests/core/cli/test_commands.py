@@ -111,6 +111,8 @@ def test_compose_makes_a_video_of_several_concepts(trained: Path, model: Path, t
         "add": [],
         "stripes": ["--method", "regions"],
         "boxes": ["--method", "regions", "--region", "0,0,0.4,1", "--region", "0.6,0,1,0.5"],
+        "own prompts": ["--method", "regions", "--region-prompt", "a blob", "--region-prompt", "a sks blob"],
+        "weaker": ["--negative-strength", "0.5"],
         "late": ["--identity-schedule", "0:0,0.5:1", "--motion-schedule", "0:2"],
     }
     for name, options in ways.items():
@@ -148,6 +150,19 @@ def test_compose_makes_a_plain_lora_or_a_concept(
         (["--motion-schedule", "0:0,1:1", "--out", "{tmp}/a.safetensors"], "only the method 'add' without a schedule"),
         (["--identity-schedule", "0.5:0,0.2:1", "--out", "{tmp}/a.mp4"], "schedule of the identity strength"),
         (["--region", "0,0,1,1", "--prompt", "a", "--out", "{tmp}/a.mp4"], "which has no regions"),
+        (["--negative-strength", "0.5", "--out", "{tmp}/a.safetensors"], "only the method 'add' without a schedule"),
+        (
+            [
+                "--concept",
+                "{trained}",
+                "--method",
+                "regions",
+                "--region-prompt",
+                "b",
+                *"--prompt a --out {tmp}/a.mp4".split(),
+            ],
+            "prompts for 1 regions, but 2 concepts",
+        ),
     ],
 )
 def test_compose_errors_are_one_clear_line(

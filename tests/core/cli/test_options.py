@@ -28,6 +28,7 @@ FROZEN = {
     },
     "compose": {
         **{"--concept": None, "--motion-from": None, "--method": "add", "--region": None, "--prompt": None},
+        **{"--region-prompt": None, "--negative-strength": 1.0},
         **dict.fromkeys(("--identity-schedule", "--motion-schedule"), ((0.0, 1.0),)),
         **{"--negative-prompt": "", "--out": None},
         **{"--seed": 0, "--steps": 20, "--guidance": 4.0, "--frames": None, "--size": None},
