@@ -159,7 +159,7 @@ def test_compose_makes_a_plain_lora_or_a_concept(
                 "regions",
                 "--region-prompt",
                 "b",
-                *"--prompt a --out {tmp}/a.mp4".split(),
+                *["--prompt", "a", "--out", "{tmp}/a.mp4"],
             ],
             "prompts for 1 regions, but 2 concepts",
         ),
