@@ -37,6 +37,8 @@ COLLAPSED_WIDTH = 225
 """Of a collapsed node: Nodes 2.0 makes it so, and no node narrower."""
 NODE_GAP, GROUP_GAP = 50, 70
 """Between two nodes of a column, and what is added between two groups."""
+COLUMN_WIDTH, COLUMN_STEP = 400, 440
+"""Of a column's nodes, and from one column's left edge to the next: five of them can be read as they open."""
 
 Point = tuple[float, float]
 
@@ -215,15 +217,15 @@ def _execution_order(nodes: list[dict[str, Any]], links: list[list[Any]]) -> lis
 class Column:
     """Nodes under each other, with room for their titles; each group of them is named when it is complete."""
 
-    def __init__(self, graph: Graph, x: float, y: float = 0, width: float = 400) -> None:
-        self.x, self.y, self.width = x, y, width
+    def __init__(self, graph: Graph, x: float, y: float = 0) -> None:
+        self.x, self.y = x, y
         self._graph = graph
         self._nodes: list[Node] = []
 
     def add(self, type_: str, *, tall: float | None = None, **options: Any) -> Node:
         """A node below the last one, as high as it needs to be or `tall`; `options` as in `Graph.add`."""
         node = self._graph.add(type_, (self.x, self.y), **options)
-        width = COLLAPSED_WIDTH if options.get("collapsed") else self.width
+        width = COLLAPSED_WIDTH if options.get("collapsed") else COLUMN_WIDTH
         node.entry["size"] = [width, tall or node.entry["size"][1]]
         self._nodes.append(node)
         self.y = node.box[3] + NODE_GAP
@@ -234,3 +236,14 @@ class Column:
         self._graph.group(title, self._nodes)
         self._nodes = []
         self.y += GROUP_GAP
+
+
+def noted_columns(graph: Graph, count: int, *notes: tuple[str, str, float]) -> list[Column]:
+    """That many columns side by side; at the top of the first are notes: title, text and height of each."""
+    columns = [Column(graph, index * COLUMN_STEP) for index in range(count)]
+    y = -TITLE_HEIGHT
+    for title, text, height in notes:
+        graph.note(title, text, (-MARGIN, y), (COLUMN_WIDTH + 2 * MARGIN, height))
+        y += height + NODE_GAP
+    columns[0].y = y + NODE_GAP
+    return columns

@@ -3,25 +3,22 @@
 from dataclasses import dataclass
 from typing import Any
 
-from setandseq_core.demo import SEED, Shot, demo_shots
+from setandseq_core.demo import SEED, demo_shots
 from setandseq_core.toy.concepts import CONCEPTS, DEMO, with_tokens
 from setandseq_core.toy.model import EMBEDDED_CONFIG, TRANSFORMER_FILE, VAE_FILE
 from setandseq_core.toy.world import FPS, FRAMES, SIZE
-from tools.workflow_graph import COLLAPSED_WIDTH, GREEN, RED, Column, Graph, Output
+from tools.workflow_graph import COLLAPSED_WIDTH, COLUMN_STEP, GREEN, RED, Column, Graph, Output, noted_columns
 from tools.workflow_notes import COMPOSE_NOTE, START_NOTE, TRAIN_NOTE, USE_NOTE
 
 CONCEPT = CONCEPTS[DEMO]
 SHIFT = 3.0
 SAMPLING = {"seed": SEED, "steps": 20, "cfg": 4.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
-COLUMN = 460
-"""From one column's left edge to the next."""
-SHOT_WIDTH = 1080
-NOTE_WIDTH = 500
-NARROW = 420
-"""Width of the columns of workflows of which all can be read as they open, in a window of 1920x1080."""
-START_NOTE_HEIGHT, USE_NOTE_HEIGHT = 640, 460
 SMALL_SHOT = 440
-"""From one video's top to the next there."""
+"""From one video's top to the next."""
+BARE_SHOTS = 4
+"""Videos in a row, where all but them is collapsed."""
+BARE_STEP = 250, 660
+"""From one of them to the next, and from row to row."""
 
 START = "0 Start here"
 TRAIN = "1 Train on the embedded model"
@@ -41,12 +38,10 @@ class Base:
 def start_workflow(object_info: dict[str, Any]) -> Graph:
     """The shortest way to a first concept: as below, with two videos."""
     graph = Graph(START, object_info)
-    graph.note(START, START_NOTE, (-10, -70), (NARROW, START_NOTE_HEIGHT))
-    first, second, third, fourth, last = (Column(graph, index * (NARROW + 20), width=NARROW - 20) for index in range(5))
-    first.y = START_NOTE_HEIGHT + 30
-    base = _load_base(first, collapsed=True)
+    first, second, third, fourth, last = noted_columns(graph, 5, (START, START_NOTE, 640))
+    base = _load_base(first)
     reference = _reference(second, base)
-    settings = _settings(second, collapsed=True)
+    settings = _settings(second)
     second.group("Settings")
     wires = _train_wires(base, reference, settings)
     identity = _train_identity(third, wires)
@@ -72,43 +67,50 @@ def start_workflow(object_info: dict[str, Any]) -> Graph:
 def train_workflow(object_info: dict[str, Any]) -> Graph:
     """(a) Train on the example clip, save the concept, and generate the demo's shots."""
     graph = Graph(TRAIN, object_info)
-    graph.note(TRAIN, TRAIN_NOTE, (-NOTE_WIDTH - 60, -70), (NOTE_WIDTH, 520))
-    left = Column(graph, 0)
-    base = _load_base(left)
-    reference = _reference(left, base)
-    concept = _train(Column(graph, COLUMN), base, reference)
-    applied = Column(graph, 2 * COLUMN)
-    applied.add("SetSeq_SaveDynamicConcept", tall=160, concept=concept, name="my_concept")
-    models = {(0.0, 0.0): base.model}
+    first, second, third, fourth, *_ = noted_columns(graph, 5, (TRAIN, TRAIN_NOTE, 530))
+    base = _load_base(first)
+    reference = _reference(second, base)
+    settings = _settings(second)
+    second.group("Settings")
+    wires = _train_wires(base, reference, settings)
+    identity = _train_identity(third, wires)
+    third.group("Step3 - Train: the look")
+    concept = _train_motion(fourth, wires, identity)
+    fourth.group("Step4 - Train: the movement")
+    models = {(0.0, 0.0): base.model} | _applied(fourth, base, concept)
+    fourth.group("Step5 - Apply")
+    prompts = _Prompts(graph, third, base, step=6)
+    places = [(shot, prompts.positive(with_tokens(str(shot.caption)))) for shot in demo_shots()]
+    studio = prompts.finish(elsewhere=first)
+    second.add("SetSeq_SaveDynamicConcept", tall=160, concept=concept, name="my_concept")
+    second.group("Step8 - Save")
+    for index, (shot, positive) in enumerate(places):
+        row, column = divmod(index, BARE_SHOTS)
+        pos = 4 * COLUMN_STEP + column * BARE_STEP[0], row * BARE_STEP[1]
+        strengths = shot.identity_strength, shot.motion_strength
+        studio.shoot_bare(pos, models[strengths], positive, shot.name, shot.name.replace("_", " ").capitalize())
+    return graph
+
+
+def _applied(column: Column, base: Base, concept: Output) -> dict[tuple[float, float], Output]:
+    """By its strengths, the model of each shot that has the concept; the first is open, the others tell it by title."""
+    models: dict[tuple[float, float], Output] = {}
     for shot in demo_shots():
         strengths = shot.identity_strength, shot.motion_strength
-        if strengths not in models:
-            models[strengths] = applied.add(
-                "SetSeq_ComposeConcepts",
-                title=f"Compose Concepts, motion {shot.motion_strength:g}",
-                model=base.model,
-                concepts=[concept],
-                identity_strength=shot.identity_strength,
-                motion_strength=shot.motion_strength,
-            )["model"]
-    applied.group("Step4 - Save and apply")
-    prompts = _Prompts(graph, Column(graph, 3 * COLUMN), base, step=5)
-    places = [(shot, prompts.positive(with_tokens(str(shot.caption)))) for shot in demo_shots()]
-    studio = prompts.finish()
-    for index, (shot, positive) in enumerate(places):
-        pos = 4 * COLUMN + (index % 2) * SHOT_WIDTH, (index // 2) * 440
-        strengths = shot.identity_strength, shot.motion_strength
-        studio.shoot(pos, models[strengths], positive, shot.name, _title(shot))
-    return graph
+        if any(strengths) and strengths not in models:
+            wires = {"model": base.model, "concepts": [concept]}
+            wires |= {"identity_strength": shot.identity_strength, "motion_strength": shot.motion_strength}
+            title = f"Compose, motion {shot.motion_strength:g}"
+            node = column.add("SetSeq_ComposeConcepts", title=title, collapsed=bool(models), **wires)
+            models[strengths] = node["model"]
+    return models
 
 
 def use_workflow(object_info: dict[str, Any]) -> Graph:
     """(b) Load a concept: with its own prompt, with an edited one, and reweighted."""
     graph = Graph(USE, object_info)
-    graph.note(USE, USE_NOTE, (-10, -70), (NARROW, USE_NOTE_HEIGHT))
-    first, second, third, last = (Column(graph, index * (NARROW + 20), width=NARROW - 20) for index in range(4))
-    first.y = USE_NOTE_HEIGHT + 30
-    base = _load_base(first, collapsed=True)
+    first, second, third, last = noted_columns(graph, 4, (USE, USE_NOTE, 460))
+    base = _load_base(first)
     loaded = second.add("SetSeq_LoadDynamicConcept", concept="my_concept.safetensors", model=base.model)
     second.group("Step2 - Concept")
     prompts = _Prompts(graph, third, base, step=3)
@@ -129,28 +131,29 @@ def use_workflow(object_info: dict[str, Any]) -> Graph:
 def compose_workflow(object_info: dict[str, Any]) -> Graph:
     """(c) Two concepts in one video."""
     graph = Graph(COMPOSE, object_info)
-    graph.note(COMPOSE, COMPOSE_NOTE, (-NOTE_WIDTH - 60, -70), (NOTE_WIDTH, 380))
-    base = _load_base(Column(graph, 0))
-    column = Column(graph, COLUMN)
-    files = ("my_concept.safetensors", "my_concept_2.safetensors")
-    concepts = [column.add("SetSeq_LoadDynamicConcept", concept=file)["concept"] for file in files]
-    composed = column.add("SetSeq_ComposeConcepts", model=base.model, concepts=concepts, method="regions")
-    column.group("Step2 - Concepts")
-    prompts = _Prompts(graph, Column(graph, 2 * COLUMN), base, step=3)
+    first, second, third, fourth, last = noted_columns(graph, 5, (COMPOSE, COMPOSE_NOTE, 400))
+    base = _load_base(first)
+    files, columns = ("my_concept.safetensors", "my_concept_2.safetensors"), (second, third)
+    concepts = []
+    for file, column, title in zip(files, columns, ("The first concept", "The second"), strict=True):
+        concepts.append(column.add("SetSeq_LoadDynamicConcept", concept=file)["concept"])
+        column.group(f"Step2 - {title}")
+    composed = fourth.add("SetSeq_ComposeConcepts", model=base.model, concepts=concepts, method="regions")
+    fourth.group("Step3 - Compose")
+    prompts = _Prompts(graph, fourth, base, step=4)
     both = "a large [v] creature [u] wandering and a large [w] creature [x] wandering on a grey plain background"
     positive = prompts.positive(both)
-    studio = prompts.finish()
-    pos = 3 * COLUMN, 0
-    studio.shoot(pos, composed["model"], positive, "composed", "Step5 - Both in one video")
+    studio = prompts.finish(elsewhere=second)
+    studio.shoot_small((last.x, last.y), composed["model"], positive, "composed", "Step6 - Both in one video")
     return graph
 
 
-def _load_base(column: Column, *, collapsed: bool = False) -> Base:
-    shown = {"collapsed": collapsed}
-    loader = column.add("UNETLoader", unet_name=TRANSFORMER_FILE.name, weight_dtype="default", **shown)
-    clip = column.add("SetSeq_EmbeddedTextEncoder", **shown)
-    vae = column.add("VAELoader", vae_name=VAE_FILE.name, **shown)
-    model = column.add("ModelSamplingSD3", model=loader["MODEL"], shift=SHIFT, **shown)
+def _load_base(column: Column) -> Base:
+    options = {"unet_name": TRANSFORMER_FILE.name, "weight_dtype": "default"}
+    loader = column.add("UNETLoader", collapsed=True, **options)
+    clip = column.add("SetSeq_EmbeddedTextEncoder", collapsed=True)
+    vae = column.add("VAELoader", vae_name=VAE_FILE.name, collapsed=True)
+    model = column.add("ModelSamplingSD3", model=loader["MODEL"], shift=SHIFT, collapsed=True)
     column.group("Step1 - Load models")
     return Base(model=model["MODEL"], clip=clip["clip"], vae=vae["VAE"])
 
@@ -171,14 +174,7 @@ def _reference(column: Column, base: Base) -> Output:
     return reference["reference"]
 
 
-def _train(column: Column, base: Base, reference: Output) -> Output:
-    wires = _train_wires(base, reference, _settings(column))
-    concept = _train_motion(column, wires, _train_identity(column, wires))
-    column.group("Step3 - Train")
-    return concept
-
-
-def _settings(column: Column, *, collapsed: bool = False) -> Output:
+def _settings(column: Column) -> Output:
     config, first, second = EMBEDDED_CONFIG, EMBEDDED_CONFIG.set_stage, EMBEDDED_CONFIG.sequence_stage
     if first.batch != second.batch:
         raise ValueError(f"One batch for both stages is needed, not {first.batch} and {second.batch}.")
@@ -190,7 +186,7 @@ def _settings(column: Column, *, collapsed: bool = False) -> Output:
         token_masking=config.token_masking,
         weight_decay=config.weight_decay,
         gradient_clipping=config.gradient_clipping,
-        collapsed=collapsed,
+        collapsed=True,
     )
     regularisation = column.add(
         "SetSeq_Regularisation",
@@ -201,7 +197,7 @@ def _settings(column: Column, *, collapsed: bool = False) -> Output:
         token_learning_rate=config.token_learning_rate,
         still_frames=first.still_frames,
         settings=settings["settings"],
-        collapsed=collapsed,
+        collapsed=True,
     )
     return regularisation["settings"]
 
@@ -232,18 +228,8 @@ class Studio:
     negative: Output
     latent: Output
 
-    def shoot(self, pos: tuple[float, float], model: Output, positive: Output, name: str, title: str) -> None:
-        """Sampler, decoder and saver in a row."""
-        (x, y), add = pos, self.graph.add
-        sampler = add("KSampler", (x, y), **self._wires(model, positive), **SAMPLING)
-        frames = add("VAEDecode", (x + 345, y), size=(300, 54), samples=sampler["LATENT"], vae=self.base.vae)
-        video = add("CreateVideo", (x + 345, y + 104), size=(300, 110), images=frames["IMAGE"], fps=float(FPS))
-        path = f"setandseq/{name}"
-        saved = add("SaveVideo", (x + 675, y), size=(340, 126), room=330, video=video["VIDEO"], filename_prefix=path)
-        self.graph.group(title, [sampler, frames, video, saved])
-
     def shoot_small(self, pos: tuple[float, float], model: Output, positive: Output, name: str, title: str) -> None:
-        """The same, with the decoder's nodes collapsed below the sampler."""
+        """Sampler and saver side by side, the decoder's nodes collapsed below the sampler."""
         (x, y), add = pos, self.graph.add
         sampler = add("KSampler", (x, y), **self._wires(model, positive), **SAMPLING)
         below = {"collapsed": True, "size": (COLLAPSED_WIDTH, 110)}
@@ -251,6 +237,17 @@ class Studio:
         video = add("CreateVideo", (x, y + 370), images=frames["IMAGE"], fps=float(FPS), **below)
         path, size = f"setandseq/{name}", {"size": (COLLAPSED_WIDTH, 126), "room": 350}
         saved = add("SaveVideo", (x + 345, y), video=video["VIDEO"], filename_prefix=path, **size)
+        self.graph.group(title, [sampler, frames, video, saved])
+
+    def shoot_bare(self, pos: tuple[float, float], model: Output, positive: Output, name: str, title: str) -> None:
+        """The video under the collapsed nodes that make it."""
+        (x, y), add = pos, self.graph.add
+        bare = {"collapsed": True, "size": (COLLAPSED_WIDTH, 110)}
+        sampler = add("KSampler", (x, y), **self._wires(model, positive), **SAMPLING, **bare)
+        frames = add("VAEDecode", (x, y + 45), samples=sampler["LATENT"], vae=self.base.vae, **bare)
+        video = add("CreateVideo", (x, y + 90), images=frames["IMAGE"], fps=float(FPS), **bare)
+        path, size = f"setandseq/{name}", {"size": (COLLAPSED_WIDTH, 126), "room": 400}
+        saved = add("SaveVideo", (x, y + 135), video=video["VIDEO"], filename_prefix=path, **size)
         self.graph.group(title, [sampler, frames, video, saved])
 
     def _wires(self, model: Output, positive: Output) -> dict[str, Output]:
@@ -269,21 +266,15 @@ class _Prompts:
             self._made[text] = self._encode(title, text, GREEN)
         return self._made[text]
 
-    def finish(self, elsewhere: Column | None = None) -> Studio:
-        """The negative prompt and the video's size; where that is in another column, the prompt is collapsed."""
-        title = "Negative Prompt" if elsewhere else "CLIP Text Encode (Negative Prompt)"
-        negative = self._encode(title, "", RED, collapsed=elsewhere is not None)
+    def finish(self, elsewhere: Column) -> Studio:
+        """The negative prompt, and the video's size in another column."""
+        negative = self._encode("Negative Prompt", "", RED, collapsed=True)
         self._column.group(f"Step{self._step} - Prompts")
         size = {"width": SIZE, "height": SIZE, "length": FRAMES, "batch_size": 1}
-        column = elsewhere or self._column
-        latent = column.add("EmptyHunyuanLatentVideo", **size)
-        column.group(f"Step{self._step + 1} - Video size")
+        latent = elsewhere.add("EmptyHunyuanLatentVideo", **size)
+        elsewhere.group(f"Step{self._step + 1} - Video size")
         return Studio(graph=self._graph, base=self._base, negative=negative, latent=latent["LATENT"])
 
     def _encode(self, title: str, text: str | Output, colours: tuple[str, str], *, collapsed: bool = False) -> Output:
         options: dict[str, Any] = {"title": title, "colours": colours, "tall": 130, "collapsed": collapsed}
         return self._column.add("CLIPTextEncode", clip=self._base.clip, text=text, **options)["CONDITIONING"]
-
-
-def _title(shot: Shot) -> str:
-    return f"Step7 - {shot.label[0].upper()}{shot.label[1:]}"

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tools.workflow_graph import GREEN, RED, Column, Graph, Node, Output
+from tools.workflow_graph import COLUMN_STEP, GREEN, RED, Column, Graph, Node, Output, noted_columns
 
 REPOSITORY = "https://huggingface.co/Comfy-Org/{}/resolve/main/{}"
 WAN21 = "Wan_2.1_ComfyUI_repackaged"
 WAN22 = "Wan_2.2_ComfyUI_Repackaged"
-COLUMN = 440
-NOTE_WIDTH = 500
+
+Note = tuple[str, str, float]
+"""Title, text and height."""
 
 TRAIN = "4 Train on your clip (Wan 2.1 1.3B)"
 EXPERTS = "5 A concept in both experts (Wan 2.2 14B)"
@@ -114,78 +115,73 @@ ComfyUI's own, and any other node for video can follow.
 def train_workflow(object_info: dict[str, Any]) -> Graph:
     """(d) Train on the user's clip."""
     graph = Graph(TRAIN, object_info)
-    _note(graph, TRAIN, TRAIN_NOTE, 440, [SMALL, TEXT, VAE])
-    column = Column(graph, 0, width=390)
-    loader, clip, vae = _loaders(column, [SMALL])
-    sampling = column.add("ModelSamplingSD3", model=loader["MODEL"], shift=3.0)
-    column.group("Step1 - Load models")
-    model = sampling["MODEL"]
-    column = Column(graph, COLUMN, width=390)
-    video = column.add("LoadVideo", tall=320, file="my_clip.mp4")
+    notes = (TRAIN, TRAIN_NOTE, 480), _files_note(SMALL, TEXT, VAE)
+    first, second, third, fourth, last = noted_columns(graph, 5, *notes)
+    loader, clip, vae = _loaders(first, [SMALL])
+    model = first.add("ModelSamplingSD3", model=loader["MODEL"], shift=3.0, collapsed=True)["MODEL"]
+    first.group("Step1 - Load models")
+    video = second.add("LoadVideo", tall=320, file="my_clip.mp4")
     prompts: dict[str, Any] = {"static_prompt": STATIC_PROMPT, "motion_prompt": MOTION_PROMPT}
-    reference = column.add("SetSeq_ReferenceClip", model=model, video=video["VIDEO"], frames=33, **prompts)
-    column.group("Step2 - Your clip")
-    column = Column(graph, 2 * COLUMN, width=390)
-    settings = column.add("SetSeq_TrainingSettings", batch=2)
+    reference = second.add("SetSeq_ReferenceClip", model=model, video=video["VIDEO"], frames=33, **prompts)
+    second.group("Step2 - Your clip")
+    settings = second.add("SetSeq_TrainingSettings", batch=2, collapsed=True)
+    second.group("Settings")
     wires = {"model": model, "clip": clip["CLIP"], "vae": vae["VAE"], "references": [reference["reference"]]}
     wires["settings"] = settings["settings"]
-    identity = column.add("SetSeq_TrainIdentityLoRA", **wires)
-    concept = column.add("SetSeq_TrainMotionResidual", identity=identity["identity"], **wires)["concept"]
-    column.group("Step3 - Train")
-    column = Column(graph, 3 * COLUMN, width=390)
-    column.add("SetSeq_SaveDynamicConcept", tall=160, concept=concept, name="my_concept")
-    applied = column.add("SetSeq_ComposeConcepts", model=model, concepts=[concept])
-    column.group("Step4 - Save and apply")
-    positive, negative = _prompts(column, clip["CLIP"], EDITED_PROMPT)
-    column.group("Step5 - Prompt")
-    latent = column.add("EmptyHunyuanLatentVideo", width=832, height=480, length=33)
-    column.group("Step6 - Video size")
-    column = Column(graph, 4 * COLUMN, width=390)
+    identity = third.add("SetSeq_TrainIdentityLoRA", **wires)
+    third.group("Step3 - Train: the look")
+    concept = fourth.add("SetSeq_TrainMotionResidual", identity=identity["identity"], **wires)["concept"]
+    fourth.group("Step4 - Train: the movement")
+    applied = fourth.add("SetSeq_ComposeConcepts", model=model, concepts=[concept])
+    fourth.group("Step5 - Apply")
+    positive, negative = _prompts(third, clip["CLIP"], EDITED_PROMPT)
+    third.group("Step6 - Prompt")
+    latent = last.add("EmptyHunyuanLatentVideo", width=832, height=480, length=33)
+    last.group("Step7 - Video size")
     wires = {"model": applied["model"], "positive": positive, "negative": negative, "latent_image": latent["LATENT"]}
-    _save(column, _sample(column, **wires), vae["VAE"])
-    column.group("Step7 - Generate")
+    _save(last, _sample(last, **wires), vae["VAE"])
+    last.group("Step8 - Generate")
+    last.add("SetSeq_SaveDynamicConcept", tall=160, concept=concept, name="my_concept")
+    last.group("Step9 - Save")
     return graph
 
 
 def experts_workflow(object_info: dict[str, Any]) -> Graph:
     """(e) The two-expert graph of the official template with a concept in each expert."""
     graph = Graph(EXPERTS, object_info)
-    _note(graph, EXPERTS, EXPERTS_NOTE, 360, [HIGH, LOW, TEXT, VAE])
-    column = Column(graph, 0, width=390)
-    high, low, clip, vae = _loaders(column, [HIGH, LOW])
-    column.group("Step1 - Load models")
-    column = Column(graph, COLUMN, width=390)
+    notes = (EXPERTS, EXPERTS_NOTE, 330), _files_note(HIGH, LOW, TEXT, VAE)
+    first, second, third, fourth, last = noted_columns(graph, 5, *notes)
+    high, low, clip, vae = _loaders(first, [HIGH, LOW])
+    first.group("Step1 - Load models")
     models = []
-    for expert, loader in (("high", high), ("low", low)):
+    for expert, loader, column in (("high", high, second), ("low", low, third)):
         title = f"Load Dynamic Concept ({expert} noise)"
         options = {"title": title, "concept": f"my_concept_{expert}.safetensors", "model": loader["MODEL"]}
         loaded = column.add("SetSeq_LoadDynamicConcept", **options)
-        models.append(column.add("ModelSamplingSD3", model=loaded["model"], shift=5.0)["MODEL"])
-    column.group("Step2 - The concept in both experts")
-    column = Column(graph, 2 * COLUMN, width=390)
-    positive, negative = _prompts(column, clip["CLIP"], EDITED_PROMPT)
-    column.group("Step3 - Prompt")
-    latent = column.add("EmptyHunyuanLatentVideo", width=640, height=640, length=81)
-    column.group("Step4 - Video size")
-    column = Column(graph, 3 * COLUMN, width=390)
+        sampling = column.add("ModelSamplingSD3", model=loaded["model"], shift=5.0, collapsed=True)
+        models.append(sampling["MODEL"])
+        column.group(f"Step2 - The concept, {expert} noise")
+    positive, negative = _prompts(second, clip["CLIP"], EDITED_PROMPT)
+    second.group("Step3 - Prompt")
+    latent = third.add("EmptyHunyuanLatentVideo", width=640, height=640, length=81)
+    third.group("Step4 - Video size")
     common = {"positive": positive, "negative": negative, "noise_seed": 1, "steps": 20, "cfg": 3.5}
     common |= {"sampler_name": "euler", "scheduler": "simple"}
     half = {"add_noise": "enable", "start_at_step": 0, "end_at_step": 10, "return_with_leftover_noise": "enable"}
-    noisy = column.add("KSamplerAdvanced", model=models[0], latent_image=latent["LATENT"], **half, **common)
+    noisy = fourth.add("KSamplerAdvanced", model=models[0], latent_image=latent["LATENT"], **half, **common)
     half = {"add_noise": "disable", "start_at_step": 10, "end_at_step": 20, "return_with_leftover_noise": "disable"}
-    latents = column.add("KSamplerAdvanced", model=models[1], latent_image=noisy["LATENT"], **half, **common)
-    column.group("Step5 - High noise, then low noise")
-    column = Column(graph, 4 * COLUMN, width=390)
-    _save(column, latents["LATENT"], vae["VAE"])
-    column.group("Step6 - Video")
+    latents = fourth.add("KSamplerAdvanced", model=models[1], latent_image=noisy["LATENT"], **half, **common)
+    fourth.group("Step5 - High noise, then low noise")
+    _save(last, latents["LATENT"], vae["VAE"])
+    last.group("Step6 - Video")
     return graph
 
 
 def shared_workflow(object_info: dict[str, Any]) -> Graph:
     """(f) The official text-to-video template with one more node."""
     graph = Graph(SHARED, object_info)
-    _note(graph, SHARED, SHARED_NOTE, 360, [SMALL, TEXT, VAE])
-    column, latents, vae = _concept_video(graph)
+    notes = (SHARED, SHARED_NOTE, 340), _files_note(SMALL, TEXT, VAE)
+    column, latents, vae = _concept_video(graph, notes)
     _save(column, latents, vae)
     column.group("Step5 - Generate")
     return graph
@@ -194,40 +190,36 @@ def shared_workflow(object_info: dict[str, Any]) -> Graph:
 def pipeline_workflow(object_info: dict[str, Any]) -> Graph:
     """(g) A video of a concept, then stock nodes for more frames and more pixels."""
     graph = Graph(PIPELINE, object_info)
-    _note(graph, PIPELINE, PIPELINE_NOTE, 320, [SMALL, TEXT, VAE, FILM])
-    column, latents, vae = _concept_video(graph)
-    frames = column.add("VAEDecode", samples=latents, vae=vae)
+    notes = (PIPELINE, PIPELINE_NOTE, 290), _files_note(SMALL, TEXT, VAE, FILM)
+    column, latents, vae = _concept_video(graph, notes)
+    frames = column.add("VAEDecode", samples=latents, vae=vae, collapsed=True)
     column.group("Step5 - Generate")
-    column = Column(graph, 4 * COLUMN, width=390)
     network = column.add("FrameInterpolationModelLoader", model_name=FILM["name"], models=[FILM])
     smooth = column.add("FrameInterpolate", interp_model=network["INTERP_MODEL"], images=frames["IMAGE"], multiplier=2)
     column.group("Step6 - Twice the frames")
     large = column.add("ImageScaleBy", image=smooth["IMAGE"], upscale_method="lanczos", scale_by=2.0)
     column.group("Step7 - Twice the size")
+    column = Column(graph, 4 * COLUMN_STEP)
     video = column.add("CreateVideo", images=large["IMAGE"], fps=32.0)
     column.add("SaveVideo", tall=126, room=400, video=video["VIDEO"])
     column.group("Step8 - Video")
     return graph
 
 
-def _concept_video(graph: Graph) -> tuple[Column, Output, Output]:
+def _concept_video(graph: Graph, notes: Sequence[Note]) -> tuple[Column, Output, Output]:
     """The official template up to its sampler, in whose column more can follow; the latents and the VAE."""
-    column = Column(graph, 0, width=390)
-    loader, clip, vae = _loaders(column, [SMALL])
-    column.group("Step1 - Load models")
-    latent = column.add("EmptyHunyuanLatentVideo", width=832, height=480, length=33)
-    column.group("Step2 - Video size")
-    column = Column(graph, COLUMN, width=390)
-    file = {"concept": "my_concept.safetensors", "model": loader["MODEL"]}
-    loaded = column.add("SetSeq_LoadDynamicConcept", **file)
-    column.group("Step3 - Concept")
-    column = Column(graph, 2 * COLUMN, width=390)
-    positive, negative = _prompts(column, clip["CLIP"], EDITED_PROMPT)
-    column.group("Step4 - Prompt")
-    column = Column(graph, 3 * COLUMN, width=390)
-    model = column.add("ModelSamplingSD3", model=loaded["model"], shift=8.0)["MODEL"]
+    first, second, third, last = noted_columns(graph, 4, *notes)
+    loader, clip, vae = _loaders(first, [SMALL])
+    first.group("Step1 - Load models")
+    loaded = second.add("SetSeq_LoadDynamicConcept", concept="my_concept.safetensors", model=loader["MODEL"])
+    second.group("Step2 - Concept")
+    latent = third.add("EmptyHunyuanLatentVideo", width=832, height=480, length=33)
+    third.group("Step3 - Video size")
+    positive, negative = _prompts(third, clip["CLIP"], EDITED_PROMPT)
+    third.group("Step4 - Prompt")
+    model = last.add("ModelSamplingSD3", model=loaded["model"], shift=8.0, collapsed=True)["MODEL"]
     wires = {"model": model, "positive": positive, "negative": negative, "latent_image": latent["LATENT"]}
-    return column, _sample(column, **wires), vae["VAE"]
+    return last, _sample(last, **wires), vae["VAE"]
 
 
 def _loaders(column: Column, diffusion: Sequence[dict[str, str]]) -> list[Node]:
@@ -253,14 +245,12 @@ def _sample(column: Column, **wires: Output) -> Output:
 
 
 def _save(column: Column, latents: Output, vae: Output) -> None:
-    frames = column.add("VAEDecode", samples=latents, vae=vae)
-    video = column.add("CreateVideo", images=frames["IMAGE"], fps=16.0)
+    frames = column.add("VAEDecode", samples=latents, vae=vae, collapsed=True)
+    video = column.add("CreateVideo", images=frames["IMAGE"], fps=16.0, collapsed=True)
     column.add("SaveVideo", tall=126, room=400, video=video["VIDEO"])
 
 
-def _note(graph: Graph, title: str, text: str, height: float, files: Sequence[dict[str, str]]) -> None:
-    """What to do, and below it which files go where."""
-    x, lines = -NOTE_WIDTH - 60, ["## Model files", ""]
-    graph.note(title, text, (x, -70), (NOTE_WIDTH, height))
-    lines += [f"- [{file['name']}]({file['url']}) in `models/{file['directory']}`" for file in files]
-    graph.note("Model files", "\n".join(lines), (x, height - 20), (NOTE_WIDTH, 80 + 50 * len(files)))
+def _files_note(*files: dict[str, str]) -> Note:
+    """Which files go where."""
+    lines = [f"- [{file['name']}]({file['url']}) in `models/{file['directory']}`" for file in files]
+    return "Model files", "\n".join(["## Model files", "", *lines]), 100 + 35 * len(files)

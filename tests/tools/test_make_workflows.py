@@ -40,6 +40,20 @@ def test_nodes_do_not_overlap_and_notes_come_first(name: str) -> None:
             assert apart, (nodes[i]["type"], nodes[i]["pos"])
 
 
+@pytest.mark.parametrize("name", MAKERS)
+def test_all_of_it_can_be_read_as_it_opens(name: str) -> None:
+    """The interface shows all nodes at once: in a window of 1440x900 at 0.38 of their size or more."""
+    boxes = [(left, top, left + width, top + height) for left, top, width, height in groups_and_notes(name)]
+    left, top, right, bottom = zip(*boxes, strict=True)
+    assert max(right) - min(left) <= 2800 and max(bottom) - min(top) <= 1600
+
+
+def groups_and_notes(name: str) -> list[list[float]]:
+    workflow = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    notes = [node["pos"] + node["size"] for node in workflow["nodes"] if node["type"] == "MarkdownNote"]
+    return [group["bounding"] for group in workflow["groups"]] + notes
+
+
 def test_files_to_download_are_named_with_their_place() -> None:
     wanted = 0
     for name in MAKERS:
