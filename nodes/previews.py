@@ -24,8 +24,8 @@ from .panel import TrainingRecord
 
 SAMPLE_STEPS = 8
 SAMPLE_SIDE = 256
-SHARE = 0.015
-"""Of the training's time: what all of it may take. The first and the last validation loss and the sample at the end
+SHARE = 0.017
+"""Of the node's time: what all of it may take. The first and the last validation loss and the sample at the end
 count, and are made in any case."""
 VALIDATION_SHARE = 0.004
 """What of that may be validation losses."""
@@ -34,17 +34,17 @@ DECODING = 3.0
 
 
 class Budget:
-    """Counts what something takes, and says whether a share of the time allows for it once more."""
+    """Counts what something takes, and says whether a share of the time since `begun` allows for it once more."""
 
-    def __init__(self) -> None:
-        self._begun = time.monotonic()
+    def __init__(self, begun: float) -> None:
+        self._begun = begun
         self.spent = self.last = 0.0
 
     def allows(self, share: float, *, besides: float = 0.0, guess: float = 0.0) -> bool:
         """Whether there is time for once more and for the one at the end, if both take as long as the last one.
 
         Args:
-            share: of the time since this was made.
+            share: of the time.
             besides: seconds that something else takes of it.
             guess: seconds that it takes, where it was not done yet.
         """
@@ -61,19 +61,28 @@ class Budget:
 
 
 class Previews:
-    """Validation losses and sample videos of one stage, within their share of its time.
+    """Validation losses and sample videos of one stage, within their share of its node's time.
 
     To be made in the training: what it has encoded by then is not encoded again.
 
     Args:
         frames_FHWC: the clip.
+        begun: when the node began, by the monotonic clock.
     """
 
-    def __init__(self, backbone: ComfyBackbone, record: TrainingRecord, frames_FHWC: Tensor, config: MethodConfig):
+    def __init__(
+        self,
+        backbone: ComfyBackbone,
+        record: TrainingRecord,
+        frames_FHWC: Tensor,
+        config: MethodConfig,
+        *,
+        begun: float,
+    ):
         self._backbone, self._record, self._time_range = backbone, record, config.time_range
         self._x_0_BCFHW = _latents(backbone, frames_FHWC, record.stage, config.set_stage.still_frames)
         self._noise = latent_noise(tuple(self._x_0_BCFHW.shape[1:]), 0).to(backbone.device)
-        self._samples, self._validations = Budget(), Budget()
+        self._samples, self._validations = Budget(begun), Budget(begun)
 
     def validate(self, ends: bool) -> None:
         """Add a validation loss to the record: the first, the one where the stage `ends`, and as time allows."""

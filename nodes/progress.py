@@ -41,7 +41,7 @@ class TrainingProgress:
         self._bar = ProgressBar(1, node_id=record.node)
         self._told = self._told_validation = 0
         self._told_at, self._told_stride = 0.0, 1
-        self._called = False
+        self._called, self._begun = False, time.monotonic()
         record.pictures["reference"] = looping_picture(reference.clip.frames_FHWC, reference.clip.fps)
         panel.RECORDS.put(record)
         self._tell(0.0)
@@ -71,7 +71,7 @@ class TrainingProgress:
         record, last = self._record, progress.step == progress.steps
         if not self._called:
             record.losses.start = progress.step - 1
-            self._previews = self._begun()
+            self._previews = self._make_previews()
         self._called, record.message = True, ""
         record.step, record.steps, record.seconds_left = progress.step, progress.steps, progress.seconds_left
         record.losses.add(progress.loss)
@@ -119,8 +119,8 @@ class TrainingProgress:
         self._told_at, self._told_stride = now, record.losses.stride
         self._told, self._told_validation = len(record.losses.values), len(record.validation)
 
-    def _begun(self) -> Previews | None:
+    def _make_previews(self) -> Previews | None:
         frames_FHWC, options = self._reference.clip.frames_FHWC, self._options
         if not options.preview_every:
             return None
-        return Previews(self._backbone, self._record, frames_FHWC, options.config)
+        return Previews(self._backbone, self._record, frames_FHWC, options.config, begun=self._begun)

@@ -149,8 +149,7 @@ def compose_workflow(object_info: dict[str, Any]) -> Graph:
 
 
 def _load_base(column: Column) -> Base:
-    options = {"unet_name": TRANSFORMER_FILE.name, "weight_dtype": "default"}
-    loader = column.add("UNETLoader", collapsed=True, **options)
+    loader = column.add("UNETLoader", unet_name=TRANSFORMER_FILE.name, weight_dtype="default", collapsed=True)
     clip = column.add("SetSeq_EmbeddedTextEncoder", collapsed=True)
     vae = column.add("VAELoader", vae_name=VAE_FILE.name, collapsed=True)
     model = column.add("ModelSamplingSD3", model=loader["MODEL"], shift=SHIFT, collapsed=True)

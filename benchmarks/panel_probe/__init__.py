@@ -15,28 +15,34 @@ NODE_CLASS_MAPPINGS: dict[str, type] = {}
 TRAINING = "training"
 PARTS = {
     "progress.TrainingProgress": {"__init__": "reference picture", "__call__": "messages", "__exit__": "messages"},
-    "previews.Previews": {"__init__": "validation losses", "validate": "validation losses", "sample": "sample videos"},
+    "previews.Previews": {
+        "__init__": "validation losses",
+        "validate": "validation losses",
+        "sample": "samples on the way",
+    },
 }
 """By class and method."""
+AT_THE_END = {"sample": "sample at the end of each stage"}
+"""Of these, when they are called with True."""
 SPENT: dict[str, float] = defaultdict(float)
 """Processor seconds by part, each without the parts inside it."""
 CALLS: dict[str, int] = defaultdict(int)
 _inside: list[float] = []
 
 
-def counted(function: Callable[..., Any], part: str) -> Callable[..., Any]:
-    """The function, its processor time added to a part."""
+def counted(function: Callable[..., Any], part: str, at_the_end: str = "") -> Callable[..., Any]:
+    """The function, its processor time added to a part; to another one where its last argument is True."""
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        begun = time.process_time()
+        begun, name = time.process_time(), at_the_end if at_the_end and args[-1] else part
         _inside.append(0.0)
         try:
             return function(*args, **kwargs)
         finally:
             seconds = time.process_time() - begun
-            SPENT[part] += seconds - _inside.pop()
-            CALLS[part] += 1
+            SPENT[name] += seconds - _inside.pop()
+            CALLS[name] += 1
             if _inside:
                 _inside[-1] += seconds
 
@@ -50,7 +56,7 @@ def install() -> None:
         module, found = name.split(".")
         shown = getattr(import_module(f"{pack}.nodes.{module}"), found)
         for method, part in methods.items():
-            setattr(shown, method, counted(getattr(shown, method), part))
+            setattr(shown, method, counted(getattr(shown, method), part, AT_THE_END.get(method, "")))
     training = import_module(f"{pack}.nodes.training")
     for node in (training.TrainIdentityLoRA, training.TrainMotionResidual):
         node.execute = classmethod(counted(node.execute.__func__, TRAINING))

@@ -84,7 +84,7 @@ def test_a_budget_leaves_room_for_the_last_time(pack: Pack, monkeypatch: pytest.
     clock = [0.0]
     module = pack("nodes.previews")
     monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
-    budget = module.Budget()
+    budget = module.Budget(begun=0.0)
     assert budget.allows(0.1) and not budget.allows(0.1, guess=1.0)
     with budget.taken():
         clock[0] += 1.0
