@@ -12,7 +12,7 @@ from typing import Any
 import comfy.model_management as memory
 import torch
 from comfy.sd import VAE
-from latent_preview import get_previewer
+from latent_preview import Latent2RGBPreviewer
 from PIL import Image
 from torch import Tensor
 
@@ -27,7 +27,7 @@ SAMPLE_SIDE = 256
 SHARE = 0.017
 """Of the node's time: what all of it may take. The first and the last validation loss and the sample at the end
 count, and are made in any case."""
-VALIDATION_SHARE = 0.004
+VALIDATION_SHARE = 0.008
 """What of that may be validation losses."""
 DECODING = 3.0
 """A sample video beside its sampling alone: a guess, for the first one."""
@@ -128,11 +128,15 @@ def _evaluating(backbone: ComfyBackbone) -> Iterator[None]:
 
 
 def _shown(backbone: ComfyBackbone, latents_CFHW: Tensor) -> bytes | None:
-    """A WebP file: through the VAE where it fits beside the model, else ComfyUI's rough preview."""
+    """A WebP file: through the VAE where it fits beside the model, else roughly; None where the model knows no way."""
     if fits_beside(backbone.vae, tuple(latents_CFHW.shape), backbone.device):
         return looping_picture(backbone.decode_latents(latents_CFHW), backbone.fps)
-    previewer: Any = get_previewer(backbone.device, backbone.model.model.latent_format)
-    return _webp([previewer.decode_latent_to_preview(latents_CFHW.unsqueeze(0))], 1.0) if previewer else None
+    known: Any = backbone.model.model.latent_format
+    if known.latent_rgb_factors is None:
+        return None
+    colours = known.latent_rgb_factors, known.latent_rgb_factors_bias, known.latent_rgb_factors_reshape
+    previewer, frames = Latent2RGBPreviewer(*colours), latents_CFHW.cpu().unsqueeze(0).split(1, dim=2)
+    return _webp([previewer.decode_latent_to_preview(frame_BCFHW) for frame_BCFHW in frames], backbone.fps / 4)
 
 
 def fits_beside(vae: VAE, latent_shape: tuple[int, ...], device: torch.device) -> bool:

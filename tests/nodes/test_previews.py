@@ -80,6 +80,17 @@ def test_previews_change_no_loss_and_encode_nothing_again(train: Call, still_fra
         assert torch.equal(seen.layers[name].motion_residual_RI, layer.motion_residual_RI)
 
 
+def test_where_memory_is_short_the_samples_are_rough_and_the_vae_is_left_alone(
+    train: Call, pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    previews = pack("nodes.previews")
+    monkeypatch.setattr(previews, "fits_beside", lambda *_: False)
+    monkeypatch.setattr(pack("nodes.backbone").ComfyBackbone, "decode_latents", None)
+    _, records, _ = train(1, 1)
+    with Image.open(io.BytesIO(records["sequence"].pictures["sample"])) as picture:
+        assert (picture.format, picture.size, getattr(picture, "n_frames", 1)) == ("WEBP", (4, 4), 2)
+
+
 def test_a_budget_leaves_room_for_the_last_time(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     module = pack("nodes.previews")
