@@ -33,13 +33,13 @@ class Task:
 
     backbone: WanBackbone
     group: Group
-    concepts: list[Concept]
+    weighted: list[WeightedConcept]
     noise: Tensor
 
     @property
-    def weighted(self) -> list[WeightedConcept]:
-        """The concepts as they were learned."""
-        return [WeightedConcept(concept=each) for each in self.concepts]
+    def concepts(self) -> list[Concept]:
+        """As they were learned."""
+        return [each.concept for each in self.weighted]
 
     def sample(self, applied: AbstractContextManager[None]) -> Tensor:
         """Latents with concepts applied in some way."""
@@ -62,28 +62,28 @@ def add(task: Task) -> Tensor:
 def regions(task: Task) -> Tensor:
     """`live.LiveConcepts`: each concept answers alone, to a prompt of its own, with its region in the middle."""
     prompts = [prompt([name]) for name in task.group]
-    return task.sample(applied_concepts(task.backbone, task.weighted, places(len(task.concepts)), prompts))
+    return task.sample(applied_concepts(task.backbone, task.weighted, places(len(task.weighted)), prompts))
 
 
 def one_prompt(task: Task) -> Tensor:
     """As `regions`, but the prompt of all of them goes for each."""
-    return task.sample(applied_concepts(task.backbone, task.weighted, places(len(task.concepts))))
+    return task.sample(applied_concepts(task.backbone, task.weighted, places(len(task.weighted))))
 
 
 def unmoved(task: Task) -> Tensor:
     """As `one_prompt`, but without moving each region to the middle."""
-    masks_PFHW = functional.interpolate(places(len(task.concepts)), task.noise.shape[-2:], mode="nearest")
+    masks_PFHW = functional.interpolate(places(len(task.weighted)), task.noise.shape[-2:], mode="nearest")
     return _sample_in_turn(task, lambda _step: enumerate(masks_PFHW))
 
 
 def switch(task: Task) -> Tensor:
     """The concepts take turns, one a step (LoRA Switch of Zhong et al. 2024)."""
-    return _sample_in_turn(task, lambda step: [(step % len(task.concepts), torch.ones(()))])
+    return _sample_in_turn(task, lambda step: [(step % len(task.weighted), torch.ones(()))])
 
 
 def mean(task: Task) -> Tensor:
     """The mean of each concept's own guided velocity (LoRA Composite of Zhong et al. 2024)."""
-    share = torch.tensor(1 / len(task.concepts))
+    share = torch.tensor(1 / len(task.weighted))
     return _sample_in_turn(task, lambda _step: [(index, share) for index in range(len(task.concepts))])
 
 

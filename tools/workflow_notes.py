@@ -88,9 +88,9 @@ on its *Load Dynamic Concept*; those on *Compose Concepts* count for all.
    about two things shows the model's own. It saves `my_concept.safetensors`.
 2. Run it again with a clip of yours (*Load Video* in place of *Example Clip*), with other tokens in both prompts of
    *Reference Clip*, such as `[w]` and `[x]`. It saves `my_concept_2.safetensors`.
-3. Choose both files here (press **R** if they are not in the list), and write both into the prompt: what is named
-   first stands on the left.
+3. Choose both files here (press **R** if they are not in the list). The prompt on the right names both; the prompt
+   below each concept names that one alone, in the same place.
 
-`regions` gives each concept its part of the picture, from left to right; *masks* draw other parts. `add` lets all act
-everywhere, which is right for one concept and mixes the looks of two.
+`regions` gives each concept its part of the picture, from left to right, and its own prompt there; *masks* draw other
+parts. `add` lets all act everywhere, which is right for one concept and mixes the looks of two.
 """

@@ -134,15 +134,20 @@ def compose_workflow(object_info: dict[str, Any]) -> Graph:
     first, second, third, fourth, last = noted_columns(graph, 5, (COMPOSE, COMPOSE_NOTE, 400))
     base = _load_base(first)
     files, columns = ("my_concept.safetensors", "my_concept_2.safetensors"), (second, third)
-    concepts = []
-    for file, column, title in zip(files, columns, ("The first concept", "The second"), strict=True):
+    names, place = (
+        ("a large [v] creature [u] wandering", "a large [w] creature [x] wandering"),
+        "on a grey plain background",
+    )
+    concepts, own = [], []
+    for file, column, name, title in zip(files, columns, names, ("The first concept", "The second"), strict=True):
         concepts.append(column.add("SetSeq_LoadDynamicConcept", concept=file)["concept"])
+        own.append(_Prompts(graph, column, base, step=2).positive(f"{name} {place}", "Prompt of its region"))
         column.group(f"Step2 - {title}")
-    composed = fourth.add("SetSeq_ComposeConcepts", model=base.model, concepts=concepts, method="regions")
+    wires = {"concepts": concepts, "prompts": own}
+    composed = fourth.add("SetSeq_ComposeConcepts", model=base.model, method="regions", **wires)
     fourth.group("Step3 - Compose")
     prompts = _Prompts(graph, fourth, base, step=4)
-    both = "a large [v] creature [u] wandering and a large [w] creature [x] wandering on a grey plain background"
-    positive = prompts.positive(both)
+    positive = prompts.positive(f"{' and '.join(names)} {place}")
     studio = prompts.finish(elsewhere=second)
     studio.shoot_small((last.x, last.y), composed["model"], positive, "composed", "Step6 - Both in one video")
     return graph
