@@ -1,0 +1,121 @@
+"""The thumbnails of the workflows: python -m tools.thumbnails (minutes; needs chromium)
+
+The rows of a thumbnail are what the workflow makes on the embedded model. Two workflows for large models show the same
+operation, and say so; the other two show their nodes. What was made is kept in build/thumbnails.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from benchmarks.composition import base_folder, generate
+from benchmarks.scenes import CLIPS
+from setandseq_core.demo import CLIP_FILE, run_demo
+from setandseq_core.learn import thumbnail
+from setandseq_core.toy.model import load_embedded
+from setandseq_core.toy.world import FPS
+from setandseq_core.video import read_clip, write_video
+from tools import workflows_embedded as embedded
+from tools import workflows_wan as wan
+from tools.comfyui_folder import ROOT
+from tools.interface import Ui
+from tools.make_workflows import FOLDER as WORKFLOWS
+from tools.make_workflows import READ_FPS, film_strips, write_thumbnails
+from tools.pictures import interface, opened
+from tools.sample_concept import save_sample
+
+FOLDER = ROOT / "build" / "thumbnails"
+CLIP = "clip"
+ROWS = {
+    embedded.START: (CLIP, "reconstructed", "pink"),
+    embedded.TRAIN: (CLIP, "reconstructed", "green"),
+    embedded.USE: ("reconstructed", "pink", "calm"),
+    wan.TRAIN: (CLIP, "reconstructed", "star"),
+    wan.SHARED: ("reconstructed", "green", "no_motion"),
+}
+"""The demo's videos in each."""
+CAPTIONED = (wan.TRAIN, wan.SHARED)
+CAPTION, CAPTION_HEIGHT, FONT_SIZE = "the same on the small embedded model", 26, 17
+PAIR = ("bee", "lantern")
+"""What is composed; beside each other, from noise of this seed."""
+SEED = 0
+WINDOW, PICTURE = (1500, 1060), (1280, 960)
+"""Pixels of the browser and of what is taken of it, from where no part of the interface lies on the graph."""
+LEFT, TOP = 80, 95
+PARTS = {wan.EXPERTS: (430, -80, 880), wan.PIPELINE: (430, -80, 1320)}
+"""Left, top and width of what is seen of a graph."""
+LOOK = """([left, top, scale, x, y]) => {
+  const canvas = window.app.canvas;
+  canvas.deselectAll();
+  canvas.ds.scale = scale;
+  canvas.ds.offset = [x / scale - left, y / scale - top];
+  canvas.setDirty(true, true);
+}"""
+SETTLE_MS = 3000
+
+
+def demo_rows(out: Path) -> None:
+    """Of each workflow that has them, the videos of the demo."""
+    demo = FOLDER / "demo"
+    if not (demo / "report.json").exists():
+        run_demo(demo, print)
+        shutil.copy(CLIP_FILE, demo / f"{CLIP}.mp4")
+    for name, videos in ROWS.items():
+        rows = [read_clip(demo / f"{video}.mp4", fps=READ_FPS, multiple=2).frames_FHWC for video in videos]
+        picture = film_strips(rows)
+        (captioned(picture) if name in CAPTIONED else picture).save(out / f"{name}.png")
+
+
+def captioned(picture: Image.Image) -> Image.Image:
+    """The picture with a line below that says where it comes from."""
+    draw, top = ImageDraw.Draw(picture), picture.height - CAPTION_HEIGHT
+    draw.rectangle((0, top, picture.width, picture.height), fill="black")
+    middle = picture.width // 2, top + CAPTION_HEIGHT // 2
+    draw.text(middle, CAPTION, fill="white", font=ImageFont.load_default(FONT_SIZE), anchor="mm")
+    return picture
+
+
+def composed_rows(out: Path) -> None:
+    """Both clips, and below them both concepts in one video."""
+    frames_FHWC = generate(load_embedded(), "regions", PAIR, SEED, base_folder())
+    rows = [*(CLIPS[name].frames() for name in PAIR), frames_FHWC]
+    for number, row in enumerate(rows):
+        write_video(out / f"{embedded.COMPOSE} {number}.mp4", row, FPS)
+
+
+def graphs(out: Path) -> None:
+    """A part of a graph, its nodes with the concept of the demo."""
+    clip = read_clip(CLIP_FILE, fps=READ_FPS)
+    with interface(*WINDOW) as ui:
+        for name in ("my_concept", "my_concept_high", "my_concept_low"):
+            picture = thumbnail(clip.frames_FHWC, clip.fps)
+            save_sample(ui.server.folder / "models" / "dynamic_concepts" / f"{name}.safetensors", thumbnail=picture)
+        ui.render("nodes2")
+        for name, part in PARTS.items():
+            graph_picture(ui, name, part).save(out / f"{name}.png")
+
+
+def graph_picture(ui: Ui, name: str, part: tuple[float, float, float]) -> Image.Image:
+    """What a workflow shows in the browser, from a left and top on and so wide."""
+    (left, top, across), (width, height) = part, PICTURE
+    ui.load(json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8")))
+    ui.page.evaluate(LOOK, [left, top, width / across, LEFT, TOP])
+    ui.page.wait_for_timeout(SETTLE_MS)
+    return opened(ui.page.screenshot(clip={"x": LEFT, "y": TOP, "width": width, "height": height}))
+
+
+def main() -> None:
+    """Make them all."""
+    out = FOLDER / "pictures"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    for make in (demo_rows, composed_rows, graphs):
+        make(out)
+    for name in write_thumbnails(out):
+        print(f"nothing for: {name}")
+
+
+if __name__ == "__main__":
+    main()
