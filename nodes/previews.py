@@ -5,7 +5,7 @@ Shape letters: B batch, C latent channels, F frames or latent frames, H, W heigh
 
 import io
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,20 +24,29 @@ from .panel import TrainingRecord
 
 SAMPLE_STEPS = 8
 SAMPLE_SIDE = 256
-SHARE = 0.017
+SHARE = 0.016
 """Of the node's time: what all of it may take. The first and the last validation loss and the sample at the end
 count, and are made in any case."""
-VALIDATION_SHARE = 0.008
+VALIDATION_SHARE = 0.006
 """What of that may be validation losses."""
 DECODING = 3.0
 """A sample video beside its sampling alone: a guess, for the first one."""
 
 
+Clock = Callable[[], float]
+"""Seconds since some moment."""
+
+
+def clock_of(device: torch.device) -> Clock:
+    """What time is counted in: of the processor where that trains, since other programs use it, too."""
+    return time.process_time if device.type == "cpu" else time.monotonic
+
+
 class Budget:
     """Counts what something takes, and says whether a share of the time since `begun` allows for it once more."""
 
-    def __init__(self, begun: float) -> None:
-        self._begun = begun
+    def __init__(self, clock: Clock, begun: float) -> None:
+        self._clock, self._begun = clock, begun
         self.spent = self.last = 0.0
 
     def allows(self, share: float, *, besides: float = 0.0, guess: float = 0.0) -> bool:
@@ -49,14 +58,14 @@ class Budget:
             guess: seconds that it takes, where it was not done yet.
         """
         needed = besides + self.spent + 2 * (self.last or guess)
-        return needed <= share * (time.monotonic() - self._begun)
+        return needed <= share * (self._clock() - self._begun)
 
     @contextmanager
     def taken(self) -> Iterator[None]:
         """Count what is done inside."""
-        begun = time.monotonic()
+        begun = self._clock()
         yield
-        self.last = time.monotonic() - begun
+        self.last = self._clock() - begun
         self.spent += self.last
 
 
@@ -67,7 +76,7 @@ class Previews:
 
     Args:
         frames_FHWC: the clip.
-        begun: when the node began, by the monotonic clock.
+        begun: when the node began, by `clock_of` its device.
     """
 
     def __init__(
@@ -82,7 +91,8 @@ class Previews:
         self._backbone, self._record, self._time_range = backbone, record, config.time_range
         self._x_0_BCFHW = _latents(backbone, frames_FHWC, record.stage, config.set_stage.still_frames)
         self._noise = latent_noise(tuple(self._x_0_BCFHW.shape[1:]), 0).to(backbone.device)
-        self._samples, self._validations = Budget(begun), Budget(begun)
+        clock = clock_of(backbone.device)
+        self._samples, self._validations = Budget(clock, begun), Budget(clock, begun)
 
     def validate(self, ends: bool) -> None:
         """Add a validation loss to the record: the first, the one where the stage `ends`, and as time allows."""

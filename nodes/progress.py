@@ -12,7 +12,7 @@ from ..setandseq_core.reference import Reference
 from ..setandseq_core.runs import Progress, StopTraining
 from . import panel
 from .backbone import ComfyBackbone
-from .previews import Previews, looping_picture
+from .previews import Previews, clock_of, looping_picture
 from .settings import TrainingOptions
 
 TELL_SECONDS = 0.5
@@ -41,7 +41,7 @@ class TrainingProgress:
         self._bar = ProgressBar(1, node_id=record.node)
         self._told = self._told_validation = 0
         self._told_at, self._told_stride = 0.0, 1
-        self._called, self._begun = False, time.monotonic()
+        self._called, self._begun = False, clock_of(backbone.device)()
         record.pictures["reference"] = looping_picture(reference.clip.frames_FHWC, reference.clip.fps)
         panel.RECORDS.put(record)
         self._tell(0.0)

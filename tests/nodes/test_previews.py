@@ -91,11 +91,9 @@ def test_where_memory_is_short_the_samples_are_rough_and_the_vae_is_left_alone(
         assert (picture.format, picture.size, getattr(picture, "n_frames", 1)) == ("WEBP", (4, 4), 2)
 
 
-def test_a_budget_leaves_room_for_the_last_time(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_budget_leaves_room_for_the_last_time(pack: Pack) -> None:
     clock = [0.0]
-    module = pack("nodes.previews")
-    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
-    budget = module.Budget(begun=0.0)
+    budget = pack("nodes.previews").Budget(lambda: clock[0], begun=0.0)
     assert budget.allows(0.1) and not budget.allows(0.1, guess=1.0)
     with budget.taken():
         clock[0] += 1.0
