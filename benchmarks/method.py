@@ -11,8 +11,7 @@ clip), the tables of docs/results.md and a contact sheet for each task, with wha
 import argparse
 import json
 import multiprocessing
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -23,68 +22,19 @@ from torch import Tensor
 
 from benchmarks import composition
 from benchmarks.figures import write_figures
-from benchmarks.methods import ABLATIONS, METHODS, OURS, WORDS, Job, Learned, as_concept
+from benchmarks.methods import ABLATIONS, BEST, METHODS, OURS, WORDS, Job, Learned, as_concept
+from benchmarks.shots import at_its_best, generate, shots
 from benchmarks.tables import DOCS, TASKS, write_report
 from setandseq_core.backbones.wan import WanBackbone
-from setandseq_core.compose import WeightedConcept
-from setandseq_core.concept import scaled_embeddings
+from setandseq_core.concept import load_concept, save_concept
 from setandseq_core.prior import PriorSet, automatic_prompts, make_prior
-from setandseq_core.sample import applied_concepts, applied_layers, latent_noise, sample_latents
 from setandseq_core.toy.concepts import CONCEPTS, DEMO, ConceptClip, with_tokens
 from setandseq_core.toy.metrics import clip_figures
 from setandseq_core.toy.model import EMBEDDED_CONFIG, TRANSFORMER_FILE, VAE_FILE, load_embedded
-from setandseq_core.toy.world import FRAMES, SIZE, Caption, SpriteWords
+from setandseq_core.toy.world import FRAMES, SIZE
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "build" / "method"
-SAMPLING_STEPS = 14
-SECOND = (
-    SpriteWords(size="small", colour="red", shape="star", motion="bouncing"),
-    SpriteWords(size="small", colour="cyan", shape="square", motion="standing still"),
-)
-PLACES = (("brown", "checkered"), ("pink", "striped"), ("green", "plain"))
-
-
-@dataclass(kw_only=True, slots=True, frozen=True)
-class Shot:
-    """One prompt that every method gets."""
-
-    task: str
-    caption: Caption
-    motion_strength: float = 1.0
-    """For methods without one, the strength of all they learned."""
-
-
-def shots(clip: ConceptClip) -> list[Shot]:
-    """The clip's own prompt, two other backgrounds, a second object, and half the motion strength."""
-    places = [place for place in PLACES if place[0] != clip.background][:2]
-    found = [Shot(task="reconstruct", caption=clip.caption)]
-    found += [
-        Shot(task="background", caption=clip.edited(background=background, texture=texture))
-        for background, texture in places
-    ]
-    found += [Shot(task="second object", caption=clip.edited(second=words)) for words in SECOND]
-    return [*found, Shot(task="motion strength 0.5", caption=clip.caption, motion_strength=0.5)]
-
-
-def generate(backbone: WanBackbone, learned: Learned, shot: Shot, seed: int) -> Tensor:
-    """A clip of the shot, (F, H, W, 3) in [0, 1], with the concept's tokens in its prompt."""
-    noise = latent_noise(backbone.latent_shape(FRAMES, SIZE, SIZE), seed)
-    has_motion = any(layer.motion_residual_RI.any() for layer in learned.layers.values())
-    strengths = {"motion_strength": shot.motion_strength}
-    strengths["identity_strength"] = 1.0 if has_motion else shot.motion_strength
-    options = {"embeddings": scaled_embeddings(learned.embeddings, **strengths), "steps": SAMPLING_STEPS}
-    with _applied(backbone, learned, strengths):
-        return backbone.decode_latents(sample_latents(backbone, noise, with_tokens(str(shot.caption)), **options))
-
-
-def _applied(backbone: WanBackbone, learned: Learned, strengths: dict[str, float]) -> AbstractContextManager[None]:
-    if not learned.layers:
-        return nullcontext()
-    if learned.schedule is None:
-        return applied_layers(backbone, learned.layers, **strengths)
-    concept = as_concept(backbone, learned)
-    return applied_concepts(backbone, [WeightedConcept(concept=concept, schedules=(learned.schedule,), **strengths)])
 
 
 def prior_of(backbone: WanBackbone, clip: ConceptClip, folder: Path) -> PriorSet:
@@ -94,6 +44,19 @@ def prior_of(backbone: WanBackbone, clip: ConceptClip, folder: Path) -> PriorSet
     return make_prior(backbone, prompts, (FRAMES, SIZE, SIZE), folder=folder)
 
 
+def learn(backbone: WanBackbone, name: str, method: str, training: int, folder: Path) -> Learned:
+    """What a method learns from a clip, or has learned already."""
+    path = folder / f"{name}_{method.replace(' ', '_')}_{training}_concept.safetensors"
+    if path.exists():
+        concept = load_concept(path)
+        return Learned(layers=concept.layers, embeddings=concept.embeddings, losses=concept.info.training["losses"])
+    clip, config = CONCEPTS[name], replace(EMBEDDED_CONFIG, seed=training)
+    job = Job(clip=clip, prior=prior_of(backbone, clip, folder), config=config)
+    learned = {**METHODS, **ABLATIONS}[method](backbone, job)
+    save_concept(as_concept(backbone, learned, name=name), path)
+    return learned
+
+
 def measure(name: str, method: str, training: int, seeds: int, folder: Path) -> str:
     """Learn one concept by one method and write a record for every clip made with it, unless that is there already."""
     path = folder / f"{name}_{method.replace(' ', '_')}_{training}.json"
@@ -101,10 +64,9 @@ def measure(name: str, method: str, training: int, seeds: int, folder: Path) -> 
         return f"{name}, {method}, training {training}: was there"
     torch.set_num_threads(1)
     backbone, clip = load_embedded(), CONCEPTS[name]
-    config = replace(EMBEDDED_CONFIG, seed=training)
-    learned = {**METHODS, **ABLATIONS}[method](
-        backbone, Job(clip=clip, prior=prior_of(backbone, clip, folder), config=config)
-    )
+    learned = learn(backbone, name, OURS if method == BEST else method, training, folder)
+    if method == BEST:
+        learned = at_its_best(backbone, learned, clip)
     records, shown = [], {}
     for number, shot in enumerate(shots(clip)):
         for seed in range(seeds):
@@ -156,11 +118,12 @@ def main() -> None:
     options = parser.parse_args()
     folder = base_folder()
     folder.mkdir(parents=True, exist_ok=True)
+    methods = ABLATIONS if options.ablations else options.methods
     jobs = [
         (name, method, training, options.seeds, folder)
+        for method in sorted(methods, key=BEST.__eq__)  # last, because it uses what another has learned
         for training in range(options.trainings)
         for name in options.concepts
-        for method in (ABLATIONS if options.ablations else options.methods)
     ]
     if not options.only_report:
         backbone = load_embedded()
