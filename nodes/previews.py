@@ -43,22 +43,21 @@ def clock_of(device: torch.device) -> Clock:
 
 
 class Budget:
-    """Counts what something takes, and says whether a share of the time since `begun` allows for it once more."""
+    """Counts what something takes, and says whether there is time for it once more."""
 
-    def __init__(self, clock: Clock, begun: float) -> None:
-        self._clock, self._begun = clock, begun
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self.spent = self.last = 0.0
 
-    def allows(self, share: float, *, besides: float = 0.0, guess: float = 0.0) -> bool:
-        """Whether there is time for once more and for the one at the end, if both take as long as the last one.
+    def allows(self, seconds: float, *, besides: float = 0.0, guess: float = 0.0) -> bool:
+        """Whether it may be done once more and at the end, if both take as long as the last one.
 
         Args:
-            share: of the time.
-            besides: seconds that something else takes of it.
-            guess: seconds that it takes, where it was not done yet.
+            seconds: that all of it may take.
+            besides: what something else takes of them.
+            guess: how long it takes, where it was not done yet.
         """
-        needed = besides + self.spent + 2 * (self.last or guess)
-        return needed <= share * (self._clock() - self._begun)
+        return besides + self.spent + 2 * (self.last or guess) <= seconds
 
     @contextmanager
     def taken(self) -> Iterator[None]:
@@ -91,13 +90,18 @@ class Previews:
         self._backbone, self._record, self._time_range = backbone, record, config.time_range
         self._x_0_BCFHW = _latents(backbone, frames_FHWC, record.stage, config.set_stage.still_frames)
         self._noise = latent_noise(tuple(self._x_0_BCFHW.shape[1:]), 0).to(backbone.device)
-        clock = clock_of(backbone.device)
-        self._samples, self._validations = Budget(clock, begun), Budget(clock, begun)
+        self._clock = clock_of(backbone.device)
+        self._first, self._before = self._clock(), self._clock() - begun
+        self._samples, self._validations = Budget(self._clock), Budget(self._clock)
+
+    def _seconds(self) -> float:
+        """The node's time so far; what was before the first step counts in as the steps go on."""
+        return self._clock() - self._first + self._before * self._record.step / self._record.steps
 
     def validate(self, ends: bool) -> None:
         """Add a validation loss to the record: the first, the one where the stage `ends`, and as time allows."""
         record = self._record
-        if not (ends or not record.validation or self._validations.allows(VALIDATION_SHARE)):
+        if not (ends or not record.validation or self._validations.allows(VALIDATION_SHARE * self._seconds())):
             return
         with self._validations.taken(), _evaluating(self._backbone):
             text_ND = self._backbone.encode_prompt(record.prompt)
@@ -108,7 +112,7 @@ class Previews:
         """Put a new sample video into the record, where the stage `ends` or there is time for it."""
         spent, last = self._validations.spent, self._validations.last
         guess = DECODING * SAMPLE_STEPS / len(QUANTILES) * last
-        if not (ends or self._samples.allows(SHARE, besides=spent + last, guess=guess)):
+        if not (ends or self._samples.allows(SHARE * self._seconds(), besides=spent + last, guess=guess)):
             return
         with self._samples.taken(), _evaluating(self._backbone):
             prompt = self._record.prompt

@@ -32,17 +32,13 @@ def wait_for_step(ui: Ui, panel: int, least: int) -> None:
 
 
 def panels(ui: Ui) -> None:
-    """A training on the way: its panels in both renderers, dark and light, and the whole workflow."""
+    """A training on the way: its panels in both renderers, dark and light, and the whole workflow; then its end."""
     ui.render("nodes2")
     ui.load(json.loads((WORKFLOWS / f"{START}.json").read_text(encoding="utf-8")))
     nodes = [ui.node(IDENTITY), ui.node(MOTION)]
     ui.run()
-    wait_for_step(ui, 0, 55)
-    save(node_picture(ui, nodes[0]), help_pictures.FOLDER / f"{IDENTITY}.png")
     wait_for_step(ui, 1, 105)
-    pictures = [node_picture(ui, node) for node in nodes]
-    save(pictures[1], help_pictures.FOLDER / f"{MOTION}.png")
-    save(beside(pictures), FOLDER / "panel.png")
+    save(beside([node_picture(ui, node) for node in nodes]), FOLDER / "panel.png")
     fit(ui, scale=0.57)
     save(opened(ui.page.screenshot()), FOLDER / "start_here.png")
     ui.render("canvas")
@@ -55,6 +51,9 @@ def panels(ui: Ui) -> None:
         timeout=END_MS,
         polling=1000,
     )
+    ui.render("nodes2")
+    for node, name in zip(nodes, help_pictures.TRAINING, strict=True):
+        save(node_picture(ui, node), help_pictures.FOLDER / f"{name}.png")
 
 
 def concept(ui: Ui) -> None:

@@ -92,7 +92,7 @@ def graphs(out: Path) -> None:
         for name in ("my_concept", "my_concept_high", "my_concept_low"):
             picture = thumbnail(clip.frames_FHWC, clip.fps)
             save_sample(ui.server.folder / "models" / "dynamic_concepts" / f"{name}.safetensors", thumbnail=picture)
-        ui.open()  # the lists of files are then those of now
+        ui.page.evaluate("() => window.app.refreshComboInNodes()")
         ui.render("nodes2")
         for name, part in PARTS.items():
             graph_picture(ui, name, part).save(out / f"{name}.png")

@@ -93,14 +93,12 @@ def test_where_memory_is_short_the_samples_are_rough_and_the_vae_is_left_alone(
 
 def test_a_budget_leaves_room_for_the_last_time(pack: Pack) -> None:
     clock = [0.0]
-    budget = pack("nodes.previews").Budget(lambda: clock[0], begun=0.0)
-    assert budget.allows(0.1) and not budget.allows(0.1, guess=1.0)
+    budget = pack("nodes.previews").Budget(lambda: clock[0])
+    assert budget.allows(0.0) and not budget.allows(1.9, guess=1.0)
     with budget.taken():
         clock[0] += 1.0
-    for now, expected in ((10.0, False), (29.0, False), (31.0, True)):
-        clock[0] = now
-        assert budget.allows(0.1) == expected
-    assert not budget.allows(0.1, besides=0.2)
+    assert (budget.spent, budget.last) == (1.0, 1.0)
+    assert budget.allows(3.0) and not budget.allows(2.9) and not budget.allows(3.0, besides=0.2)
 
 
 def test_a_looping_picture_has_all_frames_at_a_small_size(pack: Pack) -> None:
