@@ -134,16 +134,14 @@ def compose_workflow(object_info: dict[str, Any]) -> Graph:
     first, second, third, fourth, last = noted_columns(graph, 5, (COMPOSE, COMPOSE_NOTE, 400))
     base = _load_base(first)
     files, columns = ("my_concept.safetensors", "my_concept_2.safetensors"), (second, third)
-    names, place = (
-        ("a large [v] creature [u] wandering", "a large [w] creature [x] wandering"),
-        "on a grey plain background",
-    )
+    names = ("a large [v] creature [u] wandering", "a large [w] creature [x] wandering")
+    place = "on a grey plain background"
     concepts, own = [], []
     for file, column, name, title in zip(files, columns, names, ("The first concept", "The second"), strict=True):
         concepts.append(column.add("SetSeq_LoadDynamicConcept", concept=file)["concept"])
         own.append(_Prompts(graph, column, base, step=2).positive(f"{name} {place}", "Prompt of its region"))
         column.group(f"Step2 - {title}")
-    wires = {"concepts": concepts, "prompts": own}
+    wires: dict[str, Any] = {"concepts": concepts, "prompts": own}
     composed = fourth.add("SetSeq_ComposeConcepts", model=base.model, method="regions", **wires)
     fourth.group("Step3 - Compose")
     prompts = _Prompts(graph, fourth, base, step=4)
