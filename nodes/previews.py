@@ -27,7 +27,7 @@ SAMPLE_SIDE = 256
 SHARE = 0.016
 """Of the node's time: what all of it may take. The first and the last validation loss and the sample at the end
 count, and are made in any case."""
-VALIDATION_SHARE = 0.006
+VALIDATION_SHARE = 0.008
 """What of that may be validation losses."""
 DECODING = 3.0
 """A sample video beside its sampling alone: a guess, for the first one."""
@@ -100,8 +100,8 @@ class Previews:
 
     def validate(self, ends: bool) -> None:
         """Add a validation loss to the record: the first, the one where the stage `ends`, and as time allows."""
-        record = self._record
-        if not (ends or not record.validation or self._validations.allows(VALIDATION_SHARE * self._seconds())):
+        record, cost = self._record, self._validations
+        if not (ends or not record.validation or cost.spent + cost.last <= VALIDATION_SHARE * self._seconds()):
             return
         with self._validations.taken(), _evaluating(self._backbone):
             text_ND = self._backbone.encode_prompt(record.prompt)

@@ -17,6 +17,7 @@ COLOURS = 255
 MARGIN = 12
 """Pixels around a node, so that its sockets are seen whole."""
 SETTLE_MS = 1500
+PICTURE_MS = 180_000
 QUIET = {
     "Comfy.Graph.CanvasInfo": False,
     "Comfy.Graph.CanvasMenu": False,
@@ -71,7 +72,7 @@ def node_picture(ui: Ui, node: str) -> Image.Image:
     box = element.bounding_box() if element.count() else None
     x, y, width, height = (box[key] for key in ("x", "y", "width", "height")) if box else ui.page.evaluate(BOX, node)
     clip = {"x": x - MARGIN, "y": y - MARGIN, "width": width + 2 * MARGIN, "height": height + 2 * MARGIN}
-    return opened(ui.page.screenshot(clip=clip))  # pyright: ignore[reportArgumentType]
+    return opened(ui.page.screenshot(clip=clip, timeout=PICTURE_MS))  # pyright: ignore[reportArgumentType]
 
 
 def opened(content: bytes) -> Image.Image:

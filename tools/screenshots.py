@@ -9,7 +9,7 @@ from tools import help_pictures
 from tools.comfyui_folder import ROOT
 from tools.interface import Ui
 from tools.make_workflows import FOLDER as WORKFLOWS
-from tools.pictures import beside, fit, interface, node_picture, opened, save
+from tools.pictures import PICTURE_MS, beside, fit, interface, node_picture, opened, save
 from tools.workflows_embedded import START
 
 FOLDER = ROOT / "docs" / "images"
@@ -40,7 +40,7 @@ def panels(ui: Ui) -> None:
     wait_for_step(ui, 1, 105)
     save(beside([node_picture(ui, node) for node in nodes]), FOLDER / "panel.png")
     fit(ui, scale=0.57)
-    save(opened(ui.page.screenshot()), FOLDER / "start_here.png")
+    save(opened(ui.page.screenshot(timeout=PICTURE_MS)), FOLDER / "start_here.png")
     ui.render("canvas")
     ui.set("Comfy.ColorPalette", "light")
     save(beside([node_picture(ui, node) for node in nodes]), FOLDER / "panel_light.png")
@@ -79,7 +79,7 @@ def templates(ui: Ui) -> None:
     ui.page.get_by_text("setandseq", exact=True).first.click(timeout=60_000)
     ui.page.wait_for_timeout(3000)
     dialog = ui.page.get_by_role("dialog").first
-    save(opened(dialog.screenshot()), FOLDER / "templates.png", PICTURE_COLOURS)
+    save(opened(dialog.screenshot(timeout=PICTURE_MS)), FOLDER / "templates.png", PICTURE_COLOURS)
     ui.page.keyboard.press("Escape")
 
 
