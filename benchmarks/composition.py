@@ -25,7 +25,7 @@ from torch import Tensor
 
 from benchmarks.methods import ABLATIONS, BEST, METHODS, OURS, Job, as_concept
 from benchmarks.scenes import CLIPS, Group, figures, prompt, reference, truth
-from benchmarks.ways import ANY_NUMBER, PAIRS, STEPS, Task, add
+from benchmarks.ways import ANY_NUMBER, GUIDANCE, PAIRS, STEPS, Task, add
 from setandseq_core.backbones.wan import WanBackbone
 from setandseq_core.compose import WeightedConcept
 from setandseq_core.concept import Concept, load_concept, save_concept
@@ -40,9 +40,10 @@ FOLDER = ROOT / "build" / "composition"
 PAGE = ROOT / "docs" / "composition.md"
 BEGIN, END = "<!-- results -->\n", "<!-- end of results -->\n"
 JOINT, JOINT_PLAIN = "joint", "joint as trained"
-"""Trained together, with stitched clips, instead of each alone; used at `JOINT_MOTION`, and at strengths of 1."""
-JOINT_MOTION = 1.25
-"""Motion strength: with several in the picture, each moves less far than it does alone."""
+"""Trained together, with stitched clips, instead of each alone; used at `JOINT_MOTION` and `JOINT_GUIDANCE`, and as
+all others are."""
+JOINT_MOTION, JOINT_GUIDANCE = 1.1, 3.0
+"""With several in the picture each moves less far than alone, and guidance makes that worse."""
 JOINT_STEPS, JOINT_DROPOUT, JOINT_STITCHED = (300, 1500), (0.5, 0.3), 0.6
 """Of the set stage and the sequence stage, and the share of stitched clips."""
 STEPS_ALONE = EMBEDDED_CONFIG.set_stage.steps + EMBEDDED_CONFIG.sequence_stage.steps
@@ -81,14 +82,15 @@ def generate(backbone: WanBackbone, way: str, group: Group, seed: int, folder: P
             return backbone.decode_latents(backbone.encode_frames(truth(group)))
     noise = latent_noise(backbone.latent_shape(FRAMES, SIZE, SIZE), seed)
     method = way if way in OTHERS else ALONE
-    motion = JOINT_MOTION if way == JOINT else 1.0
+    motion, guidance = (JOINT_MOTION, JOINT_GUIDANCE) if way == JOINT else (1.0, GUIDANCE)
     if way in (JOINT, JOINT_PLAIN):
         concepts = [learned_jointly(backbone, sorted(group), folder)]
     else:
         concepts = [learned_alone(backbone, name, method, folder) for name in group if way != "base"]
     weighted = [WeightedConcept(concept=concept, motion_strength=motion) for concept in concepts]
     make = {**ANY_NUMBER, **PAIRS}.get(way, add)
-    return backbone.decode_latents(make(Task(backbone=backbone, group=group, weighted=weighted, noise=noise)))
+    task = Task(backbone=backbone, group=group, weighted=weighted, noise=noise, guidance=guidance)
+    return backbone.decode_latents(make(task))
 
 
 def learned_alone(backbone: WanBackbone, name: str, method: str, folder: Path) -> Concept:

@@ -35,6 +35,7 @@ class Task:
     group: Group
     weighted: list[WeightedConcept]
     noise: Tensor
+    guidance: float = GUIDANCE
 
     @property
     def concepts(self) -> list[Concept]:
@@ -44,7 +45,7 @@ class Task:
     def sample(self, applied: AbstractContextManager[None]) -> Tensor:
         """Latents with concepts applied in some way."""
         embeddings = [token for each in self.weighted for token in each.embeddings()]
-        options = {"embeddings": embeddings, "steps": STEPS, "guidance": GUIDANCE}
+        options = {"embeddings": embeddings, "steps": STEPS, "guidance": self.guidance}
         with applied:
             return sample_latents(self.backbone, self.noise, prompt(self.group), **options)
 
@@ -179,6 +180,6 @@ def _sample_in_turn(task: Task, who: Callable[[int], Iterable[tuple[int, Tensor]
         for index, weight in who(step):
             with live[index].running(backbone.module, backbone.shift):
                 asked, negative = backbone.velocity(x_t.expand(2, *x_t.shape), now.expand(2), text_BND)
-            total += weight * (negative + GUIDANCE * (asked - negative))
+            total += weight * (negative + task.guidance * (asked - negative))
         x_t = x_t + (after - now) * total
     return x_t
