@@ -138,7 +138,7 @@ def main() -> None:
     sheets = {task: sheet_rows(folder, list(METHODS), DEMO, task) for task in TASKS}
     sheets |= {task: rows for number, task in composition.TASKS.items() if (rows := composition.sheet_rows(number))}
     records += composition.method_records()
-    figures = write_figures(records, OURS, DOCS / "images")
+    figures = write_figures([record for record in records if record["training"] == 0], OURS, DOCS / "images")
     write_report(records, list(METHODS), [OURS, *ABLATIONS], sheets, figures)
 
 

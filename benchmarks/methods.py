@@ -287,6 +287,7 @@ ABLATIONS: Mapping[str, Method] = {
     "5 frames": partial(two_stages, config=recipe, frames=5),
     "9 frames": partial(two_stages, config=recipe, frames=9),
     "a third of the steps": partial(two_stages, config=_with_steps(1 / 3)),
+    "a third of the paper's steps": partial(two_stages, config=_with_steps(5 / 3)),
     "twice the steps": partial(two_stages, config=_with_steps(2.0)),
     "five times the steps": partial(two_stages, config=_with_steps(5.0)),
 }
