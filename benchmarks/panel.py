@@ -20,8 +20,8 @@ PROBE = Path(__file__).parent / "panel_probe"
 TRAINING = "training"
 
 
-def spent(server: Server, steps: tuple[int, int], batch: int, seed: int, prior: int) -> dict[str, tuple[float, int]]:
-    """Processor seconds and calls of each part of a training of that many steps in the two stages.
+def spent(server: Server, steps: tuple[int, int], batch: int, seed: int, prior: int) -> dict[str, float]:
+    """Processor seconds of each part of a training of that many steps in the two stages.
 
     Args:
         prior: clips that are made first, 0 for no prior preservation.
@@ -32,17 +32,17 @@ def spent(server: Server, steps: tuple[int, int], batch: int, seed: int, prior: 
     graph["settings"]["inputs"]["prior_clips"] = max(prior, 1)
     server.get("panel_probe")
     server.run(graph).succeeded()
-    return {part: (seconds, calls) for part, (seconds, calls) in server.get("panel_probe").items()}
+    return server.get("panel_probe")
 
 
-def report(steps: tuple[int, int], parts: dict[str, tuple[float, int]]) -> None:
+def report(steps: tuple[int, int], parts: dict[str, float]) -> None:
     """One table, in Markdown."""
-    whole = sum(seconds for seconds, _ in parts.values())
-    print(f"\n{steps[0]} + {steps[1]} steps\n\n| | calls | processor seconds | share |\n|---|---|---|---|")
-    for part, (seconds, calls) in sorted(parts.items(), key=lambda item: -item[1][0]):
-        print(f"| {part} | {calls} | {seconds:.2f} | {seconds / whole:.2%} |")
-    end = sum(seconds for part, (seconds, _) in parts.items() if "at the end" in part)
-    share, last = 1 - parts[TRAINING][0] / whole, end / whole
+    whole = sum(parts.values())
+    print(f"\n{steps[0]} + {steps[1]} steps\n\n| | processor seconds | share |\n|---|---|---|")
+    for part, seconds in sorted(parts.items(), key=lambda item: -item[1]):
+        print(f"| {part} | {seconds:.2f} | {seconds / whole:.2%} |")
+    end = sum(seconds for part, seconds in parts.items() if "at the end" in part)
+    share, last = 1 - parts[TRAINING] / whole, end / whole
     print(f"\nThe panel takes {share:.2%} of {whole:.1f} s; {share - last:.2%} without the samples at the end.")
     print(f"{ALLOWED:.0%} are allowed.", flush=True)
 

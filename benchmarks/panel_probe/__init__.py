@@ -26,8 +26,8 @@ AT_THE_END = {"sample": "sample at the end of each stage"}
 """Of these, when they are called with True."""
 SPENT: dict[str, float] = defaultdict(float)
 """Processor seconds by part, each without the parts inside it."""
-CALLS: dict[str, int] = defaultdict(int)
 _inside: list[float] = []
+_installed: list[bool] = []
 
 
 def counted(function: Callable[..., Any], part: str, at_the_end: str = "") -> Callable[..., Any]:
@@ -42,7 +42,6 @@ def counted(function: Callable[..., Any], part: str, at_the_end: str = "") -> Ca
         finally:
             seconds = time.process_time() - begun
             SPENT[name] += seconds - _inside.pop()
-            CALLS[name] += 1
             if _inside:
                 _inside[-1] += seconds
 
@@ -65,11 +64,9 @@ def install() -> None:
 @PromptServer.instance.routes.get("/panel_probe")
 async def probe(_: web.Request) -> web.Response:
     """What was spent since the last request; the first one begins to count."""
-    if not CALLS:
+    if not _installed:
         install()
-        CALLS["installed"] = 1
-    answer = {part: [SPENT[part], CALLS[part]] for part in SPENT}
+        _installed.append(True)
+    answer = dict(SPENT)
     SPENT.clear()
-    for part in answer:
-        del CALLS[part]
     return web.json_response(answer)
