@@ -81,14 +81,14 @@ def test_both_train_nodes_have_a_panel_that_is_never_saved(ui: Ui) -> None:
 def test_start_here_runs_to_the_end_while_the_panels_update(ui: Ui, concepts: Path) -> None:
     for video in (ui.server.folder / "output").rglob("*.mp4"):
         video.unlink()
-    ui.load(start_here(seed=next(SEEDS), set_steps=100, sequence_steps=8))
+    ui.load(start_here(seed=next(SEEDS), set_steps=400, sequence_steps=8))
     ui.show(ui.node(IDENTITY))
     ui.run()
     seen = [wait_for_step(ui, 1)]
-    while seen[-1] < 100:
+    while seen[-1] < 400:
         seen.append(wait_for_step(ui, seen[-1] + 1))
-    assert len(seen) > 2 and drawn(ui) == 100
-    wait_for_text(ui, "Learned the look in 100 steps")
+    assert len(seen) > 2 and drawn(ui) == 400
+    wait_for_text(ui, "Learned the look in 400 steps")
     wait_for_text(ui, "Learned the motion in 8 steps", panel=1)
     pictures = ui.region("Training").nth(1).locator("img")
     assert [pictures.nth(i).get_attribute("alt") or "" for i in range(pictures.count())] == [
