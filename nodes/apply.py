@@ -20,8 +20,8 @@ from .wires import WeightedConcept
 
 KEY = "setandseq"
 """Of our wrappers in a MODEL."""
-POSITIVE = 0
-"""What ComfyUI calls the prompt's part of a batch in `cond_or_uncond`; 1 is the negative prompt's."""
+KINDS, POSITIVE = "cond_or_uncond", 0
+"""Which prompt each part of a batch is for, and what the prompt's is called there; 1 is the negative prompt's."""
 
 
 def apply_concepts(
@@ -91,8 +91,8 @@ def _run_live(live: LiveConcepts, executor: WrapperExecutor, *args: Any, **kwarg
 
 def _asked(*arguments: Any) -> list[bool]:
     """For each part of a batch whether it is the prompt's, from the transformer_options among these."""
-    options = next((value for value in arguments if isinstance(value, dict)), {})
-    return [kind == POSITIVE for kind in options.get("cond_or_uncond", [POSITIVE])]
+    found = (value[KINDS] for value in arguments if isinstance(value, dict) and KINDS in value)
+    return [kind == POSITIVE for kind in next(found, [POSITIVE])]
 
 
 def check_fit(concept: Concept, model: ModelPatcher) -> None:

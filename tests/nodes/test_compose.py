@@ -62,7 +62,7 @@ def velocity_at(comfyui: ModuleType) -> Callable[..., Tensor]:
             import_module("comfy.model_management").load_models_gpu([model])
             options = {"wrappers": model.wrappers, "cond_or_uncond": list(kinds)}
             sigma = torch.full((len(kinds),), time)
-            denoised = model.model.apply_model(latents, sigma, c_crossattn=text, transformer_options=options)
+            denoised = model.model.apply_model(latents, sigma, None, text, {"input": []}, options)
             return ((latents - denoised) / time).clone()
 
     return answer
