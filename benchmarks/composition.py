@@ -44,7 +44,7 @@ JOINT, JOINT_PLAIN = "joint", "joint as trained"
 all others are."""
 JOINT_MOTION, JOINT_GUIDANCE = 1.1, 3.0
 """With several in the picture each moves less far than alone, and guidance makes that worse."""
-JOINT_STEPS, JOINT_DROPOUT, JOINT_STITCHED = (300, 2700), (0.5, 0.1), 0.6
+JOINT_STEPS, JOINT_DROPOUT, JOINT_STITCHED = (300, 1500), (0.5, 0.3), 0.6
 """Of the set stage and the sequence stage, and the share of stitched clips."""
 STEPS_ALONE = EMBEDDED_CONFIG.set_stage.steps + EMBEDDED_CONFIG.sequence_stage.steps
 ALONE = "no prior"

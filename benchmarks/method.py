@@ -23,7 +23,7 @@ from torch import Tensor
 from benchmarks import composition
 from benchmarks.figures import write_figures
 from benchmarks.methods import ABLATIONS, BEST, METHODS, OURS, WORDS, Job, Learned, as_concept
-from benchmarks.shots import at_its_best, generate, shots
+from benchmarks.shots import AT_BEST, generate, shots
 from benchmarks.tables import DOCS, TASKS, write_report
 from setandseq_core.backbones.wan import WanBackbone
 from setandseq_core.concept import load_concept, save_concept
@@ -65,12 +65,11 @@ def measure(name: str, method: str, training: int, seeds: int, folder: Path) -> 
     torch.set_num_threads(1)
     backbone, clip = load_embedded(), CONCEPTS[name]
     learned = learn(backbone, name, OURS if method == BEST else method, training, folder)
-    if method == BEST:
-        learned = at_its_best(backbone, learned, clip)
     records, shown = [], {}
     for number, shot in enumerate(shots(clip)):
+        used = replace(learned, schedule=AT_BEST.get(shot.task)) if method == BEST else learned
         for seed in range(seeds):
-            frames = generate(backbone, learned, shot, seed)
+            frames = generate(backbone, used, shot, seed)
             figures = {
                 key: round(value, 4) for key, value in asdict(clip_figures(clip.frames(), frames, shot.caption)).items()
             }

@@ -27,7 +27,7 @@ from setandseq_core.toy.world import (
     render,
 )
 
-BACKGROUND = "green"
+BACKGROUND = "brown"
 RADIUS, REACH = 9.5, 0.5
 """Sprites are small and move half as far as in `CONCEPTS`, so that several of them fit into one picture."""
 PLACES = {

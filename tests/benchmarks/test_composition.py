@@ -60,5 +60,5 @@ def test_interval_of_a_share() -> None:
 
 def test_the_prompt_names_all_of_them() -> None:
     assert prompt(("bee", "lantern")) == (
-        "a small [v1] creature [u1] wandering and a small [v3] creature [u3] wandering on a green plain background"
+        "a small [v1] creature [u1] wandering and a small [v3] creature [u3] wandering on a brown plain background"
     )
