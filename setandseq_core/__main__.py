@@ -134,7 +134,7 @@ def _add_compose(commands: Any) -> None:
         "Make a video with several concepts that were trained on their own. An --out that ends in .safetensors makes a "
         "file instead: a plain LoRA of all of them, or with --motion-from a concept.",
         "--concept lantern.safetensors --concept cat.safetensors:1:0.8 --out both.mp4",
-        "--method regions --prompt 'a sks lantern, zub swinging, and a skz cat, at night' "
+        "--method regions --prompt 'a sks lantern, zub swinging, and a skz cat, at night'",
         "--region-prompt 'a sks lantern, zub swinging, at night' --region-prompt 'a skz cat, at night'",
     )
     text = "a concept, with its identity and motion strength if they are not 1; several times for several"
