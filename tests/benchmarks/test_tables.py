@@ -36,6 +36,13 @@ def test_every_method_has_a_row_and_only_concepts_count_that_all_have() -> None:
     assert "On bee, lantern." in text
 
 
+def test_another_training_has_a_table_of_its_own() -> None:
+    again = [{**record("ours", "background", "bee", 0.9), "training": 1}]
+    text = report([*RECORDS, *again], ["base", "ours"], ["ours"])
+    first, _, second = text.partition("trained with another seed")
+    assert "| ours | 4 | 0.500" in first and "| ours | 1 | 0.900" in second.partition("###")[0]
+
+
 def test_composing_has_tables_of_its_own() -> None:
     composed = [
         record("ours", "compose two", "bee + lantern", 0.6),
