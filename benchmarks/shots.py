@@ -24,7 +24,7 @@ SECOND = (
 )
 PLACES = (("brown", "checkered"), ("pink", "striped"), ("green", "plain"))
 AT_BEST = {
-    "background": StrengthSchedule(identity=((0.0, 1.0), (1.0, 1.3)), negative=0.5),
+    "background": StrengthSchedule(identity=((0.0, 1.0), (1.0, 1.3)), negative_strength=0.5),
     "second object": StrengthSchedule(identity=((0.0, 1.5),)),
 }
 """What shows most of the look and leaves the prompt followed; the clip's own prompt needs nothing. Chosen on these

@@ -55,9 +55,7 @@ def apply_concepts(
                 "The model already has concepts in regions. Connect all of them to one Compose Concepts, with a mask "
                 "for each if their regions are not stripes."
             )
-        pairs = zip(texts, live, strict=bool(texts))
-        own = [place_embeddings(text.unsqueeze(0), each.embeddings())[0] for text, each in pairs]
-        run = partial(_run_live, LiveConcepts(live, wan_layers(model), regions_PFHW, own))
+        run = partial(_run_live, LiveConcepts(live, wan_layers(model), regions_PFHW, texts))
         patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, run)
     if embeddings and not texts:
         place = partial(_run_with_embeddings, embeddings)

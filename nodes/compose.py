@@ -138,15 +138,12 @@ class StrengthScheduleNode(io.ComfyNode):
                 *(_factor(part, what, moment) for part, what in _PARTS for moment in ("first", "last")),
                 _share("begin", 0.0, "Share of the sampling at which the change begins."),
                 _share("end", 1.0, "Share of the sampling at which the change is complete; after begin."),
-                io.Float.Input(
-                    "negative_prompt",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
+                _share(
+                    "negative_strength",
+                    1.0,
+                    "How much of both acts while the negative prompt is answered. Below 1 the guidance (cfg) also "
+                    "pushes towards the concept: more of its look, and it follows the prompt a little less.",
                     optional=True,
-                    tooltip="How much of both acts while the negative prompt is answered. Below 1 the guidance (cfg) "
-                    "also pushes towards the concept: more of its look, and it follows the prompt a little less.",
                 ),
             ],
             outputs=[ScheduleWire.Output("schedule", tooltip="For Load Dynamic Concept or Compose Concepts.")],
@@ -161,12 +158,12 @@ class StrengthScheduleNode(io.ComfyNode):
         motion_last: float,
         begin: float,
         end: float,
-        negative_prompt: float = 1.0,
+        negative_strength: float = 1.0,
     ) -> io.NodeOutput:
         """Make it."""
         identity = ((begin, identity_first), (end, identity_last))
         motion = ((begin, motion_first), (end, motion_last))
-        return io.NodeOutput(StrengthSchedule(identity=identity, motion=motion, negative=negative_prompt))
+        return io.NodeOutput(StrengthSchedule(identity=identity, motion=motion, negative_strength=negative_strength))
 
 
 _PARTS = (("identity", "the look"), ("motion", "the movement"))
@@ -184,8 +181,8 @@ def _factor(part: str, what: str, moment: str) -> io.Float.Input:
     )
 
 
-def _share(name: str, default: float, tooltip: str) -> io.Float.Input:
-    return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.05, tooltip=tooltip)
+def _share(name: str, default: float, tooltip: str, *, optional: bool = False) -> io.Float.Input:
+    return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.05, tooltip=tooltip, optional=optional)
 
 
 class TransferMotion(io.ComfyNode):

@@ -50,9 +50,9 @@ class WeightedConcept:
         return identity, motion
 
     @property
-    def negative_share(self) -> float:
+    def negative_strength(self) -> float:
         """How much of it acts in the negative prompt's answer."""
-        return math.prod(schedule.negative for schedule in self.schedules)
+        return math.prod(schedule.negative_strength for schedule in self.schedules)
 
     def embeddings(self) -> list[Tensor]:
         """Its learned tokens at its strengths before the schedules, each (D,)."""
@@ -162,7 +162,7 @@ def check_region_prompts(method: Method, count: int, prompts: int) -> None:
 def moving_as(identity: WeightedConcept, motion: WeightedConcept) -> WeightedConcept:
     """`transfer_motion` of concepts with strengths: each part keeps its own; the look's go for the negative prompt."""
     looks = tuple(replace(schedule, motion=ALWAYS) for schedule in identity.schedules)
-    movements = tuple(replace(schedule, identity=ALWAYS, negative=1.0) for schedule in motion.schedules)
+    movements = tuple(replace(schedule, identity=ALWAYS, negative_strength=1.0) for schedule in motion.schedules)
     return WeightedConcept(
         concept=transfer_motion(identity.concept, motion.concept),
         identity_strength=identity.identity_strength,

@@ -19,7 +19,9 @@ def compose(options: Namespace) -> int:
     """Make a video with several concepts, or a file of them."""
     check_out(options.out, ".mp4", ".gif", ".webm", ".safetensors")
     schedule = StrengthSchedule(
-        identity=options.identity_schedule, motion=options.motion_schedule, negative=options.negative_strength
+        identity=options.identity_schedule,
+        motion=options.motion_schedule,
+        negative_strength=options.negative_strength,
     )
     concepts = [weighted_concept(text).times(1.0, 1.0, schedule) for text in options.concept]
     if options.motion_from:

@@ -29,6 +29,7 @@ from torch.nn import functional
 
 from .compose import WeightedConcept
 from .concept import ConceptLayer
+from .prompts import place_embeddings
 from .schedule import progress_at
 
 PATCH = 2
@@ -48,7 +49,8 @@ class LiveConcepts:
         layers: native layer name -> name of the Linear in the module.
         regions_PFHW: how much each concept acts at each place, in [0, 1], of any size; None is everywhere. Where they
             overlap they share.
-        texts: for regions, what each shows, (N, D), in place of the prompt; without any, the prompt as it is.
+        texts: for regions, what each shows, (N, D), in place of the prompt and with the concept's own learned tokens;
+            without any, the prompt as it is.
     """
 
     def __init__(
@@ -59,7 +61,8 @@ class LiveConcepts:
         texts: Sequence[Tensor] = (),
     ):
         self._concepts, self._layers, self._regions = list(concepts), layers, regions_PFHW
-        self._texts = dict(enumerate(texts))
+        pairs = enumerate(zip(texts, self._concepts, strict=bool(texts)))
+        self._texts = {i: place_embeddings(text.unsqueeze(0), each.embeddings())[0] for i, (text, each) in pairs}
         self._moved: dict[tuple[int, str, torch.device, torch.dtype], ConceptLayer] = {}
         self._strengths: list[tuple[float, float]] = []
         self._asked_B = torch.ones(0)
@@ -128,8 +131,8 @@ class LiveConcepts:
             layer = self._on(index, name, inputs)
             down_RI = strengths[0] * layer.coefficients_RI + strengths[1] * layer.motion_residual_RI
             change = functional.linear(functional.linear(inputs, down_RI), layer.identity_basis_OR)
-            if each.negative_share != 1:
-                shares_B = self._asked_B + each.negative_share * (1 - self._asked_B)
+            if each.negative_strength != 1:
+                shares_B = self._asked_B + each.negative_strength * (1 - self._asked_B)
                 change = change * shares_B.to(change).view(-1, *[1] * (change.ndim - 1))
             result = result + change
         return result

@@ -112,9 +112,6 @@ def applied_concepts(
         with applied_coefficients(backbone.module, backbone.layers, factors):
             yield
     else:
-        texts = [
-            place_embeddings(backbone.encode_prompt(prompt).unsqueeze(0), each.embeddings())[0]
-            for prompt, each in zip(prompts, concepts, strict=bool(prompts))
-        ]
+        texts = [backbone.encode_prompt(prompt) for prompt in prompts]
         with LiveConcepts(concepts, backbone.layers, regions_PFHW, texts).running(backbone.module, backbone.shift):
             yield

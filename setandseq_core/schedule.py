@@ -39,7 +39,7 @@ class StrengthSchedule:
 
     identity: Points = ALWAYS
     motion: Points = ALWAYS
-    negative: float = 1.0
+    negative_strength: float = 1.0
     """What both are multiplied by for the negative prompt's answer; less than 1 shows more of the concept."""
 
     def __post_init__(self) -> None:
@@ -54,7 +54,7 @@ class StrengthSchedule:
     @property
     def constant(self) -> bool:
         """Whether nothing changes, and nothing is another for the negative prompt."""
-        return self.negative == 1 and all(
+        return self.negative_strength == 1 and all(
             len({strength for _, strength in points}) == 1 for points in (self.identity, self.motion)
         )
 

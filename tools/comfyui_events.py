@@ -5,6 +5,7 @@ import json
 import struct
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -84,10 +85,10 @@ class EventListener:
             position += len(events)
 
     def _run(self) -> None:
+        over = suppress(aiohttp.ClientError, TimeoutError, asyncio.TimeoutError, OSError)
         try:
-            asyncio.run(self._listen())
-        except (aiohttp.ClientError, TimeoutError, asyncio.TimeoutError, OSError):
-            pass  # the connection is over, which `follow` and the constructor notice
+            with over:  # `follow` and the constructor notice
+                asyncio.run(self._listen())
         finally:
             with self._changed:
                 self._ended = True

@@ -39,15 +39,7 @@ def start_workflow(object_info: dict[str, Any]) -> Graph:
     """The shortest way to a first concept: as below, with two videos."""
     graph = Graph(START, object_info)
     first, second, third, fourth, last = noted_columns(graph, 5, (START, START_NOTE, 640))
-    base = _load_base(first)
-    reference = _reference(second, base)
-    settings = _settings(second)
-    second.group("Settings")
-    wires = _train_wires(base, reference, settings)
-    identity = _train_identity(third, wires)
-    third.group("Step3 - Train: the look")
-    concept = _train_motion(fourth, wires, identity)
-    fourth.group("Step4 - Train: the movement")
+    base, concept = _trained(first, second, third, fourth)
     model = fourth.add("SetSeq_ComposeConcepts", model=base.model, concepts=[concept])["model"]
     fourth.group("Step5 - Apply")
     prompts = _Prompts(graph, third, base, step=6)
@@ -68,15 +60,7 @@ def train_workflow(object_info: dict[str, Any]) -> Graph:
     """(a) Train on the example clip, save the concept, and generate the demo's shots."""
     graph = Graph(TRAIN, object_info)
     first, second, third, fourth, *_ = noted_columns(graph, 5, (TRAIN, TRAIN_NOTE, 530))
-    base = _load_base(first)
-    reference = _reference(second, base)
-    settings = _settings(second)
-    second.group("Settings")
-    wires = _train_wires(base, reference, settings)
-    identity = _train_identity(third, wires)
-    third.group("Step3 - Train: the look")
-    concept = _train_motion(fourth, wires, identity)
-    fourth.group("Step4 - Train: the movement")
+    base, concept = _trained(first, second, third, fourth)
     models = {(0.0, 0.0): base.model} | _applied(fourth, base, concept)
     fourth.group("Step5 - Apply")
     prompts = _Prompts(graph, third, base, step=6)
@@ -149,6 +133,20 @@ def compose_workflow(object_info: dict[str, Any]) -> Graph:
     studio = prompts.finish(elsewhere=second)
     studio.shoot_small((last.x, last.y), composed["model"], positive, "composed", "Step6 - Both in one video")
     return graph
+
+
+def _trained(first: Column, second: Column, third: Column, fourth: Column) -> tuple[Base, Output]:
+    """Steps 1 to 4: the model, the clip and both stages, in a column each."""
+    base = _load_base(first)
+    reference = _reference(second, base)
+    settings = _settings(second)
+    second.group("Settings")
+    wires = _train_wires(base, reference, settings)
+    identity = _train_identity(third, wires)
+    third.group("Step3 - Train: the look")
+    concept = _train_motion(fourth, wires, identity)
+    fourth.group("Step4 - Train: the movement")
+    return base, concept
 
 
 def _load_base(column: Column) -> Base:

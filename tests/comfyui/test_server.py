@@ -96,7 +96,7 @@ FROZEN_INPUTS: dict[str, dict[str, str]] = {
         "motion_last": "FLOAT",
         "begin": "FLOAT",
         "end": "FLOAT",
-        "negative_prompt": "FLOAT",
+        "negative_strength": "FLOAT",
     },
     "SetSeq_TransferMotion": {"identity": "SETSEQ_CONCEPT", "motion": "SETSEQ_CONCEPT"},
     "SetSeq_EvaluateConcept": {
@@ -118,7 +118,7 @@ FROZEN_OPTIONAL = {
     "SetSeq_Regularisation": {"settings"},
     "SetSeq_LoadDynamicConcept": {"model", "schedule"},
     "SetSeq_ComposeConcepts": {"method", "masks", "schedule", "prompts"},
-    "SetSeq_StrengthSchedule": {"negative_prompt"},
+    "SetSeq_StrengthSchedule": {"negative_strength"},
     "SetSeq_EvaluateConcept": {"clip_vision", "clip"},
 }
 

@@ -350,7 +350,7 @@ def test_a_concept_may_be_weaker_for_the_negative_prompt(tiny_backbone: WanBackb
         asked = answers()[0]
     with applied_concept(tiny_backbone, concept, identity_strength=0.25, motion_strength=0.25):
         negative = answers()[1]
-    weaker = StrengthSchedule(negative=0.5)
+    weaker = StrengthSchedule(negative_strength=0.5)
     for regions in (None, torch.ones(1, 1, 1, 1)):
         with applied_concepts(
             tiny_backbone, [weighted(concept).times(1.0, 1.0, weaker).times(1.0, 1.0, weaker)], regions
