@@ -20,6 +20,8 @@ PLACES = frozenset(("on", "in", "at", "under", "over", "before", "beside", "by",
 """Words that a place begins with."""
 REMOVED = 0.5
 """Grey in place of a background that a mask takes away."""
+GREY_PLACE = "on a grey plain background"
+"""What prompts then say."""
 
 
 def stitched_references(references: Sequence[Reference]) -> list[Reference]:
@@ -31,8 +33,8 @@ def stitched_references(references: Sequence[Reference]) -> list[Reference]:
 def stitch(left: Reference, right: Reference) -> Reference:
     """One clip of both: each in its half of a frame of the first one's size, for as long as the shorter one lasts.
 
-    With a mask, a half shows the box that its subject moves in and grey instead of its background; without one, all of
-    its clip, with its edges drawn out to fill the half.
+    With a mask, a half shows the box that its subject moves in and grey instead of its background, and its prompts say
+    so; without one, all of its clip, with its edges drawn out to fill the half.
 
     Raises:
         VideoError: the frame rates differ.
@@ -47,9 +49,10 @@ def stitch(left: Reference, right: Reference) -> Reference:
     halves = [_half(each, frames, (height, width // 2)) for each in (left, right)]
     frames_FHWC = torch.cat([picture_FHWC for picture_FHWC, _ in halves], dim=2)
     masks = [mask_FHW for _, mask_FHW in halves]
+    shown = [each.words if each.mask_FHW is None else _on_grey(each.words) for each in (left, right)]
     words = Words(
-        static_prompt=join_prompts(left.words.static_prompt, right.words.static_prompt),
-        motion_prompt=join_prompts(left.words.motion_prompt, right.words.motion_prompt),
+        static_prompt=join_prompts(*(each.static_prompt for each in shown)),
+        motion_prompt=join_prompts(*(each.motion_prompt for each in shown)),
         identity_token=left.words.identity_token,
         motion_token=left.words.motion_token,
     )
@@ -70,6 +73,22 @@ def join_prompts(first: str, second: str) -> str:
     end = a[len(a) - shared :]
     place = next((index for index, word in enumerate(end) if word in PLACES), len(end))
     return " ".join([*a[: len(a) - len(end) + place], "and", *b])
+
+
+def _on_grey(words: Words) -> Words:
+    """The prompts without the places they name, up to the next comma; a token is never left out."""
+    tokens = [token for token in (words.identity_token, words.motion_token) if token]
+
+    def moved(prompt: str) -> str:
+        kept = []
+        for part in prompt.split(","):
+            spoken = part.split()
+            named = max((index for index, word in enumerate(spoken) if any(t in word for t in tokens)), default=-1)
+            places = (index for index, word in enumerate(spoken) if index > named and word.lower() in PLACES)
+            kept.append(" ".join(spoken[: next(places, len(spoken))]))
+        return f"{', '.join(filter(None, kept))} {GREY_PLACE}"
+
+    return replace(words, static_prompt=moved(words.static_prompt), motion_prompt=moved(words.motion_prompt))
 
 
 def _half(reference: Reference, frames: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

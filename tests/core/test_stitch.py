@@ -52,6 +52,26 @@ def test_a_mask_takes_the_background_away_and_shows_the_box_of_its_subject():
     assert share > 2 * 64 / (32 * 32), "the subject is shown larger than in its clip"
 
 
+def test_prompts_say_what_a_mask_leaves_of_the_place():
+    mask = torch.zeros(5, 32, 32)
+    mask[:, 4:12, 20:28] = 1
+    cut = reference("[a]", 1.0, mask=mask)
+    lantern = Words(
+        static_prompt="a sks lantern, red paper, on a wall by the sea, at night",
+        motion_prompt="In a garden, a sks lantern, red paper, under a tree zub swinging before a wall",
+        identity_token="sks",
+        motion_token="zub",
+    )
+    both = stitch(cut, dataclasses.replace(cut, words=lantern))
+    assert both.words.static_prompt == "a [a] blob and a sks lantern, red paper on a grey plain background"
+    assert both.words.motion_prompt == (
+        "a [a] blob hopping and a sks lantern, red paper, under a tree zub swinging on a grey plain background"
+    )
+    assert (both.words.identity_token, both.words.motion_token) == ("[a]", "")
+    half = stitch(cut, reference("[b]", 0.8))
+    assert half.words.static_prompt == "a [a] blob on a grey plain background and a [b] blob on a grey floor"
+
+
 def test_pairs_are_of_different_concepts_in_both_orders():
     a, b = reference("[a]", 0.2), reference("[b]", 0.8)
     assert stitched_references([a, a]) == [] and stitched_references([a]) == []
