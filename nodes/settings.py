@@ -171,6 +171,15 @@ class Regularisation(io.ComfyNode):
                     step=0.05,
                     tooltip="What such a clip counts, beside 1 for yours.",
                 ),
+                io.Float.Input(
+                    "prior_empty_prompts",
+                    default=PAPER.prior.empty_prompts,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="Of such clips, the share shown without a prompt, which keeps the concept out of the "
+                    "negative prompt; 0 is the paper's.",
+                ),
                 io.Int.Input(
                     "prior_clips",
                     default=PAPER.prior.clips,
@@ -215,6 +224,7 @@ class Regularisation(io.ComfyNode):
         cls,
         prior_share: float,
         prior_weight: float,
+        prior_empty_prompts: float,
         prior_clips: int,
         stitched_share: float,
         token_learning_rate: float,
@@ -225,7 +235,9 @@ class Regularisation(io.ComfyNode):
         options = settings or TrainingOptions()
         config = replace(
             options.config,
-            prior=PriorConfig(share=prior_share, weight=prior_weight, clips=prior_clips),
+            prior=PriorConfig(
+                share=prior_share, weight=prior_weight, empty_prompts=prior_empty_prompts, clips=prior_clips
+            ),
             stitched_share=stitched_share,
             token_learning_rate=token_learning_rate,
             set_stage=replace(options.config.set_stage, still_frames=still_frames),

@@ -64,12 +64,16 @@ class PriorConfig:
     """Of all samples, how many are prior clips, in [0, 1); 0 leaves prior preservation out."""
     weight: float = 1.0
     """What a prior clip counts in the loss, beside 1 for the concept's."""
+    empty_prompts: float = 0.5
+    """Of the prior samples, how many are shown with the empty prompt, in [0, 1]: guidance compares with the answer to
+    it, which has to stay the base model's own. Ours; 0 is the paper's."""
     clips: int = 16
     """How many are made when none are given."""
 
     def __post_init__(self) -> None:
         _need(0 <= self.share < 1, "prior.share", self.share, "in [0, 1)")
         _need(self.weight >= 0, "prior.weight", self.weight, "0 or more")
+        _need(0 <= self.empty_prompts <= 1, "prior.empty_prompts", self.empty_prompts, "from 0 to 1")
         _need(1 <= self.clips <= 10_000, "prior.clips", self.clips, "from 1 to 10000")
 
 

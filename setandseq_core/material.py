@@ -110,18 +110,21 @@ class EncodedPrior:
     latents_KCFHW: Tensor
     text_KND: Tensor
     """The prompt of each."""
+    empty_ND: Tensor
+    """The empty prompt."""
 
 
 @torch.no_grad()
 def encode_prior(backbone: Backbone, prior: PriorSet, stage: str) -> EncodedPrior:
     """Prior clips for the "set" stage, single frames with their appearance, or for the "sequence" stage, whole."""
+    empty_ND = backbone.encode_prompt("")
     if stage == "sequence":
         texts = [backbone.encode_prompt(prompt.motion) for prompt in prior.prompts]
-        return EncodedPrior(latents_KCFHW=prior.latents_KCFHW, text_KND=torch.stack(texts))
+        return EncodedPrior(latents_KCFHW=prior.latents_KCFHW, text_KND=torch.stack(texts), empty_ND=empty_ND)
     frames_KCFHW = prior.frames_KSCFHW.flatten(0, 1)
     text_KND = torch.stack([backbone.encode_prompt(prompt.appearance) for prompt in prior.prompts])
     repeats = len(frames_KCFHW) // len(text_KND)
-    return EncodedPrior(latents_KCFHW=frames_KCFHW, text_KND=text_KND.repeat_interleave(repeats, 0))
+    return EncodedPrior(latents_KCFHW=frames_KCFHW, text_KND=text_KND.repeat_interleave(repeats, 0), empty_ND=empty_ND)
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)

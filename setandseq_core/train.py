@@ -17,7 +17,7 @@ from .concept import EMBEDDINGS, ConceptLayer
 from .config import MethodConfig
 from .flow import flow_loss, interpolate, random_times, target_velocity
 from .lora import TrainableConcept, trainable_concept
-from .material import Encoded, FrameSequence, FrameSet, Material
+from .material import Encoded, EncodedPrior, FrameSequence, FrameSet, Material
 from .prompts import mask_tokens, place_embeddings
 from .runs import ProgressCallback, StageRun, content_key
 
@@ -60,10 +60,19 @@ def _step_samples(
         text_BND = place_embeddings(own.text_BND, embeddings)
         samples.append(replace(own, text_BND=text_BND, share=(batch - num_prior) / batch))
     if material.prior and num_prior:
-        chosen = torch.randint(len(material.prior.latents_KCFHW), (num_prior,))
-        x_0, text_BND = material.prior.latents_KCFHW[chosen], material.prior.text_KND[chosen]
-        samples.append(_Samples(x_0=x_0, text_BND=text_BND, share=config.prior.weight * num_prior / batch))
+        samples.append(
+            replace(_prior(material.prior, num_prior, config), share=config.prior.weight * num_prior / batch)
+        )
     return samples
+
+
+def _prior(prior: EncodedPrior, count: int, config: MethodConfig) -> _Samples:
+    chosen = torch.randint(len(prior.latents_KCFHW), (count,))
+    text_BND = prior.text_KND[chosen]
+    if config.prior.empty_prompts:
+        empty_B11 = torch.rand(count, 1, 1) < config.prior.empty_prompts
+        text_BND = torch.where(empty_B11.to(text_BND.device), prior.empty_ND, text_BND)
+    return _Samples(x_0=prior.latents_KCFHW[chosen], text_BND=text_BND)
 
 
 def _loss(backbone: Backbone, samples: _Samples, config: MethodConfig) -> Tensor:
