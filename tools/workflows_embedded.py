@@ -192,6 +192,7 @@ def _settings(column: Column) -> Output:
         "SetSeq_Regularisation",
         prior_share=config.prior.share,
         prior_weight=config.prior.weight,
+        prior_empty_prompts=config.prior.empty_prompts,
         prior_clips=config.prior.clips,
         stitched_share=config.stitched_share,
         token_learning_rate=config.token_learning_rate,

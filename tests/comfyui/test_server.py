@@ -63,6 +63,7 @@ FROZEN_INPUTS: dict[str, dict[str, str]] = {
     "SetSeq_Regularisation": {
         "prior_share": "FLOAT",
         "prior_weight": "FLOAT",
+        "prior_empty_prompts": "FLOAT",
         "prior_clips": "INT",
         "stitched_share": "FLOAT",
         "token_learning_rate": "FLOAT",

@@ -10,6 +10,7 @@ from setandseq_core.learn import automatic_prior, learn_concept
 from setandseq_core.material import EncodedPrior, FrameSequence, Material, encode_prior
 from setandseq_core.prior import PriorPrompt, automatic_prompts, make_prior, read_prior, read_prompts
 from setandseq_core.reference import Reference, Words
+from setandseq_core.sample import applied_layers
 from setandseq_core.toy.prior import embedded_fingerprint
 from setandseq_core.toy.world import BACKGROUND_COLOURS
 from setandseq_core.train import train_identity, train_motion
@@ -120,7 +121,7 @@ def test_the_stages_see_frames_with_appearance_and_clips_with_motion(tiny_backbo
     ("batch", "share", "counts"), [(8, 0.25, [2, 2, 2, 2]), (1, 0.25, [0, 0, 0, 1]), (2, 0, [0] * 4)]
 )
 def test_prior_samples_are_their_share_of_all(config, batch, share, counts):
-    prior = EncodedPrior(latents_KCFHW=torch.zeros(1, 1), text_KND=torch.zeros(1, 1, 1))
+    prior = EncodedPrior(latents_KCFHW=torch.zeros(1, 1), text_KND=torch.zeros(1, 1, 1), empty_ND=torch.zeros(1, 1))
     config = dataclasses.replace(config, prior=PriorConfig(share=share))
     assert [Material(clips=[], prior=prior).prior_samples(step, batch, config) for step in range(4)] == counts
 
@@ -142,6 +143,26 @@ def test_both_stages_train_on_the_prior(tiny_backbone, tiny_set, tiny_sequence, 
     assert both(tiny_backbone, tiny_set, tiny_sequence, weightless, made)[0] != with_prior[0]
 
 
+@pytest.mark.parametrize(("empty_prompts", "least", "most"), [(0.0, 0, 0), (0.5, 8, 32), (1.0, 40, 40)])
+def test_some_prior_samples_have_the_empty_prompt(
+    tiny_backbone, tiny_set, tiny_sequence, config, monkeypatch, empty_prompts, least, most
+):
+    """Of 40 in both stages together; the clip's own samples never have it."""
+    stages = {name: dataclasses.replace(getattr(config, name), steps=20) for name in ("set_stage", "sequence_stage")}
+    config = dataclasses.replace(config, prior=PriorConfig(share=0.5, empty_prompts=empty_prompts), token_masking=0.0)
+    empty_ND, velocity, seen = tiny_backbone.encode_prompt(""), tiny_backbone.velocity, []
+
+    def recorded(x_t, time_B, text_BND):
+        seen.extend(torch.equal(text_ND, empty_ND) for text_ND in text_BND)
+        return velocity(x_t, time_B, text_BND)
+
+    monkeypatch.setattr(tiny_backbone, "velocity", recorded)
+    made = make_prior(tiny_backbone, PROMPTS, SIZE)
+    seen.clear()
+    both(tiny_backbone, tiny_set, tiny_sequence, dataclasses.replace(config, **stages), made)
+    assert len(seen) == 80 and least <= sum(seen) <= most
+
+
 def test_the_prior_keeps_the_model_as_it_was_on_its_own_prompts(tiny_backbone, tiny_frames, config):
     """The loss on a prior clip rises when only the concept is learned, and less when the prior is trained on too."""
     stage = SetConfig(steps=60, batch=4, learning_rate=2e-2, coefficient_dropout=0.0)
@@ -151,7 +172,6 @@ def test_the_prior_keeps_the_model_as_it_was_on_its_own_prompts(tiny_backbone, t
 
     def prior_loss(layers) -> float:
         from setandseq_core.flow import flow_loss, interpolate, target_velocity
-        from setandseq_core.sample import applied_layers
 
         noise = torch.randn(prior.latents_KCFHW.shape, generator=torch.Generator().manual_seed(1))
         time = torch.full((len(noise),), 0.6)
@@ -181,7 +201,9 @@ def test_learning_with_the_automatic_prior(tiny_backbone, tiny_frames, config, t
     assert "prior_clips" not in learn_concept(tiny_backbone, references, off, name="blob", prior=made).info.training
 
 
-@pytest.mark.parametrize("values", [{"share": 1.0}, {"share": -0.1}, {"weight": -1.0}, {"clips": 0}])
+@pytest.mark.parametrize(
+    "values", [{"share": 1.0}, {"share": -0.1}, {"empty_prompts": 1.1}, {"weight": -1.0}, {"clips": 0}]
+)
 def test_bad_prior_settings_are_named(values):
     with pytest.raises(ConfigError, match=f"prior.{next(iter(values))}"):
         PriorConfig(**values)
