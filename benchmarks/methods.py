@@ -280,6 +280,9 @@ ABLATIONS: Mapping[str, Method] = {
     "dropout 0.8": partial(two_stages, config=_with_dropout(0.8, 0.8)),
     "dropout not inverted": plain_dropout,
     "basis of the inputs": input_basis,
+    "prior clips with their prompts only": partial(
+        two_stages, config=lambda config: replace(config, prior=replace(config.prior, empty_prompts=0.0))
+    ),
     "no prior": partial(two_stages, config=lambda config: replace(config, prior=PriorConfig(share=0.0))),
     "still clips": partial(
         two_stages, config=lambda config: replace(config, set_stage=replace(config.set_stage, still_frames=5))
