@@ -6,7 +6,7 @@ import torch
 
 from ..backbones.native import load_transformer, load_vae
 from ..backbones.wan import WanBackbone
-from ..config import MethodConfig, PriorConfig, SequenceConfig, SetConfig
+from ..config import MethodConfig, SequenceConfig, SetConfig
 from .text import encode_prompt
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -15,7 +15,6 @@ VAE_FILE = WEIGHTS / "vae" / "setandseq_toy_vae.safetensors"
 NAME = "Set-and-Sequence toy"
 EMBEDDED_CONFIG = MethodConfig(
     gradient_clipping=1.0,
-    prior=PriorConfig(clips=48),
     set_stage=SetConfig(steps=100, learning_rate=1.5e-3, batch=4),
     sequence_stage=SequenceConfig(steps=200, learning_rate=3e-3, batch=4),
 )
