@@ -29,7 +29,6 @@ from benchmarks.ways import ANY_NUMBER, GUIDANCE, PAIRS, STEPS, Task, add
 from setandseq_core.backbones.wan import WanBackbone
 from setandseq_core.compose import WeightedConcept
 from setandseq_core.concept import Concept, load_concept, save_concept
-from setandseq_core.config import PriorConfig
 from setandseq_core.learn import automatic_prior, learn_concept
 from setandseq_core.sample import latent_noise
 from setandseq_core.sheet import contact_sheet
@@ -47,7 +46,6 @@ JOINT_MOTION, JOINT_GUIDANCE = 1.1, 3.0
 """With several in the picture each moves less far than alone, and guidance makes that worse."""
 JOINT_STEPS, JOINT_DROPOUT, JOINT_STITCHED = (300, 1500), (0.5, 0.3), 0.6
 """Of the set stage and the sequence stage, and the share of stitched clips."""
-JOINT_PRIOR = PriorConfig(empty_prompts=0.0)
 STEPS_ALONE = EMBEDDED_CONFIG.set_stage.steps + EMBEDDED_CONFIG.sequence_stage.steps
 ALONE = "no prior"
 """How the concepts are trained that the ways put together: prior clips teach that a sentence about two things is the
@@ -119,7 +117,6 @@ def learned_jointly(backbone: WanBackbone, names: Sequence[str], folder: Path) -
         ]
         first, second = stages
         config = replace(EMBEDDED_CONFIG, stitched_share=JOINT_STITCHED, set_stage=first, sequence_stage=second)
-        config = replace(config, prior=JOINT_PRIOR)
         prior = automatic_prior(backbone, references, config, folder=folder)
         concept = learn_concept(backbone, references, config, name=path.stem, prior=prior, folder=folder / "unfinished")
         save_concept(concept, path)

@@ -178,7 +178,7 @@ class Regularisation(io.ComfyNode):
                     max=1.0,
                     step=0.05,
                     tooltip="Of such clips, the share shown without a prompt, which keeps the concept out of the "
-                    "negative prompt; 0 is the paper's.",
+                    "negative prompt: at 0.5 it is stronger under other prompts than its own.",
                 ),
                 io.Int.Input(
                     "prior_clips",

@@ -64,9 +64,9 @@ class PriorConfig:
     """Of all samples, how many are prior clips, in [0, 1); 0 leaves prior preservation out."""
     weight: float = 1.0
     """What a prior clip counts in the loss, beside 1 for the concept's."""
-    empty_prompts: float = 0.5
-    """Of the prior samples, how many are shown with the empty prompt, in [0, 1]: guidance compares with the answer to
-    it, which has to stay the base model's own. Ours; 0 is the paper's."""
+    empty_prompts: float = 0.0
+    """Of the prior samples, how many are shown with the empty prompt, in [0, 1]. Guidance goes away from the answer to
+    it; where that stays the base model's own, more of the look is kept. Ours."""
     clips: int = 16
     """How many are made when none are given."""
 

@@ -42,7 +42,7 @@ def training(
     settings |= {"token_masking": 0.1, "weight_decay": 0.01}
     settings |= {"gradient_clipping": 1.0, "gradient_checkpointing": "auto", "preview_every": 2}
     settings |= {"time_from": 0.0, "time_to": 1.0}
-    regularisation = {"prior_share": prior_share, "prior_weight": 1.0, "prior_empty_prompts": 0.5, "prior_clips": 2}
+    regularisation = {"prior_share": prior_share, "prior_weight": 1.0, "prior_empty_prompts": 0.0, "prior_clips": 2}
     regularisation |= {"stitched_share": 0.2, "still_frames": stages[0].still_frames}
     regularisation |= {"token_learning_rate": token_learning_rate}
     return embedded_model() | {

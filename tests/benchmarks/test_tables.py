@@ -18,7 +18,7 @@ def record(method: str, task: str, concept: str, value: float, steps: int = 300)
 
 RECORDS = [
     record(method, task, concept, value)
-    for method, value in (("base", 0.1), ("ours", 0.5), ("no prior", 0.4), ("prior clips with their prompts only", 0.4))
+    for method, value in (("base", 0.1), ("ours", 0.5), ("no prior", 0.4), ("prior clips without prompts too", 0.4))
     for task in ("reconstruct", "background", "second object")
     for concept in ("bee", "lantern")
 ]
