@@ -39,7 +39,7 @@ TOKEN_RATE = 3e-2
 """Of Textual Inversion's tokens."""
 OURS = "two stages + regularisation"
 BEST = "ours at its best"
-"""Prior clips without prompts too, and used at other strengths than 1."""
+"""The same training, used at other strengths."""
 WORDS = Words(
     static_prompt=with_tokens("a creature"),
     motion_prompt=with_tokens("a creature wandering"),
@@ -263,11 +263,6 @@ def recipe(config: MethodConfig) -> MethodConfig:
     return config
 
 
-def empty_prompts(config: MethodConfig) -> MethodConfig:
-    """The recipe with every second prior sample under the empty prompt."""
-    return replace(config, prior=replace(config.prior, empty_prompts=0.5))
-
-
 METHODS: Mapping[str, Method] = {
     "base": base,
     "Textual Inversion": textual_inversion,
@@ -276,7 +271,7 @@ METHODS: Mapping[str, Method] = {
     "mixed fine-tune": mixed_fine_tune,
     "two stages": partial(two_stages, config=unregularised),
     OURS: partial(two_stages, config=recipe),
-    BEST: partial(two_stages, config=empty_prompts),
+    BEST: partial(two_stages, config=recipe),
 }
 ABLATIONS: Mapping[str, Method] = {
     "dropout 0": partial(two_stages, config=_with_dropout(0.0, 0.0)),
@@ -285,7 +280,9 @@ ABLATIONS: Mapping[str, Method] = {
     "dropout 0.8": partial(two_stages, config=_with_dropout(0.8, 0.8)),
     "dropout not inverted": plain_dropout,
     "basis of the inputs": input_basis,
-    "prior clips without prompts too": partial(two_stages, config=empty_prompts),
+    "prior clips without prompts too": partial(
+        two_stages, config=lambda config: replace(config, prior=replace(config.prior, empty_prompts=0.5))
+    ),
     "no prior": partial(two_stages, config=lambda config: replace(config, prior=PriorConfig(share=0.0))),
     "still clips": partial(
         two_stages, config=lambda config: replace(config, set_stage=replace(config.set_stage, still_frames=5))
