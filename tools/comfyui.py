@@ -30,6 +30,8 @@ START_SECONDS = 900.0
 """How long a start may take; seconds on a free machine, minutes on a busy one."""
 PORT_TAKEN = "while attempting to bind on address"
 ANSWER_SECONDS = 300.0
+ENDING_SECONDS = 10.0
+"""How long a dying server's connections may be closed before it is gone."""
 RUN_SECONDS = 3600.0
 LAUNCH = """
 import os, runpy, sys, threading
@@ -201,7 +203,7 @@ class Server:
             ended = event.ends_prompt
             yield event
         if not ended:
-            self._check_alive()
+            self._check_alive(ENDING_SECONDS)
             raise ComfyUIError(self._with_log("ComfyUI closed the connection."))
 
     def interrupt(self, prompt_id: str = "") -> None:
@@ -299,7 +301,7 @@ class Server:
         try:
             return self._session.request(method, f"{self.address}/{path}", json=content, timeout=ANSWER_SECONDS)
         except requests.RequestException as error:
-            self._check_alive()
+            self._check_alive(ENDING_SECONDS)
             raise ComfyUIError(self._with_log(f"ComfyUI at {self.address} does not answer.")) from error
 
     def _process_file(self, name: str) -> Path:
@@ -307,11 +309,12 @@ class Server:
         assert self._process is not None
         return Path("/proc") / str(self._process.pid) / name
 
-    def _check_alive(self) -> None:
+    def _check_alive(self, patience: float = 0.0) -> None:
         if self._process is None:
             raise ComfyUIError("This server does not run.")
-        if self._process.poll() is not None:
-            raise ComfyUIError(self._with_log(f"ComfyUI ended with exit status {self._process.returncode}."))
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            status = self._process.wait(patience)
+            raise ComfyUIError(self._with_log(f"ComfyUI ended with exit status {status}."))
 
     def _with_log(self, message: str) -> str:
         tail = "\n".join(self.log_text().splitlines()[-30:])

@@ -1,12 +1,13 @@
 """The server that the other tests of this folder rely on: what goes wrong in it is seen, and it always ends."""
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tools.comfyui import ComfyUIError, PromptRejectedError, Server
+from tools.comfyui import ComfyUIError, PromptRejectedError, Server, free_port
 
 Prompt = dict[str, dict[str, Any]]
 
@@ -107,6 +108,15 @@ def test_two_servers_cancel_restart_and_death(
         other.wait(prompt_id)
     other.stop()
     other.stop()
+
+
+def test_a_server_that_is_still_dying_is_not_taken_for_one_that_hung_up(tmp_path: Path) -> None:
+    dying = Server(tmp_path, pack_name="")
+    (dying.folder / "server.log").write_text("the end")
+    dying._process = subprocess.Popen(["sleep", "1"])
+    dying.port = free_port()  # where nobody answers
+    with pytest.raises(ComfyUIError, match=r"ended with exit status 0\.(?s:.*)the end"):
+        dying.get("queue")
 
 
 def test_failed_start_shows_the_log(comfyui: Path, tmp_path: Path) -> None:
