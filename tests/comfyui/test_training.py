@@ -98,6 +98,7 @@ def test_learns_with_prior_clips_and_learned_tokens_what_the_core_learns(own_ser
     graph = training(rank=3, set_steps=4, batch=2, prior_share=0.5, token_learning_rate=1e-2)
     graph["video"] = node("LoadVideo", file=file.name)
     graph["save"]["inputs"]["name"] = "with_prior"
+    graph["settings"]["inputs"]["prior_empty_prompts"] = 0.5
     own_server.run(graph).succeeded()
     made = sorted((own_server.folder / "user" / "setandseq" / "training").glob("prior_*.safetensors"))
     assert len(made) == 2
@@ -118,7 +119,7 @@ def test_learns_with_prior_clips_and_learned_tokens_what_the_core_learns(own_ser
         identity_token="[v]",
         motion_token="[u]",
     )
-    changes = {"rank": 3, "token_learning_rate": 1e-2, "prior": {"share": 0.5, "clips": 2}}
+    changes = {"rank": 3, "token_learning_rate": 1e-2, "prior": {"share": 0.5, "empty_prompts": 0.5, "clips": 2}}
     stages = {"set_stage": {"steps": 4, "batch": 2, "learning_rate": 1e-3}}
     stages |= {"sequence_stage": {"steps": 2, "batch": 2, "learning_rate": 1e-3}}
     config = config_from_dict(changes | stages, EMBEDDED_CONFIG)
