@@ -115,8 +115,7 @@ def learned_jointly(backbone: WanBackbone, names: Sequence[str], folder: Path) -
                 (EMBEDDED_CONFIG.set_stage, EMBEDDED_CONFIG.sequence_stage), JOINT_STEPS, JOINT_DROPOUT, strict=True
             )
         ]
-        first, second = stages
-        config = replace(EMBEDDED_CONFIG, stitched_share=JOINT_STITCHED, set_stage=first, sequence_stage=second)
+        config = replace(EMBEDDED_CONFIG, stitched_share=JOINT_STITCHED, set_stage=stages[0], sequence_stage=stages[1])
         prior = automatic_prior(backbone, references, config, folder=folder)
         concept = learn_concept(backbone, references, config, name=path.stem, prior=prior, folder=folder / "unfinished")
         save_concept(concept, path)

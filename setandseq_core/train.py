@@ -60,19 +60,17 @@ def _step_samples(
         text_BND = place_embeddings(own.text_BND, embeddings)
         samples.append(replace(own, text_BND=text_BND, share=(batch - num_prior) / batch))
     if material.prior and num_prior:
-        samples.append(
-            replace(_prior(material.prior, num_prior, config), share=config.prior.weight * num_prior / batch)
-        )
+        samples.append(_prior(material.prior, num_prior, batch, config))
     return samples
 
 
-def _prior(prior: EncodedPrior, count: int, config: MethodConfig) -> _Samples:
+def _prior(prior: EncodedPrior, count: int, batch: int, config: MethodConfig) -> _Samples:
     chosen = torch.randint(len(prior.latents_KCFHW), (count,))
     text_BND = prior.text_KND[chosen]
     if config.prior.empty_prompts:
         empty_B11 = torch.rand(count, 1, 1) < config.prior.empty_prompts
         text_BND = torch.where(empty_B11.to(text_BND.device), prior.empty_ND, text_BND)
-    return _Samples(x_0=prior.latents_KCFHW[chosen], text_BND=text_BND)
+    return _Samples(x_0=prior.latents_KCFHW[chosen], text_BND=text_BND, share=config.prior.weight * count / batch)
 
 
 def _loss(backbone: Backbone, samples: _Samples, config: MethodConfig) -> Tensor:

@@ -107,8 +107,9 @@ class Server:
         if self._process is not None:
             raise ComfyUIError("This server runs already.")
         try:
-            while not self._came_up():
-                pass  # another program took the port; the next start gets another one
+            came_up = False
+            while not came_up:  # where another program took the port, the next start gets another one
+                came_up = self._came_up()
             self._events = EventListener(self.address, self._client_id, ANSWER_SECONDS)
         except BaseException:
             self.stop()
