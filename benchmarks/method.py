@@ -1,6 +1,6 @@
 """Does the method keep a clip's look and motion and still follow prompts, better than others from as many samples?
 
-    python -m benchmarks.method [--seeds 3] [--trainings 1] [--processes 2] [--concepts bee ...] [--ablations]
+    python -m benchmarks.method [--seeds 3] [--trainings 0 1] [--processes 2] [--concepts bee ...] [--ablations]
 
 Every method of `benchmarks.methods` learns every clip of `setandseq_core.toy.concepts`, none of which can be said in
 the embedded world's grammar, and makes the same prompts from the same noise. What is done stays in build/method/
@@ -9,6 +9,7 @@ clip), the tables of docs/results.md and a contact sheet for each task, with wha
 """
 
 import argparse
+import inspect
 import json
 import multiprocessing
 from dataclasses import asdict, replace
@@ -28,6 +29,7 @@ from benchmarks.tables import DOCS, TASKS, write_report
 from setandseq_core.backbones.wan import WanBackbone
 from setandseq_core.concept import load_concept, save_concept
 from setandseq_core.prior import PriorSet, automatic_prompts, make_prior
+from setandseq_core.toy import backdrop, detectors, metrics, sprites
 from setandseq_core.toy.concepts import CONCEPTS, DEMO, ConceptClip, with_tokens
 from setandseq_core.toy.metrics import clip_figures
 from setandseq_core.toy.model import EMBEDDED_CONFIG, TRANSFORMER_FILE, VAE_FILE, load_embedded
@@ -44,9 +46,15 @@ def prior_of(backbone: WanBackbone, clip: ConceptClip, folder: Path) -> PriorSet
     return make_prior(backbone, prompts, (FRAMES, SIZE, SIZE), folder=folder)
 
 
+def file_stem(name: str, method: str, training: int) -> str:
+    """What names of files of one training begin with."""
+    return f"{name}_{method.replace(' ', '_')}_{training}"
+
+
 def learn(backbone: WanBackbone, name: str, method: str, training: int, folder: Path) -> Learned:
     """What a method learns from a clip, or has learned already."""
-    path = folder / f"{name}_{method.replace(' ', '_')}_{training}_concept.safetensors"
+    method = OURS if method == BEST else method
+    path = folder / f"{file_stem(name, method, training)}_concept.safetensors"
     if path.exists():
         concept = load_concept(path)
         return Learned(layers=concept.layers, embeddings=concept.embeddings, losses=concept.info.training["losses"])
@@ -57,31 +65,46 @@ def learn(backbone: WanBackbone, name: str, method: str, training: int, folder: 
     return learned
 
 
+def clips_of(backbone: WanBackbone, name: str, method: str, training: int, seed: int, folder: Path) -> list[Tensor]:
+    """What a method makes of every shot from one noise, made or read.
+
+    They are kept in eight bits and measured as they are kept: a better measure needs no new clips.
+    """
+    path = folder / f"{file_stem(name, method, training)}_noise{seed}.safetensors"
+    if not path.exists():
+        learned, made = learn(backbone, name, method, training, folder), {}
+        for number, shot in enumerate(shots(CONCEPTS[name])):
+            used = replace(learned, schedule=AT_BEST.get(shot.task)) if method == BEST else learned
+            made[str(number)] = (generate(backbone, used, shot, seed) * 255).round().to(torch.uint8).contiguous()
+        save_file(made, path)
+    clips = load_file(path)
+    return [clips[str(number)].float() / 255 for number in range(len(clips))]
+
+
 def measure(name: str, method: str, training: int, seeds: int, folder: Path) -> str:
     """Learn one concept by one method and write a record for every clip made with it, unless that is there already."""
-    path = folder / f"{name}_{method.replace(' ', '_')}_{training}.json"
-    if path.exists():
-        return f"{name}, {method}, training {training}: was there"
     torch.set_num_threads(1)
-    backbone, clip = load_embedded(), CONCEPTS[name]
-    learned = learn(backbone, name, OURS if method == BEST else method, training, folder)
-    records, shown = [], {}
-    for number, shot in enumerate(shots(clip)):
-        used = replace(learned, schedule=AT_BEST.get(shot.task)) if method == BEST else learned
-        for seed in range(seeds):
-            frames = generate(backbone, used, shot, seed)
+    backbone, clip, stem = load_embedded(), CONCEPTS[name], file_stem(name, method, training)
+    steps, made = len(learn(backbone, name, method, training, folder).losses), 0
+    about = {"method": method, "concept": name, "training": training, "steps": steps}
+    for seed in range(seeds):
+        path = folder / measures_key() / f"{stem}_noise{seed}.json"
+        if path.exists():
+            continue
+        records = []
+        clips = clips_of(backbone, name, method, training, seed, folder)
+        for shot, frames in zip(shots(clip), clips, strict=True):
             figures = {
                 key: round(value, 4) for key, value in asdict(clip_figures(clip.frames(), frames, shot.caption)).items()
             }
             figures["prompt_adherence"] = figures.pop("adherence")
             figures["temporal_coherence"] = figures.pop("coherence")
-            about = {"method": method, "task": shot.task, "concept": name, "prompt": with_tokens(str(shot.caption))}
-            records.append({**about, "training": training, "seed": seed, "steps": len(learned.losses), **figures})
-            if seed == 0:
-                shown[str(number)] = (frames * 255).round().to(torch.uint8).contiguous()
-    save_file(shown, path.with_suffix(".safetensors"))
-    path.write_text(json.dumps(records))
-    return f"{name}, {method}, training {training}: {len(records)} clips"
+            asked = {"task": shot.task, "prompt": with_tokens(str(shot.caption)), "seed": seed}
+            records.append({**about, **asked, **figures})
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(records))
+        made += len(records)
+    return f"{stem}: {made} clips"
 
 
 def sheet_rows(folder: Path, methods: list[str], name: str, task: str) -> list[tuple[str, Tensor]]:
@@ -89,7 +112,7 @@ def sheet_rows(folder: Path, methods: list[str], name: str, task: str) -> list[t
     number = next(index for index, shot in enumerate(shots(CONCEPTS[name])) if shot.task == task)
     rows = [("the clip", CONCEPTS[name].frames())]
     for method in methods:
-        path = folder / f"{name}_{method.replace(' ', '_')}_0.safetensors"
+        path = folder / f"{file_stem(name, method, 0)}_noise0.safetensors"
         if path.exists():
             rows.append((method, load_file(path)[str(number)].float() / 255))
     return rows
@@ -102,11 +125,17 @@ def base_folder() -> Path:
     return FOLDER / sha256(weights + recipe).hexdigest()[:16]
 
 
+def measures_key() -> str:
+    """A hash of the code that measures: records are measured anew when it changes."""
+    code = (inspect.getsource(module).encode() for module in (metrics, detectors, sprites, backdrop))
+    return sha256(b"".join(code)).hexdigest()[:8]
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.method", description=__doc__)
     parser.add_argument("--seeds", type=int, default=3, help="noises that each prompt is made from")
-    parser.add_argument("--trainings", type=int, default=1, help="seeds that each method is trained with")
+    parser.add_argument("--trainings", nargs="+", type=int, default=[0], help="seeds that each method is trained with")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--concepts", nargs="+", choices=tuple(CONCEPTS), default=list(CONCEPTS))
     parser.add_argument("--methods", nargs="+", choices=(*METHODS, *ABLATIONS), default=list(METHODS))
@@ -120,8 +149,8 @@ def main() -> None:
     methods = ABLATIONS if options.ablations else options.methods
     jobs = [
         (name, method, training, options.seeds, folder)
+        for training in options.trainings
         for method in sorted(methods, key=BEST.__eq__)  # last, because it uses what another has learned
-        for training in range(options.trainings)
         for name in options.concepts
     ]
     if not options.only_report:
@@ -132,7 +161,7 @@ def main() -> None:
             for result in [pool.apply_async(measure, job) for job in jobs]:
                 print(result.get(), flush=True)
     records: list[dict[str, Any]] = [
-        record for path in sorted(folder.glob("*_?.json")) for record in json.loads(path.read_text())
+        record for path in sorted(folder.glob(f"{measures_key()}/*.json")) for record in json.loads(path.read_text())
     ]
     sheets = {task: sheet_rows(folder, list(METHODS), DEMO, task) for task in TASKS}
     sheets |= {task: rows for number, task in composition.TASKS.items() if (rows := composition.sheet_rows(number))}
