@@ -17,7 +17,7 @@ from torch.nn import functional
 from ..metrics import mse, temporal_coherence
 from .backdrop import fit_backdrop
 from .detectors import detect, score
-from .sprites import find_sprites, normalised_crops
+from .sprites import find_sprites, normalised_crops, one_sprite
 from .world import SIZE, Caption
 
 Which = Literal["best", "left", "right"]
@@ -106,11 +106,13 @@ def _reference_body(frames_FHWC: Tensor) -> _Body | None:
 
 
 def _bodies(frames_FHWC: Tensor) -> list[_Body]:
-    """The clip's sprites, from left to right, and after two sprites both as one body."""
+    """The sprites from left to right; after two also what the clip shows if it is one, and both as one body."""
     frames_FHWC = frames_FHWC.detach().float().cpu()
-    found = find_sprites(frames_FHWC, fit_backdrop(frames_FHWC))
+    backdrop = fit_backdrop(frames_FHWC)
+    found = find_sprites(frames_FHWC, backdrop)
     bodies = [_body(frames_FHWC, sprite.mask_FHW, sprite.whole_F) for sprite in found]
     if len(found) == 2:
+        bodies.append(_body(frames_FHWC, *one_sprite(backdrop)))
         bodies.append(_body(frames_FHWC, found[0].mask_FHW | found[1].mask_FHW, found[0].whole_F & found[1].whole_F))
     return bodies
 

@@ -16,6 +16,12 @@ from .world import SIZE
 
 LEAST_AREA = 30
 """Pixels below which a blob in one frame is a ghost."""
+DEEPEST_NECK = 5
+"""Pixels that a blob of two is shrunk by until it falls in two; a small sprite has a radius of 9."""
+TOUCHING = 0.85
+"""Of the radii of two bodies, what their centres are apart at least; parts of one body are nearer."""
+Pair = tuple[Tensor, Tensor]
+"""Masks (H, W) of the left and the right one."""
 CROP = 32
 """Side of a normalised crop in pixels."""
 CROP_REACH = 2.0
@@ -41,15 +47,28 @@ class FoundSprite:
 
 
 def find_sprites(frames_FHWC: Tensor, backdrop: Backdrop) -> tuple[FoundSprite, ...]:
-    """The one or two sprites of a clip, from left to right; none if nothing differs from the background."""
+    """The one or two sprites of a clip, from left to right; none if nothing differs from the background.
+
+    They are two if three frames in ten show two blobs, or one with a neck between halves as far apart as bodies that
+    touch; or else if they have two of the world's colours.
+    """
     far_FHW = _smooth(backdrop.difference_FHW) > FAR
     blobs = [_blobs(labels_HW) for labels_HW in label_blobs(far_FHW)]
-    if sum(len(found) > 1 for found in blobs) >= 0.3 * len(blobs):
-        masks, apart_F = _split(frames_FHWC, far_FHW, blobs)
+    halves = _cut_at_necks(blobs)
+    two = [len(found) == 2 or _touch(cut) for found, cut in zip(blobs, halves, strict=True)]
+    if sum(two) >= 0.3 * len(blobs):
+        masks, apart_F = _split(frames_FHWC, far_FHW, blobs, halves)
     else:
         masks, apart_F = _split_by_colour(frames_FHWC, far_FHW, blobs)
     found = [_measure(frames_FHWC, backdrop, mask, apart_F) for mask in masks if mask.any()]
     return tuple(sorted(found, key=lambda sprite: float(sprite.track_F3[:, 0].nanmean())))
+
+
+def one_sprite(backdrop: Backdrop) -> tuple[Tensor, Tensor]:
+    """What the clip shows if it is a single sprite: its pixels, and the frames that show it whole."""
+    far_FHW = _smooth(backdrop.difference_FHW) > FAR
+    mask_FHW = _largest([_blobs(labels_HW) for labels_HW in label_blobs(far_FHW)], far_FHW)
+    return mask_FHW, mask_FHW.flatten(1).any(1) & _clear_of_edge(mask_FHW)
 
 
 def label_blobs(mask_FHW: Tensor) -> Tensor:
@@ -91,46 +110,70 @@ def _centre_x(mask_HW: Tensor) -> float:
     return float(mask_HW.nonzero()[:, 1].float().mean())
 
 
-def _split(frames_FHWC: Tensor, far_FHW: Tensor, blobs: list[list[Tensor]]) -> tuple[list[Tensor], Tensor]:
-    """Left and right masks (F, H, W) of two sprites, and the frames where they are apart."""
+def _split(
+    frames_FHWC: Tensor, far_FHW: Tensor, blobs: list[list[Tensor]], halves: list[Pair | None]
+) -> tuple[list[Tensor], Tensor]:
+    """Left and right masks (F, H, W) of two sprites, and the frames where they are apart.
+
+    Args:
+        halves: of each frame's only blob, where it has a neck.
+    """
     left_FHW, right_FHW = torch.zeros_like(far_FHW), torch.zeros_like(far_FHW)
     apart_F = torch.tensor([len(found) == 2 for found in blobs])
-    for frame, found in enumerate(blobs):
+    for frame, (found, cut) in enumerate(zip(blobs, halves, strict=True)):
         if len(found) == 2:
             left_FHW[frame], right_FHW[frame] = sorted(found, key=_centre_x)
-    colours = [frames_FHWC[_shrink(mask, 1) & mask].median(dim=0).values for mask in (left_FHW, right_FHW)]
-    for frame, found in enumerate(blobs):
-        if len(found) != 1:
-            continue
-        halves = _cut_at_neck(found[0])
-        if halves is None and float((colours[0] - colours[1]).norm()) > 0.35:
+        elif cut:
+            left_FHW[frame], right_FHW[frame] = cut
+    sure_F = apart_F if apart_F.any() else torch.ones_like(apart_F)
+    colours = [_median_colour(frames_FHWC[sure_F], mask[sure_F]) for mask in (left_FHW, right_FHW)]
+    for frame, (found, cut) in enumerate(zip(blobs, halves, strict=True)):
+        if len(found) == 1 and cut is None and float((colours[0] - colours[1]).norm()) > 0.35:
             nearer_HW = (frames_FHWC[frame] - colours[0]).norm(dim=-1) < (frames_FHWC[frame] - colours[1]).norm(dim=-1)
-            halves = found[0] & nearer_HW, found[0] & ~nearer_HW
-        if halves is not None:
-            left_FHW[frame], right_FHW[frame] = halves
+            left_FHW[frame], right_FHW[frame] = found[0] & nearer_HW, found[0] & ~nearer_HW
     return [left_FHW, right_FHW], apart_F
 
 
-def _cut_at_neck(mask_HW: Tensor) -> tuple[Tensor, Tensor] | None:
-    """The left and right half of a blob that falls in two when shrunk by one to three pixels."""
-    for pixels in (1, 2, 3):
-        cores = _blobs(label_blobs(_shrink(mask_HW.unsqueeze(0), pixels))[0])
-        if len(cores) < 2:
-            continue
-        left, right = sorted(cores, key=_centre_x)
-        for _ in range(pixels + 2):
-            grown = _grow(torch.stack([left, right]), 1) & mask_HW
-            left, right = left | (grown[0] & ~right), right | (grown[1] & ~grown[0] & ~left)
-        return left, right
-    return None
+def _median_colour(frames_FHWC: Tensor, mask_FHW: Tensor) -> Tensor:
+    return frames_FHWC[_shrink(mask_FHW, 1) & mask_FHW].median(dim=0).values
+
+
+def _touch(halves: Pair | None) -> bool:
+    """Whether the halves' centres are as far apart as those of two discs of their areas that touch, or nearly so."""
+    if halves is None:
+        return False
+    one, two = (half.nonzero().float() for half in halves)
+    return float((one.mean(0) - two.mean(0)).norm()) > TOUCHING * (
+        math.sqrt(len(one)) + math.sqrt(len(two))
+    ) / math.sqrt(math.pi)
+
+
+def _cut_at_necks(blobs: list[list[Tensor]]) -> list[Pair | None]:
+    """The left and right half of each frame's only blob, where it falls in two when shrunk."""
+    halves: list[Pair | None] = [None] * len(blobs)
+    for pixels in range(1, DEEPEST_NECK + 1):
+        left = [frame for frame, found in enumerate(blobs) if len(found) == 1 and halves[frame] is None]
+        if not left:
+            break
+        masks_FHW = torch.stack([blobs[frame][0] for frame in left])
+        for frame, labels_HW in zip(left, label_blobs(_shrink(masks_FHW, pixels)), strict=True):
+            cores = _blobs(labels_HW)
+            if len(cores) == 2:
+                halves[frame] = _grown_back(cores, blobs[frame][0], pixels)
+    return halves
+
+
+def _grown_back(cores: list[Tensor], mask_HW: Tensor, pixels: int) -> Pair:
+    left, right = sorted(cores, key=_centre_x)
+    for _ in range(pixels + 2):
+        grown = _grow(torch.stack([left, right]), 1) & mask_HW
+        left, right = left | (grown[0] & ~right), right | (grown[1] & ~grown[0] & ~left)
+    return left, right
 
 
 def _split_by_colour(frames_FHWC: Tensor, far_FHW: Tensor, blobs: list[list[Tensor]]) -> tuple[list[Tensor], Tensor]:
     """One sprite, or two that always touch: two named colours side by side."""
-    mask_FHW = torch.stack([found[0] if found else torch.zeros_like(far_FHW[0]) for found in blobs])
-    # A part in the background's colour may cut a sprite to pieces: those close to the largest belong to it.
-    for _ in range(2):
-        mask_FHW = mask_FHW | (_grow(mask_FHW, 3) & far_FHW)
+    mask_FHW = _largest(blobs, far_FHW)
     whole_F = torch.ones(len(blobs), dtype=torch.bool)
     core_FHW = _shrink(mask_FHW, 1) & mask_FHW
     if not core_FHW.any():
@@ -150,6 +193,20 @@ def _split_by_colour(frames_FHWC: Tensor, far_FHW: Tensor, blobs: list[list[Tens
     return [_grow(mask, 1) & mask_FHW for mask in masks], ~whole_F
 
 
+def _largest(blobs: list[list[Tensor]], far_FHW: Tensor) -> Tensor:
+    """Each frame's largest blob, with the pieces close to it that a part in the background's colour cuts off."""
+    mask_FHW = torch.stack([found[0] if found else torch.zeros_like(far_FHW[0]) for found in blobs])
+    for _ in range(2):
+        mask_FHW = mask_FHW | (_grow(mask_FHW, 3) & far_FHW)
+    return mask_FHW
+
+
+def _clear_of_edge(mask_FHW: Tensor) -> Tensor:
+    border = mask_FHW.clone()
+    border[:, 1:-1, 1:-1] = False
+    return border.sum(dim=(1, 2)) < 4
+
+
 def _measure(frames_FHWC: Tensor, backdrop: Backdrop, mask_FHW: Tensor, apart_F: Tensor) -> FoundSprite:
     colour_C = _commonest_colour(frames_FHWC, mask_FHW)
     towards = colour_C - backdrop.frames_FHWC
@@ -163,15 +220,13 @@ def _measure(frames_FHWC: Tensor, backdrop: Backdrop, mask_FHW: Tensor, apart_F:
     y_F = (cover_FHW * grid.view(-1, 1)).sum(dim=(1, 2)) / area_F
     track_F3 = torch.stack([x_F, y_F, area_F], dim=1)
     track_F3[~seen_F] = math.nan
-    border = mask_FHW.clone()
-    border[:, 1:-1, 1:-1] = False
     apart_F = seen_F & apart_F
     return FoundSprite(
         mask_FHW=mask_FHW,
         cover_FHW=cover_FHW,
         track_F3=track_F3,
         apart_F=apart_F,
-        whole_F=apart_F & (border.sum(dim=(1, 2)) < 4),
+        whole_F=apart_F & _clear_of_edge(mask_FHW),
         colour_C=colour_C,
     )
 

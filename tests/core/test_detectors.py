@@ -4,18 +4,25 @@ from random import Random
 
 import pytest
 import torch
+from torch import Tensor
 
 from setandseq_core.errors import VideoError
 from setandseq_core.toy.accuracy import accuracy, degraded, truth
 from setandseq_core.toy.backdrop import fit_backdrop
+from setandseq_core.toy.concepts import CONCEPTS
 from setandseq_core.toy.detectors import detect, score
+from setandseq_core.toy.looks import OBJECT_COLOURS, Look, Part
 from setandseq_core.toy.sprites import label_blobs
 from setandseq_core.toy.world import (
+    BACKGROUND_COLOURS,
     SIZE,
     Caption,
     Scene,
+    Sprite,
     SpriteWords,
     background_tones,
+    clip_times,
+    make_path,
     random_caption,
     render,
     scene_of,
@@ -118,3 +125,33 @@ def test_degraded_clips_are_the_same_for_the_same_seed():
 def test_wrong_size_says_what_is_read():
     with pytest.raises(VideoError, match=r"\(17, 32, 32, 3\).*64, 64"):
         detect(torch.zeros(17, 32, 32, 3))
+
+
+def _touching(left: Look, right: Look) -> Tensor:
+    """Two sprites that hop side by side and touch in every frame."""
+    path = make_path(clip_times(), y=6 * torch.cos(2 * torch.pi * clip_times()))
+    one = Sprite(look=left, radius=13, place=(21, 30), path=path)
+    two = Sprite(look=right, radius=9, place=(44, 31), path=path)
+    return render(Scene(sprites=(one, two), tones=background_tones(BACKGROUND_COLOURS["grey"]), texture="plain"))
+
+
+@pytest.mark.parametrize("degrade", [False, True])
+def test_sprites_of_one_colour_that_always_touch_are_two(degrade: bool):
+    look: Look = (Part(shape="circle", colour=OBJECT_COLOURS["yellow"]),)
+    frames = _touching(look, look)
+    seen = detect(degraded(frames, torch.Generator().manual_seed(0)) if degrade else frames)
+    assert [(s.colour, s.shape, s.size) for s in seen.sprites] == [
+        ("yellow", "circle", "large"),
+        ("yellow", "circle", "small"),
+    ]
+
+
+def test_an_object_that_always_touches_a_concept_is_seen():
+    frames = _touching(CONCEPTS["bee"].look, (Part(shape="square", colour=OBJECT_COLOURS["red"]),))
+    assert [(s.colour, s.shape, s.size) for s in detect(frames).sprites][1:] == [("red", "square", "small")]
+
+
+@pytest.mark.parametrize("name", CONCEPTS)
+def test_a_concept_is_one_sprite(name: str):
+    frames = degraded(CONCEPTS[name].frames(), torch.Generator().manual_seed(0))
+    assert len(detect(frames).sprites) == 1
