@@ -214,6 +214,15 @@ class Regularisation(io.ComfyNode):
                     tooltip="The first stage shows each frame as a still clip of so many frames. 1 is the paper's "
                     "single frame; 5 may help models that saw few single pictures.",
                 ),
+                io.Float.Input(
+                    "time_shift",
+                    default=PAPER.set_stage.time_shift,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    tooltip="How much more the first stage trains at high noise than at low: 1 is as much, 0 is the "
+                    "model's own shift. Lower learns the look closer; the embedded model takes 1.",
+                ),
                 SettingsWire.Input("settings", optional=True, tooltip="From Training Settings, to have both."),
             ],
             outputs=[SettingsWire.Output("settings", tooltip="For the settings input of the train nodes.")],
@@ -229,6 +238,7 @@ class Regularisation(io.ComfyNode):
         stitched_share: float,
         token_learning_rate: float,
         still_frames: int,
+        time_shift: float,
         settings: TrainingOptions | None = None,
     ) -> io.NodeOutput:
         """Put them into the settings."""
@@ -240,6 +250,6 @@ class Regularisation(io.ComfyNode):
             ),
             stitched_share=stitched_share,
             token_learning_rate=token_learning_rate,
-            set_stage=replace(options.config.set_stage, still_frames=still_frames),
+            set_stage=replace(options.config.set_stage, still_frames=still_frames, time_shift=time_shift),
         )
         return io.NodeOutput(replace(options, config=config))

@@ -42,9 +42,14 @@ class SetConfig(StageConfig):
 
     still_frames: int = 1
     """Every frame is shown as a still clip of so many frames, 4n+1; 1 is the paper's single frame."""
+    time_shift: float = 0.0
+    """How far the times of the frames lean towards the noise (`flow.shift_time`), 0 or from 0.1 to 100. 1 is all times
+    alike, 0 the model's own, which is made for clips: the fewer the tokens, the less noise hides a look. Ours."""
 
     def __post_init__(self) -> None:
         StageConfig.__post_init__(self)
+        shifts = self.time_shift == 0 or 0.1 <= self.time_shift <= 100
+        _need(shifts, "time_shift", self.time_shift, "0, or from 0.1 to 100")
         _need(self.still_frames >= 1 and self.still_frames % 4 == 1, "still_frames", self.still_frames, "4n+1")
 
 

@@ -101,9 +101,13 @@ def automatic_prompts(base: BaseFingerprint, words: Sequence[Words], count: int,
     """Prompts when nobody gives any: one in four is a concept's own without tokens, the rest what the base knows."""
     from .toy.prior import is_embedded, world_prompts
 
-    known = world_prompts(count, seed) if is_embedded(base) else [two_part_prompt(*parts) for parts in SUBJECTS]
+    bare = list(dict.fromkeys(_without_tokens(each) for each in words))
+    if is_embedded(base):
+        known = world_prompts(count, seed, [prompt.motion for prompt in bare])
+    else:
+        known = [two_part_prompt(*parts) for parts in SUBJECTS]
     Random(seed).shuffle(known)
-    own, others = cycle(dict.fromkeys(_without_tokens(each) for each in words)), cycle(known)
+    own, others = cycle(bare), cycle(known)
     return [next(own, None) or next(others) if index % 4 == 0 else next(others) for index in range(count)]
 
 

@@ -73,10 +73,10 @@ def _prior(prior: EncodedPrior, count: int, batch: int, config: MethodConfig) ->
     return _Samples(x_0=prior.latents_KCFHW[chosen], text_BND=text_BND, share=config.prior.weight * count / batch)
 
 
-def _loss(backbone: Backbone, samples: _Samples, config: MethodConfig) -> Tensor:
+def _loss(backbone: Backbone, samples: _Samples, config: MethodConfig, shift: float) -> Tensor:
     """Flow-matching loss of samples at random times (Eq. 1), their prompts' tokens masked at random."""
     noise = torch.randn_like(samples.x_0)
-    time_B = random_times(samples.x_0, backbone.shift, config.time_range)
+    time_B = random_times(samples.x_0, shift, config.time_range)
     text_BND = mask_tokens(samples.text_BND, config.token_masking)
     velocity = backbone.velocity(interpolate(samples.x_0, noise, time_B), time_B, text_BND)
     return samples.share * flow_loss(velocity, target_velocity(samples.x_0, noise), samples.weights)
@@ -86,11 +86,11 @@ def run_set_stage(
     backbone: Backbone, concept: TrainableConcept, material: Material[FrameSet], config: MethodConfig, run: StageRun
 ) -> None:
     """Learn the identity basis A1 and the coefficients B1 from single frames and the static prompt (Eq. 5)."""
-    embeddings = list(concept.embeddings.values())
+    embeddings, shift = list(concept.embeddings.values()), config.set_stage.time_shift or backbone.shift
     for step in run.steps():
         samples = _step_samples(material, _frames, embeddings, step, config.set_stage.batch, config)
         with concept.dropped_out():
-            run.learn(torch.stack([_loss(backbone, each, config) for each in samples]).sum())
+            run.learn(torch.stack([_loss(backbone, each, config, shift) for each in samples]).sum())
 
 
 def run_sequence_stage(
@@ -105,7 +105,7 @@ def run_sequence_stage(
     for step in run.steps():
         samples = _step_samples(material, _clips, embeddings, step, config.sequence_stage.batch, config)
         with concept.dropped_out():
-            run.learn(torch.stack([_loss(backbone, each, config) for each in samples]).sum())
+            run.learn(torch.stack([_loss(backbone, each, config, backbone.shift) for each in samples]).sum())
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)

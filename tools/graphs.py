@@ -44,6 +44,7 @@ def training(
     settings |= {"time_from": 0.0, "time_to": 1.0}
     regularisation = {"prior_share": prior_share, "prior_weight": 1.0, "prior_empty_prompts": 0.0, "prior_clips": 2}
     regularisation |= {"stitched_share": 0.2, "still_frames": stages[0].still_frames}
+    regularisation |= {"time_shift": stages[0].time_shift}
     regularisation |= {"token_learning_rate": token_learning_rate}
     return embedded_model() | {
         "video": node("SetSeq_ExampleClip"),

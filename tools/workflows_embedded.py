@@ -197,6 +197,7 @@ def _settings(column: Column) -> Output:
         stitched_share=config.stitched_share,
         token_learning_rate=config.token_learning_rate,
         still_frames=first.still_frames,
+        time_shift=first.time_shift,
         settings=settings["settings"],
         collapsed=True,
     )

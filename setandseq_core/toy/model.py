@@ -15,7 +15,7 @@ VAE_FILE = WEIGHTS / "vae" / "setandseq_toy_vae.safetensors"
 NAME = "Set-and-Sequence toy"
 EMBEDDED_CONFIG = MethodConfig(
     gradient_clipping=1.0,
-    set_stage=SetConfig(steps=100, learning_rate=1.5e-3, batch=4),
+    set_stage=SetConfig(steps=100, learning_rate=1.5e-3, batch=4, time_shift=1.0),
     sequence_stage=SequenceConfig(steps=200, learning_rate=3e-3, batch=4),
 )
 """The method's settings for the embedded model: it is small and learns at higher rates than the large ones."""

@@ -1,6 +1,9 @@
 """Prior prompts of the embedded model: what its world can show, said in its own words."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
+from itertools import cycle
 from random import Random
 
 from safetensors.torch import load_file
@@ -8,8 +11,9 @@ from safetensors.torch import load_file
 from ..errors import ConceptMismatchError
 from ..fingerprint import BaseFingerprint, check_base, fingerprint
 from ..prior import PriorPrompt
+from .captions import parse_caption
 from .model import TRANSFORMER_FILE
-from .world import random_caption
+from .world import Caption, random_caption
 
 CREATURES = 0.5
 """Share of sprites without a named look, and as often without a named motion: the kinds a concept is one of."""
@@ -35,8 +39,20 @@ def is_embedded(base: BaseFingerprint) -> bool:
     return True
 
 
-def world_prompts(count: int, seed: int = 0) -> list[PriorPrompt]:
-    """Two-part prompts of random scenes with one or two sprites."""
+def world_prompts(count: int, seed: int = 0, own: Sequence[str] = ()) -> list[PriorPrompt]:
+    """Two-part prompts of random scenes with one or two sprites.
+
+    Args:
+        own: prompts of concepts, without tokens. What is alone in its scene is then in their places, in turn: were each
+            place either a concept's or the prior's, places would tell them apart, and not tokens.
+    """
     rng = Random(f"prior {seed}")
     captions = [random_caption(rng, sprites=rng.choice((1, 2)), creatures=CREATURES) for _ in range(count)]
+    if places := [caption for prompt in own if (caption := parse_caption(prompt))]:
+        there = cycle(places)
+        captions = [_at(next(there), each) if len(each.sprites) == 1 else each for each in captions]
     return [PriorPrompt(appearance=caption.static, motion=str(caption)) for caption in captions]
+
+
+def _at(place: Caption, caption: Caption) -> Caption:
+    return replace(caption, background=place.background, texture=place.texture, camera=place.camera)

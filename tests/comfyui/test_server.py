@@ -67,6 +67,7 @@ FROZEN_INPUTS: dict[str, dict[str, str]] = {
         "prior_clips": "INT",
         "stitched_share": "FLOAT",
         "token_learning_rate": "FLOAT",
+        "time_shift": "FLOAT",
         "still_frames": "INT",
         "settings": "SETSEQ_SETTINGS",
     },

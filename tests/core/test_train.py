@@ -235,3 +235,25 @@ def test_frames_can_be_shown_as_still_clips(tiny_backbone, tiny_frames, tiny_set
     assert torch.equal(
         encode_frame_set(tiny_backbone, tiny_frames, "a", still_frames=81).latents_SCFHW, still.latents_SCFHW
     )
+
+
+def test_time_shift_is_of_the_set_stage_alone(tiny_backbone, tiny_set, tiny_sequence, monkeypatch):
+    def times_with(shift: float) -> tuple[list[float], list[float]]:
+        seen: list[float] = []
+        velocity = tiny_backbone.velocity
+
+        def spy(x_t, time, text):
+            seen.extend(time.tolist())
+            return velocity(x_t, time, text)
+
+        monkeypatch.setattr(tiny_backbone, "velocity", spy)
+        stage = SetConfig(steps=4, batch=2, learning_rate=1e-2, time_shift=shift)
+        train_both(tiny_backbone, tiny_set, tiny_sequence, tiny_config(set_stage=stage))
+        monkeypatch.undo()
+        return seen[:8], seen[8:]
+
+    (own, sequence), (plain, after) = times_with(0.0), times_with(1.0)
+    assert sequence == after and times_with(tiny_backbone.shift) == (own, sequence)
+    assert own == pytest.approx(
+        [tiny_backbone.shift * t / (1 + (tiny_backbone.shift - 1) * t) for t in plain], abs=1e-6
+    )

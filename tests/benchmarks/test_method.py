@@ -1,0 +1,40 @@
+"""benchmarks.method measures the clips that it keeps, and measures them again when the measure changes."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from benchmarks import method as bench
+from benchmarks.methods import METHODS, Learned, as_concept
+from benchmarks.shots import shots
+from setandseq_core.concept import save_concept
+from setandseq_core.toy.concepts import CONCEPTS
+from setandseq_core.toy.model import load_embedded
+
+
+def test_kept_clips_are_measured_and_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip, stem = CONCEPTS["bee"], bench.file_stem("bee", "LoRA rank 8", 0)
+    save_concept(
+        as_concept(load_embedded(), Learned(losses=[0.5] * 3), name="bee"), tmp_path / f"{stem}_concept.safetensors"
+    )
+    kept = {str(number): (clip.frames() * 255).round().to(torch.uint8) for number in range(len(shots(clip)))}
+    save_file(kept, tmp_path / f"{stem}_noise0.safetensors")
+    assert bench.measure("bee", "LoRA rank 8", 0, 1, tmp_path) == f"{stem}: {len(kept)} clips"
+    assert bench.measure("bee", "LoRA rank 8", 0, 1, tmp_path) == f"{stem}: 0 clips"
+    (path,) = (tmp_path / bench.measures_key()).glob("*.json")
+    found = {record["task"]: record for record in json.loads(path.read_text())}
+    assert found["reconstruct"]["identity"] > 0.97 and found["reconstruct"]["prompt_adherence"] == 1
+    assert found["background"]["prompt_adherence"] < 1 and found["reconstruct"]["steps"] == 3
+    monkeypatch.setattr(bench, "measures_key", lambda: "another")
+    assert bench.measure("bee", "LoRA rank 8", 0, 1, tmp_path) == f"{stem}: {len(kept)} clips"
+
+
+def test_ours_at_its_best_is_the_same_training(tmp_path: Path) -> None:
+    backbone, learned = load_embedded(), Learned(losses=[0.5] * 2)
+    path = tmp_path / f"{bench.file_stem('bee', bench.OURS, 1)}_concept.safetensors"
+    save_concept(as_concept(backbone, learned, name="bee"), path)
+    assert set(METHODS) >= {bench.OURS, bench.BEST}
+    assert bench.learn(backbone, "bee", bench.BEST, 1, tmp_path).losses == learned.losses
