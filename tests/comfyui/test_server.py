@@ -67,8 +67,8 @@ FROZEN_INPUTS: dict[str, dict[str, str]] = {
         "prior_clips": "INT",
         "stitched_share": "FLOAT",
         "token_learning_rate": "FLOAT",
-        "time_shift": "FLOAT",
         "still_frames": "INT",
+        "time_shift": "FLOAT",
         "settings": "SETSEQ_SETTINGS",
     },
     "SetSeq_PriorClips": {
