@@ -16,7 +16,13 @@ ABLATED = {
     "dropout": {"0": "dropout 0", "0.2": "dropout 0.2", "0.5": "dropout 0.5", "0.8": "dropout 0.8", "0.8, 0.5": ""},
     "inverted dropout": {"kept values / (1 - p)": "", "as they are": "dropout not inverted"},
     "basis": {"of the outputs": "", "of the inputs": "basis of the inputs"},
-    "prior preservation": {"on": "", "half without prompt": "prior clips without prompts too", "off": "no prior"},
+    "prior preservation": {
+        "on": "",
+        "of any place": "prior clips of any place",
+        "half without prompt": "prior clips without prompts too",
+        "off": "no prior",
+    },
+    "time shift of the set stage": {"1": "", "3, the model's own": "the model's own time shift"},
     "frames": {"5": "5 frames", "9": "9 frames", "17": ""},
 }
 """By figure, the label and the ablation of each of its bars; "" is the recipe itself."""

@@ -25,7 +25,7 @@ from benchmarks import composition
 from benchmarks.figures import write_figures
 from benchmarks.methods import ABLATIONS, BEST, METHODS, OURS, WORDS, Job, Learned, as_concept
 from benchmarks.shots import AT_BEST, generate, shots
-from benchmarks.tables import DOCS, TASKS, write_report
+from benchmarks.tables import DOCS, TASKS, ablated_records, write_report
 from setandseq_core.backbones.wan import WanBackbone
 from setandseq_core.concept import load_concept, save_concept
 from setandseq_core.prior import PriorSet, automatic_prompts, make_prior
@@ -166,7 +166,7 @@ def main() -> None:
     sheets = {task: sheet_rows(folder, list(METHODS), DEMO, task) for task in TASKS}
     sheets |= {task: rows for number, task in composition.TASKS.items() if (rows := composition.sheet_rows(number))}
     records += composition.method_records()
-    figures = write_figures([record for record in records if record["training"] == 0], OURS, DOCS / "images")
+    figures = write_figures(ablated_records(records, [OURS, *ABLATIONS]), OURS, DOCS / "images")
     write_report(records, list(METHODS), [OURS, *ABLATIONS], sheets, figures)
 
 

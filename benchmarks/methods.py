@@ -25,12 +25,12 @@ from setandseq_core.material import (
     encode_frame_set,
     encode_prior,
 )
-from setandseq_core.prior import PriorSet
+from setandseq_core.prior import PriorSet, automatic_prompts, make_prior
 from setandseq_core.reference import Words
 from setandseq_core.runs import StageRun
 from setandseq_core.schedule import StrengthSchedule
 from setandseq_core.toy.concepts import IDENTITY_TOKEN, MOTION_TOKEN, ConceptClip, with_tokens
-from setandseq_core.toy.world import FRAMES
+from setandseq_core.toy.world import FRAMES, SIZE
 from setandseq_core.train import run_sequence_stage, run_set_stage, train_identity, train_motion
 
 PLAIN_RATE = 1e-3
@@ -195,6 +195,13 @@ def plain_dropout(backbone: WanBackbone, job: Job) -> Learned:
         return two_stages(backbone, job, config=recipe)
 
 
+def prior_elsewhere(backbone: WanBackbone, job: Job) -> Learned:
+    """The recipe, but with prior clips of any scenes, as the paper has them: seldom where the concept's clip is."""
+    prompts = automatic_prompts(backbone.fingerprint(), [], job.config.prior.clips)
+    prior = make_prior(backbone, prompts, (FRAMES, SIZE, SIZE))
+    return two_stages(backbone, replace(job, prior=prior), config=recipe)
+
+
 def input_basis(backbone: WanBackbone, job: Job) -> Learned:
     """The recipe, but the shared basis spans the inputs: W' = W + A1 B1 + A2 B1, and the sequence stage learns A2."""
     config = job.config
@@ -283,7 +290,11 @@ ABLATIONS: Mapping[str, Method] = {
     "prior clips without prompts too": partial(
         two_stages, config=lambda config: replace(config, prior=replace(config.prior, empty_prompts=0.5))
     ),
+    "prior clips of any place": prior_elsewhere,
     "no prior": partial(two_stages, config=lambda config: replace(config, prior=PriorConfig(share=0.0))),
+    "the model's own time shift": partial(
+        two_stages, config=lambda config: replace(config, set_stage=replace(config.set_stage, time_shift=0.0))
+    ),
     "still clips": partial(
         two_stages, config=lambda config: replace(config, set_stage=replace(config.set_stage, still_frames=5))
     ),

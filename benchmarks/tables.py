@@ -59,9 +59,31 @@ def by_concept(records: Sequence[Record], methods: Sequence[str]) -> Iterator[st
         yield f"| {method} | {' | '.join(cells)} |"
 
 
+def by_training(records: Sequence[Record], methods: Sequence[str]) -> Iterator[str]:
+    """Identity and adherence of all edits, one column per training."""
+    trainings = sorted({r["training"] for r in records})
+    yield f"| identity / adherence | {' | '.join(f'seed {training}' for training in trainings)} |"
+    yield "|---|" + "---|" * len(trainings)
+    for method in methods:
+        cells = []
+        for training in trainings:
+            chosen = [r for r in records if (r["method"], r["training"]) == (method, training) and r["task"] in EDITS]
+            pairs = [mean_and_interval([r[f] for r in chosen]) for f in ("identity", "prompt_adherence") if chosen]
+            cells.append(" / ".join(f"{mean:.3f} +- {half:.3f}" for mean, half in pairs) or "-")
+        yield f"| {method} | {' | '.join(cells)} |"
+
+
 def common_concepts(records: Sequence[Record], methods: Sequence[str]) -> set[str]:
     """The concepts that all these methods have learned."""
     return set.intersection(*({r["concept"] for r in records if r["method"] == method} for method in methods))
+
+
+def ablated_records(records: Sequence[Record], methods: Sequence[str]) -> list[Record]:
+    """Of these methods with the first seed, from the noises that all of them were sampled from."""
+    chosen = [r for r in records if r["training"] == 0 and r["method"] in methods]
+    by_method = [{r["seed"] for r in chosen if r["method"] == name} for name in {r["method"] for r in chosen}]
+    noises = set.intersection(*by_method) if by_method else set()
+    return [r for r in chosen if r["seed"] in noises]
 
 
 def ablation_table(records: Sequence[Record], methods: Sequence[str]) -> Iterator[str]:
@@ -105,16 +127,16 @@ def report(
     """The tables of docs/results.md."""
     composed = [r for r in records if r["task"] in COMPOSED]
     alone = [r for r in records if r["task"] in TASKS]
-    ablated = [r for r in alone if r["training"] == 0]
-    every = [r for r in ablated if r["method"] in methods]
-    again = [r for r in alone if r["training"] > 0]
-    common = common_concepts(every, methods)
+    ablated = ablated_records(alone, ablations)
+    every = [r for r in alone if r["method"] in methods]
+    common, trainings = common_concepts(every, methods), sorted({r["training"] for r in every})
     records = [r for r in every if r["concept"] in common]
     names = list(dict.fromkeys(r["concept"] for r in records))
     stages = EMBEDDED_CONFIG.set_stage, EMBEDDED_CONFIG.sequence_stage
     lines = [
         f"{len(records)} clips of {len(names)} concepts ({', '.join(names)}), each prompt from",
-        f"{len({r['seed'] for r in records})} noises; every method trained with the same seed. Ours:",
+        f"{len({r['seed'] for r in records})} noises; every method trained with the seeds",
+        f"{', '.join(str(each) for each in trainings)}. Ours:",
         f"rank {EMBEDDED_CONFIG.rank}, {stages[0].steps} steps at {stages[0].learning_rate:g} and {stages[1].steps} at",
         f"{stages[1].learning_rate:g}, batch {stages[0].batch}; every other method takes as many steps of that batch.",
         "",
@@ -127,9 +149,8 @@ def report(
         *by_concept(every, methods),
         "",
     ]
-    if again:
-        lines += ["All edits again, by those methods that were trained with another seed too:", ""]
-        lines += [*table(again, methods, EDITS), ""]
+    if len(trainings) > 1:
+        lines += ["The same by the seed of the training:", "", *by_training(records, methods), ""]
     for task, title in TASKS.items():
         lines += [f"### {title}", "", *table(records, methods, (task,)), ""]
         lines += [f"![One clip by each method]({sheet_name(task)})", ""]

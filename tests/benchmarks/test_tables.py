@@ -16,9 +16,10 @@ def record(method: str, task: str, concept: str, value: float, steps: int = 300)
     return about | dict.fromkeys(FIGURES, value)
 
 
+PRIORS = ("no prior", "prior clips of any place", "prior clips without prompts too")
 RECORDS = [
     record(method, task, concept, value)
-    for method, value in (("base", 0.1), ("ours", 0.5), ("no prior", 0.4), ("prior clips without prompts too", 0.4))
+    for method, value in (("base", 0.1), ("ours", 0.5), *((name, 0.4) for name in PRIORS))
     for task in ("reconstruct", "background", "second object")
     for concept in ("bee", "lantern")
 ]
@@ -36,11 +37,14 @@ def test_every_method_has_a_row_and_only_concepts_count_that_all_have() -> None:
     assert "On bee, lantern." in text
 
 
-def test_another_training_has_a_table_of_its_own() -> None:
+def test_trainings_count_together_and_are_shown_apart() -> None:
     again = [{**record("ours", "background", "bee", 0.9), "training": 1}]
     text = report([*RECORDS, *again], ["base", "ours"], ["ours"])
-    first, _, second = text.partition("trained with another seed")
-    assert "| ours | 4 | 0.500" in first and "| ours | 1 | 0.900" in second.partition("###")[0]
+    assert "| ours | 5 | 0.580" in text and "trained with the seeds\n0, 1." in text
+    by_seed = text.partition("by the seed of the training")[2].partition("###")[0]
+    assert "| ours | 0.500 +- 0.000 / 0.500 +- 0.000 | 0.900 +- 0.000 / 0.900 +- 0.000 |" in by_seed
+    assert "| base | 0.100 +- 0.000 / 0.100 +- 0.000 | - |" in by_seed
+    assert "by the seed of the training" not in report(RECORDS, ["base", "ours"], ["ours"])
 
 
 def test_composing_has_tables_of_its_own() -> None:
