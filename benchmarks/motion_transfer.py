@@ -17,14 +17,17 @@ import torch
 from benchmarks.scenes import CLIPS, reference
 from benchmarks.shots import SAMPLING_STEPS
 from setandseq_core.backbones.wan import WanBackbone
-from setandseq_core.compose import transfer_motion
+from setandseq_core.compose import WeightedConcept, transfer_motion
 from setandseq_core.concept import Concept
 from setandseq_core.learn import automatic_prior, learn_identity, learn_motion
-from setandseq_core.sample import applied_concept, latent_noise, sample_latents
+from setandseq_core.sample import applied_concepts, latent_noise, sample_latents
+from setandseq_core.schedule import StrengthSchedule
 from setandseq_core.toy.metrics import identity_similarity, motion_similarity
 from setandseq_core.toy.model import EMBEDDED_CONFIG, load_embedded
 from setandseq_core.toy.world import FRAMES, SIZE
 
+FIRST_STEPS = StrengthSchedule(motion=((0.0, 1.0), (0.3, 1.0), (0.5, 0.0)))
+"""What is decided early is the movement, what is decided late the look."""
 Figures = dict[str, float]
 
 
@@ -49,12 +52,12 @@ def _words(name: str) -> dict[str, str]:
     return {"static_prompt": words.static_prompt, "identity_token": words.identity_token}
 
 
-def figures(backbone: WanBackbone, concept: Concept, look: str, motion: str, seed: int) -> Figures:
+def figures(backbone: WanBackbone, concept: WeightedConcept, look: str, motion: str, seed: int) -> Figures:
     """Of one clip of the look that moves as another: its likeness to both clips."""
     (v, _), (_, u), place = CLIPS[look].tokens, CLIPS[motion].tokens, CLIPS[look].caption
     prompt = f"a small {v} creature {u} wandering on a {place.background} {place.texture} background"
     noise = latent_noise(backbone.latent_shape(FRAMES, SIZE, SIZE), seed)
-    with applied_concept(backbone, concept):
+    with applied_concepts(backbone, [concept]):
         frames = backbone.decode_latents(sample_latents(backbone, noise, prompt, steps=SAMPLING_STEPS))
     one, two = CLIPS[look].frames(), CLIPS[motion].frames()
     return {
@@ -78,7 +81,12 @@ def main() -> None:
     for look, motion in product(concepts, repeat=2):
         alone = concepts[look] if look == motion else transfer_motion(concepts[look], concepts[motion])
         whose = "its own motion" if look == motion else "another's motion"
-        for way, concept in (("learned apart", alone), ("learned jointly", jointly)):
+        ways = {
+            "learned apart": WeightedConcept(concept=alone),
+            "learned apart, for the first steps": WeightedConcept(concept=alone, schedules=(FIRST_STEPS,)),
+            "learned jointly": WeightedConcept(concept=jointly),
+        }
+        for way, concept in ways.items():
             found = [figures(backbone, concept, look, motion, seed) for seed in range(arguments.seeds)]
             shown = ", ".join(f"{key} {_mean(found, key):.2f}" for key in found[0])
             print(f"{look} moving as {motion}, {way}: {shown}", flush=True)
