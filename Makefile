@@ -62,7 +62,7 @@ screenshots: $(READY)
 bench-method: $(READY)
 	@echo "== methods side by side: hours on two CPU cores; what is done stays in build/method, and it goes on from there"
 	@$(BIN)/python -m benchmarks.composition
-	@$(BIN)/python -m benchmarks.method --seeds 3
+	@$(BIN)/python -m benchmarks.method --seeds 6 --trainings 0 1
 	@$(BIN)/python -m benchmarks.method --ablations --concepts bee lantern
 
 bench: $(READY)

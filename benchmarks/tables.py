@@ -78,6 +78,12 @@ def common_concepts(records: Sequence[Record], methods: Sequence[str]) -> set[st
     return set.intersection(*({r["concept"] for r in records if r["method"] == method} for method in methods))
 
 
+def _least_and_most(records: Sequence[Record], methods: Sequence[str], key: str) -> str:
+    """How many values of the key the methods have: one number, or two."""
+    counts = [len({r[key] for r in records if r["method"] == method}) for method in methods]
+    return " to ".join(str(count) for count in dict.fromkeys((min(counts), max(counts))))
+
+
 def ablated_records(records: Sequence[Record], methods: Sequence[str]) -> list[Record]:
     """Of these methods with the first seed, from the noises that all of them were sampled from."""
     chosen = [r for r in records if r["training"] == 0 and r["method"] in methods]
@@ -133,10 +139,11 @@ def report(
     records = [r for r in every if r["concept"] in common]
     names = list(dict.fromkeys(r["concept"] for r in records))
     stages = EMBEDDED_CONFIG.set_stage, EMBEDDED_CONFIG.sequence_stage
+    noises, seeds = (_least_and_most(records, methods, key) for key in ("seed", "training"))
     lines = [
         f"{len(records)} clips of {len(names)} concepts ({', '.join(names)}), each prompt from",
-        f"{len({r['seed'] for r in records})} noises; every method trained with the seeds",
-        f"{', '.join(str(each) for each in trainings)}. Ours:",
+        f"{noises} noises, of {seeds} trainings",
+        f"(seeds {', '.join(str(each) for each in trainings)}) of every method. Ours:",
         f"rank {EMBEDDED_CONFIG.rank}, {stages[0].steps} steps at {stages[0].learning_rate:g} and {stages[1].steps} at",
         f"{stages[1].learning_rate:g}, batch {stages[0].batch}; every other method takes as many steps of that batch.",
         "",
