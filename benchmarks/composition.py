@@ -39,6 +39,8 @@ ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "build" / "composition"
 PAGE = ROOT / "docs" / "composition.md"
 BEGIN, END = "<!-- results -->\n", "<!-- end of results -->\n"
+RECIPE = replace(EMBEDDED_CONFIG, set_stage=replace(EMBEDDED_CONFIG.set_stage, time_shift=0.0))
+"""With the model's own time shift: looks that are learned at less noise come out less often beside each other."""
 JOINT, JOINT_PLAIN = "joint", "joint as trained"
 """Trained together, with stitched clips, instead of each alone; used at `JOINT_MOTION` and `JOINT_GUIDANCE`, and as
 all others are."""
@@ -46,7 +48,7 @@ JOINT_MOTION, JOINT_GUIDANCE = 1.1, 3.0
 """With several in the picture each moves less far than alone, and guidance makes that worse."""
 JOINT_STEPS, JOINT_DROPOUT, JOINT_STITCHED = (300, 1500), (0.5, 0.3), 0.6
 """Of the set stage and the sequence stage, and the share of stitched clips."""
-STEPS_ALONE = EMBEDDED_CONFIG.set_stage.steps + EMBEDDED_CONFIG.sequence_stage.steps
+STEPS_ALONE = RECIPE.set_stage.steps + RECIPE.sequence_stage.steps
 ALONE = "no prior"
 """How the concepts are trained that the ways put together: prior clips teach that a sentence about two things is the
 model's own, and with them `regions` shows nobody."""
@@ -98,8 +100,8 @@ def learned_alone(backbone: WanBackbone, name: str, method: str, folder: Path) -
     path = folder / f"{name}_{method.replace(' ', '_')}.safetensors"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        prior = automatic_prior(backbone, [reference(name)], EMBEDDED_CONFIG, folder=folder)
-        found = {**METHODS, **ABLATIONS}[method](backbone, Job(clip=CLIPS[name], prior=prior, config=EMBEDDED_CONFIG))
+        prior = automatic_prior(backbone, [reference(name)], RECIPE, folder=folder)
+        found = {**METHODS, **ABLATIONS}[method](backbone, Job(clip=CLIPS[name], prior=prior, config=RECIPE))
         save_concept(as_concept(backbone, found, CLIPS[name].words, path.stem), path)
     return load_concept(path)
 
@@ -112,10 +114,10 @@ def learned_jointly(backbone: WanBackbone, names: Sequence[str], folder: Path) -
         stages = [
             replace(stage, steps=steps, coefficient_dropout=dropout)
             for stage, steps, dropout in zip(
-                (EMBEDDED_CONFIG.set_stage, EMBEDDED_CONFIG.sequence_stage), JOINT_STEPS, JOINT_DROPOUT, strict=True
+                (RECIPE.set_stage, RECIPE.sequence_stage), JOINT_STEPS, JOINT_DROPOUT, strict=True
             )
         ]
-        config = replace(EMBEDDED_CONFIG, stitched_share=JOINT_STITCHED, set_stage=stages[0], sequence_stage=stages[1])
+        config = replace(RECIPE, stitched_share=JOINT_STITCHED, set_stage=stages[0], sequence_stage=stages[1])
         prior = automatic_prior(backbone, references, config, folder=folder)
         concept = learn_concept(backbone, references, config, name=path.stem, prior=prior, folder=folder / "unfinished")
         save_concept(concept, path)
@@ -212,7 +214,7 @@ def wilson(successes: int, count: int) -> tuple[float, float]:
 
 def base_folder() -> Path:
     """Where what is done with this base model and recipe stays."""
-    recipe = json.dumps(EMBEDDED_CONFIG.as_dict(), sort_keys=True).encode()
+    recipe = json.dumps(RECIPE.as_dict(), sort_keys=True).encode()
     return FOLDER / sha256(TRANSFORMER_FILE.read_bytes() + VAE_FILE.read_bytes() + recipe).hexdigest()[:16]
 
 

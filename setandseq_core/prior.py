@@ -98,12 +98,15 @@ def read_prompts(text: str) -> list[PriorPrompt]:
 
 
 def automatic_prompts(base: BaseFingerprint, words: Sequence[Words], count: int, seed: int = 0) -> list[PriorPrompt]:
-    """Prompts when nobody gives any: one in four is a concept's own without tokens, the rest what the base knows."""
+    """Prompts when nobody gives any: one in four is a concept's own without tokens, the rest what the base knows.
+
+    On the embedded model a single concept's place is among them; the places of several are left as they come.
+    """
     from .toy.prior import is_embedded, world_prompts
 
     bare = list(dict.fromkeys(_without_tokens(each) for each in words))
     if is_embedded(base):
-        known = world_prompts(count, seed, [prompt.motion for prompt in bare])
+        known = world_prompts(count, seed, bare[0].motion if len(bare) == 1 else "")
     else:
         known = [two_part_prompt(*parts) for parts in SUBJECTS]
     Random(seed).shuffle(known)

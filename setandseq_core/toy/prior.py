@@ -1,9 +1,7 @@
 """Prior prompts of the embedded model: what its world can show, said in its own words."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from itertools import cycle
 from random import Random
 
 from safetensors.torch import load_file
@@ -39,18 +37,17 @@ def is_embedded(base: BaseFingerprint) -> bool:
     return True
 
 
-def world_prompts(count: int, seed: int = 0, own: Sequence[str] = ()) -> list[PriorPrompt]:
+def world_prompts(count: int, seed: int = 0, own: str = "") -> list[PriorPrompt]:
     """Two-part prompts of random scenes with one or two sprites.
 
     Args:
-        own: prompts of concepts, without tokens. What is alone in its scene is then in their places, in turn: were each
-            place either a concept's or the prior's, places would tell them apart, and not tokens.
+        own: a concept's prompt, without tokens. What is alone in its scene is then in the concept's place: if only the
+            concept were ever there, the place would tell it from the prior, and not its token.
     """
     rng = Random(f"prior {seed}")
     captions = [random_caption(rng, sprites=rng.choice((1, 2)), creatures=CREATURES) for _ in range(count)]
-    if places := [caption for prompt in own if (caption := parse_caption(prompt))]:
-        there = cycle(places)
-        captions = [_at(next(there), each) if len(each.sprites) == 1 else each for each in captions]
+    if place := parse_caption(own):
+        captions = [_at(place, each) if len(each.sprites) == 1 else each for each in captions]
     return [PriorPrompt(appearance=caption.static, motion=str(caption)) for caption in captions]
 
 
