@@ -26,7 +26,7 @@ ABLATED = {
     "frames": {"5": "5 frames", "9": "9 frames", "17": ""},
 }
 """By figure, the label and the ablation of each of its bars; "" is the recipe itself."""
-STEPS = ("a third of the steps", "", "a third of the paper's steps", "twice the steps", "five times the steps")
+STEPS = ("a third of the steps", "", "a third of the paper's steps", "five times the steps")
 THIRD_OF_PAPER = 500
 """Steps: a third of the paper's 600 and 900 with regularisation (Table 6)."""
 SHOWN = {
