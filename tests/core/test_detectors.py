@@ -131,7 +131,7 @@ def _touching(left: Look, right: Look) -> Tensor:
     """Two sprites that hop side by side and touch in every frame."""
     path = make_path(clip_times(), y=6 * torch.cos(2 * torch.pi * clip_times()))
     one = Sprite(look=left, radius=13, place=(21, 30), path=path)
-    two = Sprite(look=right, radius=9, place=(44, 31), path=path)
+    two = Sprite(look=right, radius=9, place=(45, 31), path=path)
     return render(Scene(sprites=(one, two), tones=background_tones(BACKGROUND_COLOURS["grey"]), texture="plain"))
 
 
