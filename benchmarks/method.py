@@ -152,6 +152,7 @@ def main() -> None:
         for training in options.trainings
         for method in sorted(methods, key=BEST.__eq__)  # last, because it uses what another has learned
         for name in options.concepts
+        if method != "base" or training == options.trainings[0]  # it is not trained: its clips would count twice
     ]
     if not options.only_report:
         backbone = load_embedded()
