@@ -57,7 +57,7 @@ node_modules/.package-lock.json: package.json package-lock.json
 
 screenshots: $(READY)
 	@echo "== screenshots, into docs/images and js/docs/images"
-	@$(BIN)/python -m tools.screenshots
+	@$(BIN)/python -m tools.pictures.screenshots
 
 bench-method: $(READY)
 	@echo "== methods side by side: hours on two CPU cores; what is done stays in build/method, and it goes on from there"
@@ -81,7 +81,7 @@ $(READY): requirements.txt requirements-dev.txt $(VENV)/made $(if $(COMFYUI_PATH
 
 $(FETCHED)/main.py: | $(VENV)/made
 	@echo "== fetching ComfyUI into $(CURDIR)/$(FETCHED) (once; COMFYUI_PATH names another)"
-	@$(BIN)/python -m tools.comfyui_folder
+	@$(BIN)/python -m tools.server.folder
 
 $(VENV)/made:
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10))" || \

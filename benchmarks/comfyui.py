@@ -15,8 +15,9 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from tools.comfyui import Run, Server
-from tools.graphs import CONCEPT, Prompt, embedded_model, node, sampling, training
+from tools.server.run import Run
+from tools.server.server import Server
+from tools.workflows.graphs import CONCEPT, Prompt, embedded_model, node, sampling, training
 
 STAGES = ("set stage", "sequence stage")
 PEERS = {

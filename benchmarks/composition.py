@@ -27,13 +27,18 @@ from benchmarks.methods import ABLATIONS, BEST, METHODS, OURS, Job, as_concept
 from benchmarks.scenes import CLIPS, Group, figures, prompt, reference, truth
 from benchmarks.ways import ANY_NUMBER, GUIDANCE, PAIRS, STEPS, Task, add
 from setandseq_core.backbones.wan import WanBackbone
-from setandseq_core.compose import WeightedConcept
-from setandseq_core.concept import Concept, load_concept, save_concept
-from setandseq_core.learn import automatic_prior, learn_concept
+from setandseq_core.clips.video import write_video
+from setandseq_core.compose.strengths import WeightedConcept
+from setandseq_core.concept import Concept
+from setandseq_core.concept_file.file import load_concept, save_concept
+from setandseq_core.embedded.files import TRANSFORMER_FILE, VAE_FILE
+from setandseq_core.embedded.model import EMBEDDED_CONFIG, load_embedded
+from setandseq_core.embedded.world.scene import FPS, FRAMES, SIZE
+from setandseq_core.evaluate.contact_sheet import contact_sheet
+from setandseq_core.learn import learn_concept
 from setandseq_core.sample import latent_noise
-from setandseq_core.sheet import contact_sheet
-from setandseq_core.toy.model import EMBEDDED_CONFIG, TRANSFORMER_FILE, VAE_FILE, load_embedded
-from setandseq_core.toy.world import FRAMES, SIZE
+from setandseq_core.training.prior import automatic_prior
+from tools.workflows.embedded import COMPOSE
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "build" / "composition"
@@ -59,6 +64,10 @@ AS_METHOD = {"base": "base", **{n: n for n in OTHERS}, "regions": BEST, JOINT: f
 TASKS = {2: "compose two", 3: "compose three"}
 TITLES = {2: "Two concepts beside each other", 3: "Three concepts"}
 Record = dict[str, Any]
+
+
+SHOWN_PAIR = ("bee", "lantern")
+"""What the thumbnail of the workflow shows."""
 
 
 def measure(backbone: WanBackbone, way: str, group: Group, seed: int, folder: Path) -> Record:
@@ -257,6 +266,14 @@ def sheet_rows(number: int) -> list[tuple[str, Tensor]]:
     return rows
 
 
+def write_rows(backbone: WanBackbone, out: Path) -> None:
+    """Write both clips of a pair, and both concepts in one video."""
+    frames_FHWC = generate(backbone, "regions", SHOWN_PAIR, 0, base_folder())
+    rows = [*(CLIPS[name].frames() for name in SHOWN_PAIR), frames_FHWC]
+    for number, row in enumerate(rows):
+        write_video(out / f"{COMPOSE} {number}.mp4", row, FPS)
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.composition", description=__doc__)
@@ -265,10 +282,15 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", choices=ways, default=list(ways))
     parser.add_argument("--numbers", nargs="+", type=int, choices=tuple(TITLES), default=list(TITLES))
     parser.add_argument("--seeds", type=int, default=2)
+    text = "only write a pair's clips and both in one video there, as tools.pictures.thumbnails reads them"
+    parser.add_argument("--rows", type=Path, metavar="FOLDER", help=text)
     parser.add_argument("--only-report", action="store_true", help="of what is there")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     backbone, folder = load_embedded(), base_folder()
+    if arguments.rows:
+        write_rows(backbone, arguments.rows)
+        return
     for number in arguments.numbers:
         for way in dict.fromkeys(("truth", "base", *arguments.ways)):
             if arguments.only_report or (number > 2 and way in PAIRS):

@@ -2,8 +2,8 @@
 
     python -m benchmarks.method [--seeds 3] [--trainings 0 1] [--processes 2] [--concepts bee ...] [--ablations]
 
-Every method of `benchmarks.methods` learns every clip of `setandseq_core.toy.concepts`, none of which can be said in
-the embedded world's grammar, and makes the same prompts from the same noise. What is done stays in build/method/
+Every method of `benchmarks.methods` learns every clip of `embedded.world.concepts`, none of which can be said in the
+embedded world's grammar, and makes the same prompts from the same noise. What is done stays in build/method/
 under the base model's hash: the same command goes on where it stopped. Writes docs/results.json (a record for every
 clip), the tables of docs/results.md and a contact sheet for each task, with what benchmarks.composition has measured.
 """
@@ -27,13 +27,15 @@ from benchmarks.methods import ABLATIONS, BEST, METHODS, OURS, WORDS, Job, Learn
 from benchmarks.shots import AT_BEST, generate, shots
 from benchmarks.tables import DOCS, TASKS, ablated_records, write_report
 from setandseq_core.backbones.wan import WanBackbone
-from setandseq_core.concept import load_concept, save_concept
-from setandseq_core.prior import PriorSet, automatic_prompts, make_prior
-from setandseq_core.toy import backdrop, detectors, metrics, sprites
-from setandseq_core.toy.concepts import CONCEPTS, DEMO, ConceptClip, with_tokens
-from setandseq_core.toy.metrics import clip_figures
-from setandseq_core.toy.model import EMBEDDED_CONFIG, TRANSFORMER_FILE, VAE_FILE, load_embedded
-from setandseq_core.toy.world import FRAMES, SIZE
+from setandseq_core.clips.prior_prompts import PriorSet, automatic_prompts
+from setandseq_core.concept_file.file import load_concept, save_concept
+from setandseq_core.embedded.files import TRANSFORMER_FILE, VAE_FILE
+from setandseq_core.embedded.model import EMBEDDED_CONFIG, load_embedded
+from setandseq_core.embedded.probes import backdrop, detectors, metrics, sprites
+from setandseq_core.embedded.probes.metrics import clip_figures
+from setandseq_core.embedded.world.concepts import CONCEPTS, DEMO, ConceptClip, with_tokens
+from setandseq_core.embedded.world.scene import FRAMES, SIZE
+from setandseq_core.training.prior import make_prior
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "build" / "method"
@@ -42,7 +44,7 @@ FOLDER = ROOT / "build" / "method"
 def prior_of(backbone: WanBackbone, clip: ConceptClip, folder: Path) -> PriorSet:
     """The prior clips that training with this clip makes automatically."""
     words = replace(WORDS, static_prompt=clip.static_prompt, motion_prompt=clip.motion_prompt)
-    prompts = automatic_prompts(backbone.fingerprint(), [words], EMBEDDED_CONFIG.prior.clips)
+    prompts = automatic_prompts(backbone, [words], EMBEDDED_CONFIG.prior.clips)
     return make_prior(backbone, prompts, (FRAMES, SIZE, SIZE), folder=folder)
 
 

@@ -14,10 +14,8 @@ from torch import Tensor, nn
 
 from setandseq_core import lora
 from setandseq_core.backbones.wan import WanBackbone
-from setandseq_core.concept import EMBEDDINGS, Concept, ConceptInfo, ConceptLayer
-from setandseq_core.config import MethodConfig, PriorConfig, SequenceConfig, SetConfig
-from setandseq_core.lora import TrainableConcept, trainable_concept
-from setandseq_core.material import (
+from setandseq_core.clips.clip import Words
+from setandseq_core.clips.encode import (
     FrameSequence,
     FrameSet,
     Material,
@@ -25,13 +23,16 @@ from setandseq_core.material import (
     encode_frame_set,
     encode_prior,
 )
-from setandseq_core.prior import PriorSet, automatic_prompts, make_prior
-from setandseq_core.reference import Words
-from setandseq_core.runs import StageRun
-from setandseq_core.schedule import StrengthSchedule
-from setandseq_core.toy.concepts import IDENTITY_TOKEN, MOTION_TOKEN, ConceptClip, with_tokens
-from setandseq_core.toy.world import FRAMES, SIZE
+from setandseq_core.clips.prior_prompts import PriorSet, automatic_prompts
+from setandseq_core.compose.strengths import StrengthSchedule
+from setandseq_core.concept import EMBEDDINGS, Concept, ConceptInfo, ConceptLayer
+from setandseq_core.config import MethodConfig, PriorConfig, SequenceConfig, SetConfig
+from setandseq_core.embedded.world.concepts import IDENTITY_TOKEN, MOTION_TOKEN, ConceptClip, with_tokens
+from setandseq_core.embedded.world.scene import FRAMES, SIZE
+from setandseq_core.lora import TrainableConcept, trainable_concept
 from setandseq_core.train import run_sequence_stage, run_set_stage, train_identity, train_motion
+from setandseq_core.training.prior import make_prior
+from setandseq_core.training.run import StageRun
 
 PLAIN_RATE = 1e-3
 """Learning rate of the plain LoRAs."""
@@ -197,7 +198,7 @@ def plain_dropout(backbone: WanBackbone, job: Job) -> Learned:
 
 def prior_elsewhere(backbone: WanBackbone, job: Job) -> Learned:
     """The recipe, but with prior clips of any scenes, as the paper has them: seldom where the concept's clip is."""
-    prompts = automatic_prompts(backbone.fingerprint(), [], job.config.prior.clips)
+    prompts = automatic_prompts(backbone, [], job.config.prior.clips)
     prior = make_prior(backbone, prompts, (FRAMES, SIZE, SIZE))
     return two_stages(backbone, replace(job, prior=prior), config=recipe)
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import torch
 
-from setandseq_core.motion import motion_fidelity
-from setandseq_core.toy.accuracy import degraded
-from setandseq_core.toy.concepts import CONCEPTS
-from setandseq_core.toy.metrics import motion_similarity
-from setandseq_core.toy.world import render
+from setandseq_core.embedded.probes.metrics import motion_similarity
+from setandseq_core.embedded.world.concepts import CONCEPTS
+from setandseq_core.embedded.world.scene import render
+from setandseq_core.evaluate.motion_fidelity import motion_fidelity
+from tools.embedded_model.accuracy import degraded
 
 MOTIONS = ("bee", "mushroom", "lantern", "pinwheel", "butterfly", "shell")
 LOOKS = ("bee", "pinwheel", "butterfly")

@@ -17,14 +17,16 @@ import torch
 from benchmarks.scenes import CLIPS, reference
 from benchmarks.shots import SAMPLING_STEPS
 from setandseq_core.backbones.wan import WanBackbone
-from setandseq_core.compose import WeightedConcept, transfer_motion
+from setandseq_core.compose.add import transfer_motion
+from setandseq_core.compose.apply import applied_concepts
+from setandseq_core.compose.strengths import StrengthSchedule, WeightedConcept
 from setandseq_core.concept import Concept
-from setandseq_core.learn import automatic_prior, learn_identity, learn_motion
-from setandseq_core.sample import applied_concepts, latent_noise, sample_latents
-from setandseq_core.schedule import StrengthSchedule
-from setandseq_core.toy.metrics import identity_similarity, motion_similarity
-from setandseq_core.toy.model import EMBEDDED_CONFIG, load_embedded
-from setandseq_core.toy.world import FRAMES, SIZE
+from setandseq_core.embedded.model import EMBEDDED_CONFIG, load_embedded
+from setandseq_core.embedded.probes.metrics import identity_similarity, motion_similarity
+from setandseq_core.embedded.world.scene import FRAMES, SIZE
+from setandseq_core.learn import learn_identity, learn_motion
+from setandseq_core.sample import latent_noise, sample_latents
+from setandseq_core.training.prior import automatic_prior
 
 FIRST_STEPS = StrengthSchedule(motion=((0.0, 1.0), (0.3, 1.0), (0.5, 0.0)))
 """What is decided early is the movement, what is decided late the look."""

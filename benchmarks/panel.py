@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 
 from setandseq_core.config import PriorConfig
-from tools.comfyui import Server
-from tools.graphs import training
+from tools.server.server import Server
+from tools.workflows.graphs import training
 
 ALLOWED = 0.02
 """Of the training's time: what the panel may cost."""

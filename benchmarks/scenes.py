@@ -10,14 +10,12 @@ from itertools import permutations
 import torch
 from torch import Tensor
 
-from setandseq_core.compose import boxes, stripes
-from setandseq_core.fitting import Clip
-from setandseq_core.metrics import mse, temporal_coherence
-from setandseq_core.reference import Reference, Words
-from setandseq_core.toy.concepts import CONCEPTS, ConceptClip
-from setandseq_core.toy.detectors import detect
-from setandseq_core.toy.metrics import identity_similarity, motion_similarity
-from setandseq_core.toy.world import (
+from setandseq_core.clips.clip import Clip, Reference, Words
+from setandseq_core.compose.regions import boxes, stripes
+from setandseq_core.embedded.probes.detectors import detect
+from setandseq_core.embedded.probes.metrics import identity_similarity, motion_similarity
+from setandseq_core.embedded.world.concepts import CONCEPTS, ConceptClip
+from setandseq_core.embedded.world.scene import (
     BACKGROUND_COLOURS,
     SIZE,
     Path,
@@ -26,6 +24,7 @@ from setandseq_core.toy.world import (
     clip_times,
     render,
 )
+from setandseq_core.evaluate.metrics import mse, temporal_coherence
 
 BACKGROUND = "brown"
 RADIUS, REACH = 9.5, 0.5

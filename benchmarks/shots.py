@@ -10,12 +10,12 @@ from torch import Tensor
 
 from benchmarks.methods import Learned, as_concept
 from setandseq_core.backbones.wan import WanBackbone
-from setandseq_core.compose import WeightedConcept
+from setandseq_core.compose.apply import applied_concepts, applied_layers
+from setandseq_core.compose.strengths import StrengthSchedule, WeightedConcept
 from setandseq_core.concept import scaled_embeddings
-from setandseq_core.sample import applied_concepts, applied_layers, latent_noise, sample_latents
-from setandseq_core.schedule import StrengthSchedule
-from setandseq_core.toy.concepts import ConceptClip, with_tokens
-from setandseq_core.toy.world import FRAMES, SIZE, Caption, SpriteWords
+from setandseq_core.embedded.world.concepts import ConceptClip, with_tokens
+from setandseq_core.embedded.world.scene import FRAMES, SIZE, Caption, SpriteWords
+from setandseq_core.sample import latent_noise, sample_latents
 
 SAMPLING_STEPS = 14
 SECOND = (

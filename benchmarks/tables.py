@@ -9,8 +9,8 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from setandseq_core.sheet import contact_sheet
-from setandseq_core.toy.model import EMBEDDED_CONFIG
+from setandseq_core.embedded.model import EMBEDDED_CONFIG
+from setandseq_core.evaluate.contact_sheet import contact_sheet
 
 DOCS = Path(__file__).parent.parent / "docs"
 BEGIN, END = "<!-- tables: written by benchmarks.method -->\n", "<!-- end of tables -->\n"

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import torch
 
+from setandseq_core.clips.encode import Material, encode_frame_sequence, encode_frame_set
 from setandseq_core.config import MethodConfig, SequenceConfig, SetConfig
+from setandseq_core.embedded.model import load_embedded
+from setandseq_core.embedded.world.concepts import CONCEPTS, DEMO
 from setandseq_core.lora import trainable_concept
-from setandseq_core.material import Material, encode_frame_sequence, encode_frame_set
-from setandseq_core.runs import StageRun
-from setandseq_core.toy.concepts import CONCEPTS, DEMO
-from setandseq_core.toy.model import load_embedded
 from setandseq_core.train import run_sequence_stage, run_set_stage
+from setandseq_core.training.run import StageRun
 
 VARIANTS = ("set stage", "plain LoRA on frames", "sequence stage", "plain LoRA on the clip")
 PAIRS = (("set stage", "plain LoRA on frames"), ("sequence stage", "plain LoRA on the clip"))

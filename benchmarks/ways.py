@@ -16,13 +16,15 @@ from torch.nn import functional
 from benchmarks.scenes import Group, prompt
 from benchmarks.scenes import regions as places
 from setandseq_core.backbones.wan import WanBackbone
-from setandseq_core.compose import Factors, WeightedConcept, layer_factors
+from setandseq_core.compose.add import Factors, layer_factors
+from setandseq_core.compose.apply import applied_concepts
+from setandseq_core.compose.live import LiveConcepts
+from setandseq_core.compose.strengths import WeightedConcept
 from setandseq_core.concept import Concept
+from setandseq_core.embedded.world.scene import FRAMES, SIZE
 from setandseq_core.flow import sampling_times
-from setandseq_core.live import LiveConcepts
 from setandseq_core.lora import applied_coefficients
-from setandseq_core.sample import applied_concepts, latent_noise, sample_latents
-from setandseq_core.toy.world import FRAMES, SIZE
+from setandseq_core.sample import latent_noise, sample_latents
 
 STEPS, GUIDANCE = 12, 4.0
 

@@ -123,7 +123,7 @@ function wordsOf(prompt) {
 function isEmbedded(node) {
   const encoders = nodesAfter(node).map((after) => sourceOf(after, "clip"));
   const encoder = encoders.find((source) => source !== null);
-  return encoder ? encoder?.comfyClass === "SetSeq_EmbeddedTextEncoder" : modelFile(node).startsWith("setandseq_toy");
+  return encoder ? encoder?.comfyClass === "SetSeq_EmbeddedTextEncoder" : modelFile(node).startsWith("setandseq_embedded");
 }
 
 /** @param {GraphNode} node */

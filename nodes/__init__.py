@@ -5,7 +5,7 @@ from comfy_api.latest import ComfyExtension, io
 from .card import register_card
 from .compose import ComposeConcepts, StrengthScheduleNode, TransferMotion
 from .concepts import LoadDynamicConcept, SaveDynamicConcept
-from .embedded import EmbeddedTextEncoder, ExampleClip
+from .embedded import EmbeddedTextEncoder, ExampleClip, register_weights
 from .evaluate import EvaluateConcept
 from .folders import register
 from .panel import register_panel
@@ -38,6 +38,7 @@ class SetAndSequence(ComfyExtension):
     async def on_load(self) -> None:
         """Make our folders known, and what the interface asks for."""
         register()
+        register_weights()
         register_card()
         register_panel()
 

@@ -10,10 +10,11 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrapperExecutor, WrappersMP
 from torch import Tensor
 
-from ..setandseq_core.compose import layer_factors
-from ..setandseq_core.concept import Concept, check_base
+from ..setandseq_core.compose.add import layer_factors
+from ..setandseq_core.compose.live import LiveConcepts
+from ..setandseq_core.concept import Concept
 from ..setandseq_core.errors import ConceptMismatchError, ConfigError
-from ..setandseq_core.live import LiveConcepts
+from ..setandseq_core.fingerprint import check_base
 from ..setandseq_core.prompts import place_embeddings
 from .models import PREFIX, model_fingerprint, model_name, wan_layers
 from .wires import WeightedConcept

@@ -23,7 +23,9 @@ from torch.utils.checkpoint import checkpoint
 from ..setandseq_core.errors import BackboneError
 from ..setandseq_core.fingerprint import BaseFingerprint
 from ..setandseq_core.flow import velocity_from_denoised
-from ..setandseq_core.runs import content_key
+from ..setandseq_core.prompts import PriorPrompt
+from ..setandseq_core.training.run import content_key
+from .embedded import known_prompts
 from .models import FAMILY, check_video_model, model_fingerprint, model_name, patches_key, wan_layers
 
 FORCE_CAST = "comfy_force_cast_weights"
@@ -103,6 +105,10 @@ class ComfyBackbone:
         with torch.inference_mode():
             frames = self.vae.decode(self.model.model.process_latent_out(latents_CFHW.unsqueeze(0)))[0]
         return frames.to("cpu", torch.float32, copy=True)
+
+    def known_prompts(self, count: int, seed: int, own: str, /) -> list[PriorPrompt]:
+        """The embedded world's prompts for the embedded model, the real world's for any other."""
+        return known_prompts(self.fingerprint(), count, seed, own)
 
     def encode_prompt(self, prompt: str, /) -> Tensor:
         """The prompt's tokens, (N, D); each prompt is encoded once."""

@@ -13,10 +13,11 @@ from aiohttp import web
 from safetensors import SafetensorError, safe_open
 from server import PromptServer
 
-from ..setandseq_core.concept_info import ConceptInfo, parse_metadata
+from ..setandseq_core.concept import ConceptInfo
+from ..setandseq_core.concept_file.info import parse_metadata
+from ..setandseq_core.concept_file.safetensors import read_header
 from ..setandseq_core.errors import ConceptFileError, ConceptMismatchError
 from ..setandseq_core.fingerprint import PROJECTED_ENTRIES, BaseFingerprint, check_base, project, sign_pattern
-from ..setandseq_core.strict_safetensors import read_header
 from .folders import SUFFIX, find_concept
 from .models import FAMILY
 

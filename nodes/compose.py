@@ -6,9 +6,10 @@ from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..setandseq_core.compose import METHODS, Method, check_region_prompts, moving_as, regions_for
+from ..setandseq_core.compose.add import moving_as
+from ..setandseq_core.compose.regions import METHODS, Method, check_region_prompts, regions_for
+from ..setandseq_core.compose.strengths import StrengthSchedule
 from ..setandseq_core.errors import ConfigError
-from ..setandseq_core.schedule import StrengthSchedule
 from .apply import apply_concepts
 from .concepts import schedule_input, strength_input
 from .wires import CATEGORY, ConceptWire, ScheduleWire, WeightedConcept

@@ -8,10 +8,10 @@ from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
-from ..setandseq_core.concept import load_concept, save_concept
-from ..setandseq_core.concept_export import export_lora
+from ..setandseq_core.compose.strengths import StrengthSchedule
+from ..setandseq_core.concept_file.export import export_lora
+from ..setandseq_core.concept_file.file import load_concept, save_concept
 from ..setandseq_core.errors import ConceptFileError
-from ..setandseq_core.schedule import StrengthSchedule
 from .apply import apply_concepts
 from .folders import CONCEPTS, concepts_folder, find_concept, loras_folder, safe_name, save_new
 from .messages import show_text

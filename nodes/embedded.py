@@ -1,8 +1,8 @@
 """The embedded model's text encoder as a CLIP, and the clip that comes with this pack."""
 
-from pathlib import Path
 from typing import Any
 
+import folder_paths
 import torch
 from comfy.model_management import intermediate_device
 from comfy.sd import CLIP
@@ -11,12 +11,15 @@ from comfy.supported_models_base import ClipTarget
 from comfy_api.latest import InputImpl, io
 from torch import Tensor, nn
 
-from ..setandseq_core import toy
-from ..setandseq_core.toy.text import encode_words, words
+from ..setandseq_core.clips.prior_prompts import real_world_prompts
+from ..setandseq_core.embedded.files import CLIP_FILE, WEIGHTS
+from ..setandseq_core.embedded.prior_prompts import is_embedded, world_prompts
+from ..setandseq_core.embedded.text import encode_words, words
+from ..setandseq_core.fingerprint import BaseFingerprint
+from ..setandseq_core.prompts import PriorPrompt
 from .wires import CATEGORY
 
 KEY = "setandseq"
-EXAMPLE_CLIP = Path(toy.__path__[0]) / "demo_clip.mp4"
 
 
 class EmbeddedTokenizer:
@@ -69,6 +72,17 @@ def embedded_clip() -> CLIP:
     return CLIP(target, model_options={"load_device": cpu, "offload_device": cpu})
 
 
+def register_weights() -> None:
+    """Show the embedded weights in the stock loaders."""
+    for kind in ("diffusion_models", "vae"):
+        folder_paths.add_model_folder_path(kind, str(WEIGHTS / kind))
+
+
+def known_prompts(base: BaseFingerprint, count: int, seed: int, own: str) -> list[PriorPrompt]:
+    """The embedded world's prompts for the embedded model, the real world's for any other; see `Backbone`."""
+    return (world_prompts if is_embedded(base) else real_world_prompts)(count, seed, own)
+
+
 class EmbeddedTextEncoder(io.ComfyNode):
     """The CLIP of the embedded model."""
 
@@ -79,9 +93,10 @@ class EmbeddedTextEncoder(io.ComfyNode):
             node_id="SetSeq_EmbeddedTextEncoder",
             display_name="Embedded Text Encoder",
             category=CATEGORY,
-            description="The text encoder of the small model that comes with this pack (setandseq_toy_transformer in "
-            "Load Diffusion Model, setandseq_toy_vae in Load VAE). It has no weights and takes up to 48 words.",
-            search_aliases=["toy clip", "embedded clip", "set and sequence text encoder", "clip loader"],
+            description="The text encoder of the small model that comes with this pack "
+            "(setandseq_embedded_transformer in Load Diffusion Model, setandseq_embedded_vae in Load VAE). It has no "
+            "weights and takes up to 48 words.",
+            search_aliases=["embedded clip", "set and sequence text encoder", "clip loader"],
             inputs=[],
             outputs=[io.Clip.Output("clip", tooltip="Goes to CLIP Text Encode and to the training nodes.")],
         )
@@ -104,7 +119,7 @@ class ExampleClip(io.ComfyNode):
             category=CATEGORY,
             description="A short clip for the embedded model: a creature that it was never trained on, with a motion "
             "of its own. Use Load Video for a clip of yours.",
-            search_aliases=["demo clip", "example video", "toy clip", "sample clip"],
+            search_aliases=["demo clip", "example video", "sample clip"],
             inputs=[],
             outputs=[io.Video.Output("video", tooltip="Goes to Reference Clip.")],
         )
@@ -112,4 +127,4 @@ class ExampleClip(io.ComfyNode):
     @classmethod
     def execute(cls) -> io.NodeOutput:
         """Open the file."""
-        return io.NodeOutput(InputImpl.VideoFromFile(str(EXAMPLE_CLIP)))
+        return io.NodeOutput(InputImpl.VideoFromFile(str(CLIP_FILE)))

@@ -6,9 +6,9 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 from torch import Tensor
 
-from ..setandseq_core.metrics import Evaluation, Figure, evaluate, without_tokens
-from ..setandseq_core.reference import Reference
-from ..setandseq_core.toy.probes import embedded_probes
+from ..setandseq_core.clips.clip import Reference
+from ..setandseq_core.embedded.evaluation import embedded_probes
+from ..setandseq_core.evaluate.metrics import Evaluation, Figure, evaluate, without_tokens
 from .messages import show_text
 from .vision import VisionEmbedder, VisionTextEmbedder
 from .wires import CATEGORY, ReferenceWire

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import folder_paths
 
-from ..setandseq_core import toy
-from ..setandseq_core.concept_info import HASH_KEY
+from ..setandseq_core.concept_file.info import HASH_KEY
+from ..setandseq_core.concept_file.safetensors import check_data, read_header
 from ..setandseq_core.errors import ConceptFileError
-from ..setandseq_core.strict_safetensors import check_data, read_header
 
 CONCEPTS = "dynamic_concepts"
 SUFFIX = ".safetensors"
@@ -21,11 +20,10 @@ NAME_BYTES = 150
 FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"|?*]')
 """In file names on Windows."""
 RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(10))}
-EMBEDDED_WEIGHTS = Path(toy.__path__[0]) / "weights"
 
 
 def register() -> None:
-    """Make `models/dynamic_concepts` a model folder, and show the embedded weights in the stock loaders.
+    """Make `models/dynamic_concepts` a model folder.
 
     Folders that the user's extra_model_paths.yaml names `dynamic_concepts` are searched after it.
     """
@@ -35,8 +33,6 @@ def register() -> None:
     folder_paths.add_model_folder_path(CONCEPTS, str(own), is_default=True)
     paths, _ = folder_paths.folder_names_and_paths[CONCEPTS]
     folder_paths.folder_names_and_paths[CONCEPTS] = (paths, {SUFFIX})
-    for kind in ("diffusion_models", "vae"):
-        folder_paths.add_model_folder_path(kind, str(EMBEDDED_WEIGHTS / kind))
 
 
 def concepts_folder() -> Path:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..setandseq_core.errors import BackboneError
 from ..setandseq_core.fingerprint import BaseFingerprint, project, sign_pattern
-from ..setandseq_core.runs import content_key
+from ..setandseq_core.training.run import content_key
 
 FAMILY = "wan"
 PREFIX = "diffusion_model."

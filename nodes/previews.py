@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..setandseq_core.config import MethodConfig
 from ..setandseq_core.sample import latent_noise, sample_latents
-from ..setandseq_core.validation import QUANTILES, validation_loss
+from ..setandseq_core.training.validation import QUANTILES, validation_loss
 from .backbone import ComfyBackbone
 from .panel import TrainingRecord
 

@@ -10,8 +10,8 @@ from comfy.utils import ProgressBar
 from comfy_api.latest import io
 from server import PromptServer
 
+from ..setandseq_core.clips.clip import Reference
 from ..setandseq_core.config import PriorConfig
-from ..setandseq_core.reference import Reference
 from .backbone import ComfyBackbone, differentiable
 from .folders import training_folder
 from .messages import show_text
@@ -71,12 +71,13 @@ class PriorClips(io.ComfyNode):
         cls, model: ModelPatcher, clip: CLIP, vae: VAE, reference: Reference, prompts: str, clips: int, seed: int
     ) -> io.NodeOutput:
         """Make them, or take those that were made before."""
-        from ..setandseq_core.prior import automatic_prompts, make_prior, read_prompts
+        from ..setandseq_core.clips.prior_prompts import automatic_prompts, read_prompts
+        from ..setandseq_core.training.prior import make_prior
 
         with differentiable():
             backbone = ComfyBackbone(model, clip, vae)
             words = [reference.words]
-            chosen = read_prompts(prompts) or automatic_prompts(backbone.fingerprint(), words, clips, seed)
+            chosen = read_prompts(prompts) or automatic_prompts(backbone, words, clips, seed)
             frames, height, width = reference.clip.frames_FHWC.shape[:3]
             options = {"seed": seed, "folder": training_folder(), "progress": making_progress(cls.hidden.unique_id)}
             prior = make_prior(backbone, chosen, (frames, height, width), **options)

@@ -5,12 +5,12 @@ import time
 import comfy.model_management as memory
 from comfy.utils import ProgressBar
 
+from ..nodes import panel
+from ..setandseq_core.clips.clip import Reference
 from ..setandseq_core.concept import Concept
-from ..setandseq_core.console import clock
 from ..setandseq_core.errors import SetAndSequenceError
-from ..setandseq_core.reference import Reference
-from ..setandseq_core.runs import Progress, StopTraining
-from . import panel
+from ..setandseq_core.training.clock import clock
+from ..setandseq_core.training.run import Progress, StopTraining
 from .backbone import ComfyBackbone
 from .previews import Previews, clock_of, looping_picture
 from .settings import TrainingOptions

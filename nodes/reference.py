@@ -10,10 +10,9 @@ from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import Input, io
 from torch import Tensor
 
+from ..setandseq_core.clips.clip import Clip, Reference, Words, fit_clip
 from ..setandseq_core.errors import VideoError
-from ..setandseq_core.fitting import Clip, fit_clip
 from ..setandseq_core.prompts import check_prompt
-from ..setandseq_core.reference import Reference, Words
 from .backbone import model_fps, size_multiple
 from .messages import show_text
 from .models import check_video_model

@@ -8,8 +8,8 @@ from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP, VAE
 from comfy_api.latest import io, ui
 
+from ..setandseq_core.clips.clip import Reference
 from ..setandseq_core.concept import Concept
-from ..setandseq_core.reference import Reference
 from .backbone import ComfyBackbone, differentiable
 from .folders import training_folder
 from .panel import TrainingRecord, workflow_id
@@ -17,7 +17,7 @@ from .settings import PAPER, TrainingOptions
 from .wires import CATEGORY, ConceptWire, IdentityWire, PriorWire, ReferenceWire, SettingsWire, WeightedConcept
 
 if TYPE_CHECKING:
-    from ..setandseq_core.prior import PriorSet
+    from ..setandseq_core.clips.prior_prompts import PriorSet
 
 
 class TrainIdentityLoRA(io.ComfyNode):
@@ -65,7 +65,8 @@ class TrainIdentityLoRA(io.ComfyNode):
         prior: "PriorSet | None" = None,
     ) -> io.NodeOutput:
         """Train, or go on, or take what was trained before."""
-        from ..setandseq_core.learn import automatic_prior, learn_identity
+        from ..setandseq_core.learn import learn_identity
+        from ..setandseq_core.training.prior import automatic_prior
         from .progress import TrainingProgress
 
         options = settings or TrainingOptions()
@@ -124,7 +125,8 @@ class TrainMotionResidual(io.ComfyNode):
         prior: "PriorSet | None" = None,
     ) -> io.NodeOutput:
         """Train, or go on, or take what was trained before."""
-        from ..setandseq_core.learn import automatic_prior, learn_motion
+        from ..setandseq_core.learn import learn_motion
+        from ..setandseq_core.training.prior import automatic_prior
         from .progress import TrainingProgress
 
         options = settings or TrainingOptions()

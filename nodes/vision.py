@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..setandseq_core.errors import MetricError
-from ..setandseq_core.metrics_models import FRAMES_AT_ONCE
+from ..setandseq_core.evaluate.embedders import FRAMES_AT_ONCE
 
 GIVE = "Connect Load CLIP with a CLIP-L whose file holds its text projection, and the same CLIP's vision model."
 

@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..setandseq_core.compose import WeightedConcept
+from ..setandseq_core.compose.strengths import WeightedConcept
 
 __all__ = [
     "CATEGORY",

@@ -1,36 +1,31 @@
 """Set-and-Sequence: learn how something looks and how it moves from one clip (Abdal et al. 2025, arXiv 2502.14844).
 
-The map. Six files show the whole method:
+The method, readable in one sitting, in this order:
 
+    flow            rectified flow: the path between data and noise, its velocity, the loss
     lora            identity basis, coefficients and motion residual as PEFT layers; coefficient dropout
-    flow            x_t, target velocity and loss of rectified flow
     train           the set stage and the sequence stage: two loops
-    sample          clips from a model, with a concept applied
-    concept         what was learned, and its file
+    learn           from clips to a concept: encode, train both stages, write down how it was made
+    sample          clips from a model: Euler steps with guidance
+    concept         the result: three matrices a layer, and the change of a weight that they make (Eq. 6)
     backbone        what all of this needs from a video model
-
-What they stand on:
-
-    learn           from clips to a concept
-    reference       a clip and what is said of it
-    prompts         static and motion prompt; token masking
-    config          settings of the method; TOML
-    runs            seeded steps, saved state, resume, progress, a clean stop
-    checkpoints     files that are replaced in one step
-    concept_info    what a concept file says about itself
-    concept_export  a concept as a plain LoRA, and as text for people
+    config          settings of the method, with the paper's values; TOML
+    prompts         static and motion prompt, token masking, two-part prompts
     fingerprint     which base model a concept was made for
-    strict_safetensors  reading of files from strangers
-    video           video files in and out; `fitting` and `containers` are its parts
-    metrics         figures of a generated clip; `motion` follows points, `metrics_models` loads CLIP and DINO
-    sheet           contact sheets
-    backbones       one module per family of models: `wan`, and its file format `native`
-    toy             the embedded model: a small world, a small Wan trained on it, and what measures clips of it
-    demo            the whole product on the embedded model
-    errors          what can go wrong for a user
+    errors          everything that can go wrong for a user
+    atomic          files that hold their old content or all of the new
 
-And the command line, `python -m setandseq_core`: `__main__` holds its options, `commands` its work, `models` which
-model it works with, `console` what it shows meanwhile.
+The rooms around it:
 
-Importing the package imports none of these, so it costs nothing.
+    backbones/      one file per family of models: its route through diffusers, its files, its names
+    clips/          video files, clips with their prompts, and the material: both as the two stages see them
+    training/       what keeps a training going: its steps and saved state, prior clips, validation
+    compose/        concepts on a model: strengths, sums, regions, and the one place that applies them
+    concept_file/   the concept file: strict reading and writing, its metadata, plain LoRA, thumbnail
+    evaluate/       metrics of a generated clip, and contact sheets to look at
+    embedded/       the small model that ships with the pack, its world, and what measures clips of it
+    cli/            the command line, `python -m setandseq_core`
+
+Imports run one way: the method never imports composing, evaluation, the embedded model or the command line
+(tests/core/test_imports.py lists what must never be). Importing the package imports none of these, so it costs nothing.
 """

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .fingerprint import BaseFingerprint
+from .prompts import PriorPrompt
 
 
 class Backbone(Protocol):
@@ -57,6 +58,15 @@ class Backbone(Protocol):
 
     def decode_latents(self, latents_CFHW: Tensor) -> Tensor:
         """Frames (F, H, W, 3) in [0, 1] of such latents."""
+        ...
+
+    def known_prompts(self, count: int, seed: int, own: str, /) -> list[PriorPrompt]:
+        """Two-part prompts of what the model can show, about `count`, for prior clips.
+
+        Args:
+            own: a concept's prompt without its tokens, or "" for several concepts. A model that knows the places of
+                its prompts puts other things in that place, or the place alone would tell the concept from the prior.
+        """
         ...
 
     def encode_prompt(self, prompt: str, /) -> Tensor:

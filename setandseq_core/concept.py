@@ -1,36 +1,47 @@
-"""A dynamic concept: its weights, what is known about it, and its file (docs/concept_format.md).
+"""What a concept file says about itself, as text metadata, and the strict way back.
 
-Letters: O out_features, I in_features, R rank.
+`setandseq.info` is the truth; modelspec.* and ss_* repeat parts of it for LoRA managers and are not read back,
+except the thumbnail and the hash of the data.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any
 
-import torch
 from torch import Tensor
 
-from .checkpoints import save_atomically
-from .concept_info import HASH_KEY, ConceptInfo, format_metadata, manager_metadata, parse_metadata
-from .errors import ConceptFileError, ConceptMismatchError
-from .fingerprint import BaseFingerprint, check_base, fingerprint
-from .strict_safetensors import Header, check_data, data_sha256, read_header, read_tensors
+from .errors import ConceptMismatchError
+from .fingerprint import BaseFingerprint
 
-__all__ = [
-    "BaseFingerprint",
-    "Concept",
-    "ConceptInfo",
-    "ConceptLayer",
-    "check_base",
-    "delta_weight",
-    "fingerprint",
-    "load_concept",
-    "save_concept",
-    "scaled_coefficients",
-]
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class ConceptInfo:
+    """All that a concept knows about itself besides its weights."""
+
+    name: str
+    static_prompt: str
+    """How it looks; holds the identity token."""
+    motion_prompt: str
+    """How it looks and moves (eq. 7); holds both tokens."""
+    identity_token: str
+    motion_token: str
+    base: BaseFingerprint
+    base_name: str
+    """For people and LoRA managers: "Wan Video 1.3B t2v"."""
+    config: dict[str, Any]
+    """The method config it was trained with, as JSON values."""
+    training: dict[str, Any]
+    """The training record as JSON values: steps, seed, losses, seconds, date (ISO 8601), resolution ("64x64"), ..."""
+    thumbnail: bytes | None = None
+    """PNG or JPEG, at most 1 MiB and 2048 pixels a side."""
+    author: str = ""
+    tags: list[str] = field(default_factory=list)
+
 
 EMBEDDINGS = ("identity_embedding", "motion_embedding")
 """Learned tokens, each (text width,): what the rare words [v] and [u] stand for otherwise."""
+
+
 PARTS = ("identity_basis", "coefficients", "motion_residual")
 
 
@@ -191,81 +202,5 @@ def check_embeddings(shapes: Mapping[str, tuple[int, ...]]) -> None:
             )
 
 
-def save_concept(concept: Concept, path: Path, *, dtype: torch.dtype = torch.float32) -> None:
-    """Write a concept file; `path` holds either its old content or all of the new.
-
-    Args:
-        concept: what to save.
-        path: ends in .safetensors.
-        dtype: of the stored tensors: float32, bfloat16 or float16.
-    Raises:
-        ConceptFileError: info that cannot be stored, or a value too large for the dtype.
-    """
-    tensors = {
-        f"{layer}.{part}": tensor.detach().to("cpu", dtype, copy=True).contiguous()
-        for layer, value in concept.layers.items()
-        for part, tensor in zip(PARTS, _parts(value), strict=True)
-    }
-    tensors |= {name: value.detach().to("cpu", dtype, copy=True) for name, value in concept.embeddings.items()}
-    for name, tensor in tensors.items():
-        if not tensor.isfinite().all():
-            raise ConceptFileError(f"{name} holds values too large for {dtype}. Save as float32 or bfloat16.")
-    metadata = format_metadata(concept.info, embeddings=bool(concept.embeddings))
-    metadata |= manager_metadata(concept.info, concept.rank, data_sha256(tensors), kind="setandseq-concept")
-    save_atomically(tensors, path, metadata)
-
-
-def load_concept(path: Path) -> Concept:
-    """Read a concept file strictly; tensors come back as float32 on the CPU.
-
-    Raises:
-        ConceptFileError: damaged, hostile, of an unknown version, or a plain LoRA; names the field and the next step.
-        ConceptMismatchError: layers whose rank, shape or values do not fit; names the layer.
-    """
-    header = read_header(path)
-    _refuse_plain_lora(header, path)
-    info = parse_metadata(header.metadata)
-    embeddings = {name: header.shapes[name] for name in EMBEDDINGS if name in header.shapes}
-    if embeddings and header.metadata["setandseq.version"] == "1":
-        raise ConceptFileError("A file of version 1 cannot hold learned tokens. Get the file again.")
-    check_embeddings(embeddings)
-    layers = _layer_names([name for name in header.shapes if name not in embeddings])
-    check_shapes(info.base, {layer: tuple(header.shapes[f"{layer}.{part}"] for part in PARTS) for layer in layers})
-    check_data(path, header.metadata.get(HASH_KEY))
-    tensors = read_tensors(path)
-    return Concept(
-        info=info,
-        layers={
-            layer: ConceptLayer(
-                identity_basis_OR=tensors[f"{layer}.identity_basis"],
-                coefficients_RI=tensors[f"{layer}.coefficients"],
-                motion_residual_RI=tensors[f"{layer}.motion_residual"],
-            )
-            for layer in layers
-        },
-        embeddings={name: tensors[name] for name in embeddings},
-    )
-
-
 def _parts(layer: ConceptLayer) -> tuple[Tensor, Tensor, Tensor]:
     return layer.identity_basis_OR, layer.coefficients_RI, layer.motion_residual_RI
-
-
-def _refuse_plain_lora(header: Header, path: Path) -> None:
-    if any(mark in name for name in header.shapes for mark in (".lora_A", ".lora_B", ".lora_up", ".lora_down")):
-        raise ConceptFileError(
-            f"{path.name} is a plain LoRA, not a concept. Load it with a LoRA loader (in ComfyUI: LoraLoaderModelOnly; "
-            "in diffusers: load_lora_weights), or give the concept it was exported from."
-        )
-
-
-def _layer_names(found: list[str]) -> list[str]:
-    layers = list(dict.fromkeys(name.rpartition(".")[0] for name in found))
-    needed = {f"{layer}.{part}" for layer in layers for part in PARTS}
-    if needed != set(found):
-        missing, extra = sorted(needed - set(found)), sorted(set(found) - needed)
-        raise ConceptFileError(
-            f"The tensors do not make a concept: missing {missing[:3]!s:.300}, unknown {extra[:3]!s:.300}. "
-            f"Each layer needs exactly {', '.join(PARTS)}. Get the file again."
-        )
-    return layers

@@ -1,30 +1,23 @@
 """From a clip to a concept: encode, train both stages, and write down how it was made."""
 
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from PIL import Image
-from torch import Tensor
-
 from .backbone import Backbone
-from .concept import Concept, ConceptInfo, check_base
-from .concept_info import MAX_THUMBNAIL_BYTES
+from .clips.clip import Reference
+from .clips.encode import FrameSequence, FrameSet, Material, encode_frame_sequence, encode_frame_set, encode_prior
+from .clips.prior_prompts import PriorSet
+from .clips.stitch import stitched_references
+from .concept import Concept, ConceptInfo
+from .concept_file.thumbnail import thumbnail
 from .config import MethodConfig
 from .errors import ConfigError
-from .material import FrameSequence, FrameSet, Material, encode_frame_sequence, encode_frame_set, encode_prior
-from .prior import PriorSet, automatic_prompts, make_prior
-from .reference import Reference
-from .runs import ProgressCallback
-from .stitch import stitched_references
+from .fingerprint import check_base
 from .train import Trained, train_identity, train_motion
+from .training.run import ProgressCallback
 
-THUMBNAIL_SIDES = (256, 192, 128, 64)
-"""In pixels, from the best to one at which any 33 pictures are small enough."""
-THUMBNAIL_FRAMES = 32
 LOSSES_KEPT = 100
 
 
@@ -152,27 +145,6 @@ def _stitched(references: Sequence[Reference], config: MethodConfig) -> list[Ref
     return stitched_references(references) if config.stitched_share else []
 
 
-def automatic_prior(
-    backbone: Backbone,
-    references: Sequence[Reference],
-    config: MethodConfig,
-    *,
-    folder: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> PriorSet | None:
-    """The prior clips that are used when none are given, of the first clip's size; None without prior preservation.
-
-    Args:
-        folder, progress: as of `make_prior`.
-    """
-    if not config.prior.share:
-        return None
-    words = [reference.words for reference in references]
-    prompts = automatic_prompts(backbone.fingerprint(), words, config.prior.clips, config.seed)
-    frames, height, width = references[0].clip.frames_FHWC.shape[:3]
-    return make_prior(backbone, prompts, (frames, height, width), seed=config.seed, folder=folder, progress=progress)
-
-
 def training_record(references: Sequence[Reference], config: MethodConfig) -> dict[str, Any]:
     """What was trained on, as JSON values."""
     clip = references[0].clip
@@ -211,36 +183,6 @@ def _stage_record(stage: str, trained: Trained, material: Material, prior: Prior
     if material.prior and prior:
         found["prior_clips"] = len(prior.prompts)
     return found
-
-
-def thumbnail(frames_FHWC: Tensor, fps: float) -> bytes:
-    """Frames in [0, 1] as a looping PNG of at most 32 pictures and 256 pixels a side, less where it would be too large.
-
-    Programs that know no animated PNG show its first picture, the middle frame; it is not part of the loop.
-    """
-    every = -(-len(frames_FHWC) // THUMBNAIL_FRAMES)
-    order = [len(frames_FHWC) // 2, *range(0, len(frames_FHWC), every)]
-    pixels = (frames_FHWC[order].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
-    pictures = [Image.fromarray(picture) for picture in pixels]
-    files = (_animated(pictures, side, every / fps) for side in THUMBNAIL_SIDES)
-    return next(file for file in files if len(file) <= MAX_THUMBNAIL_BYTES)
-
-
-def _animated(pictures: list[Image.Image], side: int, seconds: float) -> bytes:
-    small = [picture.copy() for picture in pictures]
-    for picture in small:
-        picture.thumbnail((side, side))
-    buffer = io.BytesIO()
-    small[0].save(
-        buffer,
-        "PNG",
-        save_all=True,
-        default_image=True,
-        append_images=small[1:],
-        duration=round(seconds * 1000),
-        loop=0,
-    )
-    return buffer.getvalue()
 
 
 def _pooled(losses: list[float]) -> list[float]:

@@ -4,11 +4,22 @@ Shape letters: B batch, N tokens, D text width.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .errors import PromptError
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class PriorPrompt:
+    """A two-part prompt."""
+
+    appearance: str
+    """What the set stage is told of the clip's frames."""
+    motion: str
+    """Appearance and motion in one: what the clip is made from and the sequence stage is told."""
 
 
 def motion_prompt(static_prompt: str, dynamic_prompt: str) -> str:
@@ -54,3 +65,19 @@ def place_embeddings(text_BND: Tensor, embeddings: Sequence[Tensor]) -> Tensor:
         )
     learned_KD = torch.stack(list(embeddings)).to(text_BND)
     return text_BND.index_copy(1, free, learned_KD.expand(len(text_BND), -1, -1))
+
+
+def two_part_prompt(appearance: str, motion: str) -> PriorPrompt:
+    """A prompt of an appearance and a motion, each a sentence or a part of one.
+
+    Raises:
+        PromptError: a part is empty.
+    """
+    appearance, motion = appearance.strip(), motion.strip()
+    if not appearance or not motion:
+        raise PromptError(
+            f"The prior prompt '{appearance} | {motion}' lacks a part. Write how it looks, a bar and how it moves, "
+            "such as 'A man in a blue t-shirt | He is walking in a park'."
+        )
+    whole = f"{appearance}. {motion}" if motion[0].isupper() else motion_prompt(appearance, motion)
+    return PriorPrompt(appearance=appearance, motion=whole)

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from .backbone import Backbone
+from .clips.encode import Encoded, EncodedPrior, FrameSequence, FrameSet, Material
 from .concept import EMBEDDINGS, ConceptLayer
 from .config import MethodConfig
 from .flow import flow_loss, interpolate, random_times, target_velocity
 from .lora import TrainableConcept, trainable_concept
-from .material import Encoded, EncodedPrior, FrameSequence, FrameSet, Material
 from .prompts import mask_tokens, place_embeddings
-from .runs import ProgressCallback, StageRun, content_key
+from .training.run import ProgressCallback, StageRun, content_key
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)

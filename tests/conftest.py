@@ -5,8 +5,8 @@ import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 
 from setandseq_core.backbones.wan import WanBackbone
-from setandseq_core.material import FrameSequence, FrameSet, encode_frame_sequence, encode_frame_set
-from setandseq_core.toy.text import encode_prompt
+from setandseq_core.clips.encode import FrameSequence, FrameSet, encode_frame_sequence, encode_frame_set
+from setandseq_core.embedded.text import encode_prompt
 
 TINY_TRANSFORMER = {
     "patch_size": (1, 2, 2),

@@ -14,14 +14,18 @@ from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Any
 
-from setandseq_core.concept import load_concept
-from setandseq_core.console import INTERRUPTED, ProgressLine
-from setandseq_core.demo import CLIP_FILE, Shot, demo_shots, write_results
-from setandseq_core.toy.world import FPS, FRAMES, SIZE
-from setandseq_core.video import Clip, read_clip
-from tools.comfyui import ComfyUIError, Event, Run, Server
-from tools.comfyui_folder import ROOT, NoComfyUIError
-from tools.workflow import to_prompt
+from setandseq_core.cli.console import INTERRUPTED, ProgressLine
+from setandseq_core.clips.clip import Clip
+from setandseq_core.clips.video import read_clip
+from setandseq_core.concept_file.file import load_concept
+from setandseq_core.embedded.demo import Shot, demo_shots, write_results
+from setandseq_core.embedded.files import CLIP_FILE
+from setandseq_core.embedded.world.scene import FPS, FRAMES, SIZE
+from tools.server.events import Event
+from tools.server.folder import ROOT, NoComfyUIError
+from tools.server.run import ComfyUIError, Run
+from tools.server.server import Server
+from tools.workflows.prompt import to_prompt
 
 WORKFLOW = ROOT / "workflows" / "1 Train on the embedded model.json"
 SECONDS = 6 * 3600.0

@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from setandseq_core.concept import BaseFingerprint, Concept, ConceptInfo, ConceptLayer, fingerprint, save_concept
-from setandseq_core.toy.model import TRANSFORMER_FILE
+from setandseq_core.concept import Concept, ConceptInfo, ConceptLayer
+from setandseq_core.concept_file.file import save_concept
+from setandseq_core.embedded.files import TRANSFORMER_FILE
+from setandseq_core.fingerprint import BaseFingerprint, fingerprint
 
 __all__ = ["INFO", "embedded_base", "save_sample"]
 

@@ -12,9 +12,14 @@ import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from torch import Tensor, nn
 
+from ..clips.prior_prompts import real_world_prompts
 from ..errors import BackboneError, PromptError
 from ..fingerprint import BaseFingerprint, fingerprint
-from .native import load_transformer, load_vae, native_layer_name
+from ..prompts import PriorPrompt
+from .wan_files import load_transformer, load_vae
+from .wan_names import native_layer_name
+
+KnownPrompts = Callable[[int, int, str], list[PriorPrompt]]
 
 TEXT_TOKENS = 512
 """Tokens of a prompt in the released Wan models."""
@@ -35,11 +40,12 @@ class WanBackbone:
         vae: AutoencoderKLWan,
         text_encoder: Callable[[str], Tensor],
         name: str,
+        known_prompts: KnownPrompts = real_world_prompts,
     ):
         self.module = transformer.requires_grad_(False).eval()
         self.vae = vae.requires_grad_(False).eval()
         self.encode_prompt = text_encoder
-        self.name = name
+        self.name, self.known_prompts = name, known_prompts
         self.layers = {
             native_layer_name(path): path
             for path, layer in transformer.blocks.named_modules(prefix="blocks")

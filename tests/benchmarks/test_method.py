@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 from benchmarks import method as bench
 from benchmarks.methods import METHODS, Learned, as_concept
 from benchmarks.shots import shots
-from setandseq_core.concept import save_concept
-from setandseq_core.toy.concepts import CONCEPTS
-from setandseq_core.toy.model import load_embedded
+from setandseq_core.concept_file.file import save_concept
+from setandseq_core.embedded.model import load_embedded
+from setandseq_core.embedded.world.concepts import CONCEPTS
 
 
 def test_kept_clips_are_measured_and_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.shots import shots
-from setandseq_core.toy.concepts import CONCEPTS
+from setandseq_core.embedded.world.concepts import CONCEPTS
 
 
 @pytest.mark.parametrize("name", CONCEPTS)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tools.comfyui import Server
-from tools.comfyui_folder import NoComfyUIError, comfyui_folder
-from tools.interface import RENDERERS, Ui, write_settings
+from tools.pictures.interface import RENDERERS, Ui, write_settings
+from tools.server.folder import NoComfyUIError, comfyui_folder
+from tools.server.server import Server
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Locator, expect
 
-from setandseq_core.toy.model import TRANSFORMER_FILE
-from tools.interface import Ui
+from setandseq_core.embedded.files import TRANSFORMER_FILE
+from tools.pictures.interface import Ui
 from tools.sample_concept import INFO, save_sample
 
 STATIC, MOTION = INFO["static_prompt"], INFO["motion_prompt"]

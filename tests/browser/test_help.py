@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import expect
 
-from tools.comfyui_folder import ROOT
-from tools.interface import Ui
+from tools.pictures.interface import Ui
+from tools.server.folder import ROOT
 
 FETCHED = "async path => { const answer = await fetch(path); return [answer.status, await answer.text()]; }"
 SELECT = "id => window.app.canvas.selectNode(window.app.graph.nodes.find(node => String(node.id) === id))"

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import expect
+from tools.workflows.make import FOLDER
 
-from tools.interface import Ui
-from tools.make_workflows import FOLDER
-from tools.workflows_embedded import START
+from tools.pictures.interface import Ui
+from tools.workflows.embedded import START
 
 SCALE = "() => window.app.canvas.ds.scale"
 WAIT_MS = 60_000

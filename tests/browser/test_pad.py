@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import Locator, expect
 
-from tools.interface import Ui
+from tools.pictures.interface import Ui
 
 NODES = ("SetSeq_LoadDynamicConcept", "SetSeq_ComposeConcepts")
 EMPTY = {"version": 0.4, "nodes": [], "links": []}

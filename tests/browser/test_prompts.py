@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from tools.interface import Ui
+from tools.pictures.interface import Ui
 
 CHECK = "async texts => (await import('/extensions/setandseq/prompts.mjs')).checkPrompts(...texts)"
 LOOK = "a [v] dancer in a red dress, on a bright stage"
@@ -53,7 +53,7 @@ def test_the_check_follows_what_is_written(ui: Ui) -> None:
 
 def test_the_embedded_model_counts_words(canvas: Ui) -> None:
     reference = canvas.add("SetSeq_ReferenceClip", static_prompt=LOOK, motion_prompt=MOVE)
-    model = canvas.add("UNETLoader", unet_name="setandseq_toy_transformer.safetensors")
+    model = canvas.add("UNETLoader", unet_name="setandseq_embedded_transformer.safetensors")
     canvas.show(reference)
     canvas.page.evaluate(
         "([from, to]) => { const of = id => app.graph.getNodeById(id) ?? app.graph.getNodeById(Number(id));"

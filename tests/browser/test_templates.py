@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Locator, TimeoutError
+from tools.workflows.make import FOLDER, MAKERS
 
-from tools.interface import Ui
-from tools.make_workflows import FOLDER, MAKERS
-from tools.workflow import to_prompt
+from tools.pictures.interface import Ui
+from tools.workflows.prompt import to_prompt
 
 SHOWN_ONLY = ("training_panel", "concept_card", "strength_pad", "prompt_check")
 """Names of the widgets that js/ adds; no file and no prompt has them."""

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tools.comfyui import Server
-from tools.comfyui_folder import NoComfyUIError, comfyui_folder
+from tools.server.folder import NoComfyUIError, comfyui_folder
+from tools.server.server import Server
 
 OTHER_PACK = Path(__file__).parent / "data" / "other_pack"
 

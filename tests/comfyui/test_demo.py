@@ -13,12 +13,15 @@ from typing import Any
 import pytest
 import torch
 
-from setandseq_core.concept import Concept, ConceptInfo, ConceptLayer, fingerprint, save_concept
-from setandseq_core.demo import CLIP_FILE, demo_shots
-from setandseq_core.toy.model import EMBEDDED_CONFIG
-from setandseq_core.video import read_clip, read_info, write_video
-from tools.comfyui_folder import ROOT
+from setandseq_core.clips.video import read_clip, read_info, write_video
+from setandseq_core.concept import Concept, ConceptInfo, ConceptLayer
+from setandseq_core.concept_file.file import save_concept
+from setandseq_core.embedded.demo import demo_shots
+from setandseq_core.embedded.files import CLIP_FILE
+from setandseq_core.embedded.model import EMBEDDED_CONFIG
+from setandseq_core.fingerprint import fingerprint
 from tools.demo import WORKFLOW, run_demo, write_demo
+from tools.server.folder import ROOT
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # imageio-ffmpeg's pipes
 

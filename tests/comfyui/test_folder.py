@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.comfyui_folder import INSIDE, NoComfyUIError, check, comfyui_folder, unpack
+from tools.server.folder import INSIDE, NoComfyUIError, check, comfyui_folder, unpack
 
 
 def test_named_comfyui_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tools.comfyui import ComfyUIError, PromptRejectedError, Server, free_port
+from tools.server.run import ComfyUIError, PromptRejectedError
+from tools.server.server import Server, free_port
 
 Prompt = dict[str, dict[str, Any]]
 

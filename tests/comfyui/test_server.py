@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tools.comfyui import Server
-from tools.comfyui_folder import ROOT
+from tools.server.folder import ROOT
+from tools.server.server import Server
 
 AUTOGROW = "COMFY_AUTOGROW_V3"
 TRAINING_WIRES = {"model": "MODEL", "clip": "CLIP", "vae": "VAE"}

@@ -9,15 +9,20 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from setandseq_core.concept import load_concept, scaled_embeddings
+from setandseq_core.clips.clip import Reference, Words
+from setandseq_core.clips.video import read_clip
+from setandseq_core.compose.apply import applied_concept
+from setandseq_core.concept import scaled_embeddings
+from setandseq_core.concept_file.file import load_concept
 from setandseq_core.config import config_from_dict
-from setandseq_core.learn import automatic_prior, learn_concept
-from setandseq_core.reference import Reference, Words
-from setandseq_core.sample import applied_concept, latent_noise, sample_latents
-from setandseq_core.toy.model import EMBEDDED_CONFIG, TRANSFORMER_FILE, load_embedded
-from setandseq_core.video import read_clip
-from tools.comfyui import Run, Server
-from tools.graphs import CONCEPT, Prompt, embedded_model, node, sampling, training
+from setandseq_core.embedded.files import TRANSFORMER_FILE
+from setandseq_core.embedded.model import EMBEDDED_CONFIG, load_embedded
+from setandseq_core.learn import learn_concept
+from setandseq_core.sample import latent_noise, sample_latents
+from setandseq_core.training.prior import automatic_prior
+from tools.server.run import Run
+from tools.server.server import Server
+from tools.workflows.graphs import CONCEPT, Prompt, embedded_model, node, sampling, training
 
 TRAINERS = ("identity", "concept")
 

@@ -17,16 +17,17 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from safetensors.torch import save_file
 
-from setandseq_core.backbones.native import native_transformer, native_vae
-from setandseq_core.concept import load_concept
-from setandseq_core.demo import CLIP_FILE, demo_shots
-from setandseq_core.toy.model import EMBEDDED_CONFIG
-from setandseq_core.video import read_clip
-from tools import workflows_embedded as embedded
-from tools import workflows_wan as wan
-from tools.comfyui import ComfyUIError, Run, Server
-from tools.make_workflows import FOLDER, MAKERS, workflow_texts
-from tools.workflow import to_prompt
+from setandseq_core.backbones.wan_names import native_transformer, native_vae
+from setandseq_core.clips.video import read_clip
+from setandseq_core.concept_file.file import load_concept
+from setandseq_core.embedded.demo import demo_shots
+from setandseq_core.embedded.files import CLIP_FILE
+from setandseq_core.embedded.model import EMBEDDED_CONFIG
+from tools.server.run import ComfyUIError, Run
+from tools.server.server import Server
+from tools.workflows import embedded, wan
+from tools.workflows.make import FOLDER, MAKERS, workflow_texts
+from tools.workflows.prompt import to_prompt
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # imageio-ffmpeg's pipes
 

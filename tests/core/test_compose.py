@@ -8,22 +8,16 @@ import torch
 from torch import Tensor
 
 from setandseq_core.backbones.wan import WanBackbone
-from setandseq_core.compose import (
-    Method,
-    WeightedConcept,
-    added_factors,
-    check_region_prompts,
-    layer_factors,
-    stripes,
-    transfer_motion,
-)
+from setandseq_core.compose.add import added_factors, layer_factors, transfer_motion
+from setandseq_core.compose.apply import applied_concept, applied_concepts
+from setandseq_core.compose.live import LiveConcepts, region_weights, to_the_middle, with_text
+from setandseq_core.compose.regions import Method, check_region_prompts, stripes
+from setandseq_core.compose.strengths import StrengthSchedule, WeightedConcept, progress_at, strength_at
 from setandseq_core.concept import Concept, ConceptInfo, ConceptLayer, delta_weight
 from setandseq_core.errors import ConceptMismatchError, ConfigError
 from setandseq_core.flow import sampling_times
-from setandseq_core.live import LiveConcepts, region_weights, to_the_middle, with_text
 from setandseq_core.prompts import place_embeddings
-from setandseq_core.sample import applied_concept, applied_concepts, latent_noise, sample_latents
-from setandseq_core.schedule import StrengthSchedule, progress_at, strength_at
+from setandseq_core.sample import latent_noise, sample_latents
 
 RANK = 2
 MakeConcept = Callable[..., Concept]

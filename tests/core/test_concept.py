@@ -10,20 +10,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from setandseq_core.concept import (
-    Concept,
-    ConceptInfo,
-    ConceptLayer,
-    check_base,
-    delta_weight,
-    fingerprint,
-    load_concept,
-    save_concept,
-    scaled_coefficients,
-)
-from setandseq_core.concept_export import describe, export_lora
+from setandseq_core.concept import Concept, ConceptInfo, ConceptLayer, delta_weight, scaled_coefficients
+from setandseq_core.concept_file.export import describe, export_lora
+from setandseq_core.concept_file.file import load_concept, save_concept
 from setandseq_core.errors import ConceptFileError, ConceptMismatchError
-from setandseq_core.fingerprint import distance, sign_pattern
+from setandseq_core.fingerprint import check_base, distance, fingerprint, sign_pattern
 
 GOLDEN = Path(__file__).parent / "data" / "concept_v1.safetensors"
 PNG = base64.b64decode(

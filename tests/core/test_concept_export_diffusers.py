@@ -9,8 +9,9 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from diffusers.pipelines.wan.pipeline_wan import WanPipeline
 from peft.tuners.tuners_utils import BaseTunerLayer
 
-from setandseq_core.concept import Concept, ConceptInfo, ConceptLayer, delta_weight, fingerprint
-from setandseq_core.concept_export import export_lora
+from setandseq_core.concept import Concept, ConceptInfo, ConceptLayer, delta_weight
+from setandseq_core.concept_file.export import export_lora
+from setandseq_core.fingerprint import fingerprint
 
 BLOCK_LAYERS = {
     **{f"self_attn.{name}": f"attn1.to_{name}" for name in "qkv"},

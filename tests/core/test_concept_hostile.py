@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from setandseq_core.concept import load_concept
+from setandseq_core.concept_file.file import load_concept
 from setandseq_core.errors import ConceptFileError, ConceptMismatchError
 
 GOLDEN = (Path(__file__).parent / "data" / "concept_v1.safetensors").read_bytes()

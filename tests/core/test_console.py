@@ -2,7 +2,8 @@
 
 import io
 
-from setandseq_core.console import ProgressLine, clock
+from setandseq_core.cli.console import ProgressLine
+from setandseq_core.training.clock import clock
 
 
 class Terminal(io.StringIO):

@@ -3,6 +3,8 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Iterable
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -30,7 +32,7 @@ def test_no_module_of_the_core_brings_comfyui() -> None:
     assert "setandseq_core" in names and not names & {"comfy", "comfy_api", "folder_paths", "server", "nodes"}
 
 
-@pytest.mark.parametrize("module", ["setandseq_core", "setandseq_core.__main__"])
+@pytest.mark.parametrize("module", ["setandseq_core", "setandseq_core.cli.options"])
 def test_the_package_and_its_help_are_light(module: str) -> None:
     assert not imported_in_new_process(f"import {module}") & set(HEAVY)
 
@@ -44,3 +46,64 @@ def test_only_requirements_are_imported_and_itself_by_relative_import(file: Path
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             found.add((node.module or "").partition(".")[0])
     assert found - sys.stdlib_module_names <= ALLOWED | ({"tomllib"} if sys.version_info < (3, 11) else set())
+
+
+ROOT_MODULES = [file.stem for file in CORE.glob("*.py") if not file.stem.startswith("__")]
+FORBIDDEN = {
+    **{module: ("compose", "clips.video", "evaluate", "embedded", "cli") for module in ROOT_MODULES},
+    **{room: ("embedded", "cli") for room in ("backbones", "clips", "compose", "concept_file", "evaluate")},
+    "training": ("compose", "embedded", "cli"),
+    "embedded": ("cli",),
+}
+"""Room of the core -> rooms and modules that it must never import."""
+FORBIDDEN_OUTSIDE = {
+    **{f"nodes/{file.name}": ("setandseq_core.cli",) for file in (ROOT / "nodes").glob("*.py")},
+    **{str(file.relative_to(ROOT)): ("benchmarks",) for file in (ROOT / "tools").rglob("*.py")},
+}
+SEES_THE_EMBEDDED_MODEL = ("embedded.py", "evaluate.py")
+"""The only nodes that do; all others must work as well with any other model."""
+
+
+def imported_modules(file: Path) -> set[str]:
+    """Dotted names, from the project's root, of what a file imports from the project, wherever in the file."""
+    package = file.relative_to(ROOT).parent.parts
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            start = package[: len(package) - node.level + 1] if node.level else ()
+            base = ".".join([*start, *([node.module] if node.module else [])])
+            found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+def reaches(imports: set[str], forbidden: Iterable[str]) -> list[str]:
+    return [name for name in sorted(imports) for at in forbidden if name == at or name.startswith(f"{at}.")]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(CORE)))
+def test_no_arrow_of_the_core_runs_back_up(file: Path) -> None:
+    room = file.relative_to(CORE).parts[0].removesuffix(".py")
+    forbidden = [f"setandseq_core.{at}" for at in FORBIDDEN.get(room, ())]
+    assert reaches(imported_modules(file), forbidden) == []
+
+
+@pytest.mark.parametrize("name", FORBIDDEN_OUTSIDE)
+def test_nodes_never_import_the_command_line_nor_tools_the_benchmarks(name: str) -> None:
+    assert reaches(imported_modules(ROOT / name), FORBIDDEN_OUTSIDE[name]) == []
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "nodes").glob("*.py")), ids=lambda file: file.name)
+def test_only_two_nodes_know_the_embedded_model(file: Path) -> None:
+    known = reaches(imported_modules(file), ["setandseq_core.embedded"])
+    assert file.name in SEES_THE_EMBEDDED_MODEL or known == []
+
+
+def test_rooms_of_the_core_have_no_circle() -> None:
+    arrows: dict[str, set[str]] = {}
+    for file in FILES:
+        room = file.relative_to(CORE).parts[0].removesuffix(".py")
+        names = {name.split(".")[1] for name in imported_modules(file) if name.startswith("setandseq_core.")}
+        arrows.setdefault(room, set()).update(names - {room})
+    assert list(TopologicalSorter(arrows).static_order())  # raises CycleError

@@ -8,19 +8,19 @@ import pytest
 import torch
 from torch.nn import functional
 
+from setandseq_core.embedded.evaluation import embedded_probes
+from setandseq_core.embedded.probes.metrics import clip_figures
+from setandseq_core.embedded.world.captions import parse_caption
+from setandseq_core.embedded.world.concepts import CONCEPTS
+from setandseq_core.embedded.world.scene import Caption, random_caption, render
 from setandseq_core.errors import VideoError
-from setandseq_core.metrics import (
+from setandseq_core.evaluate.metrics import (
     embedding_coherence,
     evaluate,
     identity_similarity,
     text_similarity,
     without_tokens,
 )
-from setandseq_core.toy.captions import parse_caption
-from setandseq_core.toy.concepts import CONCEPTS
-from setandseq_core.toy.metrics import clip_figures
-from setandseq_core.toy.probes import embedded_probes
-from setandseq_core.toy.world import Caption, random_caption, render
 
 PROMPT = "a large [v] creature [u] wandering on a blue plain background"
 METRICS = ["identity", "motion", "prompt_adherence", "temporal_coherence", "mse"]

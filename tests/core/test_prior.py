@@ -4,17 +4,17 @@ import os
 import pytest
 import torch
 
+from setandseq_core.clips.clip import Clip, Reference, Words
+from setandseq_core.clips.encode import EncodedPrior, FrameSequence, Material, encode_prior
+from setandseq_core.clips.prior_prompts import PriorPrompt, automatic_prompts, read_prompts
+from setandseq_core.compose.apply import applied_layers
 from setandseq_core.config import MethodConfig, PriorConfig, SequenceConfig, SetConfig
+from setandseq_core.embedded.model import load_embedded
+from setandseq_core.embedded.world.scene import BACKGROUND_COLOURS
 from setandseq_core.errors import ConfigError, PromptError, SetAndSequenceError
-from setandseq_core.learn import automatic_prior, learn_concept
-from setandseq_core.material import EncodedPrior, FrameSequence, Material, encode_prior
-from setandseq_core.prior import PriorPrompt, automatic_prompts, make_prior, read_prior, read_prompts
-from setandseq_core.reference import Reference, Words
-from setandseq_core.sample import applied_layers
-from setandseq_core.toy.prior import embedded_fingerprint
-from setandseq_core.toy.world import BACKGROUND_COLOURS
+from setandseq_core.learn import learn_concept
 from setandseq_core.train import train_identity, train_motion
-from setandseq_core.video import Clip
+from setandseq_core.training.prior import automatic_prior, make_prior, read_prior
 
 PROMPTS = [PriorPrompt(appearance="a dog", motion="a dog, running"), PriorPrompt(appearance="a cat", motion="a cat up")]
 WORDS = Words(
@@ -46,23 +46,23 @@ def test_prompts_have_two_parts():
 
 
 def test_automatic_prompts_hold_the_concepts_own_without_tokens(tiny_backbone):
-    found = automatic_prompts(tiny_backbone.fingerprint(), [WORDS], 9)
+    found = automatic_prompts(tiny_backbone, [WORDS], 9)
     own = PriorPrompt(appearance="a large blob", motion="a blob hopping")
     assert [index for index, prompt in enumerate(found) if prompt == own] == [0, 4, 8]
     assert len(set(found)) == 7
-    assert found == automatic_prompts(tiny_backbone.fingerprint(), [WORDS], 9)
-    assert found != automatic_prompts(tiny_backbone.fingerprint(), [WORDS], 9, seed=1)
+    assert found == automatic_prompts(tiny_backbone, [WORDS], 9)
+    assert found != automatic_prompts(tiny_backbone, [WORDS], 9, seed=1)
 
 
 def test_the_embedded_model_is_prompted_in_its_own_words():
-    found = automatic_prompts(embedded_fingerprint(), [], 6)
+    found = automatic_prompts(load_embedded(), [], 6)
     assert all(any(colour in prompt.motion for colour in BACKGROUND_COLOURS) for prompt in found)
 
 
 def test_what_is_alone_in_the_embedded_world_is_at_the_place_of_a_single_concept():
     def motions(*places: str) -> tuple[list[str], list[str]]:
         words = [dataclasses.replace(WORDS, motion_prompt=f"a large [v] creature [u] wandering{at}") for at in places]
-        found = [prompt.motion for prompt in automatic_prompts(embedded_fingerprint(), words, 24)]
+        found = [prompt.motion for prompt in automatic_prompts(load_embedded(), words, 24)]
         return [p for p in found if " and " not in p], [p for p in found if " and " in p]
 
     pink, black = " on a pink striped background", " on a black plain background"
@@ -90,8 +90,8 @@ def test_prior_clips_are_kept_by_content(tiny_backbone, tmp_path):
 
 
 def test_prior_clips_are_what_the_model_makes(tiny_backbone):
-    from setandseq_core.prior import GUIDANCE, SAMPLING_STEPS
     from setandseq_core.sample import latent_noise, sample_latents
+    from setandseq_core.training.prior import GUIDANCE, SAMPLING_STEPS
 
     made = make_prior(tiny_backbone, PROMPTS, SIZE, seed=3)
     noise = latent_noise(tiny_backbone.latent_shape(*SIZE), 4)
@@ -194,7 +194,7 @@ def test_the_prior_keeps_the_model_as_it_was_on_its_own_prompts(tiny_backbone, t
             velocity = tiny_backbone.velocity(x_t, time, prior.text_KND)
         return flow_loss(velocity, target_velocity(prior.latents_KCFHW, noise)).item()
 
-    from setandseq_core.material import encode_frame_set
+    from setandseq_core.clips.encode import encode_frame_set
 
     frame_set = encode_frame_set(tiny_backbone, tiny_frames, "a sks blob")
     found = [

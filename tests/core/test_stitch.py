@@ -3,13 +3,12 @@ import dataclasses
 import pytest
 import torch
 
+from setandseq_core.clips.clip import Clip, Reference, Words
+from setandseq_core.clips.encode import Material
+from setandseq_core.clips.stitch import REMOVED, join_prompts, stitch, stitched_references
 from setandseq_core.config import MethodConfig, PriorConfig, SequenceConfig, SetConfig
 from setandseq_core.errors import VideoError
-from setandseq_core.fitting import Clip
 from setandseq_core.learn import learn_concept
-from setandseq_core.material import Material
-from setandseq_core.reference import Reference, Words
-from setandseq_core.stitch import REMOVED, join_prompts, stitch, stitched_references
 
 
 def reference(

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from setandseq_core.learn import thumbnail
+from setandseq_core.concept_file.thumbnail import thumbnail
 
 
 def test_thumbnail_is_the_middle_frame_made_small_and_loops() -> None:

@@ -3,17 +3,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from setandseq_core.concept import Concept, load_concept, save_concept, scaled_embeddings
-from setandseq_core.concept_export import describe
+from setandseq_core.clips.clip import Clip, Reference, Words
+from setandseq_core.concept import Concept, scaled_embeddings
+from setandseq_core.concept_file.export import describe
+from setandseq_core.concept_file.file import load_concept, save_concept
+from setandseq_core.concept_file.safetensors import read_header
 from setandseq_core.config import MethodConfig, PriorConfig, SequenceConfig, SetConfig
 from setandseq_core.errors import ConceptFileError, ConceptMismatchError, ConfigError, PromptError
-from setandseq_core.fitting import Clip
 from setandseq_core.learn import learn_concept, learn_identity
 from setandseq_core.prompts import place_embeddings
-from setandseq_core.reference import Reference, Words
-from setandseq_core.runs import StopTraining
 from setandseq_core.sample import latent_noise, sample_latents
-from setandseq_core.strict_safetensors import read_header
+from setandseq_core.training.run import StopTraining
 
 
 @pytest.fixture

@@ -3,12 +3,12 @@ import dataclasses
 import pytest
 import torch
 
+from setandseq_core.clips.encode import FrameSequence, Material, encode_frame_sequence, encode_frame_set
 from setandseq_core.config import MethodConfig, SequenceConfig, SetConfig
 from setandseq_core.errors import PromptError, SetAndSequenceError
 from setandseq_core.lora import trainable_concept
-from setandseq_core.material import FrameSequence, Material, encode_frame_sequence, encode_frame_set
-from setandseq_core.runs import StageRun, StopTraining
 from setandseq_core.train import run_sequence_stage, train_identity, train_motion
+from setandseq_core.training.run import StageRun, StopTraining
 
 
 def tiny_config(**changes) -> MethodConfig:
@@ -146,8 +146,8 @@ def test_a_stop_in_the_middle_of_an_update_keeps_the_state_before_it(tiny_backbo
     seen: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.optim.AdamW, "step", interrupted)
-        patch.setattr("setandseq_core.runs.SAVE_SECONDS", -1.0)
-        patch.setattr("setandseq_core.runs.SAVE_SHARE", 1e9)
+        patch.setattr("setandseq_core.training.run.SAVE_SECONDS", -1.0)
+        patch.setattr("setandseq_core.training.run.SAVE_SHARE", 1e9)
         with pytest.raises(KeyboardInterrupt):
             train_both(
                 tiny_backbone,

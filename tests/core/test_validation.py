@@ -5,11 +5,11 @@ import torch
 from torch import Tensor
 
 from setandseq_core.backbones.wan import WanBackbone
+from setandseq_core.clips.encode import FrameSet, Material
 from setandseq_core.config import MethodConfig, SequenceConfig, SetConfig
-from setandseq_core.material import FrameSet, Material
-from setandseq_core.runs import Progress
 from setandseq_core.train import train_identity
-from setandseq_core.validation import QUANTILES, validation_loss
+from setandseq_core.training.run import Progress
+from setandseq_core.training.validation import QUANTILES, validation_loss
 
 STEPS = MethodConfig(rank=2, set_stage=SetConfig(steps=3, batch=1), sequence_stage=SequenceConfig(steps=1))
 

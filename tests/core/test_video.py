@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from setandseq_core.clips.clip import fit_clip
+from setandseq_core.clips.video import read_clip, read_info, write_video
 from setandseq_core.errors import VideoError
-from setandseq_core.video import fit_clip, read_clip, read_info, write_video
 
 # imageio-ffmpeg leaves the pipes of an ffmpeg that ended by itself to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")

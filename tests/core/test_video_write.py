@@ -6,8 +6,8 @@ import imageio_ffmpeg
 import pytest
 import torch
 
+from setandseq_core.clips.video import read_clip, read_info, write_video
 from setandseq_core.errors import VideoError
-from setandseq_core.video import read_clip, read_info, write_video
 
 # imageio-ffmpeg leaves the pipes of an ffmpeg that ended by itself to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")

@@ -18,8 +18,8 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from setandseq_core.backbones.native import native_transformer
-from tools.comfyui_folder import ROOT, NoComfyUIError, comfyui_folder
+from setandseq_core.backbones.wan_names import native_transformer
+from tools.server.folder import ROOT, NoComfyUIError, comfyui_folder
 
 PACK = "pack_under_test"
 RANK = 2
@@ -78,6 +78,7 @@ def folders(comfyui: ModuleType, pack: Callable[[str], Any], tmp_path: Path, mon
     monkeypatch.setattr(paths, "filename_list_cache", {})
     monkeypatch.setattr(paths, "models_dir", str(tmp_path / "models"))
     pack("nodes.folders").register()
+    pack("nodes.embedded").register_weights()
     return tmp_path / "models"
 
 

@@ -24,7 +24,7 @@ CONFIG = MethodConfig(
 @pytest.fixture
 def wires(pack: Pack) -> tuple[Any, Any]:
     """The embedded CLIP and VAE."""
-    file = pack("setandseq_core.toy.model").VAE_FILE
+    file = pack("setandseq_core.embedded.model").VAE_FILE
     with torch.inference_mode():
         vae = import_module("comfy.sd").VAE(sd=import_module("comfy.utils").load_torch_file(str(file)))
         return pack("nodes.embedded").embedded_clip(), vae
@@ -33,7 +33,7 @@ def wires(pack: Pack) -> tuple[Any, Any]:
 @pytest.fixture
 def learn(pack: Pack, wires: tuple[Any, Any]) -> Call:
     """Learns a concept of five random frames on a MODEL inside a node; returns it and all losses."""
-    reference, fitting = pack("setandseq_core.reference"), pack("setandseq_core.fitting")
+    reference, fitting = pack("setandseq_core.clips.clip"), pack("setandseq_core.clips.clip")
     frames = torch.rand(5, 32, 32, 3, generator=torch.Generator().manual_seed(1))
     clip = fitting.Clip(frames_FHWC=frames, fps=16.0, choice="random")
 
@@ -91,13 +91,12 @@ def test_any_model_learns_and_is_bit_for_bit_as_before(
 
 
 def test_losses_are_those_of_the_core(pack: Pack, load_wan: Call, learn: Call, wan_file: Call) -> None:
-    from setandseq_core.backbones.native import load_transformer, load_vae
     from setandseq_core.backbones.wan import WanBackbone
-    from setandseq_core.fitting import Clip
+    from setandseq_core.backbones.wan_files import load_transformer, load_vae
+    from setandseq_core.clips.clip import Clip, Reference, Words
+    from setandseq_core.embedded.files import VAE_FILE
+    from setandseq_core.embedded.text import encode_prompt
     from setandseq_core.learn import learn_concept
-    from setandseq_core.reference import Reference, Words
-    from setandseq_core.toy.model import VAE_FILE
-    from setandseq_core.toy.text import encode_prompt
 
     model = load_wan()
     transformer = load_transformer(wan_file(), torch.float32)

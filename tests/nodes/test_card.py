@@ -34,8 +34,11 @@ def save(pack: Pack, folders: Path) -> Callable[[Any], Path]:
 
     def write(concept: Any, **info: Any) -> Path:
         path = folders / "dynamic_concepts" / "bee.safetensors"
-        core = pack("setandseq_core.concept")
-        core.save_concept(core.Concept(info=replace(concept.info, **info), layers=concept.layers), path)
+        concept_of, save_concept = (
+            pack("setandseq_core.concept").Concept,
+            pack("setandseq_core.concept_file.file").save_concept,
+        )
+        save_concept(concept_of(info=replace(concept.info, **info), layers=concept.layers), path)
         return path
 
     return write

@@ -12,11 +12,11 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from torch import Tensor
 
-from setandseq_core.backbones.native import load_transformer
 from setandseq_core.backbones.wan import WanBackbone
+from setandseq_core.backbones.wan_files import load_transformer
+from setandseq_core.compose.live import LiveConcepts
 from setandseq_core.concept import EMBEDDINGS
-from setandseq_core.live import LiveConcepts
-from setandseq_core.toy.text import encode_prompt
+from setandseq_core.embedded.text import encode_prompt
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
 Pack = Callable[[str], Any]

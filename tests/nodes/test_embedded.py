@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from setandseq_core.toy.model import TRANSFORMER_FILE, VAE_FILE
-from setandseq_core.toy.text import encode_prompt
+from setandseq_core.embedded.files import TRANSFORMER_FILE, VAE_FILE
+from setandseq_core.embedded.text import encode_prompt
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
 Pack = Callable[[str], Any]

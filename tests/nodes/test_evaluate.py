@@ -20,7 +20,7 @@ FIGURES = ["identity", "motion", "prompt adherence", "temporal coherence", "MSE"
 
 @pytest.fixture
 def bee(pack: Call) -> torch.Tensor:
-    return pack("setandseq_core.toy.concepts").CONCEPTS["bee"].frames()
+    return pack("setandseq_core.embedded.world.concepts").CONCEPTS["bee"].frames()
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def refer(pack: Call, bee: torch.Tensor) -> Call:
     """A reference as Reference Clip makes it, of the bee's clip."""
 
     def make(prompt: str = PROMPT) -> Any:
-        core = pack("setandseq_core.reference")
+        core = pack("setandseq_core.clips.clip")
         words = core.Words(static_prompt="a [v] bee", motion_prompt=prompt, identity_token="[v]", motion_token="[u]")
         return core.Reference(clip=core.Clip(frames_FHWC=bee, fps=16.0, choice=""), words=words)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from setandseq_core.toy.model import TRANSFORMER_FILE, VAE_FILE
+from setandseq_core.embedded.files import TRANSFORMER_FILE, VAE_FILE
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
 Pack = Callable[[str], Any]
@@ -88,7 +88,7 @@ def test_no_name_is_an_error(pack: Pack, folders: Path, name: str) -> None:
 
 
 def test_a_damaged_file_is_not_taken_for_the_same(pack: Pack, tmp_path: Path) -> None:
-    folders, core = pack("nodes.folders"), pack("setandseq_core.strict_safetensors")
+    folders, core = pack("nodes.folders"), pack("setandseq_core.concept_file.safetensors")
     tensors = {"a": torch.ones(8)}
 
     def write(path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tools.comfyui_folder import ROOT
+from tools.server.folder import ROOT
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
 PAGES = ROOT / "js" / "docs"

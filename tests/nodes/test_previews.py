@@ -27,7 +27,11 @@ CONFIG = MethodConfig(
 @pytest.fixture
 def train(pack: Pack, load_wan: Call) -> Call:
     """Trains both stages as the nodes do; the concept, both records, and how often the VAE encoded."""
-    fitting, reference, panel = pack("setandseq_core.fitting"), pack("setandseq_core.reference"), pack("nodes.panel")
+    fitting, reference, panel = (
+        pack("setandseq_core.clips.clip"),
+        pack("setandseq_core.clips.clip"),
+        pack("nodes.panel"),
+    )
     learn, progress, settings = pack("setandseq_core.learn"), pack("nodes.progress"), pack("nodes.settings")
     frames = torch.rand(5, 32, 32, 3, generator=torch.Generator().manual_seed(1))
     clip = fitting.Clip(frames_FHWC=frames, fps=16.0, choice="random")
@@ -52,7 +56,7 @@ def train(pack: Pack, load_wan: Call) -> Call:
 
 def _counting(pack: Pack, model: Any, encoded: list[tuple[int, ...]]) -> Any:
     """The backbone of a MODEL, of whose VAE every encoding is noted."""
-    file = pack("setandseq_core.toy.model").VAE_FILE
+    file = pack("setandseq_core.embedded.model").VAE_FILE
     with torch.inference_mode():
         vae = import_module("comfy.sd").VAE(sd=import_module("comfy.utils").load_torch_file(str(file)))
     encode = vae.encode

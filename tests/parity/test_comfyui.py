@@ -15,16 +15,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from setandseq_core.backbones.native import (
-    load_transformer,
-    load_vae,
-    native_layer_name,
-    native_transformer,
-    native_vae,
-)
-from tools.comfyui_folder import NoComfyUIError, comfyui_folder
+from setandseq_core.backbones.wan_files import load_transformer, load_vae
+from setandseq_core.backbones.wan_names import native_layer_name, native_transformer, native_vae
+from tools.server.folder import NoComfyUIError, comfyui_folder
 
-EMBEDDED = Path(__file__).parents[2] / "setandseq_core" / "toy" / "weights"
+EMBEDDED = Path(__file__).parents[2] / "setandseq_core" / "embedded" / "weights"
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from tools.workflows.make import CELL, COLUMNS, FOLDER, MAKERS, ROWS, film_strips, write_thumbnails
 
-from setandseq_core.video import write_video
-from tools.make_workflows import CELL, COLUMNS, FOLDER, MAKERS, ROWS, film_strips, write_thumbnails
+from setandseq_core.clips.video import write_video
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # imageio-ffmpeg's pipes
 
@@ -78,7 +78,7 @@ def test_three_videos_have_a_row_each_from_first_to_last_frame() -> None:
 
 
 def test_thumbnails_are_made_of_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tools.make_workflows.FOLDER", tmp_path)
+    monkeypatch.setattr("tools.workflows.make.FOLDER", tmp_path)
     (tmp_path / "pictures").mkdir()
     first, second, *others = MAKERS
     write_video(tmp_path / "pictures" / f"{first} a.mp4", torch.rand(5, 64, 64, 3), 16)

@@ -3,10 +3,10 @@
 import pytest
 from PIL import Image
 
-from tools.make_workflows import CELL, COLUMNS, MAKERS, ROWS
-from tools.workflows_embedded import COMPOSE
+from tools.workflows.embedded import COMPOSE
+from tools.workflows.make import CELL, COLUMNS, MAKERS, ROWS
 
-thumbnails = pytest.importorskip("tools.thumbnails", reason="pip install playwright", exc_type=ImportError)
+thumbnails = pytest.importorskip("tools.pictures.thumbnails", reason="pip install playwright", exc_type=ImportError)
 
 
 def test_every_workflow_has_a_source() -> None:

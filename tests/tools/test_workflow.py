@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tools.workflow import to_prompt
-from tools.workflow_graph import Graph
+from tools.workflows.graph import Graph
+from tools.workflows.prompt import to_prompt
 
 SAMPLE = json.loads((Path(__file__).parent / "data" / "interface_sample.json").read_text(encoding="utf-8"))
 OBJECT_INFO = SAMPLE["object_info"]

@@ -14,9 +14,9 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
-from setandseq_core.__main__ import main
+from setandseq_core.cli.options import main
+from setandseq_core.clips.video import write_video
 from setandseq_core.concept import Concept
-from setandseq_core.video import write_video
 
 ToldError = Callable[[list[str]], str]
 SameWeights = Callable[[Concept, Concept], None]

@@ -9,11 +9,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from setandseq_core.__main__ import build_parser, main
-from setandseq_core.concept import load_concept
-from setandseq_core.models import load_model
-from setandseq_core.toy.model import EMBEDDED_CONFIG, TRANSFORMER_FILE, VAE_FILE
-from setandseq_core.video import read_clip, read_info, write_video
+from setandseq_core.cli.model import load_model
+from setandseq_core.cli.options import build_parser, main
+from setandseq_core.clips.video import read_clip, read_info, write_video
+from setandseq_core.concept_file.file import load_concept
+from setandseq_core.embedded.files import TRANSFORMER_FILE, VAE_FILE
+from setandseq_core.embedded.model import EMBEDDED_CONFIG
 
 # imageio-ffmpeg leaves the pipes of an ffmpeg that ended by itself to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")

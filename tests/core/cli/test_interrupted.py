@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from setandseq_core.__main__ import main
-from setandseq_core.concept import load_concept
+from setandseq_core.cli.options import main
+from setandseq_core.concept_file.file import load_concept
 
 # imageio-ffmpeg leaves the pipes of an ffmpeg that ended by itself to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")

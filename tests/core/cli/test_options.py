@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from setandseq_core.__main__ import build_parser, main
+from setandseq_core.cli.options import build_parser, main
 
 MODEL_OPTIONS = {"--model": "embedded", "--vae": None, "--text-encoder": None, "--device": "auto", "--dtype": "float32"}
 STRENGTHS = {"--identity-strength": 1.0, "--motion-strength": 1.0}

@@ -1,0 +1,1 @@
+"""The command line, `python -m setandseq_core`: one function per command."""

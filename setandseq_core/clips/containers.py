@@ -1,0 +1,102 @@
+"""What can be said about a video file from its bytes alone: which container it is, and whether its end is there.
+
+ffmpeg plays a file that was cut off as far as it goes and reports success, so this is looked at before.
+"""
+
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+from ..errors import VideoError
+
+READABLE = "mp4, mov, webm, mkv or gif"
+
+
+_MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
+
+
+_MATROSKA, _MATROSKA_SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+
+
+_MATROSKA_ALPHA = b"\x53\xc0\x81\x01"
+
+
+def check_container(path: Path) -> None:
+    """Refuse a path that is no video file, or one that ends before its container does.
+
+    Raises:
+        VideoError: not there, not a file, not readable, empty, another format, or cut off.
+    """
+    if not path.exists():
+        raise VideoError(f"{path} does not exist; the path of a video file is needed. Check the spelling.")
+    if not path.is_file():
+        kind = "a folder" if path.is_dir() else "not an ordinary file"
+        raise VideoError(f"{path} is {kind}; the path of a video file is needed.")
+    try:
+        with path.open("rb") as file:
+            _check_head(path, file, path.stat().st_size)
+    except OSError as error:
+        raise VideoError(f"{path} cannot be read ({error.strerror}). Check its permissions.") from error
+
+
+def _check_head(path: Path, file: BinaryIO, length: int) -> None:
+    head = file.read(12)
+    if not head:
+        raise VideoError(f"{path} is empty (0 bytes); a video file is needed. Copy or download it again.")
+    if head[4:8] in _MP4_BOXES:
+        cut_off = _mp4_is_cut_off(file, length)
+    elif head.startswith(_MATROSKA):
+        cut_off = _matroska_is_cut_off(file, length)
+    elif head.startswith(b"GIF8"):
+        file.seek(-min(64, length), os.SEEK_END)
+        cut_off = not file.read().rstrip(b"\0\r\n").endswith(b";")
+    else:
+        raise VideoError(
+            f"{path} is not a video: it begins with {head!r}; {READABLE} is needed. "
+            "Convert it, or use another file (one image is not enough)."
+        )
+    if cut_off:
+        raise VideoError(f"{path} is cut off: its end is missing after {length} bytes. Copy or download it again.")
+
+
+def _mp4_is_cut_off(file: BinaryIO, length: int) -> bool:
+    start = 0
+    while start + 8 <= length:
+        file.seek(start)
+        header = file.read(16)
+        size = int.from_bytes(header[:4], "big")
+        if size == 1:
+            size = int.from_bytes(header[8:16], "big")
+        if size < 8:  # 0: to the end of the file; anything else is no box
+            return False
+        start += size
+        if start > length and header[4:8] in (*_MP4_BOXES, b"moof"):
+            return True
+    return False
+
+
+def _matroska_is_cut_off(file: BinaryIO, length: int) -> bool:
+    start = 4
+    for element in (_MATROSKA, _MATROSKA_SEGMENT):
+        file.seek(start - 4)
+        if file.read(4) != element:
+            return False
+        first = file.read(1)
+        num_bytes = 9 - first[0].bit_length() if first and first[0] else 9
+        if num_bytes > 8:
+            return False
+        value = int.from_bytes(first + file.read(num_bytes - 1), "big") & ((1 << 7 * num_bytes) - 1)
+        if value == (1 << 7 * num_bytes) - 1:  # of unknown size, as in a recording of a live stream
+            return False
+        start += num_bytes + value
+        if start > length:
+            return True
+        start += 4
+    return False
+
+
+def matroska_has_alpha(path: Path) -> bool:
+    """Whether a webm or mkv file marks its video as having an alpha channel."""
+    with path.open("rb") as file:
+        head = file.read(1 << 16)
+    return head.startswith(_MATROSKA) and _MATROSKA_ALPHA in head

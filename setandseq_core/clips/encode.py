@@ -1,0 +1,156 @@
+"""What the two stages train on, encoded once: frame sets, frame sequences, stitched and prior clips.
+
+Shape letters: C latent channels, F latent frames, H, W latent height and width, N tokens, D text width, S frames of
+the set, K prior clips.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Generic, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..backbone import Backbone
+from ..config import MethodConfig
+from ..prompts import check_prompt
+from .prior_prompts import PriorSet
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class FrameSet:
+    """A clip as the set stage sees it, encoded once."""
+
+    latents_SCFHW: Tensor
+    """Every frame as a latent of its own, or a still clip (then F is more than 1), in an order that does not depend on
+    time."""
+    text_ND: Tensor
+    """Tokens of the static prompt."""
+    weights_S1FHW: Tensor | None = None
+    """How much each place counts in the loss; None is all alike."""
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class FrameSequence:
+    """A clip as the sequence stage sees it, encoded once."""
+
+    latents_CFHW: Tensor
+    text_ND: Tensor
+    """Tokens of the motion prompt."""
+    weights_1FHW: Tensor | None = None
+    """How much each place counts in the loss; None is all alike."""
+
+
+Encoded = TypeVar("Encoded", FrameSet, FrameSequence)
+"""A clip as one of the stages sees it."""
+
+BACKGROUND_WEIGHT = 0.1
+"""What the surroundings of a masked subject count in the loss, beside 1 for the subject; ours."""
+
+
+def subject_weights(mask_FHW: Tensor, latent_shape_FHW: tuple[int, int, int]) -> Tensor:
+    """Loss weights (1, F', H', W') of latents from a mask in pixels, 1 on the subject.
+
+    The first latent frame stands for the first frame, each further one for an equal share of the others.
+    """
+    frames, height, width = latent_shape_FHW
+    small_FHW = F.interpolate(mask_FHW.unsqueeze(1).float(), (height, width), mode="area").squeeze(1)
+    rest_FHW = small_FHW[1:].unflatten(0, (frames - 1, -1)).mean(1) if frames > 1 else small_FHW[1:]
+    mask_1FHW = torch.cat([small_FHW[:1], rest_FHW]).unsqueeze(0)
+    return BACKGROUND_WEIGHT + (1 - BACKGROUND_WEIGHT) * mask_1FHW
+
+
+@torch.no_grad()
+def encode_frame_set(
+    backbone: Backbone,
+    frames_FHWC: Tensor,
+    static_prompt: str,
+    mask_FHW: Tensor | None = None,
+    *,
+    still_frames: int = 1,
+) -> FrameSet:
+    """Encode the frames of a clip, in [0, 1], each on its own, and its static prompt.
+
+    Args:
+        mask_FHW: 1 on the subject, 0 elsewhere; the rest then counts little.
+        still_frames: how often each frame is repeated, 4n+1; no more than the clip is long.
+    Raises:
+        PromptError: the prompt is empty or too long.
+    """
+    text_ND = backbone.encode_prompt(check_prompt(static_prompt, "static prompt"))
+    order = sorted(range(len(frames_FHWC)), key=lambda i: frames_FHWC[i].float().cpu().numpy().tobytes())
+    times = min(still_frames, len(frames_FHWC))
+    latents_SCFHW = torch.stack([backbone.encode_frames(frames_FHWC[i : i + 1].repeat(times, 1, 1, 1)) for i in order])
+    if mask_FHW is None:
+        return FrameSet(latents_SCFHW=latents_SCFHW, text_ND=text_ND)
+    height, width = latents_SCFHW.shape[-2:]
+    weights = torch.stack([subject_weights(mask_FHW[i : i + 1], (1, height, width)) for i in order])
+    return FrameSet(latents_SCFHW=latents_SCFHW, text_ND=text_ND, weights_S1FHW=weights.to(latents_SCFHW.device))
+
+
+@torch.no_grad()
+def encode_frame_sequence(
+    backbone: Backbone, frames_FHWC: Tensor, motion_prompt: str, mask_FHW: Tensor | None = None
+) -> FrameSequence:
+    """Encode a clip, frames in [0, 1], and its motion prompt; otherwise as `encode_frame_set`."""
+    text_ND = backbone.encode_prompt(check_prompt(motion_prompt, "motion prompt"))
+    latents_CFHW = backbone.encode_frames(frames_FHWC)
+    if mask_FHW is None:
+        return FrameSequence(latents_CFHW=latents_CFHW, text_ND=text_ND)
+    frames, height, width = latents_CFHW.shape[1:]
+    weights = subject_weights(mask_FHW, (frames, height, width)).to(latents_CFHW.device)
+    return FrameSequence(latents_CFHW=latents_CFHW, text_ND=text_ND, weights_1FHW=weights)
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class EncodedPrior:
+    """Clips of the base model as a stage sees them: whole, or single frames of them."""
+
+    latents_KCFHW: Tensor
+    text_KND: Tensor
+    """The prompt of each."""
+    empty_ND: Tensor
+    """The empty prompt."""
+
+
+@torch.no_grad()
+def encode_prior(backbone: Backbone, prior: PriorSet, stage: str) -> EncodedPrior:
+    """Prior clips for the "set" stage, single frames with their appearance, or for the "sequence" stage, whole."""
+    empty_ND = backbone.encode_prompt("")
+    if stage == "sequence":
+        texts = [backbone.encode_prompt(prompt.motion) for prompt in prior.prompts]
+        return EncodedPrior(latents_KCFHW=prior.latents_KCFHW, text_KND=torch.stack(texts), empty_ND=empty_ND)
+    frames_KCFHW = prior.frames_KSCFHW.flatten(0, 1)
+    text_KND = torch.stack([backbone.encode_prompt(prompt.appearance) for prompt in prior.prompts])
+    repeats = len(frames_KCFHW) // len(text_KND)
+    return EncodedPrior(latents_KCFHW=frames_KCFHW, text_KND=text_KND.repeat_interleave(repeats, 0), empty_ND=empty_ND)
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Material(Generic[Encoded]):
+    """All that a stage trains on."""
+
+    clips: Sequence[Encoded]
+    """Taken in turn."""
+    stitched: Sequence[Encoded] = field(default_factory=list)
+    """Pairs of different concepts side by side, taken now and then."""
+    prior: EncodedPrior | None = None
+
+    def of_step(self, step: int, config: MethodConfig) -> Encoded:
+        """What step number `step` sees of the concepts; stitched clips come evenly spread over the steps."""
+        share = config.stitched_share if self.stitched else 0.0
+        taken = int(step * share)
+        if int((step + 1) * share) > taken:
+            return self.stitched[taken % len(self.stitched)]
+        return self.clips[(step - taken) % len(self.clips)]
+
+    def prior_samples(self, step: int, batch: int, config: MethodConfig) -> int:
+        """How many of the step's samples are prior ones; with small batches some steps have none."""
+        share = config.prior.share * batch if self.prior else 0.0
+        return min(int((step + 1) * share) - int(step * share), batch)
+
+    def content(self) -> list[Tensor]:
+        """Its tensors, for the run's key."""
+        parts = [*self.clips, *self.stitched, *([self.prior] if self.prior else [])]
+        return [value for one in parts for item in fields(one) if (value := getattr(one, item.name)) is not None]

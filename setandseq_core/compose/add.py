@@ -1,0 +1,113 @@
+"""Several concepts at once, each trained on its own: what is put on a model, and how.
+
+Letters: O out_features, I in_features, R rank; F frames, H height, W width of regions.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..concept import EMBEDDINGS, Concept, ConceptLayer, scaled_coefficients
+from ..errors import ConceptMismatchError
+from .strengths import ALWAYS, WeightedConcept
+
+Factors = dict[str, tuple[Tensor, Tensor]]
+"""Native layer name -> up (O, R) and down (R, I): the change of its weight is up down."""
+
+
+def layer_factors(layer: ConceptLayer, identity_strength: float, motion_strength: float) -> tuple[Tensor, Tensor]:
+    """Up and down of one layer: A1 and s_id B1 + s_mo B2."""
+    down_RI = scaled_coefficients(
+        layer.coefficients_RI,
+        layer.motion_residual_RI,
+        identity_strength=identity_strength,
+        motion_strength=motion_strength,
+    )
+    return layer.identity_basis_OR, down_RI
+
+
+def added_factors(parts: Sequence[tuple[Mapping[str, ConceptLayer], float, float]]) -> Factors:
+    """The sum of all parts' changes, as one: up [A1_1 A1_2 ...], down [B_1; B_2; ...], so that their ranks add up.
+
+    Args:
+        parts: layers, identity strength and motion strength of each. A layer that only some of them have is one of
+            zeros in the others.
+    """
+    shapes = {
+        name: (layer.identity_basis_OR.shape[0], layer.coefficients_RI.shape[1])
+        for layers, *_ in parts
+        for name, layer in layers.items()
+    }
+    factors = {}
+    for name, (num_out, num_in) in shapes.items():
+        ups, downs = [], []
+        for layers, identity_strength, motion_strength in parts:
+            if name in layers:
+                up_OR, down_RI = layer_factors(layers[name], identity_strength, motion_strength)
+            else:
+                rank = next(iter(layers.values())).coefficients_RI.shape[0]
+                up_OR, down_RI = torch.zeros(num_out, rank), torch.zeros(rank, num_in)
+            ups.append(up_OR)
+            downs.append(down_RI)
+        factors[name] = (torch.cat(ups, dim=1), torch.cat(downs, dim=0))
+    return factors
+
+
+def moving_as(identity: WeightedConcept, motion: WeightedConcept) -> WeightedConcept:
+    """`transfer_motion` of concepts with strengths: each part keeps its own; the look's go for the negative prompt."""
+    looks = tuple(replace(schedule, motion=ALWAYS) for schedule in identity.schedules)
+    movements = tuple(replace(schedule, identity=ALWAYS, negative_strength=1.0) for schedule in motion.schedules)
+    return WeightedConcept(
+        concept=transfer_motion(identity.concept, motion.concept),
+        identity_strength=identity.identity_strength,
+        motion_strength=motion.motion_strength,
+        schedules=(*looks, *movements),
+    )
+
+
+def transfer_motion(identity: Concept, motion: Concept) -> Concept:
+    """The look of one concept with the movement of another: A1 and B1 of the first, B2 of the second.
+
+    B2 says how the basis is used, so it means something only on the basis that it was trained on: that of a set stage
+    which both concepts went on from.
+
+    Raises:
+        ConceptMismatchError: the concepts' bases differ; names the concepts and a layer.
+    """
+    names = f"'{identity.info.name}' and '{motion.info.name}'"
+    for name in sorted(identity.layers.keys() | motion.layers.keys()):
+        one, two = identity.layers.get(name), motion.layers.get(name)
+        if one is None or two is None or not _same(one.identity_basis_OR, two.identity_basis_OR):
+            raise ConceptMismatchError(
+                f"The concepts {names} do not share an identity basis: they differ in layer {name!r}. Motion can be "
+                "transferred only between concepts whose sequence stages went on from the same set stage: train the "
+                "look of all clips jointly once, then the motion of each on it."
+            )
+    info = replace(
+        identity.info,
+        name=f"{identity.info.name} moving as {motion.info.name}",
+        motion_prompt=_with_look(motion.info.motion_prompt, motion.info.identity_token, identity.info.identity_token),
+        motion_token=motion.info.motion_token,
+        training=identity.info.training | {"motion_from": motion.info.name},
+    )
+    layers = {
+        name: replace(layer, motion_residual_RI=motion.layers[name].motion_residual_RI)
+        for name, layer in identity.layers.items()
+    }
+    tokens = {
+        name: each.embeddings[name]
+        for name, each in zip(EMBEDDINGS, (identity, motion), strict=True)
+        if name in each.embeddings
+    }
+    return Concept(info=info, layers=layers, embeddings=tokens)
+
+
+def _same(one: Tensor, two: Tensor) -> bool:
+    """Equal but for how a file may round."""
+    return one.shape == two.shape and torch.allclose(one, two, rtol=1e-2, atol=1e-6)
+
+
+def _with_look(prompt: str, token: str, wanted: str) -> str:
+    return prompt.replace(token, wanted) if token and wanted else prompt

@@ -1,0 +1,195 @@
+"""Concepts that act while the model runs, instead of in its weights: in a region each, at strengths that change.
+
+In an adapted layer, y = W x + sum_i A1_i (s_id B1_i + s_mo B2_i) x, with the strengths of the moment.
+
+Regions: what a concept learned from a clip of its own includes where in the picture the thing is, mostly the middle. So
+the model answers once for each concept alone, on latents moved so that the concept's region is in the middle (what
+leaves the picture comes back on the other side); the answers are moved back, and each region takes its own:
+
+    v = sum_i m_i S_i^-1 v_i(S_i x_t) + (1 - sum_i m_i) v_0(x_t)
+
+with S_i the move, m_i the region and v_0 the model without any concept. As MultiDiffusion (Bar-Tal et al. 2023), with a
+prompt for each region, but for the move and the concepts.
+
+The negative prompt's answer: classifier-free guidance takes it away from the prompt's. Where a schedule makes concepts
+weaker in it, what they do is guided too, as if the prompt alone asked for them.
+
+Letters: B batch, C latent channels, F, H, W latent frames, height, width; N tokens, D text width; P concepts.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..concept import ConceptLayer
+from ..prompts import place_embeddings
+from .strengths import WeightedConcept, progress_at
+
+PATCH = 2
+"""Latents to each side of a token; latents are moved by whole tokens."""
+NOBODY = -1
+TEXT = "context"
+"""What ComfyUI's transformers call the text; those of diffusers are given it without a name, after the timestep."""
+
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+"""Positional and named arguments."""
+
+
+class LiveConcepts:
+    """Concepts on a transformer, by hooks that are there only while it runs.
+
+    Args:
+        layers: native layer name -> name of the Linear in the module.
+        regions_PFHW: how much each concept acts at each place, in [0, 1], of any size; None is everywhere. Where they
+            overlap they share.
+        texts: for regions, what each shows, (N, D), in place of the prompt and with the concept's own learned tokens;
+            without any, the prompt as it is.
+    """
+
+    def __init__(
+        self,
+        concepts: Sequence[WeightedConcept],
+        layers: Mapping[str, str],
+        regions_PFHW: Tensor | None = None,
+        texts: Sequence[Tensor] = (),
+    ):
+        self._concepts, self._layers, self._regions = list(concepts), layers, regions_PFHW
+        pairs = enumerate(zip(texts, self._concepts, strict=bool(texts)))
+        self._texts = {i: place_embeddings(text.unsqueeze(0), each.embeddings())[0] for i, (text, each) in pairs}
+        self._moved: dict[tuple[int, str, torch.device, torch.dtype], ConceptLayer] = {}
+        self._strengths: list[tuple[float, float]] = []
+        self._asked_B = torch.ones(0)
+        """1 where a row of the batch is the prompt's, 0 where it is the negative prompt's."""
+        self._call: Call = (), {}
+        """What the model was called with; only with regions."""
+        self._places: list[tuple[int, Tensor, tuple[int, int]]] = []
+        """Who acts where, (F, H, W), and the move there; only with regions."""
+        self._alone: int | None = None
+        """The only concept that acts now, or `NOBODY`; None is all of them."""
+
+    @property
+    def in_regions(self) -> bool:
+        """Whether each acts in a region of its own."""
+        return self._regions is not None
+
+    @contextmanager
+    def running(self, module: nn.Module, shift: float, asked: Sequence[bool] = ()) -> Iterator[None]:
+        """Let them act in a transformer that is called with latents (B, C, F, H, W) and timestep, 1000 for noise.
+
+        Args:
+            asked: for each of the batch's equal parts, whether it is the prompt's and not the negative prompt's;
+                without, only the first row is, as in `sample.sample_latents`.
+        """
+        with ExitStack() as hooks:
+            begin = partial(self._begin, shift, asked)
+            handles: list[Any] = [module.register_forward_pre_hook(begin, with_kwargs=True)]
+            for name in dict.fromkeys(name for each in self._concepts for name in each.concept.layers):
+                handles.append(module.get_submodule(self._layers[name]).register_forward_hook(partial(self._add, name)))
+            if self._regions is not None:
+                handles.append(module.register_forward_hook(self._in_regions))
+            for handle in handles:
+                hooks.callback(handle.remove)
+            yield
+
+    def _begin(
+        self, shift: float, asked: Sequence[bool], _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Call | None:
+        latents, timestep = args[:2]
+        progress = progress_at(float(timestep.max()) / 1000, shift)
+        self._strengths = [each.strengths(progress) for each in self._concepts]
+        parts = torch.tensor(asked or [True, *[False] * (len(latents) - 1)])
+        self._asked_B = parts.repeat_interleave(len(latents) // len(parts)).to(latents)
+        if self._regions is None:
+            return None
+        self._call = args, kwargs
+        self._places = _places(region_weights(self._regions, tuple(latents.shape[-3:])).to(latents))
+        self._alone, _, move = self._places[0]
+        return self._seen_by(self._alone, move)
+
+    def _seen_by(self, who: int, move: tuple[int, int]) -> Call:
+        """The call with the latents moved, and with the text of that concept's region in the prompt's rows."""
+        (latents, timestep, *others), kwargs = self._call
+        if who in self._texts and TEXT in kwargs:
+            kwargs = kwargs | {TEXT: with_text(kwargs[TEXT], self._texts[who], self._asked_B)}
+        elif who in self._texts:
+            others[0] = with_text(others[0], self._texts[who], self._asked_B)
+        return (latents.roll(move, (-2, -1)), timestep, *others), kwargs
+
+    def _add(self, name: str, _layer: nn.Module, args: tuple[Any, ...], result: Tensor) -> Tensor:
+        inputs = args[0]
+        for index, each in enumerate(self._concepts):
+            strengths = self._strengths[index]
+            if name not in each.concept.layers or strengths == (0, 0) or self._alone not in (None, index):
+                continue
+            layer = self._on(index, name, inputs)
+            down_RI = strengths[0] * layer.coefficients_RI + strengths[1] * layer.motion_residual_RI
+            change = functional.linear(functional.linear(inputs, down_RI), layer.identity_basis_OR)
+            if each.negative_strength != 1:
+                shares_B = self._asked_B + each.negative_strength * (1 - self._asked_B)
+                change = change * shares_B.to(change).view(-1, *[1] * (change.ndim - 1))
+            result = result + change
+        return result
+
+    def _in_regions(self, module: nn.Module, _args: tuple[Any, ...], first: Any) -> Any:
+        """Each region's own answer; the `first` one's is there, a tensor or a tuple that begins with it."""
+        (_, weights_FHW, move), *rest = self._places
+        result = weights_FHW * _moved_back(first[0] if isinstance(first, tuple) else first, move)
+        for self._alone, weights_FHW, move in rest:
+            args, kwargs = self._seen_by(self._alone, move)
+            answer = module.forward(*args, **kwargs)
+            result = result + weights_FHW * _moved_back(answer[0] if isinstance(answer, tuple) else answer, move)
+        self._call = (), {}
+        return (result, *first[1:]) if isinstance(first, tuple) else result
+
+    def _on(self, index: int, name: str, like: Tensor) -> ConceptLayer:
+        key = index, name, like.device, like.dtype
+        if key not in self._moved:
+            layer = self._concepts[index].concept.layers[name]
+            self._moved[key] = ConceptLayer(
+                identity_basis_OR=layer.identity_basis_OR.to(like),
+                coefficients_RI=layer.coefficients_RI.to(like),
+                motion_residual_RI=layer.motion_residual_RI.to(like),
+            )
+        return self._moved[key]
+
+
+def _places(weights_PFHW: Tensor) -> list[tuple[int, Tensor, tuple[int, int]]]:
+    places = [(index, weights_FHW, to_the_middle(weights_FHW)) for index, weights_FHW in enumerate(weights_PFHW)]
+    outside_FHW = 1 - weights_PFHW.sum(dim=0)
+    return [*places, (NOBODY, outside_FHW, (0, 0))] if bool((outside_FHW > 1e-3).any()) else places
+
+
+def with_text(text_BND: Tensor, own_ND: Tensor, asked_B: Tensor) -> Tensor:
+    """Text with another one in the rows that are asked for.
+
+    Texts of other lengths are repeated until they are as long as each other, which attention does not notice.
+    """
+    length = math.lcm(text_BND.shape[1], len(own_ND))
+    text_BND, own_ND = text_BND.repeat(1, length // text_BND.shape[1], 1), own_ND.repeat(length // len(own_ND), 1)
+    return torch.where(asked_B.view(-1, 1, 1) > 0, own_ND.to(text_BND), text_BND)
+
+
+def _moved_back(latents: Tensor, move: tuple[int, int]) -> Tensor:
+    return latents.roll((-move[0], -move[1]), (-2, -1))
+
+
+def region_weights(regions_PFHW: Tensor, size_FHW: tuple[int, ...]) -> Tensor:
+    """Regions at another size, (P, F, H, W): means over each place, at most 1 in sum."""
+    regions = functional.interpolate(regions_PFHW.float().unsqueeze(1), size_FHW, mode="area").squeeze(1)
+    return regions / regions.sum(dim=0).clamp_min(1)
+
+
+def to_the_middle(weights_FHW: Tensor) -> tuple[int, int]:
+    """How far down and to the right to move a picture so that a region's centre comes to its middle."""
+    moves = []
+    for along_N in (weights_FHW.sum(dim=(0, 2)), weights_FHW.sum(dim=(0, 1))):
+        places_N = torch.arange(len(along_N), device=along_N.device) + 0.5
+        centre = float((places_N * along_N).sum() / along_N.sum().clamp_min(1e-6))
+        moves.append(PATCH * round((len(along_N) / 2 - centre) / PATCH) if along_N.any() else 0)
+    return moves[0], moves[1]

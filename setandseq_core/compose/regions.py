@@ -1,0 +1,74 @@
+"""Several concepts at once, each trained on its own: what is put on a model, and how.
+
+Letters: O out_features, I in_features, R rank; F frames, H height, W width of regions.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError
+
+Method = Literal["add", "regions"]
+
+
+METHODS: tuple[Method, ...] = ("add", "regions")
+"""Ways to put several concepts on a model; docs/composition.md compares them."""
+
+
+BOX_GRID = 240
+"""Places to each side of a mask of a box."""
+
+
+def stripes(count: int) -> Tensor:
+    """One region for each concept, (count, 1, 1, 8 count): upright stripes of one width, from left to right."""
+    return torch.eye(count).repeat_interleave(8, dim=1).view(count, 1, 1, 8 * count)
+
+
+def boxes(corners: Sequence[tuple[float, float, float, float]]) -> Tensor:
+    """One region for each box (left, top, right, bottom), in shares of the frame, as masks (P, H, W)."""
+    grid = (torch.arange(BOX_GRID) + 0.5) / BOX_GRID
+    found = [
+        ((grid > top) & (grid < bottom)).float().outer(((grid > left) & (grid < right)).float())
+        for left, top, right, bottom in corners
+    ]
+    return torch.stack(found)
+
+
+def regions_for(method: Method, count: int, masks_PHW: Tensor | None = None) -> Tensor | None:
+    """Where each of `count` concepts acts, (P, 1, H, W), by a method; None is everywhere.
+
+    Args:
+        masks_PHW: the regions, in the concepts' order; stripes without.
+    Raises:
+        ConfigError: masks that do not fit the concepts, or that the method has no use for.
+    """
+    if method == "add":
+        if masks_PHW is None:
+            return None
+        raise ConfigError(
+            "There are masks, but the method is 'add', which has no regions. Choose the method 'regions'."
+        )
+    if masks_PHW is None:
+        return stripes(count)
+    if len(masks_PHW) != count:
+        raise ConfigError(f"There are {len(masks_PHW)} masks for {count} concepts. Give one for each, in their order.")
+    return masks_PHW.unsqueeze(1)
+
+
+def check_region_prompts(method: Method, count: int, prompts: int) -> None:
+    """Refuse a number of prompts that `count` concepts have no use for; none is right for all.
+
+    Raises:
+        ConfigError: says how many there are and how many are needed.
+    """
+    if prompts and method == "add":
+        raise ConfigError(
+            "There are prompts for regions, but the method is 'add', which has no regions. Choose the method 'regions'."
+        )
+    if prompts not in (0, count):
+        raise ConfigError(
+            f"There are prompts for {prompts} regions, but {count} concepts. Give one for each, in their order."
+        )

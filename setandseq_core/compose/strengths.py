@@ -1,0 +1,112 @@
+"""Strengths that change while a clip is sampled: the first steps decide layout and motion, the last ones appearance.
+
+Progress is the share of the sampling that is done, in [0, 1]: 1 minus the time before `flow.shift_time`, which is the
+share of the steps for evenly spaced ones, and what ComfyUI calls percent.
+"""
+
+import math
+from bisect import bisect_right
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from ..concept import Concept, scaled_embeddings
+from ..errors import ConfigError
+from ..flow import unshift_time
+
+Points = tuple[tuple[float, float], ...]
+"""(progress, strength), by rising progress."""
+
+
+ALWAYS: Points = ((0.0, 1.0),)
+
+
+def progress_at(time: float, shift: float) -> float:
+    """Progress at a time in [0, 1] of a model that samples with `shift`."""
+    return 1 - unshift_time(time, shift)
+
+
+def strength_at(points: Points, progress: float) -> float:
+    """The strength on the lines between the points; before the first and after the last it stays as it is."""
+    after = bisect_right([place for place, _ in points], progress)
+    if after in (0, len(points)):
+        return points[min(after, len(points) - 1)][1]
+    (left, low), (right, high) = points[after - 1], points[after]
+    return low + (high - low) * (progress - left) / (right - left)
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class StrengthSchedule:
+    """What identity and motion strength are multiplied by while sampling goes on.
+
+    Raises:
+        ConfigError: no points, or progress that does not rise within [0, 1].
+    """
+
+    identity: Points = ALWAYS
+    motion: Points = ALWAYS
+    negative_strength: float = 1.0
+    """What both are multiplied by for the negative prompt's answer; less than 1 shows more of the concept."""
+
+    def __post_init__(self) -> None:
+        for part, points in (("identity", self.identity), ("motion", self.motion)):
+            places = [place for place, _ in points]
+            if not points or places[0] < 0 or places[-1] > 1 or sorted(set(places)) != places:
+                raise ConfigError(
+                    f"The schedule of the {part} strength has points at {places}; it needs at least one, each further "
+                    "on than the one before it, from 0 (the first step) to 1 (the end)."
+                )
+
+    @property
+    def constant(self) -> bool:
+        """Whether nothing changes, and nothing is another for the negative prompt."""
+        return self.negative_strength == 1 and all(
+            len({strength for _, strength in points}) == 1 for points in (self.identity, self.motion)
+        )
+
+    def at(self, progress: float) -> tuple[float, float]:
+        """Identity and motion strength."""
+        return strength_at(self.identity, progress), strength_at(self.motion, progress)
+
+
+@dataclass(kw_only=True, slots=True, frozen=True, eq=False)
+class WeightedConcept:
+    """A concept, and how much of it is wanted; a freshly trained one has both strengths at 1."""
+
+    concept: Concept
+    identity_strength: float = 1.0
+    motion_strength: float = 1.0
+    schedules: tuple[StrengthSchedule, ...] = ()
+    """Both strengths are multiplied by all of these."""
+
+    @property
+    def steady(self) -> bool:
+        """Whether its strengths stay as they are while a clip is sampled."""
+        return all(schedule.constant for schedule in self.schedules)
+
+    def strengths(self, progress: float = 0.0) -> tuple[float, float]:
+        """Identity and motion strength when this share of the sampling is done."""
+        identity, motion = self.identity_strength, self.motion_strength
+        for schedule in self.schedules:
+            more_identity, more_motion = schedule.at(progress)
+            identity, motion = identity * more_identity, motion * more_motion
+        return identity, motion
+
+    @property
+    def negative_strength(self) -> float:
+        """How much of it acts in the negative prompt's answer."""
+        return math.prod(schedule.negative_strength for schedule in self.schedules)
+
+    def embeddings(self) -> list[Tensor]:
+        """Its learned tokens at its strengths before the schedules, each (D,)."""
+        strengths = {"identity_strength": self.identity_strength, "motion_strength": self.motion_strength}
+        return scaled_embeddings(self.concept.embeddings, **strengths)
+
+    def times(self, identity: float, motion: float, schedule: StrengthSchedule | None = None) -> "WeightedConcept":
+        """The same with its strengths multiplied."""
+        return replace(
+            self,
+            identity_strength=identity * self.identity_strength,
+            motion_strength=motion * self.motion_strength,
+            schedules=self.schedules if schedule is None else (*self.schedules, schedule),
+        )

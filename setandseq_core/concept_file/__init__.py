@@ -1,0 +1,1 @@
+"""The concept file: strict reading and writing, its metadata, and its other forms."""

@@ -1,0 +1,90 @@
+"""A dynamic concept: its weights, what is known about it, and its file (docs/concept_format.md).
+
+Letters: O out_features, I in_features, R rank.
+"""
+
+from pathlib import Path
+
+import torch
+
+from ..atomic import save_atomically
+from ..concept import EMBEDDINGS, PARTS, Concept, ConceptLayer, _parts, check_embeddings, check_shapes
+from ..errors import ConceptFileError
+from .info import HASH_KEY, format_metadata, manager_metadata, parse_metadata
+from .safetensors import Header, check_data, data_sha256, read_header, read_tensors
+
+
+def save_concept(concept: Concept, path: Path, *, dtype: torch.dtype = torch.float32) -> None:
+    """Write a concept file; `path` holds either its old content or all of the new.
+
+    Args:
+        concept: what to save.
+        path: ends in .safetensors.
+        dtype: of the stored tensors: float32, bfloat16 or float16.
+    Raises:
+        ConceptFileError: info that cannot be stored, or a value too large for the dtype.
+    """
+    tensors = {
+        f"{layer}.{part}": tensor.detach().to("cpu", dtype, copy=True).contiguous()
+        for layer, value in concept.layers.items()
+        for part, tensor in zip(PARTS, _parts(value), strict=True)
+    }
+    tensors |= {name: value.detach().to("cpu", dtype, copy=True) for name, value in concept.embeddings.items()}
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise ConceptFileError(f"{name} holds values too large for {dtype}. Save as float32 or bfloat16.")
+    metadata = format_metadata(concept.info, embeddings=bool(concept.embeddings))
+    metadata |= manager_metadata(concept.info, concept.rank, data_sha256(tensors), kind="setandseq-concept")
+    save_atomically(tensors, path, metadata)
+
+
+def load_concept(path: Path) -> Concept:
+    """Read a concept file strictly; tensors come back as float32 on the CPU.
+
+    Raises:
+        ConceptFileError: damaged, hostile, of an unknown version, or a plain LoRA; names the field and the next step.
+        ConceptMismatchError: layers whose rank, shape or values do not fit; names the layer.
+    """
+    header = read_header(path)
+    _refuse_plain_lora(header, path)
+    info = parse_metadata(header.metadata)
+    embeddings = {name: header.shapes[name] for name in EMBEDDINGS if name in header.shapes}
+    if embeddings and header.metadata["setandseq.version"] == "1":
+        raise ConceptFileError("A file of version 1 cannot hold learned tokens. Get the file again.")
+    check_embeddings(embeddings)
+    layers = _layer_names([name for name in header.shapes if name not in embeddings])
+    check_shapes(info.base, {layer: tuple(header.shapes[f"{layer}.{part}"] for part in PARTS) for layer in layers})
+    check_data(path, header.metadata.get(HASH_KEY))
+    tensors = read_tensors(path)
+    return Concept(
+        info=info,
+        layers={
+            layer: ConceptLayer(
+                identity_basis_OR=tensors[f"{layer}.identity_basis"],
+                coefficients_RI=tensors[f"{layer}.coefficients"],
+                motion_residual_RI=tensors[f"{layer}.motion_residual"],
+            )
+            for layer in layers
+        },
+        embeddings={name: tensors[name] for name in embeddings},
+    )
+
+
+def _refuse_plain_lora(header: Header, path: Path) -> None:
+    if any(mark in name for name in header.shapes for mark in (".lora_A", ".lora_B", ".lora_up", ".lora_down")):
+        raise ConceptFileError(
+            f"{path.name} is a plain LoRA, not a concept. Load it with a LoRA loader (in ComfyUI: LoraLoaderModelOnly; "
+            "in diffusers: load_lora_weights), or give the concept it was exported from."
+        )
+
+
+def _layer_names(found: list[str]) -> list[str]:
+    layers = list(dict.fromkeys(name.rpartition(".")[0] for name in found))
+    needed = {f"{layer}.{part}" for layer in layers for part in PARTS}
+    if needed != set(found):
+        missing, extra = sorted(needed - set(found)), sorted(set(found) - needed)
+        raise ConceptFileError(
+            f"The tensors do not make a concept: missing {missing[:3]!s:.300}, unknown {extra[:3]!s:.300}. "
+            f"Each layer needs exactly {', '.join(PARTS)}. Get the file again."
+        )
+    return layers

@@ -1,0 +1,212 @@
+"""What a concept file says about itself, as text metadata, and the strict way back.
+
+`setandseq.info` is the truth; modelspec.* and ss_* repeat parts of it for LoRA managers and are not read back,
+except the thumbnail and the hash of the data.
+"""
+
+import base64
+import binascii
+import io
+import json
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+from PIL import Image
+
+from ..concept import ConceptInfo
+from ..errors import ConceptFileError
+from ..fingerprint import BaseFingerprint
+from .safetensors import strict_json
+
+FORMAT_VERSION = "2"
+
+
+VERSIONS = ("1", FORMAT_VERSION)
+"""All that can be read; a file is written in the lowest that can hold it: 2 only with learned tokens."""
+
+
+MAX_INFO_CHARACTERS = 4 * 2**20
+
+
+MAX_TEXT_CHARACTERS = 10_000
+
+
+MAX_DEPTH = 8
+
+
+MAX_THUMBNAIL_BYTES = 2**20
+
+
+MAX_THUMBNAIL_SIDE = 2048
+
+
+HASH_KEY = "modelspec.hash_sha256"
+
+
+THUMBNAIL_KEY = "modelspec.thumbnail"
+
+
+def format_metadata(info: ConceptInfo, *, embeddings: bool = False) -> dict[str, str]:
+    """Metadata that only a concept file has: the format's version and all of `info` but the thumbnail.
+
+    Args:
+        embeddings: whether the file holds learned tokens.
+    Raises:
+        ConceptFileError: a field that `parse_metadata` would refuse, such as a NaN in the training record.
+    """
+    content = {item.name: getattr(info, item.name) for item in fields(info) if item.name != "thumbnail"}
+    content["base"] = asdict(info.base)
+    try:
+        text = json.dumps(content, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConceptFileError(
+            f"Concept {info.name!r}: its info cannot be saved ({error}). Only JSON values, no NaN."
+        ) from error
+    _parse_info(text, info.thumbnail)
+    return {"setandseq.version": VERSIONS[embeddings], "setandseq.info": text}
+
+
+def manager_metadata(info: ConceptInfo, rank: int, data_sha256: str, *, kind: str) -> dict[str, str]:
+    """What LoRA managers and interfaces read (modelspec 1.0.0 and the ss_ keys of kohya).
+
+    Args:
+        info: the concept's.
+        rank: of its layers.
+        data_sha256: hex digest of the file's bytes after the header.
+        kind: "setandseq-concept" or "lora".
+    """
+    trigger = ", ".join(token for token in (info.identity_token, info.motion_token) if token)
+    words = [word for word in (info.identity_token, info.motion_token, *info.tags) if word]
+    metadata = {
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.title": info.name,
+        "modelspec.architecture": f"{info.base.family}/{kind}",
+        "modelspec.author": info.author,
+        "modelspec.description": info.motion_prompt,
+        "modelspec.date": str(info.training.get("date", "")),
+        "modelspec.resolution": str(info.training.get("resolution", "")),
+        "modelspec.usage_hint": f"Appearance: {info.static_prompt}. With motion: {info.motion_prompt}. Strength 1.",
+        "modelspec.trigger_phrase": trigger,
+        "modelspec.tags": ", ".join(info.tags),
+        HASH_KEY: f"0x{data_sha256}",
+        "ss_base_model_version": info.base_name,
+        "ss_network_module": "networks.lora" if kind == "lora" else "setandseq",
+        "ss_network_dim": str(rank),
+        "ss_network_alpha": str(rank),
+        "ss_tag_frequency": json.dumps({info.name: dict.fromkeys(words, 1)}),
+        "ss_output_name": info.name,
+        "sshs_model_hash": data_sha256,
+    }
+    if info.thumbnail is not None:
+        mime = "image/png" if info.thumbnail.startswith(b"\x89PNG") else "image/jpeg"
+        metadata[THUMBNAIL_KEY] = f"data:{mime};base64,{base64.b64encode(info.thumbnail).decode()}"
+    return {key: value for key, value in metadata.items() if value}
+
+
+def parse_metadata(metadata: Mapping[str, str]) -> ConceptInfo:
+    """Read a concept's info from its file's metadata, strictly.
+
+    Raises:
+        ConceptFileError: names the field that is missing, of another type or out of bounds, or the unknown version.
+    """
+    version = metadata.get("setandseq.version")
+    if version is None:
+        raise ConceptFileError(
+            "The file has no 'setandseq.version' in its metadata: not a concept, or stripped of its metadata."
+        )
+    if version not in VERSIONS:
+        newer = version.isdecimal() and version.isascii() and len(version) < 9 and int(version) > int(FORMAT_VERSION)
+        step = "It is from a newer version: update the pack." if newer else "Get the file again."
+        raise ConceptFileError(f"Concept version {version!r:.50} is unknown, this reads 1 to {FORMAT_VERSION}. {step}")
+    if "setandseq.info" not in metadata:
+        raise ConceptFileError("The file has no 'setandseq.info' in its metadata. Get the file again.")
+    return _parse_info(metadata["setandseq.info"], _decode_thumbnail(metadata.get(THUMBNAIL_KEY)))
+
+
+def _parse_info(text: str, thumbnail: bytes | None) -> ConceptInfo:
+    if len(text) > MAX_INFO_CHARACTERS:
+        raise ConceptFileError(f"'setandseq.info' has {len(text)} characters, the limit is {MAX_INFO_CHARACTERS}.")
+    content = strict_json(text, "'setandseq.info'")
+    _check_values(content, "setandseq.info", MAX_DEPTH)
+    kinds = {item.name: str for item in fields(ConceptInfo) if item.name != "thumbnail"}
+    kinds |= {"base": dict, "config": dict, "training": dict, "tags": list}
+    _check_fields(content, kinds, "setandseq.info")
+    _check_fields(content["base"], {"family": str, "layers": dict, "projections": dict}, "setandseq.info.base")
+    if not all(isinstance(tag, str) for tag in content["tags"]):
+        raise ConceptFileError("'setandseq.info.tags' must be a list of texts.")
+    _check_base_numbers(**content["base"])
+    _check_thumbnail(thumbnail)
+    return ConceptInfo(**content | {"base": BaseFingerprint(**content["base"]), "thumbnail": thumbnail})
+
+
+def _check_fields(content: Any, kinds: Mapping[str, type], where: str) -> None:
+    if not isinstance(content, dict):
+        raise ConceptFileError(f"{where!r} is a {type(content).__name__}, an object is needed. Get the file again.")
+    if content.keys() != kinds.keys():
+        missing, extra = sorted(kinds.keys() - content.keys()), sorted(content.keys() - kinds.keys())
+        raise ConceptFileError(f"{where!r} lacks {missing} and has unknown {extra[:5]!s:.200}. Get the file again.")
+    for name, kind in kinds.items():
+        if not isinstance(content[name], kind):
+            raise ConceptFileError(
+                f"'{where}.{name}' is a {type(content[name]).__name__}, {kind.__name__} is needed. Get the file again."
+            )
+
+
+def _check_values(value: Any, where: str, depth: int) -> None:
+    if isinstance(value, str):
+        if len(value) > MAX_TEXT_CHARACTERS:
+            raise ConceptFileError(
+                f"{where!r:.200} has a text of {len(value)} characters, the limit is {MAX_TEXT_CHARACTERS}."
+            )
+        if any(unicodedata.category(letter) in ("Cc", "Cs") and letter not in "\n\r\t" for letter in value):
+            raise ConceptFileError(f"{where!r:.200} has a control character in a text. Get the file again.")
+    elif isinstance(value, dict | list):
+        if depth == 0:
+            raise ConceptFileError(f"{where!r:.200} is nested more than {MAX_DEPTH} deep. Get the file again.")
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            _check_values(str(key), where, 0)
+            _check_values(item, f"{where}.{key}", depth - 1)
+    elif isinstance(value, int | float) and not abs(value) < 1e300:
+        raise ConceptFileError(f"{where!r:.200} is out of range. Get the file again.")
+
+
+def _check_base_numbers(*, family: str, layers: dict[str, Any], projections: dict[str, Any]) -> None:
+    if not layers or layers.keys() != projections.keys():
+        raise ConceptFileError(f"'base' of family {family!r:.50} needs the same layers in 'layers' and 'projections'.")
+    for layer, shape in layers.items():
+        if not (isinstance(shape, list) and len(shape) == 2 and all(type(n) is int and 0 < n < 2**24 for n in shape)):
+            raise ConceptFileError(f"'base.layers' gives layer {layer!r:.200} shape {shape!r:.100}, not two sizes.")
+        if type(projections[layer]) not in (int, float) or abs(projections[layer]) > 64:
+            raise ConceptFileError(f"'base.projections' of layer {layer!r:.200} must be a number from -64 to 64.")
+
+
+def _decode_thumbnail(uri: str | None) -> bytes | None:
+    if uri is None:
+        return None
+    start, comma, data = uri.partition(";base64,")
+    if not comma or start not in ("data:image/png", "data:image/jpeg"):
+        raise ConceptFileError(f"{THUMBNAIL_KEY!r} must be a PNG or JPEG data URI, it starts with {uri[:30]!r}.")
+    if len(data) > 4 * (MAX_THUMBNAIL_BYTES // 3 + 1):
+        raise ConceptFileError(f"The thumbnail has over {MAX_THUMBNAIL_BYTES} bytes. Get the file again.")
+    try:
+        return base64.b64decode(data, validate=True)
+    except binascii.Error as error:
+        raise ConceptFileError(f"{THUMBNAIL_KEY!r} is not valid base64 ({error}). Get the file again.") from error
+
+
+def _check_thumbnail(thumbnail: bytes | None) -> None:
+    if thumbnail is None:
+        return
+    if len(thumbnail) > MAX_THUMBNAIL_BYTES:
+        raise ConceptFileError(
+            f"The thumbnail has over {MAX_THUMBNAIL_BYTES} bytes ({len(thumbnail)}). Give a smaller one."
+        )
+    try:
+        with Image.open(io.BytesIO(thumbnail), formats=("PNG", "JPEG")) as image:
+            if max(image.size) > MAX_THUMBNAIL_SIDE:
+                raise ConceptFileError(f"The thumbnail has {image.size} pixels, at most {MAX_THUMBNAIL_SIDE} a side.")
+            image.load()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ConceptFileError(f"The thumbnail is not a whole PNG or JPEG image ({str(error)[:100]}).") from error

@@ -1,0 +1,149 @@
+"""Reading .safetensors files from strangers: every number in the header is checked before a tensor is read."""
+
+import hashlib
+import json
+import math
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from ..errors import ConceptFileError
+
+MAX_HEADER_BYTES = 16 * 2**20
+MAX_DATA_BYTES = 16 * 2**30
+MAX_TENSORS = 20_000
+FLOAT_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Header:
+    """What a file says it holds."""
+
+    metadata: dict[str, str]
+    shapes: dict[str, tuple[int, ...]]
+
+
+def strict_json(text: str | bytes, what: str) -> Any:
+    """Parse JSON; duplicate keys, NaN, Infinity and endless nesting are errors.
+
+    Raises:
+        ConceptFileError: names `what` and the fault.
+    """
+
+    def refuse_constant(name: str) -> float:
+        raise ValueError(f"{name} is not a number")
+
+    def refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        unique = dict(pairs)
+        if len(unique) != len(pairs):
+            raise ValueError("a key is there twice")
+        return unique
+
+    try:
+        return json.loads(text, parse_constant=refuse_constant, object_pairs_hook=refuse_duplicates)
+    except (ValueError, RecursionError) as error:
+        raise ConceptFileError(f"{what} is not valid JSON ({str(error)[:100]}). Get the file again.") from error
+
+
+def read_header(path: Path) -> Header:
+    """Read and check the header of a .safetensors file; tensors are not read.
+
+    Raises:
+        ConceptFileError: not a file, not safetensors, cut short, too large, or a header that contradicts itself.
+    """
+    if not path.is_file():
+        raise ConceptFileError(f"There is no file {str(path)!r}. Check the path.")
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(8)
+        if len(head) < 8:
+            raise ConceptFileError(f"{path.name} is empty or cut short ({size} bytes). Get the file again.")
+        (header_bytes,) = struct.unpack("<Q", head)
+        if header_bytes > min(MAX_HEADER_BYTES, size - 8):
+            raise ConceptFileError(
+                f"{path.name} is not a .safetensors file, or is cut short: it announces {header_bytes} bytes of header "
+                f"in a file of {size} (at most {MAX_HEADER_BYTES} allowed)."
+            )
+        header = strict_json(file.read(header_bytes), f"The header of {path.name}")
+    if not isinstance(header, dict):
+        raise ConceptFileError(f"The header of {path.name} is a {type(header).__name__}, an object is needed.")
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ConceptFileError(f"The metadata of {path.name} must be an object of texts.")
+    _check_layout(header, size - 8 - header_bytes)
+    return Header(metadata=metadata, shapes={name: tuple(entry["shape"]) for name, entry in header.items()})
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read all tensors as float32; call `read_header` first.
+
+    Raises:
+        ConceptFileError: the safetensors library refuses the file.
+    """
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ConceptFileError(f"{path.name} cannot be read ({str(error)[:200]}). Get the file again.") from error
+    # A copy, for load_file maps the file, and a mapped file cannot be replaced on Windows.
+    return {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
+
+
+def data_sha256(tensors: dict[str, Tensor]) -> str:
+    """SHA-256, in hex, of the bytes that follow the header in a file of these tensors."""
+    content = memoryview(save(tensors))
+    return hashlib.sha256(content[8 + struct.unpack("<Q", content[:8])[0] :]).hexdigest()
+
+
+def check_data(path: Path, announced: str | None) -> None:
+    """Compare the bytes after the header with a hash such as "0x12ab..."; None is not checked.
+
+    Raises:
+        ConceptFileError: the bytes are not the ones that were saved.
+    """
+    if announced is None:
+        return
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        file.seek(struct.unpack("<Q", file.read(8))[0], 1)
+        while block := file.read(2**20):
+            digest.update(block)
+    if f"0x{digest.hexdigest()}" != announced:
+        raise ConceptFileError(f"{path.name} is damaged: its tensors do not match the hash in it. Get the file again.")
+
+
+def _check_layout(entries: dict[str, Any], data_bytes: int) -> None:
+    if len(entries) > MAX_TENSORS or data_bytes > MAX_DATA_BYTES:
+        raise ConceptFileError(f"{len(entries)} tensors, {data_bytes} bytes: too large for a concept.")
+    spans = sorted(_check_entry(name, entry) for name, entry in entries.items())
+    end = 0
+    for start, stop, name in spans:
+        if start != end:
+            raise ConceptFileError(f"Tensor {name!r:.200} starts at byte {start}, {end} expected: overlap or hole.")
+        end = stop
+    if end != data_bytes:
+        raise ConceptFileError(f"The header describes {end} bytes of tensors, the file holds {data_bytes}: cut short?")
+
+
+def _check_entry(name: str, entry: Any) -> tuple[int, int, str]:
+    what = f"Tensor {name!r:.200}"
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        raise ConceptFileError(f"{what} needs exactly dtype, shape and data_offsets.")
+    if entry["dtype"] not in tuple(FLOAT_BYTES):
+        raise ConceptFileError(f"{what} has dtype {entry['dtype']!r:.50}, one of {list(FLOAT_BYTES)} is needed.")
+    shape, offsets = entry["shape"], entry["data_offsets"]
+    if not (_are_sizes(shape) and len(shape) <= 4 and _are_sizes(offsets) and len(offsets) == 2):
+        raise ConceptFileError(f"{what}: shape {shape!r:.100} or data_offsets {offsets!r:.100} is not a list of sizes.")
+    start, stop = offsets
+    if stop - start != math.prod(shape) * FLOAT_BYTES[entry["dtype"]]:
+        raise ConceptFileError(f"{what} of shape {shape} cannot lie in {stop - start} bytes.")
+    return start, stop, name
+
+
+def _are_sizes(value: Any) -> bool:
+    return isinstance(value, list) and all(type(item) is int and 0 <= item < 2**48 for item in value)

@@ -1,0 +1,1 @@
+"""The embedded model's world: sprites, their motions, and the captions that name them."""

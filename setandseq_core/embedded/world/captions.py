@@ -1,0 +1,56 @@
+"""From a prompt back to the caption that it says: the grammar of `world.Caption`, read."""
+
+import re
+from itertools import zip_longest
+
+from .looks import OBJECT_COLOURS, SHAPES
+from .scene import BACKGROUND_COLOURS, CAMERAS, MOTIONS, SIZES, TEXTURES, Caption, SpriteWords
+
+UNNAMED_COLOUR, UNNAMED_MOTION = "white", "wandering"
+"""What a caption has where its prompt says nothing, of a creature's colour and of how a sprite moves."""
+
+
+def _any_of(words: "dict[str, object] | tuple[str, ...]") -> str:
+    return "|".join(sorted(words, key=len, reverse=True))
+
+
+_LOOK = rf"a (?:{_any_of(tuple(SIZES))}) (?:creature|(?:{_any_of(tuple(OBJECT_COLOURS))}) (?:{_any_of(tuple(SHAPES))}))"
+_MOTION = _any_of(tuple(MOTIONS))
+_SPRITE = rf"{_LOOK}(?: (?:{_MOTION}))?"
+_PLACE = rf"on a (?P<background>{_any_of(tuple(BACKGROUND_COLOURS))}) (?P<texture>{_any_of(TEXTURES)}) background"
+_PROMPT = re.compile(
+    rf"(?P<sprites>{_SPRITE}(?: and {_SPRITE})?) {_PLACE}"
+    rf"(?:, (?P<motions>(?:{_MOTION})(?: and (?:{_MOTION}))?))?(?:, camera (?P<camera>{_any_of(CAMERAS)}))?"
+)
+
+
+def parse_caption(prompt: str) -> Caption | None:
+    """The caption of a prompt without tokens, in any of `Caption`'s three forms; None for any other prompt.
+
+    A motion that is not said is "wandering", which no probe looks for, and so is a creature's colour "white".
+    """
+    found = _PROMPT.fullmatch(" ".join(prompt.lower().replace(" ,", ",").split()).rstrip(" ,."))
+    if found is None:
+        return None
+    sprites = found["sprites"].split(" and ")
+    motions = found["motions"].split(" and ") if found["motions"] else []
+    if len(motions) > len(sprites):
+        return None
+    return Caption(
+        sprites=tuple(_sprite(words, motion) for words, motion in zip_longest(sprites, motions, fillvalue="")),
+        background=found["background"],
+        texture=found["texture"],
+        camera=found["camera"] or "still",
+    )
+
+
+def _sprite(words: str, motion: str) -> SpriteWords:
+    said = re.fullmatch(rf"(?P<look>{_LOOK})(?: (?P<motion>{_MOTION}))?", words)
+    assert said is not None  # the whole prompt was matched
+    size, *colour, shape = said["look"].removeprefix("a ").split(" ")
+    return SpriteWords(
+        size=size,
+        colour=(colour or [UNNAMED_COLOUR])[0],
+        shape=shape,
+        motion=said["motion"] or motion or UNNAMED_MOTION,
+    )

@@ -1,0 +1,42 @@
+"""Training state on disk: parameters and what the optimizer remembers of them, in one safetensors file.
+
+The file is replaced in one step: a crash in the middle of saving leaves it as it was before.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import safe_open
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ..atomic import save_atomically
+
+
+def save_training(
+    path: Path, parameters: Mapping[str, Tensor], optimizer: Optimizer | None, metadata: Mapping[str, str]
+) -> None:
+    """Save named parameters with the optimizer's memory of them, if any; `metadata` is text, such as the step."""
+    tensors = dict(parameters)
+    memory = optimizer.state if optimizer else {}
+    for name, parameter in parameters.items():
+        for key, value in memory.get(parameter, {}).items():
+            tensors[f"{key}|{name}"] = value
+    save_atomically(tensors, path, metadata)
+
+
+def load_training(path: Path, parameters: Mapping[str, Tensor], optimizer: Optimizer) -> dict[str, str]:
+    """Restore in place what `save_training` wrote, and return its metadata.
+
+    Raises:
+        KeyError: the file holds other parameters than the ones given.
+    """
+    with safe_open(path, "pt") as file:
+        names = set(file.keys())
+        for name, parameter in parameters.items():
+            parameter.data.copy_(file.get_tensor(name))
+            for stored in (n for n in names if n.endswith(f"|{name}")):
+                key = stored.removesuffix(f"|{name}")
+                device = "cpu" if key == "step" else parameter.device
+                optimizer.state[parameter][key] = file.get_tensor(stored).to(device)
+        return dict(file.metadata() or {})

@@ -1,0 +1,163 @@
+"""Prior preservation: train also on clips of the base model itself, so that it forgets nothing (section 3.4.1).
+
+The clips come from two-part prompts, an appearance and a motion, and are kept on disk by what they were made from.
+
+Shape letters: K prior clips, S frames of a clip taken one by one, C latent channels, F latent frames, H, W latent
+height and width.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ..atomic import save_atomically
+from ..backbone import Backbone
+from ..clips.clip import Reference
+from ..clips.prior_prompts import PriorPrompt, PriorSet, automatic_prompts
+from ..config import MethodConfig
+from ..errors import SetAndSequenceError
+from ..sample import latent_noise, sample_latents
+from .run import content_key
+
+FRAMES_KEPT = 3
+"""Frames of each prior clip that the set stage sees: the first, the middle and the last."""
+
+
+SAMPLING_STEPS = 20
+
+
+GUIDANCE = 4.0
+
+
+def make_prior(
+    backbone: Backbone,
+    prompts: Sequence[PriorPrompt],
+    size_FHW: tuple[int, int, int],
+    *,
+    seed: int = 0,
+    folder: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> PriorSet:
+    """Let the model make a clip of each prompt; those that are in `folder` already are taken from there.
+
+    Args:
+        size_FHW: frames, height and width in pixels.
+        seed: clip number k is made from noise of seed + k.
+        progress: called with the clips there are and their number; may raise to stop, and what is made is kept.
+    """
+    base, sampling = base_key(backbone), {"steps": SAMPLING_STEPS, "guidance": GUIDANCE, "shift": backbone.shift}
+    clips: list[_PriorClip] = []
+    for number, prompt in enumerate(prompts):
+        key = content_key(base, sampling, asdict(prompt), {"size": size_FHW, "seed": seed + number})
+        path = folder / f"prior_{key}.safetensors" if folder else None
+        if path and path.exists():
+            clips.append(_read_clip(path))
+        else:
+            clips.append(_make_clip(backbone, prompt, backbone.latent_shape(*size_FHW), seed + number))
+            if path:
+                _save_clip(clips[-1], path, base)
+        if progress:
+            progress(len(clips), len(prompts))
+    return _as_set(clips, backbone)
+
+
+def read_prior(folder: Path, backbone: Backbone) -> PriorSet:
+    """All prior clips of a folder.
+
+    Raises:
+        SetAndSequenceError: there are none, or one is damaged, of another base model or of another size than the rest.
+    """
+    clips, base = [], base_key(backbone)
+    for path in sorted(folder.glob("prior_*.safetensors")):
+        clips.append(_read_clip(path, base))
+        if clips[-1].latents_CFHW.shape != clips[0].latents_CFHW.shape:
+            raise SetAndSequenceError(
+                f"{path} holds a prior clip of another size than the rest of its folder. Keep one size in a folder."
+            )
+    if not clips:
+        raise SetAndSequenceError(
+            f"There are no prior clips in {folder}. Make some with the command 'prior', or leave --prior out and "
+            "they are made automatically."
+        )
+    return _as_set(clips, backbone)
+
+
+def base_key(backbone: Backbone) -> str:
+    """The base model, with what is on it, in 32 hex digits."""
+    return content_key(asdict(backbone.fingerprint()), backbone.variant)
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class _PriorClip:
+    prompt: PriorPrompt
+    latents_CFHW: Tensor
+    frames_SCFHW: Tensor
+
+
+def _as_set(clips: Sequence[_PriorClip], backbone: Backbone) -> PriorSet:
+    return PriorSet(
+        prompts=tuple(clip.prompt for clip in clips),
+        latents_KCFHW=torch.stack([clip.latents_CFHW for clip in clips]).to(backbone.device),
+        frames_KSCFHW=torch.stack([clip.frames_SCFHW for clip in clips]).to(backbone.device),
+    )
+
+
+@torch.no_grad()
+def _make_clip(backbone: Backbone, prompt: PriorPrompt, shape: tuple[int, int, int, int], seed: int) -> _PriorClip:
+    noise_CFHW = latent_noise(shape, seed).to(backbone.device)
+    with backbone.training((2, *shape)):
+        latents_CFHW = sample_latents(backbone, noise_CFHW, prompt.motion, steps=SAMPLING_STEPS, guidance=GUIDANCE)
+    frames_FHWC = backbone.decode_latents(latents_CFHW)
+    chosen = [round(i * (len(frames_FHWC) - 1) / (FRAMES_KEPT - 1)) for i in range(FRAMES_KEPT)]
+    frames_SCFHW = torch.stack([backbone.encode_frames(frames_FHWC[i : i + 1]) for i in chosen])
+    return _PriorClip(prompt=prompt, latents_CFHW=latents_CFHW.cpu(), frames_SCFHW=frames_SCFHW.cpu())
+
+
+def _save_clip(clip: _PriorClip, path: Path, base: str) -> None:
+    tensors = {"latents": clip.latents_CFHW, "frames": clip.frames_SCFHW}
+    save_atomically(tensors, path, {"base": base, **asdict(clip.prompt)})
+
+
+def _read_clip(path: Path, base: str | None = None) -> _PriorClip:
+    try:
+        with safe_open(path, "pt") as file:
+            about = file.metadata() or {}
+            if base not in (None, about["base"]):
+                raise SetAndSequenceError(
+                    f"The prior clip in {path} was made by another base model. Give a folder of clips of this one, or "
+                    "leave --prior out and they are made automatically."
+                )
+            return _PriorClip(
+                prompt=PriorPrompt(appearance=about["appearance"], motion=about["motion"]),
+                latents_CFHW=file.get_tensor("latents"),
+                frames_SCFHW=file.get_tensor("frames"),
+            )
+    except (SafetensorError, KeyError) as error:
+        raise SetAndSequenceError(
+            f"The prior clip in {path} cannot be read: {error}. Delete that file to have it made again."
+        ) from error
+
+
+def automatic_prior(
+    backbone: Backbone,
+    references: Sequence[Reference],
+    config: MethodConfig,
+    *,
+    folder: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> PriorSet | None:
+    """The prior clips that are used when none are given, of the first clip's size; None without prior preservation.
+
+    Args:
+        folder, progress: as of `make_prior`.
+    """
+    if not config.prior.share:
+        return None
+    words = [reference.words for reference in references]
+    prompts = automatic_prompts(backbone, words, config.prior.clips, config.seed)
+    frames, height, width = references[0].clip.frames_FHWC.shape[:3]
+    return make_prior(backbone, prompts, (frames, height, width), seed=config.seed, folder=folder, progress=progress)

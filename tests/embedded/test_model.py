@@ -1,0 +1,76 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
+
+from setandseq_core.backbone import Backbone
+from setandseq_core.clips.video import read_info
+from setandseq_core.concept_file.file import load_concept
+from setandseq_core.config import SequenceConfig, SetConfig
+from setandseq_core.embedded import demo
+from setandseq_core.embedded.files import TRANSFORMER_FILE, VAE_FILE
+from setandseq_core.embedded.model import EMBEDDED_CONFIG, load_embedded
+from setandseq_core.embedded.probes.detectors import detect
+from tools.embedded_model.quality import generate, held_out_captions, vae_psnr
+from tools.embedded_model.train_transformer import TRANSFORMER_CONFIG
+from tools.embedded_model.vae import VAE_CONFIG
+
+
+@pytest.fixture(scope="module")
+def embedded() -> Backbone:
+    return load_embedded()
+
+
+def test_weights_take_at_most_30_megabytes():
+    assert TRANSFORMER_FILE.stat().st_size + VAE_FILE.stat().st_size <= 30_000_000
+
+
+def test_diffusers_loads_the_same_files(embedded, tmp_path):
+    folder = tmp_path / "config"
+    WanTransformer3DModel(**TRANSFORMER_CONFIG).save_config(folder / "transformer")
+    AutoencoderKLWan(**VAE_CONFIG).save_config(folder / "vae")
+    transformer = WanTransformer3DModel.from_single_file(
+        str(TRANSFORMER_FILE), config=str(folder), subfolder="transformer", torch_dtype=torch.float32
+    )
+    vae = AutoencoderKLWan.from_single_file(
+        str(VAE_FILE), config=str(folder), subfolder="vae", torch_dtype=torch.float32
+    )
+    for ours, theirs in ((embedded.module, transformer), (embedded.vae, vae)):
+        state = theirs.state_dict()
+        assert ours.state_dict().keys() == state.keys()
+        assert all(torch.equal(value, state[name]) for name, value in ours.state_dict().items())
+
+
+def test_vae_gives_back_clips_of_held_out_prompts(embedded):
+    assert vae_psnr(embedded, 4) > 26
+
+
+def test_base_follows_the_background_of_held_out_prompts(embedded):
+    captions = held_out_captions(12)[::2]
+    right = [detect(generate(embedded, str(c), seed)).background == c.background for seed, c in enumerate(captions)]
+    assert sum(right) >= 5
+
+
+def test_same_seed_same_clip(embedded):
+    prompt = str(held_out_captions(1)[0])
+    assert torch.equal(generate(embedded, prompt, 1), generate(embedded, prompt, 1))
+
+
+def test_demo_writes_everything_it_says(tmp_path, monkeypatch):
+    stages = {"set_stage": SetConfig(steps=2, batch=1), "sequence_stage": SequenceConfig(steps=2, batch=1)}
+    monkeypatch.setattr(demo, "EMBEDDED_CONFIG", replace(EMBEDDED_CONFIG, **stages))
+    lines: list[str] = []
+    demo.run_demo(tmp_path, lines.append)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert set(report["seconds"]) == {"set", "sequence"}
+    names = {shot.name for shot in demo.demo_shots()}
+    assert set(report["figures"]) == names and {"identity", "motion", "adherence"} <= set(report["figures"]["star"])
+    for name in names:
+        assert read_info(tmp_path / f"{name}.mp4").width == 256
+    assert (tmp_path / "contact_sheet.png").stat().st_size > 10_000
+    concept = load_concept(tmp_path / f"{demo.DEMO}.safetensors")
+    assert concept.info.training["finished"] and concept.info.thumbnail
+    assert "demo_clip.mp4: read 1.1 s of 256x256 at 24 fps" in lines[0]
+    assert str(tmp_path) in lines[-1] and any("sequence stage, step 2 of 2" in line for line in lines)

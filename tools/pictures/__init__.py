@@ -1,0 +1,1 @@
+"""Pictures of the interface, and the thumbnails of the workflows."""

@@ -1,0 +1,134 @@
+"""ComfyUI's interface in a browser, as tests and screenshots drive it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import ConsoleMessage, Locator, Page
+
+from tools.server.server import Server
+
+RENDERERS = ("canvas", "nodes2")
+"""The classic one, and Nodes 2.0."""
+SETTINGS = {
+    "Comfy.TutorialCompleted": True,
+    "Comfy.InstalledVersion": "1.47.12",
+    "Comfy.Locale": "en",
+    "Comfy.Minimap.Visible": False,
+    "Comfy.Workflow.Persist": False,
+}
+"""Of the interface: no tour, no news, and nothing of the last page comes back in the next."""
+START_MS = 240_000
+OURS = "/extensions/setandseq/"
+UNREACHABLE = (
+    "net::ERR_",
+    "Failed to fetch",
+    "404 (Not Found)",
+    "Network Error",
+    "Content Security Policy",
+    "graph accessed before initialization",
+)
+"""In console errors of the interface itself, which looks for news and accounts on the net, and of its start."""
+
+LOAD = "workflow => window.app.loadGraphData(workflow, true, false, null, {skipAssetScans: true})"
+ADD_NODE = """([type, values]) => {
+  const node = window.LiteGraph.createNode(type);
+  window.app.graph.add(node);
+  for (const widget of node.widgets ?? []) if (widget.name in values) widget.value = values[widget.name];
+  return String(node.id);
+}"""
+CHANGE = """([id, values]) => {
+  const node = window.app.graph.nodes.find(node => String(node.id) === id);
+  for (const widget of node.widgets) if (widget.name in values) widget.value = values[widget.name];
+}"""
+SHOW_NODE = """id => {
+  const node = window.app.graph.getNodeById(id) ?? window.app.graph.getNodeById(Number(id));
+  const canvas = window.app.canvas;
+  canvas.ds.scale = 1;
+  canvas.ds.offset = [-node.pos[0] + 120, -node.pos[1] + 120];
+  canvas.setDirty(true, true);
+}"""
+WIDGETS = """id => {
+  const node = window.app.graph.getNodeById(id) ?? window.app.graph.getNodeById(Number(id));
+  return Object.fromEntries((node.widgets ?? []).map(widget => [widget.name, widget.value]));
+}"""
+NODE_ID = "type => String(window.app.graph.nodes.find(node => node.type === type)?.id ?? '')"
+
+
+def write_settings(folder: Path) -> None:
+    """Settings for the interface of a server that is started on this folder afterwards."""
+    file = folder / "user" / "default" / "comfy.settings.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(SETTINGS), encoding="utf-8")
+
+
+class Ui:
+    """One page of ComfyUI; `errors` collects what its console says is wrong."""
+
+    def __init__(self, page: Page, server: Server) -> None:
+        self.page, self.server, self.errors = page, server, list[str]()
+        page.on("console", self._on_console)
+        page.on("pageerror", lambda error: self.errors.append(f"uncaught: {error}"))
+
+    def open(self) -> None:
+        """Load the page, or load it again, and wait until it can be used."""
+        self.page.goto(self.server.address, timeout=START_MS)
+        self.page.wait_for_function("() => window.app?.extensionManager && window.app.vueAppReady", timeout=START_MS)
+        self.page.wait_for_function(
+            "() => window.LiteGraph?.registered_node_types?.SetSeq_TrainIdentityLoRA", timeout=START_MS
+        )
+
+    def render(self, renderer: str) -> None:
+        """Choose one of RENDERERS."""
+        self.set("Comfy.VueNodes.Enabled", renderer == "nodes2")
+
+    def set(self, name: str, value: object) -> None:
+        """Change a setting of the interface."""
+        self.page.evaluate("([name, value]) => window.app.extensionManager.setting.set(name, value)", [name, value])
+
+    def load(self, workflow: dict[str, Any]) -> None:
+        """Open a workflow as a file would be opened."""
+        self.page.evaluate(LOAD, workflow)
+
+    def add(self, node_type: str, **values: object) -> str:
+        """Add a node with these values on its widgets, and show it; its id."""
+        node_id = self.page.evaluate(ADD_NODE, [node_type, values])
+        self.show(node_id)
+        return node_id
+
+    def change(self, node_id: str, **values: object) -> None:
+        """Give widgets of a node other values."""
+        self.page.evaluate(CHANGE, [node_id, values])
+
+    def show(self, node_id: str) -> None:
+        """Move the view so that a node is in it, in full size."""
+        self.page.evaluate(SHOW_NODE, node_id)
+
+    def node(self, node_type: str) -> str:
+        """The id of the first node of that type; "" where there is none."""
+        return self.page.evaluate(NODE_ID, node_type)
+
+    def widgets(self, node_id: str) -> dict[str, Any]:
+        """By name, the values of a node's widgets."""
+        return self.page.evaluate(WIDGETS, node_id)
+
+    def saved(self) -> dict[str, Any]:
+        """What would be saved as a workflow file."""
+        return self.page.evaluate("() => JSON.parse(JSON.stringify(window.app.graph.serialize()))")
+
+    def prompt(self) -> dict[str, Any]:
+        """What would be queued: by node id, its inputs."""
+        return self.page.evaluate("async () => (await window.app.graphToPrompt()).output")
+
+    def run(self) -> None:
+        """Queue the graph, as the Run button does."""
+        self.page.evaluate("() => window.app.queuePrompt(0, 1)")
+
+    def region(self, label: str) -> Locator:
+        """The part of a node that is labelled so for screen readers."""
+        return self.page.get_by_role("region", name=label)
+
+    def _on_console(self, message: ConsoleMessage) -> None:
+        place = message.location.get("url", "")
+        if message.type == "error" and (OURS in place or not any(text in message.text for text in UNREACHABLE)):
+            self.errors.append(f"{message.text} ({place})")

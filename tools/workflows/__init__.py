@@ -1,0 +1,1 @@
+"""The workflow files, written by `python -m tools.workflows`."""

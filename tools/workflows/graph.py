@@ -1,0 +1,249 @@
+"""Workflow files built from Python, as ComfyUI's interface saves them: it opens and saves them without a change.
+
+graph = Graph("My workflow", object_info)
+model = graph.add("UNETLoader", (0, 0), unet_name="wan2.1_t2v_1.3B_fp16.safetensors")
+graph.add("ModelSamplingSD3", (400, 0), model=model["MODEL"], shift=5.0)
+text = graph.text()
+"""
+
+import json
+import re
+import uuid
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tools.workflows.slots import Output, node_height, node_inputs, node_slots
+
+FRONTEND_VERSION = "1.47.12"
+"""Of the interface that the files were compared with."""
+GROUP_COLOUR = "#3f789e"
+GREEN, RED = ("#232", "#353"), ("#322", "#533")
+"""Colours of the official templates' positive and negative prompts."""
+NOTE_COLOURS = ("#222", "#000")
+MARGIN, TITLE_HEIGHT = 10, 70
+"""Between a group's border and its nodes; above them is the group's title and the first node's."""
+WRAPPED = re.compile(r"(?<!\n)\n(?![\n#-]|\d+\. )\s*")
+"""A line break within a paragraph or an entry of a list."""
+SHOWN = {
+    "SetSeq_TrainIdentityLoRA": 360,
+    "SetSeq_TrainMotionResidual": 360,
+    "SetSeq_LoadDynamicConcept": 470,
+    "SetSeq_ComposeConcepts": 180,
+    "SetSeq_ReferenceClip": 185,
+}
+"""Height of what js/ shows on a node, below its inputs."""
+COLLAPSED_WIDTH = 225
+"""Of a collapsed node: Nodes 2.0 makes it so, and no node narrower."""
+NODE_GAP, GROUP_GAP = 50, 70
+"""Between two nodes of a column, and what is added between two groups."""
+COLUMN_WIDTH, COLUMN_STEP = 400, 440
+"""Of a column's nodes, and from one column's left edge to the next: five of them can be read as they open."""
+
+Point = tuple[float, float]
+
+
+class Node:
+    """A node in a graph; `node["MODEL"]` is its output of that name."""
+
+    def __init__(self, entry: dict[str, Any], room: float = 0) -> None:
+        self.entry = entry
+        self._room = room
+
+    def __getitem__(self, name: str) -> Output:
+        slot = next(i for i, output in enumerate(self.entry["outputs"]) if output["name"] == name)
+        return Output(self.entry["id"], slot, self.entry["outputs"][slot]["type"])
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom, with room to grow; a collapsed node is its title, which is above its top."""
+        (x, y), (width, height) = self.entry["pos"], self.entry["size"]
+        if self.entry["flags"]:
+            return x, y, x + width, y
+        return x, y, x + width, y + max(height, self._room)
+
+
+class Graph:
+    """A workflow in the making."""
+
+    def __init__(self, name: str, object_info: dict[str, Any]) -> None:
+        self._name = name
+        self._object_info = object_info
+        self._nodes: list[dict[str, Any]] = []
+        self._links: list[list[Any]] = []
+        self._groups: list[dict[str, Any]] = []
+
+    def add(
+        self,
+        type_: str,
+        pos: Point,
+        *,
+        size: Point | None = None,
+        room: float = 0,
+        title: str = "",
+        colours: tuple[str, str] | None = None,
+        models: Sequence[dict[str, str]] = (),
+        collapsed: bool = False,
+        **inputs: Any,
+    ) -> Node:
+        """A node.
+
+        Args:
+            size: width and height; without, as high as its inputs are.
+            room: the height to keep free for it; some nodes are small in the file and grow when they show something.
+            models: what its loader needs: name, url and directory of each.
+            collapsed: show its title only.
+            inputs: by name, an `Output` or a value; a list of `Output` for an input that grows; seeds stay fixed.
+                What is left out has its default.
+        """
+        info = self._object_info[type_]
+        stock = not info["python_module"].startswith("custom_nodes.")
+        sockets, widgets = node_slots(info["input"], inputs)
+        if unknown := set(inputs) - {name for name, *_ in node_inputs(info["input"], inputs)}:
+            raise ValueError(f"{type_} has no input {', '.join(sorted(unknown))}.")
+        properties: dict[str, Any] = {"Node name for S&R": type_}
+        if models:
+            properties["models"] = list(models)
+        height = node_height(sockets, info["output"], widgets, stock=stock)
+        outputs = zip(info["output_name"], info["output"], strict=True)
+        entry = {
+            "id": len(self._nodes) + 1,
+            "type": type_,
+            "pos": list(pos),
+            "size": list(size or (315, height + SHOWN.get(type_, 0))),
+            "flags": {"collapsed": True} if collapsed else {},
+            "order": 0,
+            "mode": 0,
+            "inputs": [],
+            "outputs": [{"name": name, "type": kind, "links": None} for name, kind in outputs],
+            **({"title": title} if title else {}),
+            "properties": properties,
+            "widgets_values": [value for value, _ in widgets],
+            **_colours(colours),
+        }
+        self._nodes.append(entry)
+        for socket, source in sockets:
+            entry["inputs"].append({**socket, "link": None if source is None else self._link(source, entry)})
+        return Node(entry, room)
+
+    def note(self, title: str, text: str, pos: Point, size: Point) -> Node:
+        """A text in Markdown; lines that only its source breaks become one."""
+        entry = {
+            "id": len(self._nodes) + 1,
+            "type": "MarkdownNote",
+            "pos": list(pos),
+            "size": list(size),
+            "flags": {},
+            "order": 0,
+            "mode": 0,
+            "inputs": [],
+            "outputs": [],
+            "title": title,
+            "properties": {},
+            "widgets_values": [WRAPPED.sub(" ", text.strip())],
+            **_colours(NOTE_COLOURS),
+        }
+        self._nodes.append(entry)
+        return Node(entry)
+
+    def group(self, title: str, nodes: Iterable[Node]) -> None:
+        """A titled frame around the nodes."""
+        left, top, right, bottom = zip(*(node.box for node in nodes), strict=True)
+        x, y = min(left) - MARGIN, min(top) - TITLE_HEIGHT
+        self._groups.append(
+            {
+                "id": len(self._groups) + 1,
+                "title": title,
+                "bounding": [x, y, max(right) + MARGIN - x, max(bottom) + MARGIN - y],
+                "color": GROUP_COLOUR,
+                "flags": {},
+            }
+        )
+
+    def workflow(self) -> dict[str, Any]:
+        """What the file holds."""
+        for order, node_id in enumerate(_execution_order(self._nodes, self._links)):
+            self._nodes[node_id - 1]["order"] = order
+        left = min(node["pos"][0] for node in self._nodes)
+        top = min(node["pos"][1] for node in self._nodes)
+        return {
+            "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"setandseq/{self._name}")),
+            "revision": 0,
+            "last_node_id": len(self._nodes),
+            "last_link_id": len(self._links),
+            "nodes": self._nodes,
+            "links": self._links,
+            "groups": self._groups,
+            "config": {},
+            "extra": {
+                "ds": {"scale": 0.6, "offset": [60 - left, 140 - top]},
+                "frontendVersion": FRONTEND_VERSION,
+            },
+            "version": 0.4,
+        }
+
+    def text(self) -> str:
+        """The file."""
+        return json.dumps(self.workflow(), indent=2) + "\n"
+
+    def _link(self, source: Output, target: dict[str, Any]) -> int:
+        link_id = len(self._links) + 1
+        self._links.append([link_id, source.node_id, source.slot, target["id"], len(target["inputs"]), source.type])
+        output = self._nodes[source.node_id - 1]["outputs"][source.slot]
+        output["links"] = [*(output["links"] or ()), link_id]
+        return link_id
+
+
+def _colours(colours: tuple[str, str] | None) -> dict[str, str]:
+    return {} if colours is None else {"color": colours[0], "bgcolor": colours[1]}
+
+
+def _execution_order(nodes: list[dict[str, Any]], links: list[list[Any]]) -> list[int]:
+    """Ids in the order in which the interface counts them: a node when its last input's source has been."""
+    waiting = {node["id"]: sum(entry["link"] is not None for entry in node["inputs"]) for node in nodes}
+    targets = {link[0]: link[3] for link in links}
+    ready, order = deque(node["id"] for node in nodes if not waiting[node["id"]]), []
+    while ready:
+        node = nodes[ready.popleft() - 1]
+        order.append(node["id"])
+        for output in node["outputs"]:
+            for link in output["links"] or ():
+                waiting[targets[link]] -= 1
+                if not waiting[targets[link]]:
+                    ready.append(targets[link])
+    return order
+
+
+class Column:
+    """Nodes under each other, with room for their titles; each group of them is named when it is complete."""
+
+    def __init__(self, graph: Graph, x: float, y: float = 0) -> None:
+        self.x, self.y = x, y
+        self._graph = graph
+        self._nodes: list[Node] = []
+
+    def add(self, type_: str, *, tall: float | None = None, **options: Any) -> Node:
+        """A node below the last one, as high as it needs to be or `tall`; `options` as in `Graph.add`."""
+        node = self._graph.add(type_, (self.x, self.y), **options)
+        width = COLLAPSED_WIDTH if options.get("collapsed") else COLUMN_WIDTH
+        node.entry["size"] = [width, tall or node.entry["size"][1]]
+        self._nodes.append(node)
+        self.y = node.box[3] + NODE_GAP
+        return node
+
+    def group(self, title: str) -> None:
+        """The frame around the nodes since the last group."""
+        self._graph.group(title, self._nodes)
+        self._nodes = []
+        self.y += GROUP_GAP
+
+
+def noted_columns(graph: Graph, count: int, *notes: tuple[str, str, float]) -> list[Column]:
+    """That many columns side by side; at the top of the first are notes: title, text and height of each."""
+    columns = [Column(graph, index * COLUMN_STEP) for index in range(count)]
+    y = -TITLE_HEIGHT
+    for title, text, height in notes:
+        graph.note(title, text, (-MARGIN, y), (COLUMN_WIDTH + 2 * MARGIN, height))
+        y += height + NODE_GAP
+    columns[0].y = y + NODE_GAP
+    return columns

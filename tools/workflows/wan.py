@@ -1,0 +1,257 @@
+"""The workflows on Wan, with the file names and addresses of the official templates."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tools.workflows.graph import COLUMN_STEP, GREEN, RED, Column, Graph, Node, noted_columns
+from tools.workflows.slots import Output
+
+REPOSITORY = "https://huggingface.co/Comfy-Org/{}/resolve/main/{}"
+WAN21 = "Wan_2.1_ComfyUI_repackaged"
+WAN22 = "Wan_2.2_ComfyUI_Repackaged"
+
+Note = tuple[str, str, float]
+"""Title, text and height."""
+
+TRAIN = "4 Train on your clip (Wan 2.1 1.3B)"
+EXPERTS = "5 A concept in both experts (Wan 2.2 14B)"
+SHARED = "6 A shared concept in the text-to-video template"
+PIPELINE = "7 Concept video, then upscaling and interpolation"
+
+STATIC_PROMPT = "a [v] dancer in a red dress, on a bright stage"
+MOTION_PROMPT = "a [v] dancer in a red dress [u] spinning, on a bright stage"
+EDITED_PROMPT = "a [v] dancer in a red dress [u] spinning, on a beach at sunset, waves in the background"
+NEGATIVE_PROMPT = (
+    "Bright tones, overexposed, static, blurred details, subtitles, style, works, paintings, images, overall gray, "
+    "worst quality, low quality, JPEG compression residue, ugly, incomplete, extra fingers, poorly drawn hands, poorly "
+    "drawn faces, deformed, disfigured, misshapen limbs, fused fingers, still picture, messy background, three legs, "
+    "many people in the background, walking backwards"
+)
+
+
+def model_file(directory: str, name: str, repository: str = WAN21) -> dict[str, str]:
+    """What a loader says of the file that it needs."""
+    path = f"split_files/{directory}/{name}"
+    return {"name": name, "url": REPOSITORY.format(repository, path), "directory": directory}
+
+
+SMALL = model_file("diffusion_models", "wan2.1_t2v_1.3B_fp16.safetensors")
+HIGH = model_file("diffusion_models", "wan2.2_t2v_high_noise_14B_fp8_scaled.safetensors", WAN22)
+LOW = model_file("diffusion_models", "wan2.2_t2v_low_noise_14B_fp8_scaled.safetensors", WAN22)
+TEXT = model_file("text_encoders", "umt5_xxl_fp8_e4m3fn_scaled.safetensors")
+VAE = model_file("vae", "wan_2.1_vae.safetensors")
+FILM = {
+    "name": "film_net_fp16.safetensors",
+    "url": REPOSITORY.format("frame_interpolation", "frame_interpolation/film_net_fp16.safetensors"),
+    "directory": "frame_interpolation",
+}
+
+TRAIN_NOTE = """
+## A concept from your clip
+
+Wan 2.1 1.3B learns one thing out of one clip, its look and its way of moving, and puts it into new videos.
+
+1. Choose your clip in *Load Video*: one to five seconds of one thing, filling a good part of the picture, moving
+   throughout.
+2. Say in *Reference Clip* what is seen. The static prompt is the look, with `[v]` before the thing; the motion
+   prompt is the look and the movement, with `[u]` before it. Name everything that should stay changeable, such as
+   the background.
+3. Write what you want to see into the positive prompt, with `[v]` and `[u]`.
+4. Press **Run**. The concept is saved as `models/dynamic_concepts/my_concept.safetensors`. A cancelled training
+   goes on where it was; one that is finished is not done again.
+
+**If something is not right**
+
+- Memory runs short: fewer frames or a smaller width on *Reference Clip*, then batch 1 on *Training Settings*.
+- The movement is wrong: more steps on *Train Motion Residual*.
+- The look is wrong: more steps on *Train Identity LoRA*.
+
+To use the concept later, or to share it: workflow **6**.
+"""
+
+EXPERTS_NOTE = """
+## A concept in both experts
+
+Wan 2.2 14B is two models: one for the noisy beginning, one for the details. A concept belongs to the model that it
+was trained on, so each expert gets one of its own.
+
+**To make them**: run workflow **4** twice, with the same clip and prompts.
+
+- High noise: that file in *Load Diffusion Model*, `time_from` 0.875 in *Training Settings*, name `my_concept_high`.
+- Low noise: that file, `time_from` back at 0 and `time_to` 0.875, name `my_concept_low`.
+
+**Here**: one *Load Dynamic Concept* behind each loader. The high-noise expert decides how things move, the
+low-noise one what they look like in detail: try the two strengths apart.
+"""
+
+SHARED_NOTE = """
+## A shared concept
+
+ComfyUI's own text-to-video template for Wan 2.1, with one more node: *Load Dynamic Concept* between the model's
+loader and the sampler.
+
+1. Put the file that you were given into `models/dynamic_concepts` and press **R**.
+2. Choose it in *Load Dynamic Concept*. The node's text says which model it was made for and how its prompts read.
+3. Use its words and tokens in your positive prompt, and press **Run**.
+
+**Identity strength** is how much of the look, **motion strength** how much of the movement. 1 is as learned, 0 is
+without.
+
+The same node goes into any other graph: it takes a model and gives one.
+"""
+
+PIPELINE_NOTE = """
+## A concept in a longer pipeline
+
+A video of a concept, then twice the frame rate and twice the size. After *Load Dynamic Concept* all nodes are
+ComfyUI's own, and any other node for video can follow.
+
+1. Choose your concept and write its words and tokens into the positive prompt.
+2. *Run Frame Interpolation Model* makes a frame between every two. Without its file, bypass both of its nodes
+   (Ctrl+B) and set *Create Video* to 16 fps.
+3. *Upscale Image By* enlarges, without any model. For more detail put *Upscale Image (using Model)* in its place.
+"""
+
+
+def train_workflow(object_info: dict[str, Any]) -> Graph:
+    """(d) Train on the user's clip."""
+    graph = Graph(TRAIN, object_info)
+    notes = (TRAIN, TRAIN_NOTE, 480), _files_note(SMALL, TEXT, VAE)
+    first, second, third, fourth, last = noted_columns(graph, 5, *notes)
+    loader, clip, vae = _loaders(first, [SMALL])
+    model = first.add("ModelSamplingSD3", model=loader["MODEL"], shift=3.0, collapsed=True)["MODEL"]
+    first.group("Step1 - Load models")
+    video = second.add("LoadVideo", tall=320, file="my_clip.mp4")
+    prompts: dict[str, Any] = {"static_prompt": STATIC_PROMPT, "motion_prompt": MOTION_PROMPT}
+    reference = second.add("SetSeq_ReferenceClip", model=model, video=video["VIDEO"], frames=33, **prompts)
+    second.group("Step2 - Your clip")
+    settings = second.add("SetSeq_TrainingSettings", batch=2, collapsed=True)
+    second.group("Settings")
+    wires = {"model": model, "clip": clip["CLIP"], "vae": vae["VAE"], "references": [reference["reference"]]}
+    wires["settings"] = settings["settings"]
+    identity = third.add("SetSeq_TrainIdentityLoRA", **wires)
+    third.group("Step3 - Train: the look")
+    concept = fourth.add("SetSeq_TrainMotionResidual", identity=identity["identity"], **wires)["concept"]
+    fourth.group("Step4 - Train: the movement")
+    applied = fourth.add("SetSeq_ComposeConcepts", model=model, concepts=[concept])
+    fourth.group("Step5 - Apply")
+    positive, negative = _prompts(third, clip["CLIP"], EDITED_PROMPT)
+    third.group("Step6 - Prompt")
+    latent = last.add("EmptyHunyuanLatentVideo", width=832, height=480, length=33)
+    last.group("Step7 - Video size")
+    wires = {"model": applied["model"], "positive": positive, "negative": negative, "latent_image": latent["LATENT"]}
+    _save(last, _sample(last, **wires), vae["VAE"])
+    last.group("Step8 - Generate")
+    last.add("SetSeq_SaveDynamicConcept", tall=160, concept=concept, name="my_concept")
+    last.group("Step9 - Save")
+    return graph
+
+
+def experts_workflow(object_info: dict[str, Any]) -> Graph:
+    """(e) The two-expert graph of the official template with a concept in each expert."""
+    graph = Graph(EXPERTS, object_info)
+    notes = (EXPERTS, EXPERTS_NOTE, 330), _files_note(HIGH, LOW, TEXT, VAE)
+    first, second, third, fourth, last = noted_columns(graph, 5, *notes)
+    high, low, clip, vae = _loaders(first, [HIGH, LOW])
+    first.group("Step1 - Load models")
+    models = []
+    for expert, loader, column in (("high", high, second), ("low", low, third)):
+        title = f"Load Dynamic Concept ({expert} noise)"
+        options = {"title": title, "concept": f"my_concept_{expert}.safetensors", "model": loader["MODEL"]}
+        loaded = column.add("SetSeq_LoadDynamicConcept", **options)
+        sampling = column.add("ModelSamplingSD3", model=loaded["model"], shift=5.0, collapsed=True)
+        models.append(sampling["MODEL"])
+        column.group(f"Step2 - The concept, {expert} noise")
+    positive, negative = _prompts(second, clip["CLIP"], EDITED_PROMPT)
+    second.group("Step3 - Prompt")
+    latent = third.add("EmptyHunyuanLatentVideo", width=640, height=640, length=81)
+    third.group("Step4 - Video size")
+    common = {"positive": positive, "negative": negative, "noise_seed": 1, "steps": 20, "cfg": 3.5}
+    common |= {"sampler_name": "euler", "scheduler": "simple"}
+    half = {"add_noise": "enable", "start_at_step": 0, "end_at_step": 10, "return_with_leftover_noise": "enable"}
+    noisy = fourth.add("KSamplerAdvanced", model=models[0], latent_image=latent["LATENT"], **half, **common)
+    half = {"add_noise": "disable", "start_at_step": 10, "end_at_step": 20, "return_with_leftover_noise": "disable"}
+    latents = fourth.add("KSamplerAdvanced", model=models[1], latent_image=noisy["LATENT"], **half, **common)
+    fourth.group("Step5 - High noise, then low noise")
+    _save(last, latents["LATENT"], vae["VAE"])
+    last.group("Step6 - Video")
+    return graph
+
+
+def shared_workflow(object_info: dict[str, Any]) -> Graph:
+    """(f) The official text-to-video template with one more node."""
+    graph = Graph(SHARED, object_info)
+    notes = (SHARED, SHARED_NOTE, 340), _files_note(SMALL, TEXT, VAE)
+    column, latents, vae = _concept_video(graph, notes)
+    _save(column, latents, vae)
+    column.group("Step5 - Generate")
+    return graph
+
+
+def pipeline_workflow(object_info: dict[str, Any]) -> Graph:
+    """(g) A video of a concept, then stock nodes for more frames and more pixels."""
+    graph = Graph(PIPELINE, object_info)
+    notes = (PIPELINE, PIPELINE_NOTE, 290), _files_note(SMALL, TEXT, VAE, FILM)
+    column, latents, vae = _concept_video(graph, notes)
+    frames = column.add("VAEDecode", samples=latents, vae=vae, collapsed=True)
+    column.group("Step5 - Generate")
+    network = column.add("FrameInterpolationModelLoader", model_name=FILM["name"], models=[FILM])
+    smooth = column.add("FrameInterpolate", interp_model=network["INTERP_MODEL"], images=frames["IMAGE"], multiplier=2)
+    column.group("Step6 - Twice the frames")
+    large = column.add("ImageScaleBy", image=smooth["IMAGE"], upscale_method="lanczos", scale_by=2.0)
+    column.group("Step7 - Twice the size")
+    column = Column(graph, 4 * COLUMN_STEP)
+    video = column.add("CreateVideo", images=large["IMAGE"], fps=32.0)
+    column.add("SaveVideo", tall=126, room=400, video=video["VIDEO"])
+    column.group("Step8 - Video")
+    return graph
+
+
+def _concept_video(graph: Graph, notes: Sequence[Note]) -> tuple[Column, Output, Output]:
+    """The official template up to its sampler, in whose column more can follow; the latents and the VAE."""
+    first, second, third, last = noted_columns(graph, 4, *notes)
+    loader, clip, vae = _loaders(first, [SMALL])
+    first.group("Step1 - Load models")
+    loaded = second.add("SetSeq_LoadDynamicConcept", concept="my_concept.safetensors", model=loader["MODEL"])
+    second.group("Step2 - Concept")
+    latent = third.add("EmptyHunyuanLatentVideo", width=832, height=480, length=33)
+    third.group("Step3 - Video size")
+    positive, negative = _prompts(third, clip["CLIP"], EDITED_PROMPT)
+    third.group("Step4 - Prompt")
+    model = last.add("ModelSamplingSD3", model=loaded["model"], shift=8.0, collapsed=True)["MODEL"]
+    wires = {"model": model, "positive": positive, "negative": negative, "latent_image": latent["LATENT"]}
+    return last, _sample(last, **wires), vae["VAE"]
+
+
+def _loaders(column: Column, diffusion: Sequence[dict[str, str]]) -> list[Node]:
+    """The diffusion models' loaders, then those of the text encoder and the VAE."""
+    nodes = [
+        column.add("UNETLoader", unet_name=file["name"], weight_dtype="default", models=[file]) for file in diffusion
+    ]
+    nodes.append(column.add("CLIPLoader", clip_name=TEXT["name"], type="wan", device="default", models=[TEXT]))
+    nodes.append(column.add("VAELoader", vae_name=VAE["name"], models=[VAE]))
+    return nodes
+
+
+def _prompts(column: Column, clip: Output, text: str) -> tuple[Output, Output]:
+    positive = {"title": "CLIP Text Encode (Positive Prompt)", "colours": GREEN, "text": text}
+    negative = {"title": "CLIP Text Encode (Negative Prompt)", "colours": RED, "text": NEGATIVE_PROMPT}
+    first, second = (column.add("CLIPTextEncode", tall=180, clip=clip, **each) for each in (positive, negative))
+    return first["CONDITIONING"], second["CONDITIONING"]
+
+
+def _sample(column: Column, **wires: Output) -> Output:
+    settings = {"seed": 1, "steps": 30, "cfg": 6.0, "sampler_name": "uni_pc", "scheduler": "simple"}
+    return column.add("KSampler", **wires, **settings)["LATENT"]
+
+
+def _save(column: Column, latents: Output, vae: Output) -> None:
+    frames = column.add("VAEDecode", samples=latents, vae=vae, collapsed=True)
+    video = column.add("CreateVideo", images=frames["IMAGE"], fps=16.0, collapsed=True)
+    column.add("SaveVideo", tall=126, room=400, video=video["VIDEO"])
+
+
+def _files_note(*files: dict[str, str]) -> Note:
+    """Which files go where."""
+    lines = [f"- [{file['name']}]({file['url']}) in `models/{file['directory']}`" for file in files]
+    return "Model files", "\n".join(["## Model files", "", *lines]), 100 + 35 * len(files)
