@@ -53,8 +53,9 @@ def apply_concepts(
         before = patched.get_wrappers(WrappersMP.APPLY_MODEL, KEY)
         if regions_PFHW is not None and any(run.args[0].in_regions for run in before):
             raise ConfigError(
-                "The model already has concepts in regions. Connect all of them to one Compose Concepts, with a mask "
-                "for each if their regions are not stripes."
+                "The model already has concepts in regions.",
+                hint="Connect all of them to one Compose Concepts, with a mask for each if their regions are not "
+                "stripes.",
             )
         run = partial(_run_live, LiveConcepts(live, wan_layers(model), regions_PFHW, texts))
         patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, run)

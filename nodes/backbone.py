@@ -51,14 +51,15 @@ class ComfyBackbone:
         shift = getattr(sampling, "shift", None)
         if not isinstance(sampling, CONST) or shift is None:
             raise BackboneError(
-                f"The connected model samples by {type(sampling).__name__}, not as a flow model. Take the node that "
-                "changes its sampling out of the wire; ModelSamplingSD3 may stay."
+                f"The connected model samples by {type(sampling).__name__}, not as a flow model.",
+                hint="Take the node that changes its sampling out of the wire; ModelSamplingSD3 may stay.",
             )
         channels = model.model.latent_format.latent_channels
         if vae.latent_channels != channels or vae.latent_dim != 3:
             raise BackboneError(
                 f"The connected VAE makes {vae.latent_channels} channels, {model_name(model)} needs a video VAE of "
-                f"{channels}. Connect the VAE that belongs to the model."
+                f"{channels}.",
+                hint="Connect the VAE that belongs to the model.",
             )
         self.model, self.vae, self._clip = model, vae, clip
         self.name, self.layers, self.variant = model_name(model), wan_layers(model), patches_key(model)

@@ -61,8 +61,9 @@ def find_concept(name: str) -> Path:
     if path is None:
         found = ", ".join(names[:10]) + (" ..." if len(names) > 10 else "")
         raise ConceptFileError(
-            f"There is no concept '{name!s:.200}' in {concepts_folder()}. Found there: {found or 'nothing'}. Put the "
-            "file there and refresh the list (key R), choose another, or make one with Save Dynamic Concept."
+            f"There is no concept '{name!s:.200}' in {concepts_folder()}. Found there: {found or 'nothing'}.",
+            hint="Put the file there and refresh the list (key R), choose another, or make one with Save Dynamic "
+            "Concept.",
         )
     return Path(path)
 
@@ -75,7 +76,10 @@ def safe_name(name: str) -> str:
     """
     parts = [_safe_part(part) for part in name.removesuffix(SUFFIX).replace("\\", "/").split("/")]
     if not parts[-1]:
-        raise ConceptFileError(f"'{name:.200}' is no name for a file. Give one such as 'lantern' or 'animals/bee'.")
+        raise ConceptFileError(
+            f"'{name:.200}' is no name for a file.",
+            hint="Give one such as 'lantern' or 'animals/bee'.",
+        )
     return "/".join(part for part in parts if part)
 
 

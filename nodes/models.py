@@ -33,8 +33,9 @@ def check_video_model(model: ModelPatcher) -> None:
     if kind in TEXT_TO_VIDEO and config.get("model_type") == "t2v" and same_channels:
         return
     raise BackboneError(
-        f"The connected model is {model_name(model)}. Concepts need a Wan text-to-video model: Wan 2.1 T2V, or either "
-        "expert of Wan 2.2 T2V. Connect one, or the embedded model of this pack, to the model input."
+        f"The connected model is {model_name(model)}. Concepts need a Wan text-to-video model: Wan 2.1 T2V, or "
+        "either expert of Wan 2.2 T2V.",
+        hint="Connect one, or the embedded model of this pack, to the model input.",
     )
 
 

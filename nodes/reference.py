@@ -153,13 +153,17 @@ class Target:
         length, height, width, _ = source.frames_FHWC.shape
         if len(mask_FHW) not in (1, length) or mask_FHW.shape[1:] != (height, width):
             raise VideoError(
-                f"The mask has {len(mask_FHW)} pictures of {mask_FHW.shape[2]}x{mask_FHW.shape[1]}, the clip {length} "
-                f"of {width}x{height}. Give one mask, or one for every frame, of the clip's size."
+                f"The mask has {len(mask_FHW)} pictures of {mask_FHW.shape[2]}x{mask_FHW.shape[1]}, the clip "
+                f"{length} of {width}x{height}.",
+                hint="Give one mask, or one for every frame, of the clip's size.",
             )
         pictures = mask_FHW.float().clamp(0, 1).expand(length, -1, -1).unsqueeze(-1).expand(-1, -1, -1, 3)
         fitted_FHW = self.fit(Source(frames_FHWC=pictures, fps=source.fps)).frames_FHWC[..., 0]
         if not fitted_FHW.max() > 0.5:
-            raise VideoError("The mask is black: it marks no subject. Paint the subject white, or take the mask away.")
+            raise VideoError(
+                "The mask is black: it marks no subject.",
+                hint="Paint the subject white, or take the mask away.",
+            )
         return fitted_FHW
 
     def _size(self, height: int, width: int) -> tuple[int, int]:
@@ -186,13 +190,17 @@ def source_frames(video: "Input.Video | Tensor", image_fps: float) -> Source:
     """
     if isinstance(video, Tensor) and len(video) == 1:
         raise VideoError(
-            "The clip is a single picture, so nothing moves in it. Connect a video: Load Video, or at least 5 frames."
+            "The clip is a single picture, so nothing moves in it.",
+            hint="Connect a video: Load Video, or at least 5 frames.",
         )
     if isinstance(video, Tensor):
         return Source(frames_FHWC=video[..., :3], fps=image_fps)
     components = video.get_components()
     if len(components.images) == 0:
-        raise VideoError("The video has no pictures, only sound perhaps. Give a video with pictures.")
+        raise VideoError(
+            "The video has no pictures, only sound perhaps.",
+            hint="Give a video with pictures.",
+        )
     return Source(frames_FHWC=components.images[..., :3], fps=float(components.frame_rate))
 
 

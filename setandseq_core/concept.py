@@ -77,11 +77,17 @@ class Concept:
         for layer, value in self.layers.items():
             for part, tensor in zip(PARTS, _parts(value), strict=True):
                 if not tensor.isfinite().all():
-                    raise ConceptMismatchError(f"Layer {layer!r}: {part} holds NaN or infinity. Train again.")
+                    raise ConceptMismatchError(
+                        f"Layer {layer!r}: {part} holds NaN or infinity.",
+                        hint="Train again.",
+                    )
         check_embeddings({name: tuple(value.shape) for name, value in self.embeddings.items()})
         for name, embedding_D in self.embeddings.items():
             if not embedding_D.isfinite().all():
-                raise ConceptMismatchError(f"The {name} holds NaN or infinity. Train again.")
+                raise ConceptMismatchError(
+                    f"The {name} holds NaN or infinity.",
+                    hint="Train again.",
+                )
 
     @property
     def rank(self) -> int:
@@ -117,7 +123,8 @@ def scaled_coefficients(
     if motion_residual_RI.shape != coefficients_RI.shape:
         raise ConceptMismatchError(
             f"The motion residual {list(motion_residual_RI.shape)} must have the shape of the coefficients "
-            f"{list(coefficients_RI.shape)}. Train both on one basis."
+            f"{list(coefficients_RI.shape)}.",
+            hint="Train both on one basis.",
         )
     return identity_RI + motion_strength * motion_residual_RI
 
@@ -171,7 +178,10 @@ def check_shapes(base: BaseFingerprint, shapes: Mapping[str, tuple[tuple[int, ..
         ConceptMismatchError: names the layer and both shapes.
     """
     if not shapes:
-        raise ConceptMismatchError("The concept has no layers. Train it again.")
+        raise ConceptMismatchError(
+            "The concept has no layers.",
+            hint="Train it again.",
+        )
     rank = next(iter(shapes.values()))[1][:1]
     if not rank or rank[0] < 1:
         raise ConceptMismatchError(f"Layer {next(iter(shapes))!r}: coefficients need shape [rank, in], rank 1 or more.")

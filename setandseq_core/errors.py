@@ -1,8 +1,18 @@
-"""What can go wrong for a user. Every message says what was found, what was needed and what to do next."""
+"""Everything that can go wrong for a user: the message says what was found and needed, the hint what to do next."""
 
 
 class SetAndSequenceError(Exception):
-    """Any error that a user can act on."""
+    """Any error that a user can act on; as text, the message and the hint.
+
+    Args:
+        message: whole sentences: what was found, and what was needed.
+        hint: whole sentences: what to do next.
+    """
+
+    def __init__(self, message: str, *, hint: str = ""):
+        super().__init__(f"{message} {hint}".strip())
+        self.message = message
+        self.hint = hint
 
 
 class VideoError(SetAndSequenceError):

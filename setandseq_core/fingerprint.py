@@ -79,14 +79,15 @@ def check_base(concept: BaseFingerprint, model: BaseFingerprint) -> None:
     """
     if concept.family != model.family:
         raise ConceptMismatchError(
-            f"The concept was made for the {concept.family!r} family, this model is {model.family!r}. "
-            "Load a model of the concept's family."
+            f"The concept was made for the {concept.family!r} family, this model is {model.family!r}.",
+            hint="Load a model of the concept's family.",
         )
     for layer, shape in concept.layers.items():
         if layer not in model.layers:
             raise ConceptMismatchError(
                 f"The concept changes layer {layer!r}, which this model does not have: it was made for another base "
-                "model. Load that one, or train the concept again on this one."
+                "model.",
+                hint="Load that one, or train the concept again on this one.",
             )
         if list(model.layers[layer]) != list(shape):
             raise ConceptMismatchError(
@@ -99,5 +100,6 @@ def check_base(concept: BaseFingerprint, model: BaseFingerprint) -> None:
         first = next(layer for layer, change in moved.items() if change > MAX_DISTANCE)
         raise ConceptMismatchError(
             f"The concept was made for another base model: same shapes, other weights, first in layer {first!r} "
-            f"(distance {apart:.2f}, at most {MAX_DISTANCE} expected). Load the model it was trained on."
+            f"(distance {apart:.2f}, at most {MAX_DISTANCE} expected).",
+            hint="Load the model it was trained on.",
         )

@@ -168,8 +168,8 @@ def _check_tokens(references: Sequence[Reference], config: MethodConfig) -> None
     tokens = list(dict.fromkeys(reference.words.identity_token for reference in references))
     if config.token_learning_rate and len(tokens) > 1:
         raise ConfigError(
-            f"Learned tokens stand for one concept, and the clips have several: {', '.join(tokens)}. Set "
-            "token_learning_rate to 0; the words in the prompts then keep them apart."
+            f"Learned tokens stand for one concept, and the clips have several: {', '.join(tokens)}.",
+            hint="Set token_learning_rate to 0; the words in the prompts then keep them apart.",
         )
 
 

@@ -199,7 +199,10 @@ def trainable_concept(
         BackboneError: there is nothing to adapt.
     """
     if not layers:
-        raise BackboneError("The model has no layers to adapt. Connect a video transformer of a supported family.")
+        raise BackboneError(
+            "The model has no layers to adapt.",
+            hint="Connect a video transformer of a supported family.",
+        )
     with _restored(module), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         concept = TrainableConcept(module, layers, rank)

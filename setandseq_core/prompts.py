@@ -42,8 +42,9 @@ def check_prompt(prompt: str, name: str) -> str:
     """
     if not prompt.strip():
         raise PromptError(
-            f"The {name} is empty. Describe the clip in words, with a token for your concept, "
-            "such as 'a large [v] creature on a grey plain background'."
+            f"The {name} is empty.",
+            hint="Describe the clip in words, with a token for your concept, such as 'a large [v] creature on a "
+            "grey plain background'.",
         )
     return prompt.strip()
 
@@ -60,8 +61,9 @@ def place_embeddings(text_BND: Tensor, embeddings: Sequence[Tensor]) -> Tensor:
     free = (~text_BND.any(dim=-1).any(dim=0)).nonzero().flatten()[-count:]
     if len(free) < count:
         raise PromptError(
-            f"The prompt leaves {len(free)} of the text encoder's {text_BND.shape[1]} places free, and learned tokens "
-            f"need {count}. Shorten the prompt."
+            f"The prompt leaves {len(free)} of the text encoder's {text_BND.shape[1]} places free, and learned "
+            f"tokens need {count}.",
+            hint="Shorten the prompt.",
         )
     learned_KD = torch.stack(list(embeddings)).to(text_BND)
     return text_BND.index_copy(1, free, learned_KD.expand(len(text_BND), -1, -1))
@@ -76,8 +78,9 @@ def two_part_prompt(appearance: str, motion: str) -> PriorPrompt:
     appearance, motion = appearance.strip(), motion.strip()
     if not appearance or not motion:
         raise PromptError(
-            f"The prior prompt '{appearance} | {motion}' lacks a part. Write how it looks, a bar and how it moves, "
-            "such as 'A man in a blue t-shirt | He is walking in a park'."
+            f"The prior prompt '{appearance} | {motion}' lacks a part.",
+            hint="Write how it looks, a bar and how it moves, such as 'A man in a blue t-shirt | He is walking in "
+            "a park'.",
         )
     whole = f"{appearance}. {motion}" if motion[0].isupper() else motion_prompt(appearance, motion)
     return PriorPrompt(appearance=appearance, motion=whole)

@@ -119,7 +119,10 @@ class UMT5Prompts:
         tokens = self._tokenizer(prompt, return_tensors="pt", add_special_tokens=True)
         count = tokens.input_ids.shape[1]
         if count > TEXT_TOKENS:
-            raise PromptError(f"The prompt has {count} tokens; Wan takes {TEXT_TOKENS}. Shorten it.")
+            raise PromptError(
+                f"The prompt has {count} tokens; Wan takes {TEXT_TOKENS}.",
+                hint="Shorten it.",
+            )
         tokens = tokens.to(self._encoder.device)
         text = self._encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state[0]
         return nn.functional.pad(text, (0, 0, 0, TEXT_TOKENS - count))
@@ -140,8 +143,9 @@ def load_wan(
     """
     if model.is_file() and (vae is None or text_encoder is None):
         raise BackboneError(
-            f"{model.name} holds the transformer alone. Give its VAE with --vae and the folder of its tokenizer and "
-            "text_encoder with --text-encoder, or give a diffusers folder that holds all of them."
+            f"{model.name} holds the transformer alone.",
+            hint="Give its VAE with --vae and the folder of its tokenizer and text_encoder with --text-encoder, or "
+            "give a diffusers folder that holds all of them.",
         )
     device = torch.device(device)
     transformer: Any = load_transformer(model, dtype)

@@ -111,7 +111,10 @@ def export(options: Namespace) -> int:
     """Write a concept as a plain LoRA."""
     check_out(options.out, ".safetensors")
     if options.out.resolve() == options.file.resolve():
-        raise ConfigError(f"--out is the concept itself, {options.file}. Give the LoRA another name.")
+        raise ConfigError(
+            f"--out is the concept itself, {options.file}.",
+            hint="Give the LoRA another name.",
+        )
     concept = load_concept(options.file)
     strengths = {"identity_strength": options.identity_strength, "motion_strength": options.motion_strength}
     export_lora(concept, options.out, **strengths)
@@ -142,7 +145,8 @@ def _of_each(option: str, given: list | None, count: int, default: Any) -> list:
     """What was given for each video; nothing at all is the default for each."""
     if given and len(given) != count:
         raise ConfigError(
-            f"{option} is there {len(given)} times and --video {count} times. Give it once for each video."
+            f"{option} is there {len(given)} times and --video {count} times.",
+            hint="Give it once for each video.",
         )
     return given or [default] * count
 
@@ -190,7 +194,10 @@ def _prompt(options: Namespace, concept: Concept | None) -> str:
     if options.prompt is not None:
         return options.prompt
     if concept is None:
-        raise PromptError("There is no prompt. Give one with --prompt, or a concept, whose own is then taken.")
+        raise PromptError(
+            "There is no prompt.",
+            hint="Give one with --prompt, or a concept, whose own is then taken.",
+        )
     return concept.motion_prompt
 
 
@@ -207,14 +214,18 @@ def check_out(path: Path, *suffixes: str) -> None:
     if path.suffix.lower() not in suffixes:
         raise ConfigError(f"--out is {path}; it must end in {' or '.join(suffixes)}.")
     if path.is_dir():
-        raise ConfigError(f"--out is {path}, which is a folder. Give the name of a file.")
+        raise ConfigError(
+            f"--out is {path}, which is a folder.",
+            hint="Give the name of a file.",
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
         raise ConfigError(
-            f"--out is {path}, but its folder cannot be written to ({error.strerror}). Choose another folder."
+            f"--out is {path}, but its folder cannot be written to ({error.strerror}).",
+            hint="Choose another folder.",
         ) from error
 
 

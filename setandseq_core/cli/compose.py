@@ -58,8 +58,9 @@ def _write_file(options: Namespace, concepts: list[WeightedConcept]) -> int:
         return 0
     if options.method != "add" or not all(each.steady for each in concepts):
         raise ConfigError(
-            "A plain LoRA acts everywhere, at one strength: only the method 'add' without a schedule can be written "
-            "to one. Make a video instead, or leave out --method and the schedules."
+            "A plain LoRA acts everywhere, at one strength: only the method 'add' without a schedule can be "
+            "written to one.",
+            hint="Make a video instead, or leave out --method and the schedules.",
         )
     export_sum(concepts, options.out)
     rank = sum(each.concept.rank for each in concepts)

@@ -39,8 +39,8 @@ def load_model(options: Namespace) -> Model:
         return Model(backbone=load_wan(Path(options.model), **files, device=device, dtype=dtype))
     if options.vae or options.text_encoder or options.dtype != "float32":
         raise BackboneError(
-            "The embedded model has a VAE and a text encoder of its own and runs in float32. Give another model with "
-            "--model, or leave out --vae, --text-encoder and --dtype."
+            "The embedded model has a VAE and a text encoder of its own and runs in float32.",
+            hint="Give another model with --model, or leave out --vae, --text-encoder and --dtype.",
         )
     backbone = load_embedded()
     parts: tuple[Any, ...] = (backbone.module, backbone.vae)
@@ -56,5 +56,8 @@ def device_named(name: str) -> str:
         BackboneError: there is none.
     """
     if name == "cuda" and not torch.cuda.is_available():
-        raise BackboneError("--device cuda: this PyTorch finds no CUDA device. Use --device cpu, or install CUDA.")
+        raise BackboneError(
+            "--device cuda: this PyTorch finds no CUDA device.",
+            hint="Use --device cpu, or install CUDA.",
+        )
     return "cuda" if name == "auto" and torch.cuda.is_available() else name.replace("auto", "cpu")

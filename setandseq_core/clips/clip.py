@@ -71,8 +71,9 @@ class ClipTarget:
         mib = self.most_frames * size[0] * size[1] * 3 * 4 / 2**20
         if mib > MAX_CLIP_MIB:
             raise VideoError(
-                f"{self.most_frames} frames of {size[1]}x{size[0]} need {mib:.0f} MiB of memory; "
-                f"at most {MAX_CLIP_MIB} are used. Ask for a smaller size or for fewer frames."
+                f"{self.most_frames} frames of {size[1]}x{size[0]} need {mib:.0f} MiB of memory; at most "
+                f"{MAX_CLIP_MIB} are used.",
+                hint="Ask for a smaller size or for fewer frames.",
             )
         return size
 
@@ -81,12 +82,13 @@ class ClipTarget:
         if found < MIN_FRAMES:
             raise VideoError(
                 f"{name} is too short: {found} frames at {self.fps:g} fps; at least {MIN_FRAMES} "
-                f"({MIN_FRAMES / self.fps:.2f} s) are needed. Use a longer video."
+                f"({MIN_FRAMES / self.fps:.2f} s) are needed.",
+                hint="Use a longer video.",
             )
         if self.frames is not None and found < self.frames:
             raise VideoError(
-                f"{name} has {found} frames at {self.fps:g} fps, but {self.frames} were asked for. "
-                f"Use a longer video, or ask for {_whole_latents(found)} frames."
+                f"{name} has {found} frames at {self.fps:g} fps, but {self.frames} were asked for.",
+                hint=f"Use a longer video, or ask for {_whole_latents(found)} frames.",
             )
         return _whole_latents(found)
 
@@ -224,8 +226,8 @@ class Words:
         for kind, token, which, prompt in held:
             if token not in prompt:
                 raise PromptError(
-                    f"The {kind} token is '{token}', but the {which} prompt does not hold it: '{prompt}'. "
-                    "Put the token where the prompt names the concept, or leave it out."
+                    f"The {kind} token is '{token}', but the {which} prompt does not hold it: '{prompt}'.",
+                    hint="Put the token where the prompt names the concept, or leave it out.",
                 )
 
 

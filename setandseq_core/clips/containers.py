@@ -28,7 +28,10 @@ def check_container(path: Path) -> None:
         VideoError: not there, not a file, not readable, empty, another format, or cut off.
     """
     if not path.exists():
-        raise VideoError(f"{path} does not exist; the path of a video file is needed. Check the spelling.")
+        raise VideoError(
+            f"{path} does not exist; the path of a video file is needed.",
+            hint="Check the spelling.",
+        )
     if not path.is_file():
         kind = "a folder" if path.is_dir() else "not an ordinary file"
         raise VideoError(f"{path} is {kind}; the path of a video file is needed.")
@@ -36,13 +39,19 @@ def check_container(path: Path) -> None:
         with path.open("rb") as file:
             _check_head(path, file, path.stat().st_size)
     except OSError as error:
-        raise VideoError(f"{path} cannot be read ({error.strerror}). Check its permissions.") from error
+        raise VideoError(
+            f"{path} cannot be read ({error.strerror}).",
+            hint="Check its permissions.",
+        ) from error
 
 
 def _check_head(path: Path, file: BinaryIO, length: int) -> None:
     head = file.read(12)
     if not head:
-        raise VideoError(f"{path} is empty (0 bytes); a video file is needed. Copy or download it again.")
+        raise VideoError(
+            f"{path} is empty (0 bytes); a video file is needed.",
+            hint="Copy or download it again.",
+        )
     if head[4:8] in _MP4_BOXES:
         cut_off = _mp4_is_cut_off(file, length)
     elif head.startswith(_MATROSKA):
@@ -52,11 +61,14 @@ def _check_head(path: Path, file: BinaryIO, length: int) -> None:
         cut_off = not file.read().rstrip(b"\0\r\n").endswith(b";")
     else:
         raise VideoError(
-            f"{path} is not a video: it begins with {head!r}; {READABLE} is needed. "
-            "Convert it, or use another file (one image is not enough)."
+            f"{path} is not a video: it begins with {head!r}; {READABLE} is needed.",
+            hint="Convert it, or use another file (one image is not enough).",
         )
     if cut_off:
-        raise VideoError(f"{path} is cut off: its end is missing after {length} bytes. Copy or download it again.")
+        raise VideoError(
+            f"{path} is cut off: its end is missing after {length} bytes.",
+            hint="Copy or download it again.",
+        )
 
 
 def _mp4_is_cut_off(file: BinaryIO, length: int) -> bool:

@@ -41,8 +41,8 @@ def stitch(left: Reference, right: Reference) -> Reference:
     """
     if left.clip.fps != right.clip.fps:
         raise VideoError(
-            f"Clips to be stitched have {left.clip.fps:g} and {right.clip.fps:g} frames a second. Fit both for one "
-            "model."
+            f"Clips to be stitched have {left.clip.fps:g} and {right.clip.fps:g} frames a second.",
+            hint="Fit both for one model.",
         )
     frames = min(len(left.clip.frames_FHWC), len(right.clip.frames_FHWC))
     height, width = left.clip.frames_FHWC.shape[1:3]

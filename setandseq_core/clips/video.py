@@ -90,7 +90,10 @@ def read_info(path: Path | str) -> VideoInfo:
             raise _too_large(path, width, height)
         count = sum(1 for _ in islice(_raw_frames(path, stream), 2))
     if count == 0:
-        raise VideoError(f"{path} holds no frame that can be decoded. Export the video again.")
+        raise VideoError(
+            f"{path} holds no frame that can be decoded.",
+            hint="Export the video again.",
+        )
     if count == 1:
         raise VideoError(f"{path} holds one frame, it is a picture; a video with motion is needed.")
     codec = meta["codec"].strip(",")
@@ -196,7 +199,8 @@ def _raw_frames(path: Path, stream: Generator) -> Iterator[bytes]:
 
 def _too_large(path: Path, width: int, height: int) -> VideoError:
     return VideoError(
-        f"{path} has frames of {width}x{height}; at most {MAX_SIDE} pixels a side are read. Scale the video down first."
+        f"{path} has frames of {width}x{height}; at most {MAX_SIDE} pixels a side are read.",
+        hint="Scale the video down first.",
     )
 
 
@@ -209,7 +213,10 @@ def _unreadable(path: Path, log: str) -> VideoError:
         return VideoError(f"{path} holds sound only; a video with pictures is needed.")
     reasons = [line for line in log.splitlines() if "rror" in line or "nvalid" in line]
     reason = re.sub(r"^(\[.*?\] )+", "", reasons[0]).rstrip(". ") if reasons else "no reason given"
-    return VideoError(f"{path} is damaged, or not a video ({reason}); {READABLE} is needed. Export the video again.")
+    return VideoError(
+        f"{path} is damaged, or not a video ({reason}); {READABLE} is needed.",
+        hint="Export the video again.",
+    )
 
 
 def write_video(path: Path | str, frames_FHWC: Tensor, fps: float) -> None:
@@ -228,7 +235,10 @@ def write_video(path: Path | str, frames_FHWC: Tensor, fps: float) -> None:
     suffix = path.suffix.lower()
     if suffix not in _WRITERS:
         found = f"ends in {suffix!r}" if suffix else "has no suffix"
-        raise VideoError(f"{path} {found}; {', '.join(_WRITERS)} can be written. Rename it.")
+        raise VideoError(
+            f"{path} {found}; {', '.join(_WRITERS)} can be written.",
+            hint="Rename it.",
+        )
     check_fps(fps)
     check_frames(frames_FHWC)
     partial = path.with_name(f"{path.stem}.partial{suffix}")
@@ -242,7 +252,8 @@ def write_video(path: Path | str, frames_FHWC: Tensor, fps: float) -> None:
     except OSError as error:
         reason = str(error).splitlines()[0]
         raise VideoError(
-            f"{path} cannot be written ({reason}). Check the folder, its permissions and space."
+            f"{path} cannot be written ({reason}).",
+            hint="Check the folder, its permissions and space.",
         ) from error
 
 

@@ -49,12 +49,16 @@ def regions_for(method: Method, count: int, masks_PHW: Tensor | None = None) -> 
         if masks_PHW is None:
             return None
         raise ConfigError(
-            "There are masks, but the method is 'add', which has no regions. Choose the method 'regions'."
+            "There are masks, but the method is 'add', which has no regions.",
+            hint="Choose the method 'regions'.",
         )
     if masks_PHW is None:
         return stripes(count)
     if len(masks_PHW) != count:
-        raise ConfigError(f"There are {len(masks_PHW)} masks for {count} concepts. Give one for each, in their order.")
+        raise ConfigError(
+            f"There are {len(masks_PHW)} masks for {count} concepts.",
+            hint="Give one for each, in their order.",
+        )
     return masks_PHW.unsqueeze(1)
 
 
@@ -66,9 +70,11 @@ def check_region_prompts(method: Method, count: int, prompts: int) -> None:
     """
     if prompts and method == "add":
         raise ConfigError(
-            "There are prompts for regions, but the method is 'add', which has no regions. Choose the method 'regions'."
+            "There are prompts for regions, but the method is 'add', which has no regions.",
+            hint="Choose the method 'regions'.",
         )
     if prompts not in (0, count):
         raise ConfigError(
-            f"There are prompts for {prompts} regions, but {count} concepts. Give one for each, in their order."
+            f"There are prompts for {prompts} regions, but {count} concepts.",
+            hint="Give one for each, in their order.",
         )

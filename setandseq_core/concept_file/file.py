@@ -32,7 +32,10 @@ def save_concept(concept: Concept, path: Path, *, dtype: torch.dtype = torch.flo
     tensors |= {name: value.detach().to("cpu", dtype, copy=True) for name, value in concept.embeddings.items()}
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
-            raise ConceptFileError(f"{name} holds values too large for {dtype}. Save as float32 or bfloat16.")
+            raise ConceptFileError(
+                f"{name} holds values too large for {dtype}.",
+                hint="Save as float32 or bfloat16.",
+            )
     metadata = format_metadata(concept.info, embeddings=bool(concept.embeddings))
     metadata |= manager_metadata(concept.info, concept.rank, data_sha256(tensors), kind="setandseq-concept")
     save_atomically(tensors, path, metadata)
@@ -50,7 +53,10 @@ def load_concept(path: Path) -> Concept:
     info = parse_metadata(header.metadata)
     embeddings = {name: header.shapes[name] for name in EMBEDDINGS if name in header.shapes}
     if embeddings and header.metadata["setandseq.version"] == "1":
-        raise ConceptFileError("A file of version 1 cannot hold learned tokens. Get the file again.")
+        raise ConceptFileError(
+            "A file of version 1 cannot hold learned tokens.",
+            hint="Get the file again.",
+        )
     check_embeddings(embeddings)
     layers = _layer_names([name for name in header.shapes if name not in embeddings])
     check_shapes(info.base, {layer: tuple(header.shapes[f"{layer}.{part}"] for part in PARTS) for layer in layers})
@@ -73,8 +79,9 @@ def load_concept(path: Path) -> Concept:
 def _refuse_plain_lora(header: Header, path: Path) -> None:
     if any(mark in name for name in header.shapes for mark in (".lora_A", ".lora_B", ".lora_up", ".lora_down")):
         raise ConceptFileError(
-            f"{path.name} is a plain LoRA, not a concept. Load it with a LoRA loader (in ComfyUI: LoraLoaderModelOnly; "
-            "in diffusers: load_lora_weights), or give the concept it was exported from."
+            f"{path.name} is a plain LoRA, not a concept.",
+            hint="Load it with a LoRA loader (in ComfyUI: LoraLoaderModelOnly; in diffusers: load_lora_weights), "
+            "or give the concept it was exported from.",
         )
 
 
@@ -84,7 +91,8 @@ def _layer_names(found: list[str]) -> list[str]:
     if needed != set(found):
         missing, extra = sorted(needed - set(found)), sorted(set(found) - needed)
         raise ConceptFileError(
-            f"The tensors do not make a concept: missing {missing[:3]!s:.300}, unknown {extra[:3]!s:.300}. "
-            f"Each layer needs exactly {', '.join(PARTS)}. Get the file again."
+            f"The tensors do not make a concept: missing {missing[:3]!s:.300}, unknown {extra[:3]!s:.300}. Each "
+            f"layer needs exactly {', '.join(PARTS)}.",
+            hint="Get the file again.",
         )
     return layers

@@ -121,7 +121,10 @@ def parse_metadata(metadata: Mapping[str, str]) -> ConceptInfo:
         step = "It is from a newer version: update the pack." if newer else "Get the file again."
         raise ConceptFileError(f"Concept version {version!r:.50} is unknown, this reads 1 to {FORMAT_VERSION}. {step}")
     if "setandseq.info" not in metadata:
-        raise ConceptFileError("The file has no 'setandseq.info' in its metadata. Get the file again.")
+        raise ConceptFileError(
+            "The file has no 'setandseq.info' in its metadata.",
+            hint="Get the file again.",
+        )
     return _parse_info(metadata["setandseq.info"], _decode_thumbnail(metadata.get(THUMBNAIL_KEY)))
 
 
@@ -143,14 +146,21 @@ def _parse_info(text: str, thumbnail: bytes | None) -> ConceptInfo:
 
 def _check_fields(content: Any, kinds: Mapping[str, type], where: str) -> None:
     if not isinstance(content, dict):
-        raise ConceptFileError(f"{where!r} is a {type(content).__name__}, an object is needed. Get the file again.")
+        raise ConceptFileError(
+            f"{where!r} is a {type(content).__name__}, an object is needed.",
+            hint="Get the file again.",
+        )
     if content.keys() != kinds.keys():
         missing, extra = sorted(kinds.keys() - content.keys()), sorted(content.keys() - kinds.keys())
-        raise ConceptFileError(f"{where!r} lacks {missing} and has unknown {extra[:5]!s:.200}. Get the file again.")
+        raise ConceptFileError(
+            f"{where!r} lacks {missing} and has unknown {extra[:5]!s:.200}.",
+            hint="Get the file again.",
+        )
     for name, kind in kinds.items():
         if not isinstance(content[name], kind):
             raise ConceptFileError(
-                f"'{where}.{name}' is a {type(content[name]).__name__}, {kind.__name__} is needed. Get the file again."
+                f"'{where}.{name}' is a {type(content[name]).__name__}, {kind.__name__} is needed.",
+                hint="Get the file again.",
             )
 
 
@@ -161,15 +171,24 @@ def _check_values(value: Any, where: str, depth: int) -> None:
                 f"{where!r:.200} has a text of {len(value)} characters, the limit is {MAX_TEXT_CHARACTERS}."
             )
         if any(unicodedata.category(letter) in ("Cc", "Cs") and letter not in "\n\r\t" for letter in value):
-            raise ConceptFileError(f"{where!r:.200} has a control character in a text. Get the file again.")
+            raise ConceptFileError(
+                f"{where!r:.200} has a control character in a text.",
+                hint="Get the file again.",
+            )
     elif isinstance(value, dict | list):
         if depth == 0:
-            raise ConceptFileError(f"{where!r:.200} is nested more than {MAX_DEPTH} deep. Get the file again.")
+            raise ConceptFileError(
+                f"{where!r:.200} is nested more than {MAX_DEPTH} deep.",
+                hint="Get the file again.",
+            )
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             _check_values(str(key), where, 0)
             _check_values(item, f"{where}.{key}", depth - 1)
     elif isinstance(value, int | float) and not abs(value) < 1e300:
-        raise ConceptFileError(f"{where!r:.200} is out of range. Get the file again.")
+        raise ConceptFileError(
+            f"{where!r:.200} is out of range.",
+            hint="Get the file again.",
+        )
 
 
 def _check_base_numbers(*, family: str, layers: dict[str, Any], projections: dict[str, Any]) -> None:
@@ -189,11 +208,17 @@ def _decode_thumbnail(uri: str | None) -> bytes | None:
     if not comma or start not in ("data:image/png", "data:image/jpeg"):
         raise ConceptFileError(f"{THUMBNAIL_KEY!r} must be a PNG or JPEG data URI, it starts with {uri[:30]!r}.")
     if len(data) > 4 * (MAX_THUMBNAIL_BYTES // 3 + 1):
-        raise ConceptFileError(f"The thumbnail has over {MAX_THUMBNAIL_BYTES} bytes. Get the file again.")
+        raise ConceptFileError(
+            f"The thumbnail has over {MAX_THUMBNAIL_BYTES} bytes.",
+            hint="Get the file again.",
+        )
     try:
         return base64.b64decode(data, validate=True)
     except binascii.Error as error:
-        raise ConceptFileError(f"{THUMBNAIL_KEY!r} is not valid base64 ({error}). Get the file again.") from error
+        raise ConceptFileError(
+            f"{THUMBNAIL_KEY!r} is not valid base64 ({error}).",
+            hint="Get the file again.",
+        ) from error
 
 
 def _check_thumbnail(thumbnail: bytes | None) -> None:
@@ -201,7 +226,8 @@ def _check_thumbnail(thumbnail: bytes | None) -> None:
         return
     if len(thumbnail) > MAX_THUMBNAIL_BYTES:
         raise ConceptFileError(
-            f"The thumbnail has over {MAX_THUMBNAIL_BYTES} bytes ({len(thumbnail)}). Give a smaller one."
+            f"The thumbnail has over {MAX_THUMBNAIL_BYTES} bytes ({len(thumbnail)}).",
+            hint="Give a smaller one.",
         )
     try:
         with Image.open(io.BytesIO(thumbnail), formats=("PNG", "JPEG")) as image:

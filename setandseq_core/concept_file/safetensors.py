@@ -48,7 +48,10 @@ def strict_json(text: str | bytes, what: str) -> Any:
     try:
         return json.loads(text, parse_constant=refuse_constant, object_pairs_hook=refuse_duplicates)
     except (ValueError, RecursionError) as error:
-        raise ConceptFileError(f"{what} is not valid JSON ({str(error)[:100]}). Get the file again.") from error
+        raise ConceptFileError(
+            f"{what} is not valid JSON ({str(error)[:100]}).",
+            hint="Get the file again.",
+        ) from error
 
 
 def read_header(path: Path) -> Header:
@@ -58,12 +61,18 @@ def read_header(path: Path) -> Header:
         ConceptFileError: not a file, not safetensors, cut short, too large, or a header that contradicts itself.
     """
     if not path.is_file():
-        raise ConceptFileError(f"There is no file {str(path)!r}. Check the path.")
+        raise ConceptFileError(
+            f"There is no file {str(path)!r}.",
+            hint="Check the path.",
+        )
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(8)
         if len(head) < 8:
-            raise ConceptFileError(f"{path.name} is empty or cut short ({size} bytes). Get the file again.")
+            raise ConceptFileError(
+                f"{path.name} is empty or cut short ({size} bytes).",
+                hint="Get the file again.",
+            )
         (header_bytes,) = struct.unpack("<Q", head)
         if header_bytes > min(MAX_HEADER_BYTES, size - 8):
             raise ConceptFileError(
@@ -89,7 +98,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ConceptFileError(f"{path.name} cannot be read ({str(error)[:200]}). Get the file again.") from error
+        raise ConceptFileError(
+            f"{path.name} cannot be read ({str(error)[:200]}).",
+            hint="Get the file again.",
+        ) from error
     # A copy, for load_file maps the file, and a mapped file cannot be replaced on Windows.
     return {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
 
@@ -114,7 +126,10 @@ def check_data(path: Path, announced: str | None) -> None:
         while block := file.read(2**20):
             digest.update(block)
     if f"0x{digest.hexdigest()}" != announced:
-        raise ConceptFileError(f"{path.name} is damaged: its tensors do not match the hash in it. Get the file again.")
+        raise ConceptFileError(
+            f"{path.name} is damaged: its tensors do not match the hash in it.",
+            hint="Get the file again.",
+        )
 
 
 def _check_layout(entries: dict[str, Any], data_bytes: int) -> None:

@@ -47,8 +47,8 @@ def encode_words(found: list[str]) -> Tensor:
     """`encode_prompt` of a prompt that is already in words."""
     if len(found) > MAX_TOKENS:
         raise PromptError(
-            f"The prompt has {len(found)} words; the embedded text encoder takes {MAX_TOKENS}. "
-            f"Shorten it: '{' '.join(found)}'"
+            f"The prompt has {len(found)} words; the embedded text encoder takes {MAX_TOKENS}.",
+            hint=f"Shorten it: '{' '.join(found)}'",
         )
     tokens = torch.zeros(MAX_TOKENS, WIDTH)
     if not found:

@@ -42,7 +42,10 @@ class FolderEmbedder:
             MetricError: the model does not read text.
         """
         if self.tokenizer is None:
-            raise MetricError(f"{self.name} does not read text. Give a CLIP with its tokenizer.")
+            raise MetricError(
+                f"{self.name} does not read text.",
+                hint="Give a CLIP with its tokenizer.",
+            )
         most = self.model.config.text_config.max_position_embeddings
         words = self.tokenizer(prompt, truncation=True, max_length=most, padding="max_length", return_tensors="pt")
         found = self.model.get_text_features(**words.to(self.model.device))
@@ -80,7 +83,13 @@ def load_embedder(folder: Path, *, device: str = "cpu", reads_text: bool = False
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True) if text else None
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise BackboneError(f"{folder} cannot be loaded by transformers ({reason}). Get its files again.") from error
+        raise BackboneError(
+            f"{folder} cannot be loaded by transformers ({reason}).",
+            hint="Get its files again.",
+        ) from error
     if reads_text and tokenizer is None:
-        raise BackboneError(f"{folder} holds a {type(model).__name__}, which reads no text. Give a CLIP.")
+        raise BackboneError(
+            f"{folder} holds a {type(model).__name__}, which reads no text.",
+            hint="Give a CLIP.",
+        )
     return FolderEmbedder(model, processor, tokenizer, f"{type(model).__name__} {folder.name}")

@@ -229,7 +229,8 @@ def text_similarity(image_FD: Tensor, text_D: Tensor) -> float:
     if text_D.shape[0] != image_FD.shape[1]:
         raise MetricError(
             f"The text's vector has {text_D.shape[0]} numbers and the pictures' have {image_FD.shape[1]}: these are "
-            "halves of different models. Give both halves of one CLIP."
+            "halves of different models.",
+            hint="Give both halves of one CLIP.",
         )
     return float((image_FD.float() @ text_D.float()).mean())
 

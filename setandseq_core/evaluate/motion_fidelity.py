@@ -75,7 +75,10 @@ def motion_fidelity(reference_FHWC: Tensor, generated_FHWC: Tensor) -> float:
         MetricError: too few frames, or nothing moves in the reference.
     """
     if min(len(reference_FHWC), len(generated_FHWC)) <= LEAST:
-        raise MetricError(f"Movement needs clips of at least {LEAST + 1} frames. Give longer ones.")
+        raise MetricError(
+            f"Movement needs clips of at least {LEAST + 1} frames.",
+            hint="Give longer ones.",
+        )
     reference, generated = find_tracks(reference_FHWC).moving(), find_tracks(generated_FHWC).moving()
     if not len(reference):
         raise MetricError("No movement was found in the reference that could be compared: it stands still, or blurs.")

@@ -76,12 +76,13 @@ def read_prior(folder: Path, backbone: Backbone) -> PriorSet:
         clips.append(_read_clip(path, base))
         if clips[-1].latents_CFHW.shape != clips[0].latents_CFHW.shape:
             raise SetAndSequenceError(
-                f"{path} holds a prior clip of another size than the rest of its folder. Keep one size in a folder."
+                f"{path} holds a prior clip of another size than the rest of its folder.",
+                hint="Keep one size in a folder.",
             )
     if not clips:
         raise SetAndSequenceError(
-            f"There are no prior clips in {folder}. Make some with the command 'prior', or leave --prior out and "
-            "they are made automatically."
+            f"There are no prior clips in {folder}.",
+            hint="Make some with the command 'prior', or leave --prior out and they are made automatically.",
         )
     return _as_set(clips, backbone)
 
@@ -128,8 +129,8 @@ def _read_clip(path: Path, base: str | None = None) -> _PriorClip:
             about = file.metadata() or {}
             if base not in (None, about["base"]):
                 raise SetAndSequenceError(
-                    f"The prior clip in {path} was made by another base model. Give a folder of clips of this one, or "
-                    "leave --prior out and they are made automatically."
+                    f"The prior clip in {path} was made by another base model.",
+                    hint="Give a folder of clips of this one, or leave --prior out and they are made automatically.",
                 )
             return _PriorClip(
                 prompt=PriorPrompt(appearance=about["appearance"], motion=about["motion"]),
@@ -138,7 +139,8 @@ def _read_clip(path: Path, base: str | None = None) -> _PriorClip:
             )
     except (SafetensorError, KeyError) as error:
         raise SetAndSequenceError(
-            f"The prior clip in {path} cannot be read: {error}. Delete that file to have it made again."
+            f"The prior clip in {path} cannot be read: {error}.",
+            hint="Delete that file to have it made again.",
         ) from error
 
 

@@ -153,7 +153,8 @@ class StageRun:
             self.date = record["date"]
         except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
             raise SetAndSequenceError(
-                f"The unfinished training in {self._path} cannot be read: {error}. Delete that file to train anew."
+                f"The unfinished training in {self._path} cannot be read: {error}.",
+                hint="Delete that file to train anew.",
             ) from error
 
     def _report(self, elapsed: float, done: int) -> None:
