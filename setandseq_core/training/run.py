@@ -28,7 +28,7 @@ SAVE_SHARE = 0.02
 """Share of the time that saving may take."""
 
 
-class StopTraining(SetAndSequenceError):
+class StopTraining(Exception):
     """Raised by a progress callback to stop and keep what was learned so far."""
 
 
