@@ -1,6 +1,7 @@
 // @ts-check
 // The check of both prompts on Reference Clip, while they are written.
 
+import { api } from "../../scripts/api.js";
 import { make } from "./dom.mjs";
 import { follow, isWired, modelFile, nodesAfter, sourceOf, widen, widgetOf } from "./graph.mjs";
 import { showOnNode } from "./shown.mjs";
@@ -140,13 +141,32 @@ export function promptCheck(node) {
   const wired = () => names.filter((name) => isWired(node, name));
   showOnNode(node, "prompt_check", section, () => HEIGHT);
   widen(node, WIDTH, ROOM_FOR_PROMPTS);
-  follow(node, () => JSON.stringify([prompts(), wired(), isEmbedded(node)]), () => {
+  const state = () => JSON.stringify([prompts(), wired(), isEmbedded(node)]);
+  follow(node, state, async () => {
     const [staticPrompt = "", motionPrompt = ""] = prompts();
     const findings = wired().length
       ? [{ ok: true, text: say("{0} by wire: not checked here.", wired().join(", ")) }]
       : checkPrompts(staticPrompt, motionPrompt, isEmbedded(node));
     list.replaceChildren(...findings.map(shown));
+    if (wired().length || !isEmbedded(node)) return;
+    const checked = state();
+    const notes = await embeddedNotes(`${staticPrompt}, ${motionPrompt}`);
+    if (state() === checked) list.append(...notes.map((text) => shown({ ok: false, text })));
   });
+}
+
+/**
+ * What the server says about words that the embedded model does not know; nothing if it does not answer.
+ * @param {string} prompt
+ * @returns {Promise<string[]>}
+ */
+async function embeddedNotes(prompt) {
+  try {
+    const answer = await api.fetchApi(`/setandseq/prompt_notes?${new URLSearchParams({ prompt })}`);
+    return answer.ok ? await answer.json() : [];
+  } catch {
+    return [];
+  }
 }
 
 /** @param {Finding} finding */

@@ -5,7 +5,7 @@ from comfy_api.latest import ComfyExtension, io
 from .card import register_card
 from .compose import ComposeConcepts, StrengthScheduleNode, TransferMotion
 from .concepts import LoadDynamicConcept, SaveDynamicConcept
-from .embedded import EmbeddedTextEncoder, ExampleClip, register_weights
+from .embedded import EmbeddedTextEncoder, ExampleClip, register_prompt_notes, register_weights
 from .evaluate import EvaluateConcept
 from .folders import register
 from .panel import register_panel
@@ -40,6 +40,7 @@ class SetAndSequence(ComfyExtension):
         register()
         register_weights()
         register_card()
+        register_prompt_notes()
         register_panel()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:

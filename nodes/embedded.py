@@ -4,17 +4,20 @@ from typing import Any
 
 import folder_paths
 import torch
+from aiohttp import web
 from comfy.model_management import intermediate_device
 from comfy.sd import CLIP
 from comfy.sd1_clip import escape_important, token_weights, unescape_important
 from comfy.supported_models_base import ClipTarget
 from comfy_api.latest import InputImpl, io
+from server import PromptServer
 from torch import Tensor, nn
 
 from ..setandseq_core.clips.prior_prompts import real_world_prompts
 from ..setandseq_core.embedded.files import CLIP_FILE, WEIGHTS
 from ..setandseq_core.embedded.prior_prompts import is_embedded, world_prompts
-from ..setandseq_core.embedded.text import encode_words, words
+from ..setandseq_core.embedded.text import encode_words, known_words, prompt_notes
+from ..setandseq_core.embedded.world.vocabulary import sentences
 from ..setandseq_core.fingerprint import BaseFingerprint
 from ..setandseq_core.prompts import PriorPrompt
 from .wires import CATEGORY
@@ -33,7 +36,7 @@ class EmbeddedTokenizer:
     ) -> dict[str, list[list[tuple[Any, ...]]]]:
         """One section of (word, weight) pairs, or (word, weight, index from 1) on request."""
         parts = token_weights(escape_important(text), 1.0)
-        pairs = [(word, weight) for part, weight in parts for word in words(unescape_important(part))]
+        pairs = [(word, weight) for part, weight in parts for word in known_words(unescape_important(part))]
         return {KEY: [[(*pair, index) for index, pair in enumerate(pairs, 1)] if return_word_ids else [*pairs]]}
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -81,6 +84,14 @@ def register_weights() -> None:
 def known_prompts(base: BaseFingerprint, count: int, seed: int, own: str) -> list[PriorPrompt]:
     """The embedded world's prompts for the embedded model, the real world's for any other; see `Backbone`."""
     return (world_prompts if is_embedded(base) else real_world_prompts)(count, seed, own)
+
+
+def register_prompt_notes() -> None:
+    """Answer `GET /setandseq/prompt_notes?prompt=...` with sentences on words the embedded model does not know."""
+
+    @PromptServer.instance.routes.get("/setandseq/prompt_notes")
+    async def notes(request: web.Request) -> web.Response:
+        return web.json_response(sentences(prompt_notes(request.query.get("prompt", ""))))
 
 
 class EmbeddedTextEncoder(io.ComfyNode):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import PromptError
+from .world.vocabulary import MEANINGS, WordNote, word_notes
 
 WIDTH = 4096
 MAX_TOKENS = 48
@@ -28,6 +29,20 @@ def words(prompt: str) -> list[str]:
     return re.findall(r"[\w\[\]'*-]+", prompt.lower())
 
 
+def known_words(prompt: str) -> list[str]:
+    """The prompt's words; each everyday word is replaced by the known one it stands for, others stay as they are."""
+    return [known for word in words(prompt) if (known := MEANINGS.get(word, word))]
+
+
+def prompt_notes(prompt: str, learned: str = "") -> list[WordNote]:
+    """Words of the prompt that mean nothing to the embedded model, see `word_notes`.
+
+    Args:
+        learned: prompts whose words a concept gives a meaning.
+    """
+    return word_notes(words(prompt), words(learned))
+
+
 @lru_cache(maxsize=4096)
 def _signs(text: str) -> Tensor:
     bits = torch.frombuffer(bytearray(shake_256(text.encode()).digest(WIDTH // 8)), dtype=torch.uint8)
@@ -40,7 +55,7 @@ def encode_prompt(prompt: str) -> Tensor:
     Raises:
         PromptError: the prompt has more than MAX_TOKENS words.
     """
-    return encode_words(words(prompt))
+    return encode_words(known_words(prompt))
 
 
 def encode_words(found: list[str]) -> Tensor:

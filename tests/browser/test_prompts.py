@@ -6,6 +6,10 @@ from playwright.sync_api import expect
 from tools.pictures.interface import Ui
 
 CHECK = "async texts => (await import('/extensions/setandseq/prompts.mjs')).checkPrompts(...texts)"
+CONNECT = (
+    "([from, to]) => { const of = id => app.graph.getNodeById(id) ?? app.graph.getNodeById(Number(id));"
+    " of(from).connect(0, of(to), 0); }"
+)
 LOOK = "a [v] dancer in a red dress, on a bright stage"
 MOVE = "a [v] dancer in a red dress [u] spinning fast, on a bright stage"
 
@@ -55,9 +59,15 @@ def test_the_embedded_model_counts_words(canvas: Ui) -> None:
     reference = canvas.add("SetSeq_ReferenceClip", static_prompt=LOOK, motion_prompt=MOVE)
     model = canvas.add("UNETLoader", unet_name="setandseq_embedded_transformer.safetensors")
     canvas.show(reference)
-    canvas.page.evaluate(
-        "([from, to]) => { const of = id => app.graph.getNodeById(id) ?? app.graph.getNodeById(Number(id));"
-        " of(from).connect(0, of(to), 0); }",
-        [model, reference],
-    )
+    canvas.page.evaluate(CONNECT, [model, reference])
     expect(canvas.region("Prompt check").get_by_text("Length: 14 of 48 words.")).to_be_visible()
+
+
+def test_words_the_embedded_model_does_not_know_are_named(canvas: Ui) -> None:
+    look = "a striped [v] sqare on a gray plain background"
+    reference = canvas.add("SetSeq_ReferenceClip", static_prompt=look, motion_prompt=f"{look}, [u] wandering")
+    model = canvas.add("UNETLoader", unet_name="setandseq_embedded_transformer.safetensors")
+    canvas.show(reference)
+    canvas.page.evaluate(CONNECT, [model, reference])
+    check = canvas.region("Prompt check")
+    expect(check.get_by_text("The embedded model was never trained on: sqare (nearest: square).")).to_be_visible()

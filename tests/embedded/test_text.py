@@ -1,7 +1,12 @@
+from random import Random
+
 import pytest
 import torch
 
-from setandseq_core.embedded.text import MAX_TOKENS, WIDTH, encode_prompt, words
+from setandseq_core.embedded.text import MAX_TOKENS, WIDTH, encode_prompt, known_words, prompt_notes, words
+from setandseq_core.embedded.world.captions import parse_caption
+from setandseq_core.embedded.world.scene import random_caption
+from setandseq_core.embedded.world.vocabulary import KNOWN, MEANINGS, WordNote, sentences
 from setandseq_core.errors import PromptError
 
 
@@ -39,3 +44,55 @@ def test_words_are_split_at_blanks_and_punctuation():
 def test_too_long_prompt_says_how_long_it_may_be():
     with pytest.raises(PromptError, match="has 49 words; the embedded text encoder takes 48"):
         encode_prompt("word " * 49)
+
+
+@pytest.mark.parametrize(
+    ("said", "known"),
+    [
+        ("a striped block on a gray background", "a striped square on a grey background"),
+        ("the big Ball is jumping", "a large circle bouncing"),
+        ("a tiny scarlet box which moves left", "a small red square which moving left"),
+        ("a (gray:1.2) [v] sks", "a grey 1 2 [v] sks"),
+    ],
+)
+def test_everyday_words_mean_the_known_ones(said: str, known: str):
+    assert known_words(said) == known.split()
+    assert torch.equal(encode_prompt(said), encode_prompt(known))
+
+
+def test_prompts_in_known_words_keep_their_meaning():
+    assert not KNOWN & MEANINGS.keys() and {*MEANINGS.values()} <= KNOWN | {""}
+    for seed in range(200):
+        prompt = str(random_caption(Random(seed), sprites=2, creatures=0.2))
+        assert known_words(prompt) == words(prompt) and not prompt_notes(prompt)
+
+
+def test_captions_are_read_from_everyday_words():
+    said = "A big red ball is jumping and a tiny blue block rotating on a gray chequered backdrop, camera pans left."
+    known = "a large red circle bouncing and a small blue square spinning on a grey checkered background"
+    assert parse_caption(said) == parse_caption(f"{known}, camera panning left") is not None
+
+
+@pytest.mark.parametrize(
+    ("prompt", "notes"),
+    [
+        ("a small [v] creature on a grey plain background, [u] wandering", []),
+        ("a large sqare wobbling", [WordNote(word="sqare", nearest="square"), WordNote(word="wobbling")]),
+        ("a roatting block", [WordNote(word="roatting", nearest="spinning")]),
+        ("a striped block on a gray background", [WordNote(word="striped", only_of="backgrounds")]),
+        ("a red circle on a red background", [WordNote(word="red", only_of="sprites")]),
+        ("a sks lantern, red paper, on a grey background", [WordNote(word="lantern"), WordNote(word="paper")]),
+    ],
+)
+def test_words_without_a_meaning_are_named(prompt: str, notes: list[WordNote]):
+    assert prompt_notes(prompt, learned="a sks creature") == notes
+
+
+def test_notes_are_few_sentences():
+    assert sentences(prompt_notes("a striped pink sqare, wobbling, on a red background")) == [
+        "The embedded model was never trained on: sqare (nearest: square), wobbling.",
+        "The embedded model knows these words for sprites only: red.",
+    ]
+    assert sentences([WordNote(word="pink", only_of="backgrounds")]) == [
+        "The embedded model knows these words for backgrounds only: pink."
+    ]

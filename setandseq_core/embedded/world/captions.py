@@ -5,6 +5,7 @@ from itertools import zip_longest
 
 from .looks import OBJECT_COLOURS, SHAPES
 from .scene import BACKGROUND_COLOURS, CAMERAS, MOTIONS, SIZES, TEXTURES, Caption, SpriteWords
+from .vocabulary import MEANINGS
 
 UNNAMED_COLOUR, UNNAMED_MOTION = "white", "wandering"
 """What a caption has where its prompt says nothing, of a creature's colour and of how a sprite moves."""
@@ -27,9 +28,11 @@ _PROMPT = re.compile(
 def parse_caption(prompt: str) -> Caption | None:
     """The caption of a prompt without tokens, in any of `Caption`'s three forms; None for any other prompt.
 
-    A motion that is not said is "wandering", which no probe looks for, and so is a creature's colour "white".
+    Everyday words count as the known ones they stand for. A motion that is not said is "wandering", which no probe
+    looks for, and so is a creature's colour "white".
     """
-    found = _PROMPT.fullmatch(" ".join(prompt.lower().replace(" ,", ",").split()).rstrip(" ,."))
+    said = [_known(word) for word in prompt.lower().replace(" ,", ",").split()]
+    found = _PROMPT.fullmatch(" ".join(filter(None, said)).rstrip(" ,."))
     if found is None:
         return None
     sprites = found["sprites"].split(" and ")
@@ -42,6 +45,10 @@ def parse_caption(prompt: str) -> Caption | None:
         texture=found["texture"],
         camera=found["camera"] or "still",
     )
+
+
+def _known(word: str) -> str:
+    return MEANINGS.get(bare := word.rstrip(",."), bare) + word[len(bare) :]
 
 
 def _sprite(words: str, motion: str) -> SpriteWords:
