@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ..clips.prior_prompts import real_world_prompts
@@ -97,6 +98,11 @@ class UMT5Prompts:
     """Wan's own text encoder from the `tokenizer` and `text_encoder` folders of a diffusers model."""
 
     def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype):
+        """Load both without network; weights as pickles and code in the folders are refused.
+
+        Raises:
+            BackboneError: a folder is missing, or transformers cannot load it.
+        """
         from transformers import AutoTokenizer, UMT5EncoderModel
 
         for part in ("tokenizer", "text_encoder"):
@@ -105,8 +111,24 @@ class UMT5Prompts:
                     f"{folder} has no folder '{part}'. A Wan model needs the tokenizer and text_encoder folders of its "
                     "diffusers release; give the folder that holds them with --text-encoder."
                 )
-        self._tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-        encoder: Any = UMT5EncoderModel.from_pretrained(folder / "text_encoder", local_files_only=True, dtype=dtype)
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(
+                folder / "tokenizer",
+                local_files_only=True,
+                trust_remote_code=False,
+            )
+            encoder: Any = UMT5EncoderModel.from_pretrained(
+                folder / "text_encoder",
+                local_files_only=True,
+                use_safetensors=True,
+                dtype=dtype,
+            )
+        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise BackboneError(
+                f"The text encoder in {folder} cannot be loaded ({reason}).",
+                hint="Get its tokenizer and text_encoder folders again, with weights as .safetensors files.",
+            ) from error
         self._encoder = encoder.to(device).eval()
 
     @torch.no_grad()

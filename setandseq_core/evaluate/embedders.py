@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional
 
@@ -77,11 +78,17 @@ def load_embedder(folder: Path, *, device: str = "cpu", reads_text: bool = False
             "as a download of openai/clip-vit-large-patch14 or facebook/dinov2-base with all its small files."
         )
     try:
-        model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).to(device).eval()
-        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-        text = hasattr(model, "get_text_features")
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True) if text else None
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        model = AutoModel.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = None
+        if hasattr(model, "get_text_features"):
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise BackboneError(
             f"{folder} cannot be loaded by transformers ({reason}).",
@@ -92,4 +99,4 @@ def load_embedder(folder: Path, *, device: str = "cpu", reads_text: bool = False
             f"{folder} holds a {type(model).__name__}, which reads no text.",
             hint="Give a CLIP.",
         )
-    return FolderEmbedder(model, processor, tokenizer, f"{type(model).__name__} {folder.name}")
+    return FolderEmbedder(model.to(device).eval(), processor, tokenizer, f"{type(model).__name__} {folder.name}")

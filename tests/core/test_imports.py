@@ -1,6 +1,7 @@
 """What the core may import: never ComfyUI, only its own requirements, and itself by relative import."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -46,6 +47,14 @@ def test_only_requirements_are_imported_and_itself_by_relative_import(file: Path
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             found.add((node.module or "").partition(".")[0])
     assert found - sys.stdlib_module_names <= ALLOWED | ({"tomllib"} if sys.version_info < (3, 11) else set())
+
+
+@pytest.mark.parametrize("name", ["pyproject.toml", "requirements.txt"])
+def test_every_package_that_the_core_may_import_is_declared(name: str) -> None:
+    """All but PyTorch, which every ComfyUI brings in the build that its machine needs."""
+    declared = re.findall(r"^[ \"]*([a-z-]+)>=", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
+    modules = {{"pillow": "PIL"}.get(package, package.replace("-", "_")) for package in declared}
+    assert modules == ALLOWED - {"torch"}
 
 
 ROOT_MODULES = [file.stem for file in CORE.glob("*.py") if not file.stem.startswith("__")]

@@ -1,10 +1,12 @@
 """What a person is told when a command cannot do it."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 # imageio-ffmpeg leaves the pipes of an ffmpeg that ended by itself to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
@@ -71,6 +73,17 @@ def test_sample_errors_are_one_clear_line(
 def test_a_device_that_is_not_there(train: list[str], tmp_path: Path, told_error: Callable[[list[str]], str]) -> None:
     arguments = [*train, "--out", f"{tmp_path}/a.safetensors", "--device", "cuda"]
     assert "finds no CUDA device. Use --device cpu" in told_error(arguments)
+
+
+def test_a_text_encoder_in_a_pickle_is_refused(
+    train: list[str], model: Path, tmp_path: Path, told_error: Callable[[list[str]], str]
+) -> None:
+    shutil.copytree(model / "tokenizer", tmp_path / "tokenizer")
+    encoder = shutil.copytree(model / "text_encoder", tmp_path / "text_encoder")
+    torch.save(load_file(encoder / "model.safetensors"), encoder / "pytorch_model.bin")
+    (encoder / "model.safetensors").unlink()
+    told = told_error([*train, "--text-encoder", str(tmp_path), "--out", f"{tmp_path}/a.safetensors"])
+    assert "cannot be loaded" in told and "with weights as .safetensors files" in told
 
 
 def test_export_does_not_overwrite_its_concept(trained: Path, told_error: Callable[[list[str]], str]) -> None:
