@@ -1,9 +1,7 @@
 """Reference Clip: from a graph's video to what the model can learn from."""
 
-import math
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from comfy.model_base import WAN22
 from comfy.model_patcher import ModelPatcher
@@ -139,10 +137,15 @@ class Target:
         Raises:
             VideoError: it is too short, or the size cannot be had.
         """
-        _, height, width, _ = source.frames_FHWC.shape
-        common: dict[str, Any] = {"fps": model_fps(self.model), "multiple": size_multiple(self.model)}
-        common |= {"max_frames": self.frames, "size": self._size(height, width)}
-        return fit_clip(source.frames_FHWC, source.fps, **common)
+        return fit_clip(
+            source.frames_FHWC,
+            source.fps,
+            fps=model_fps(self.model),
+            multiple=size_multiple(self.model),
+            size=(self.height or None, self.width or None),
+            max_frames=self.frames,
+            max_pixels=MODEL_AREA[isinstance(self.model.model, WAN22)],
+        )
 
     def fit_mask(self, mask_FHW: Tensor, source: Source) -> Tensor:
         """The mask of the fitted frames, (F, H, W) in [0, 1].
@@ -165,21 +168,6 @@ class Target:
                 hint="Paint the subject white, or take the mask away.",
             )
         return fitted_FHW
-
-    def _size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width as asked for; what is 0 follows the clip's shape."""
-        multiple, area = size_multiple(self.model), MODEL_AREA[isinstance(self.model.model, WAN22)]
-        if self.width and self.height:
-            return self.height, self.width
-        scale = min(1.0, math.sqrt(area / (height * width)))
-        if self.width or self.height:
-            scale = self.width / width if self.width else self.height / height
-        sides = (self.height or height * scale, self.width or width * scale)
-        fitted = tuple(
-            side if given else _nearest(side, multiple)
-            for side, given in zip(sides, (self.height, self.width), strict=True)
-        )
-        return int(fitted[0]), int(fitted[1])
 
 
 def source_frames(video: "Input.Video | Tensor", image_fps: float) -> Source:
@@ -220,10 +208,6 @@ def words_of(static_prompt: str, motion_prompt: str) -> Words:
         identity_token=identity[0] if identity else "",
         motion_token=motion[0] if motion else "",
     )
-
-
-def _nearest(side: float, multiple: int) -> int:
-    return max(1, round(side / multiple)) * multiple
 
 
 def _warnings(clip: Clip, words: Words) -> list[str]:

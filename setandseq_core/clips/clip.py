@@ -1,16 +1,26 @@
-"""Frames in memory made into a clip: in real time at the model's frame rate, 4n+1 of them, at the model's size.
+"""Make frames into a clip: in real time at the model's frame rate, 4n+1 of them, at a size that the model takes.
 
 Shape letters: F frames, H height, W width, C the three channels red, green and blue.
 """
 
 import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import PromptError, VideoError
+
+Size = tuple[int, int]
+"""(height, width) in pixels."""
+
+
+WantedSize = tuple[int | None, int | None]
+"""(height, width) in pixels as asked for; None follows the shape of the clip."""
+
 
 MIN_FRAMES = 5
 """The shortest clip: 4n+1 frames with n = 1, two latent frames."""
@@ -21,6 +31,13 @@ MAX_CLIP_MIB = 8192
 
 
 FPS_RANGE = (1.0, 240.0)
+
+
+MATROSKA_TICK = 0.001
+"""Seconds to which mkv and webm round the times of their frames."""
+
+
+Frame = TypeVar("Frame")
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -35,14 +52,59 @@ class Clip:
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
+class Stretch:
+    """The part of a video that is wanted, in seconds.
+
+    Raises:
+        VideoError: no part of a video can be meant.
+    """
+
+    start: float = 0.0
+    """Counted from the first frame."""
+    length: float | None = None
+    """None for all that follows."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < math.inf:
+            raise VideoError(f"start is {self.start:g} s; it must be 0 or more.")
+        if self.length is not None and not 0 < self.length < math.inf:
+            raise VideoError(f"length is {self.length:g} s; it must be more than 0.")
+
+    @property
+    def end(self) -> float:
+        """Where it ends, in seconds from the first frame."""
+        return math.inf if self.length is None else self.start + self.length
+
+    def within(self, outer: "Stretch") -> "Stretch":
+        """This stretch of a video that is itself the stretch `outer` of a longer one."""
+        start = outer.start + self.start
+        end = min(outer.end, outer.start + self.end)
+        if start >= end:
+            raise VideoError(f"start is {self.start:g} s, but the video is cut to {outer.length:g} s. Start earlier.")
+        return Stretch(start=start, length=None if end == math.inf else end - start)
+
+
+WHOLE = Stretch()
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
 class ClipTarget:
-    """What a clip should become; the same for a file and for frames in memory. See `fit_clip` for the fields."""
+    """What a clip should become; the same for a file and for frames in memory.
+
+    Raises:
+        VideoError: settings that no clip can meet.
+    """
 
     fps: float
-    multiple: int
-    frames: int | None
-    size: tuple[int, int] | None
-    max_frames: int
+    """Frames per second of the clip; the speed of the motion in seconds stays as it is."""
+    multiple: int = 16
+    """Height and width become multiples of this."""
+    frames: int | None = None
+    """How many frames, 4n+1; None for the most there are, up to `max_frames`."""
+    size: WantedSize | None = None
+    max_frames: int = 81
+    max_pixels: int | None = None
+    """Largest frame when no size is asked for, about; None for as large as the video."""
 
     def __post_init__(self) -> None:
         check_fps(self.fps)
@@ -54,20 +116,29 @@ class ClipTarget:
             raise VideoError(
                 f"frames is {self.frames}; it must be 4n+1 and at least {MIN_FRAMES}, such as {self.most_frames}."
             )
-        if self.size is not None and any(side < 1 or side % self.multiple for side in self.size):
-            nearest = tuple(_nearest_multiple(side, self.multiple) for side in self.size)
-            raise VideoError(
-                f"size (height, width) is {self.size}; both must be multiples of {self.multiple}, such as {nearest}."
-            )
+        self._check_size()
+
+    def _check_size(self) -> None:
+        asked = self.size or (None, None)
+        if all(side is None or (side >= 1 and side % self.multiple == 0) for side in asked):
+            return
+        nearest = tuple(None if side is None else _nearest_multiple(side, self.multiple) for side in asked)
+        raise VideoError(
+            f"size (height, width) is {asked}; both must be multiples of {self.multiple}, such as {nearest}."
+        )
 
     @property
     def most_frames(self) -> int:
         """How many frames a source that is long enough gives."""
         return _whole_latents(self.max_frames if self.frames is None else max(self.frames, MIN_FRAMES))
 
-    def output_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the fitted frames."""
-        size = self.size or (_nearest_multiple(height, self.multiple), _nearest_multiple(width, self.multiple))
+    def output_size(self, source: Size) -> Size:
+        """Height and width of the fitted frames.
+
+        Raises:
+            VideoError: so many frames of that size need too much memory.
+        """
+        size = fitted_size(source, self.multiple, self.size, self.max_pixels)
         mib = self.most_frames * size[0] * size[1] * 3 * 4 / 2**20
         if mib > MAX_CLIP_MIB:
             raise VideoError(
@@ -92,13 +163,16 @@ class ClipTarget:
             )
         return _whole_latents(found)
 
-    def choice(self, found: str, num_frames: int, source: tuple[int, int], size: tuple[int, int]) -> str:
-        """The sentence in `Clip.choice`; sizes are (height, width)."""
-        (height, width), (crop_height, crop_width) = size, _crop_size(*source, *size)
+    def choice(self, found: str, num_frames: int, source: Size, size: Size, stretch: Stretch = WHOLE) -> str:
+        """The sentence in `Clip.choice`."""
         seconds = num_frames / self.fps
-        text = f"{found}; using the first {num_frames} frames at {self.fps:g} fps ({seconds:.1f} s), {width}x{height}"
-        if (crop_height, crop_width) != source:
-            text += f", from the central {crop_width}x{crop_height}"
+        which = (
+            f"{num_frames} frames from {stretch.start:g} s on" if stretch.start else f"the first {num_frames} frames"
+        )
+        text = f"{found}; using {which} at {self.fps:g} fps ({seconds:.1f} s), {size[1]}x{size[0]}"
+        cropped = crop_size(source, size)
+        if cropped != source:
+            text += f", from the central {cropped[1]}x{cropped[0]}"
         return text
 
 
@@ -113,8 +187,97 @@ def _whole_latents(frames: int) -> int:
     return (frames - 1) // 4 * 4 + 1
 
 
-def _nearest_multiple(side: int, multiple: int) -> int:
-    return max(1, math.floor(side / multiple + 0.5)) * multiple
+# --- size ---------------------------------------------------------------------------------------------------------
+
+
+def fitted_size(source: Size, multiple: int, wanted: WantedSize | None = None, max_pixels: int | None = None) -> Size:
+    """The size at which a clip is trained; the one rule of the node and of the command line.
+
+    A side that is asked for is kept. The other follows the shape of the source; if neither is asked for, both follow
+    the source, scaled down to `max_pixels` where it is larger. Each becomes the nearest multiple of `multiple`.
+    """
+    height, width = wanted or (None, None)
+    scale = 1.0
+    if height:
+        scale = height / source[0]
+    elif width:
+        scale = width / source[1]
+    elif max_pixels:
+        scale = min(1.0, math.sqrt(max_pixels / (source[0] * source[1])))
+    return (
+        height or _nearest_multiple(source[0] * scale, multiple),
+        width or _nearest_multiple(source[1] * scale, multiple),
+    )
+
+
+def _nearest_multiple(side: float, multiple: int) -> int:
+    # Of two that are equally near the smaller one: 640x360 is cropped to 640x352, where 640x368 would have to be
+    # enlarged, and every pixel with it.
+    return max(1, math.ceil(side / multiple - 0.5)) * multiple
+
+
+def crop_size(source: Size, size: Size) -> Size:
+    """The largest part of the source with the shape of the result."""
+    return (
+        max(1, min(source[0], round(source[1] * size[0] / size[1]))),
+        max(1, min(source[1], round(source[0] * size[1] / size[0]))),
+    )
+
+
+def crop(frame_HWC: Tensor, size: Size) -> Tensor:
+    """The centre of a frame, of any dtype and channels: the largest part with the shape of `size`."""
+    source = (frame_HWC.shape[0], frame_HWC.shape[1])
+    height, width = crop_size(source, size)
+    top = (source[0] - height) // 2
+    left = (source[1] - width) // 2
+    return frame_HWC[top : top + height, left : left + width]
+
+
+def resize(frame_HWC: Tensor, size: Size) -> Tensor:
+    """A frame at another size, antialiased; floats may overshoot a little."""
+    if frame_HWC.shape[:2] == size:
+        return frame_HWC
+    image = frame_HWC.permute(2, 0, 1)[None]
+    return F.interpolate(image, size, mode="bicubic", antialias=True)[0].permute(1, 2, 0)
+
+
+# --- time ---------------------------------------------------------------------------------------------------------
+
+
+def frames_in_time(timed: Iterable[tuple[float, Frame]], fps: float) -> Iterator[Frame]:
+    """Repeat and leave out frames so that they come at `fps` and everything still takes as long as before.
+
+    Each frame of the result shows the last one that begins before the middle of its time, as ffmpeg's filter `fps`
+    does.
+
+    Args:
+        timed: the second at which each frame begins, and the frame, in order. The last entry only says when the one
+            before it ends. What begins before 0 is seen at 0, if nothing else has begun by then.
+    """
+    shown: list[Frame] = []
+    tick = 0
+    for begin, frame in timed:
+        # A frame that begins just in the middle belongs to the next tick, also where the file rounds its times.
+        first_tick = math.floor((begin + MATROSKA_TICK) * fps + 0.5)
+        while shown and tick < first_tick:
+            yield shown[0]
+            tick += 1
+        shown = [frame]
+
+
+def indices_in_time(begins: Sequence[float], end: float, fps: float, stretch: Stretch = WHOLE) -> list[int]:
+    """Which frames of a video are seen at `fps` during a stretch of it; see `frames_in_time`.
+
+    Args:
+        begins: seconds at which the frames begin, the first at 0.
+        end: second at which the last frame ends.
+    """
+    end = min(end, stretch.end)
+    inside = [(begin - stretch.start, index) for index, begin in enumerate(begins) if begin < end]
+    return list(frames_in_time([*inside, (end - stretch.start, -1)], fps))
+
+
+# --- frames in memory ---------------------------------------------------------------------------------------------
 
 
 def fit_clip(
@@ -124,41 +287,44 @@ def fit_clip(
     fps: float,
     multiple: int = 16,
     frames: int | None = None,
-    size: tuple[int, int] | None = None,
+    size: WantedSize | None = None,
     max_frames: int = 81,
+    max_pixels: int | None = None,
+    stretch: Stretch = WHOLE,
 ) -> Clip:
     """Make a clip out of frames in memory: resample in real time, cut to 4n+1, resize to cover, crop the centre.
 
     Args:
         frames_FHWC: RGB in [0, 1], any number and size.
         source_fps: frames per second of `frames_FHWC`.
-        fps: frames per second of the clip; the speed of the motion in seconds stays as it is.
-        multiple: what height and width must be multiples of.
-        frames: how many frames, 4n+1; None for the most there are, up to `max_frames`.
-        size: (height, width); None for the nearest multiples of `multiple`.
-        max_frames: the most frames when `frames` is None.
+        fps, multiple, frames, size, max_frames, max_pixels: see `ClipTarget`.
+        stretch: the part that is wanted.
     Returns:
         The clip, on the device of `frames_FHWC`.
     Raises:
         VideoError: frames or settings that cannot be used.
     """
-    target = ClipTarget(fps=fps, multiple=multiple, frames=frames, size=size, max_frames=max_frames)
+    target = ClipTarget(
+        fps=fps, multiple=multiple, frames=frames, size=size, max_frames=max_frames, max_pixels=max_pixels
+    )
     check_fps(source_fps)
     check_frames(frames_FHWC)
-    length, source_height, source_width, _ = frames_FHWC.shape
-    height, width = target.output_size(source_height, source_width)
-    indices = _indices_in_time(length, source_fps, fps)[: target.most_frames]
-    num_frames = target.num_frames(len(indices), "The clip")
-    fitted = [resize(crop(frames_FHWC[i].float(), height, width), height, width) for i in indices[:num_frames]]
-    found = f"read {length / source_fps:.1f} s of {source_width}x{source_height} at {source_fps:g} fps"
-    choice = target.choice(found, num_frames, (source_height, source_width), (height, width))
-    return Clip(frames_FHWC=torch.stack(fitted).clamp(0, 1), fps=fps, choice=choice)
+    length, height, width, _ = frames_FHWC.shape
+    begins = [index / source_fps for index in range(length)]
+    found = f"read {length / source_fps:.1f} s of {width}x{height} at {source_fps:g} fps"
+    return fit_frames(frames_FHWC, indices_in_time(begins, length / source_fps, fps, stretch), target, found, stretch)
 
 
-def _indices_in_time(length: int, source_fps: float, fps: float) -> list[int]:
-    """Which source frame is seen in each frame of the result: the last to begin before its middle, as in ffmpeg."""
-    count = math.floor(length * fps / source_fps + 0.5)
-    return [min(length, math.ceil((k + 0.5) * source_fps / fps - 1e-6)) - 1 for k in range(count)]
+def fit_frames(frames_FHWC: Tensor, seen: Sequence[int], target: ClipTarget, found: str, stretch: Stretch) -> Clip:
+    """Make a clip out of the frames numbered `seen`, as many as are wanted; see `fit_clip`."""
+    source = (frames_FHWC.shape[1], frames_FHWC.shape[2])
+    size = target.output_size(source)
+    num_frames = target.num_frames(len(seen[: target.most_frames]), "The clip")
+    fitted_FHWC = torch.empty(num_frames, *size, 3, device=frames_FHWC.device)
+    for number, index in enumerate(seen[:num_frames]):
+        fitted_FHWC[number] = resize(crop(frames_FHWC[index].float(), size), size).clamp(0, 1)
+    choice = target.choice(found, num_frames, source, size, stretch)
+    return Clip(frames_FHWC=fitted_FHWC, fps=target.fps, choice=choice)
 
 
 def check_frames(frames_FHWC: Tensor) -> None:
@@ -173,33 +339,10 @@ def check_frames(frames_FHWC: Tensor) -> None:
     if not frames_FHWC.isfinite().all():
         bad = int((~frames_FHWC.isfinite()).sum())
         raise VideoError(f"{bad} values of the frames are not finite (nan or inf); look at the step that made them.")
-    low, high = float(frames_FHWC.min()), float(frames_FHWC.max())
+    low = float(frames_FHWC.min())
+    high = float(frames_FHWC.max())
     if low < -0.5 or high > 1.5:  # a decoder may overshoot a little; another range would be a wrong picture
         raise VideoError(f"The values of the frames go from {low:g} to {high:g}; they must be in [0, 1]: rescale them.")
-
-
-def _crop_size(source_height: int, source_width: int, height: int, width: int) -> tuple[int, int]:
-    """The largest (height, width) inside the source with the shape of the result."""
-    return (
-        max(1, min(source_height, round(source_width * height / width))),
-        max(1, min(source_width, round(source_height * width / height))),
-    )
-
-
-def crop(frame_HWC: Tensor, height: int, width: int) -> Tensor:
-    """The centre of a frame, of any dtype and channels: the largest part with the shape of (height, width)."""
-    source_height, source_width, _ = frame_HWC.shape
-    crop_height, crop_width = _crop_size(source_height, source_width, height, width)
-    top, left = (source_height - crop_height) // 2, (source_width - crop_width) // 2
-    return frame_HWC[top : top + crop_height, left : left + crop_width]
-
-
-def resize(frame_HWC: Tensor, height: int, width: int) -> Tensor:
-    """A frame at another size, antialiased; floats may overshoot a little."""
-    if frame_HWC.shape[:2] == (height, width):
-        return frame_HWC
-    image = frame_HWC.permute(2, 0, 1)[None]
-    return F.interpolate(image, (height, width), mode="bicubic", antialias=True)[0].permute(1, 2, 0)
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)

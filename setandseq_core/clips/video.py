@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ..errors import VideoError
-from .clip import Clip, ClipTarget, check_fps, check_frames, crop, resize
+from .clip import Clip, ClipTarget, WantedSize, check_fps, check_frames, crop, resize
 from .containers import READABLE, check_container, matroska_has_alpha
 
 MAX_SIDE = 8192
@@ -106,8 +106,9 @@ def read_clip(
     fps: float,
     multiple: int = 16,
     frames: int | None = None,
-    size: tuple[int, int] | None = None,
+    size: WantedSize | None = None,
     max_frames: int = 81,
+    max_pixels: int | None = None,
 ) -> Clip:
     """Read the beginning of a video file as a clip, as `fit_clip` does with frames in memory.
 
@@ -119,33 +120,34 @@ def read_clip(
         fps: frames per second of the clip; the speed of the motion in seconds stays as it is.
         multiple: what height and width must be multiples of.
         frames: how many frames, 4n+1; None for the most there are, up to `max_frames`.
-        size: (height, width); None for the nearest multiples of `multiple`.
-        max_frames: the most frames when `frames` is None.
+        size, max_frames, max_pixels: see `ClipTarget`.
     Returns:
         The clip, on the CPU.
     Raises:
         VideoError: a file or settings that cannot be used; the message says what to do.
     """
-    target = ClipTarget(fps=fps, multiple=multiple, frames=frames, size=size, max_frames=max_frames)
+    target = ClipTarget(
+        fps=fps, multiple=multiple, frames=frames, size=size, max_frames=max_frames, max_pixels=max_pixels
+    )
     path = Path(path)
     info = read_info(path)
-    height, width = target.output_size(info.height, info.width)
-    clip_FHWC = torch.empty(target.most_frames, height, width, 3)
+    size = target.output_size((info.height, info.width))
+    clip_FHWC = torch.empty(target.most_frames, *size, 3)
     count, transparent = 0, False
     meta, stream = _open(path, f"{_SQUARE_PIXELS},setpts=PTS-STARTPTS,fps={_rational(fps)}", _alpha_decoder(path, info))
     source_width, source_height = meta["size"]
     with closing(stream):
         for raw in islice(_raw_frames(path, stream), target.most_frames):
             frame = torch.frombuffer(bytearray(raw), dtype=torch.uint8).view(source_height, source_width, 4)
-            rgba = crop(frame, height, width)
+            rgba = crop(frame, size)
             rgb = rgba[..., :3].float().div_(255)
             if rgba[..., 3].min() < 255:
                 transparent = True
                 rgb *= rgba[..., 3:] / 255
-            clip_FHWC[count] = resize(rgb, height, width).clamp(0, 1)
+            clip_FHWC[count] = resize(rgb, size).clamp(0, 1)
             count += 1
     num_frames = target.num_frames(count, str(path))
-    choice = target.choice(_found(info), num_frames, (info.height, info.width), (height, width))
+    choice = target.choice(_found(info), num_frames, (info.height, info.width), size)
     return Clip(
         frames_FHWC=clip_FHWC[:num_frames], fps=fps, choice=choice + ", transparent parts on black" * transparent
     )

@@ -265,8 +265,8 @@ def mse(reference_FHWC: Tensor, generated_FHWC: Tensor) -> float:
 
 def fitted(frames_FHWC: Tensor, like_FHWC: Tensor) -> Tensor:
     """The frames at the size of others: resized to cover, the centre cropped."""
-    height, width = like_FHWC.shape[1:3]
-    return torch.stack([resize(crop(frame, height, width), height, width) for frame in frames_FHWC]).clamp(0, 1)
+    size = (like_FHWC.shape[1], like_FHWC.shape[2])
+    return torch.stack([resize(crop(frame_HWC, size), size) for frame_HWC in frames_FHWC]).clamp(0, 1)
 
 
 def without_tokens(prompt: str, tokens: Sequence[str] = ()) -> str:
