@@ -7,7 +7,7 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from setandseq_core.training.checkpoint import load_training, save_training
 from tools.embedded_model import train_transformer, train_vae
 from tools.embedded_model.train_transformer import TransformerTraining, encode_pool, load_pool
-from tools.embedded_model.train_vae import VaeTraining
+from tools.embedded_model.train_vae import VaeBatches, VaeTraining
 
 
 @pytest.fixture(autouse=True)
@@ -22,40 +22,75 @@ def same(one, two):
     return all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
 
 
-def test_vae_training_resumed_equals_vae_training_in_one_go(tmp_path):
-    def train(folder, frame_steps):
-        return train_vae.train_vae(
-            folder, VaeTraining(frame_steps=frame_steps, clip_steps=1, decoder_steps=1, save_every=1)
-        )
+def tiny_training(**changes):
+    return VaeTraining(**{"frame_steps": 1, "clip_steps": 1, "decoder_steps": 1, "save_every": 1, **changes})
 
-    whole = train(tmp_path / "whole", 1)
-    step = train_vae._Optimizer.step
+
+def stop_after(patch, steps):
+    """Let the VAE's training crash after so many steps."""
+    step, done = train_vae._Optimizer.step, []
+
+    def crash(self, rate):
+        if len(done) == steps:
+            raise KeyboardInterrupt
+        done.append(rate)
+        step(self, rate)
+
+    patch.setattr(train_vae._Optimizer, "step", crash)
+
+
+@pytest.mark.parametrize("keep_latents", [0.0, 0.3])
+def test_vae_training_resumed_equals_vae_training_in_one_go(tmp_path, keep_latents):
+    config = tiny_training(keep_latents=keep_latents)
+    torch.manual_seed(0)
+    start = AutoencoderKLWan(**train_vae.VAE_CONFIG) if keep_latents else None
+    whole = train_vae.train_vae(tmp_path / "whole", config, start)
     with pytest.MonkeyPatch.context() as patch:
-        steps = []
-
-        def crash(self, rate):
-            if len(steps) == 2:
-                raise KeyboardInterrupt
-            steps.append(rate)
-            step(self, rate)
-
-        patch.setattr(train_vae._Optimizer, "step", crash)
+        stop_after(patch, 2)
         with pytest.raises(KeyboardInterrupt):
-            train(tmp_path / "parts", 1)
-    assert same(train(tmp_path / "parts", 1), whole)
+            train_vae.train_vae(tmp_path / "parts", config, start)
+    assert same(train_vae.train_vae(tmp_path / "parts", config, start), whole)
 
 
 def test_last_part_of_vae_training_leaves_the_encoder_alone(tmp_path):
-    config = {"frame_steps": 1, "clip_steps": 0, "save_every": 1}
-    before = train_vae.train_vae(tmp_path, VaeTraining(**config, decoder_steps=0))
-    after = train_vae.train_vae(tmp_path, VaeTraining(**config, decoder_steps=1))
-    assert same(before.encoder, after.encoder) and not same(before.decoder, after.decoder)
+    start = train_vae.new_vae()
+    after = train_vae.train_vae(tmp_path, tiny_training(frame_steps=0, clip_steps=0), start)
+    assert same(start.encoder, after.encoder) and not same(start.decoder, after.decoder)
+
+
+def test_latents_are_kept_within_the_grammar_alone():
+    """With nothing else in the loss: no gradient at the start, and one as soon as the latents differ."""
+    config = tiny_training(keep_latents=1.0, kl_weight=0.0)
+    torch.manual_seed(0)
+    old = AutoencoderKLWan(**train_vae.VAE_CONFIG).requires_grad_(False)
+    batch = VaeBatches(config)[3]
+
+    def kept(vae):
+        with_it, without = (train_vae.vae_loss(vae, batch, torch.zeros_like, config, other) for other in (old, None))
+        return float(with_it - without)
+
+    vae = AutoencoderKLWan(**train_vae.VAE_CONFIG).requires_grad_(False)
+    vae.load_state_dict(old.state_dict())
+    assert kept(vae) == 0
+    vae.quant_conv.bias += 1
+    scale = torch.tensor(vae.config["latents_std"])
+    assert kept(vae) == pytest.approx(float(scale.square().reciprocal().mean()), rel=1e-3)
+
+
+def test_batches_are_frames_then_whole_clips_and_crops_at_sprites():
+    config = tiny_training(frame_steps=1, clips=2)
+    frames, crops, whole = (VaeBatches(config)[step] for step in (0, 1, 3))
+    assert frames.pixels_BCFHW.shape == (16, 3, 1, 64, 64)
+    assert crops.pixels_BCFHW.shape == (8, 3, 17, 32, 32) and crops.near_BFHW.shape == (8, 17, 32, 32)
+    assert whole.pixels_BCFHW.shape == (2, 3, 17, 64, 64)
+    assert all(near.any() for near in crops.near_BFHW)
+    assert torch.equal(whole.pixels_BCFHW, VaeBatches(config)[3].pixels_BCFHW)
 
 
 @pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")  # bfloat16 against float32 norms
 def test_transformer_trains_on_the_pool_and_resumes(tmp_path):
     torch.manual_seed(0)
-    encode_pool(AutoencoderKLWan(**train_vae.VAE_CONFIG), tmp_path, 0, 8, 0.2)
+    encode_pool(AutoencoderKLWan(**train_vae.VAE_CONFIG), tmp_path, 8, 0.2)
     latents, captions = load_pool(tmp_path)
     assert latents.shape == (8, 16, 5, 8, 8) and set(captions[0]) == {"full", "static", "motion"}
     config = {"batch": 2, "save_every": 1}
@@ -67,7 +102,7 @@ def test_transformer_trains_on_the_pool_and_resumes(tmp_path):
 
 def test_transformer_training_can_begin_at_given_weights(tmp_path):
     torch.manual_seed(0)
-    encode_pool(AutoencoderKLWan(**train_vae.VAE_CONFIG), tmp_path, 0, 8, 0.2)
+    encode_pool(AutoencoderKLWan(**train_vae.VAE_CONFIG), tmp_path, 8, 0.2)
     start = WanTransformer3DModel(**train_transformer.TRANSFORMER_CONFIG)
     before = [parameter.clone() for parameter in start.parameters()]
     after = train_transformer.train_transformer(tmp_path, TransformerTraining(steps=0), start)

@@ -1,46 +1,61 @@
-"""`python -m tools.embedded_model`: make again, from nothing, what the embedded model is shipped with.
+"""`python -m tools.embedded_model`: train the embedded model, and measure it.
 
-`train` makes the weights: hours on two CPU cores; every part saves as it goes and the same command goes on where it
-stopped. `clip` makes the demo's clip.
+`vae` and `transformer` train, on a GPU if there is one, else for hours on a CPU core. Each saves as it goes; the same
+command resumes. Both write their weight file into the folder of their state, from where it can be measured before it
+replaces the shipped one. `measure` prints how good a model is. `clip` makes the demo's clip.
 """
 
 import argparse
 import logging
+from dataclasses import fields
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 
+from setandseq_core.backbones.wan import WanBackbone
 from setandseq_core.backbones.wan_files import load_transformer, load_vae
 from setandseq_core.clips.video import write_video
 from setandseq_core.embedded.files import CLIP_FILE, TRANSFORMER_FILE, VAE_FILE
+from setandseq_core.embedded.model import NAME
+from setandseq_core.embedded.text import encode_prompt
 from setandseq_core.embedded.world.concepts import CONCEPTS, DEMO
 
+from .quality import prompt_following, vae_quality
 from .release import fold_latent_scale, latent_statistics, write_transformer, write_vae
 from .train_transformer import TransformerTraining, encode_pool, train_transformer
 from .train_vae import VaeTraining, train_vae
 
 log = logging.getLogger(__name__)
 
+Config = TypeVar("Config", VaeTraining, TransformerTraining)
 
-def train(folder: Path, vae_config: VaeTraining, config: TransformerTraining, clips: int, *, go_on: bool) -> None:
-    """Train the VAE, encode the clips, train the transformer; write both weight files.
 
-    Args:
-        go_on: keep the shipped VAE and train the shipped transformer further.
-    """
-    start = None
-    if go_on:
-        vae, start = load_vae(VAE_FILE, torch.float32), load_transformer(TRANSFORMER_FILE, torch.float32)
-    else:
-        vae = train_vae(folder, vae_config)
+def make_vae(folder: Path, config: VaeTraining, start: Path | None, device: str) -> Path:
+    """Train a VAE, from new weights or from those of a file, and write it into the folder."""
+    vae = train_vae(folder, config, load_vae(start, torch.float32) if start else None, device)
+    if not start:
         fold_latent_scale(vae, *latent_statistics(vae))
-        write_vae(vae, VAE_FILE)
-    for first in range(0, clips, 200):
-        if not (folder / f"pool_{first:06d}.safetensors").exists():
-            encode_pool(vae, folder, first, 200, config.creatures)
-            log.info("encoded %d of %d clips", first + 200, clips)
-    write_transformer(train_transformer(folder, config, start), TRANSFORMER_FILE)
-    log.info("wrote %s and %s", VAE_FILE, TRANSFORMER_FILE)
+    write_vae(vae, folder / VAE_FILE.name)
+    return folder / VAE_FILE.name
+
+
+def make_transformer(
+    folder: Path, config: TransformerTraining, clips: int, vae: Path, start: Path | None, device: str
+) -> Path:
+    """Encode `clips` clips with a VAE, train a transformer on them, and write it into the folder."""
+    encode_pool(load_vae(vae, torch.float32), folder, clips, config.creatures, device=device)
+    trained = train_transformer(folder, config, load_transformer(start, torch.float32) if start else None, device)
+    write_transformer(trained, folder / TRANSFORMER_FILE.name)
+    return folder / TRANSFORMER_FILE.name
+
+
+def measure(vae: Path, transformer: Path, count: int) -> dict[str, float]:
+    """PSNR of the VAE in dB, and the shares of what generated clips show of their prompts, on `count` clips each."""
+    backbone = WanBackbone(
+        load_transformer(transformer, torch.float32), load_vae(vae, torch.float32), encode_prompt, NAME
+    )
+    return vae_quality(backbone, count) | prompt_following(backbone, count)
 
 
 def write_demo_clip(path: Path, fps: int = 24) -> None:
@@ -50,30 +65,50 @@ def write_demo_clip(path: Path, fps: int = 24) -> None:
     write_video(path, enlarged.movedim(1, -1), fps)
 
 
-def main() -> None:
-    """The command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """The commands; the fields of a training are its options."""
     parser = argparse.ArgumentParser(prog="python -m tools.embedded_model", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    training = commands.add_parser("train", help="train the embedded VAE and transformer; saves and resumes")
-    training.add_argument("--folder", type=Path, default=Path("build/embedded_model"), help="where the state is kept")
-    training.add_argument("--clips", type=int, default=6000, help="training clips of the transformer")
-    text = "keep the shipped VAE and train the shipped transformer further"
-    training.add_argument("--go-on", action="store_true", help=text)
-    training.add_argument("--frame-steps", type=int, default=VaeTraining().frame_steps)
-    training.add_argument("--clip-steps", type=int, default=VaeTraining().clip_steps)
-    training.add_argument("--decoder-steps", type=int, default=VaeTraining().decoder_steps)
-    training.add_argument("--transformer-steps", type=int, default=TransformerTraining().steps)
+    for name, config in (("vae", VaeTraining), ("transformer", TransformerTraining)):
+        command = commands.add_parser(name, help=f"train the {name}; saves and resumes")
+        text = "where the state and the weights are kept"
+        command.add_argument("--folder", type=Path, default=Path("build/embedded_model"), help=text)
+        command.add_argument("--start", type=Path, help="weights to start from (default: new ones)")
+        for field in fields(config):
+            option = f"--{field.name.replace('_', '-')}"
+            command.add_argument(option, type=type(field.default), default=field.default, help="default: %(default)s")
+        if name == "transformer":
+            command.add_argument("--clips", type=int, default=8000, help="training clips (default: %(default)s)")
+            command.add_argument("--vae", type=Path, default=VAE_FILE, help="default: the shipped one")
+    command = commands.add_parser("measure", help="print how good a VAE and a transformer are")
+    command.add_argument("--vae", type=Path, default=VAE_FILE, help="default: the shipped one")
+    command.add_argument("--transformer", type=Path, default=TRANSFORMER_FILE, help="default: the shipped one")
+    command.add_argument("--count", type=int, default=200, help="clips for each figure (default: %(default)s)")
     commands.add_parser("clip", help="write the demo's clip again")
-    arguments = parser.parse_args()
+    return parser
+
+
+def _config(config: type[Config], options: argparse.Namespace) -> Config:
+    given: dict[str, Any] = {field.name: getattr(options, field.name) for field in fields(config)}
+    return config(**given)
+
+
+def main() -> None:
+    """The command line."""
+    options = build_parser().parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    if arguments.command == "clip":
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if options.command == "clip":
         write_demo_clip(CLIP_FILE)
-        return
-    vae_config = VaeTraining(
-        frame_steps=arguments.frame_steps, clip_steps=arguments.clip_steps, decoder_steps=arguments.decoder_steps
-    )
-    config = TransformerTraining(steps=arguments.transformer_steps)
-    train(arguments.folder, vae_config, config, arguments.clips, go_on=arguments.go_on)
+    elif options.command == "vae":
+        log.info("wrote %s", make_vae(options.folder, _config(VaeTraining, options), options.start, device))
+    elif options.command == "transformer":
+        config = _config(TransformerTraining, options)
+        path = make_transformer(options.folder, config, options.clips, options.vae, options.start, device)
+        log.info("wrote %s", path)
+    else:
+        for name, value in measure(options.vae, options.transformer, options.count).items():
+            print(f"{name:24} {value:.2f} dB" if value > 1 else f"{name:24} {100 * value:.1f} %")
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from setandseq_core.atomic import save_atomically
 from setandseq_core.backbones.wan_names import native_transformer, native_vae
+from setandseq_core.embedded.world.scene import render
 
-from .train_vae import training_clip
+from .scenes import grammar_scene
 from .vae import encode_moments
 
 
@@ -19,7 +20,8 @@ from .vae import encode_moments
 def latent_statistics(vae: AutoencoderKLWan, clips: int = 48) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each latent channel over training clips, (16,) each."""
     rng = Random("latent statistics")
-    latents = [encode_moments(vae, training_clip(rng, 0.1).unsqueeze(0))[0] for _ in range(clips)]
+    pixels = (render(grammar_scene(rng)).permute(3, 0, 1, 2).unsqueeze(0) * 2 - 1 for _ in range(clips))
+    latents = [encode_moments(vae, pixels_BCFHW)[0] for pixels_BCFHW in pixels]
     channels = torch.cat(latents).movedim(1, 0).flatten(1)
     return channels.mean(1), channels.std(1)
 

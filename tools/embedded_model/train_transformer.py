@@ -1,4 +1,8 @@
-"""Train the embedded transformer on latents of the world's clips (rectified flow, Eq. 1 of the method)."""
+"""Train the embedded transformer on latents of the world's clips (rectified flow, Eq. 1 of the method).
+
+The same code runs on one CPU core and on a GPU, where it is compiled and other processes render the clips and encode
+the prompts.
+"""
 
 import json
 import logging
@@ -6,18 +10,22 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from safetensors import safe_open
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import Dataset
 
 from setandseq_core.atomic import save_atomically
-from setandseq_core.embedded.text import encode_prompt
+from setandseq_core.embedded.text import MAX_TOKENS, encode_prompt, known_words
 from setandseq_core.embedded.world.scene import Caption, random_caption, render, scene_of
 from setandseq_core.flow import flow_loss, interpolate, shift_time, target_velocity
 from setandseq_core.training.checkpoint import load_training, save_training
 
+from .batches import batches_from
 from .vae import encode_moments
 
 log = logging.getLogger(__name__)
@@ -37,6 +45,8 @@ TRANSFORMER_CONFIG = {
     "eps": 1e-6,
     "rope_max_seq_len": 1024,
 }
+POOL_FILE = 2000
+"""Clips in one file of encoded ones."""
 SHIFT = 3.0
 """Time shift in training and sampling: Wan's, so that ComfyUI's stock nodes sample it as they sample Wan."""
 
@@ -68,20 +78,54 @@ def clip_and_caption(index: int, creatures: float) -> tuple[Tensor, Caption]:
     return render(scene_of(caption, rng)).permute(3, 0, 1, 2) * 2 - 1, caption
 
 
+class PoolBatch(NamedTuple):
+    """Clips to encode, and the prompts of each in three wordings."""
+
+    pixels_BCFHW: Tensor
+    prompts: list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class PoolClips(Dataset[PoolBatch]):
+    """The training clips, `batch` at a time."""
+
+    batch: int
+    creatures: float
+
+    def __getitem__(self, number: int) -> PoolBatch:
+        """Batch `number` of them."""
+        indices = range(number * self.batch, (number + 1) * self.batch)
+        clips, shown = zip(*(clip_and_caption(index, self.creatures) for index in indices), strict=True)
+        prompts = [{"full": str(caption), "static": caption.static, "motion": caption.motion} for caption in shown]
+        return PoolBatch(torch.stack(clips), prompts)
+
+
 @torch.no_grad()
-def encode_pool(vae: AutoencoderKLWan, folder: Path, first: int, count: int, creatures: float) -> None:
-    """Encode training clips `first` to `first + count` into one file of `folder`: normalised latents and captions."""
+def encode_pool(
+    vae: AutoencoderKLWan, folder: Path, clips: int, creatures: float, *, batch: int = 8, device: str = "cpu"
+) -> None:
+    """Encode the training clips into files of `folder`, normalised latents with their prompts; skips what is there.
+
+    Args:
+        clips: a multiple of `POOL_FILE`, or of `batch` and smaller.
+        batch: clips that are encoded at a time; it divides `POOL_FILE`.
+    """
+    nn.Module.to(vae, device)  # diffusers' own has no types
     mean = torch.tensor(vae.config["latents_mean"]).view(-1, 1, 1, 1)
     std = torch.tensor(vae.config["latents_std"]).view(-1, 1, 1, 1)
-    latents, captions = [], []
-    for begin in range(first, first + count, 8):
-        clips, shown = zip(*(clip_and_caption(i, creatures) for i in range(begin, begin + 8)), strict=True)
-        with torch.autocast("cpu", torch.bfloat16):
-            moments, _ = encode_moments(vae, torch.stack(clips))
-        latents.append(((moments.float() - mean) / std).half())
-        captions += [{"full": str(c), "static": c.static, "motion": c.motion} for c in shown]
-    path = folder / f"pool_{first:06d}.safetensors"
-    save_atomically({"latents": torch.cat(latents)}, path, {"captions": json.dumps(captions)})
+    for first in range(0, clips, POOL_FILE):
+        path, last = folder / f"pool_{first:06d}.safetensors", min(first + POOL_FILE, clips)
+        if path.exists():
+            continue
+        latents, captions = [], []
+        for _, found in batches_from(PoolClips(batch, creatures), first // batch, last // batch, device):
+            with torch.autocast(device, torch.bfloat16):
+                moments, _ = encode_moments(vae, found.pixels_BCFHW)
+            latents.append(((moments.float().cpu() - mean) / std).half())
+            captions += found.prompts
+        save_atomically({"latents": torch.cat(latents)}, path, {"captions": json.dumps(captions)})
+        log.info("encoded %d of %d clips", last, clips)
+    nn.Module.to(vae, "cpu")
 
 
 def load_pool(folder: Path) -> tuple[Tensor, list[dict[str, str]]]:
@@ -103,6 +147,35 @@ def _prompt(caption: dict[str, str], rng: Random, config: TransformerTraining) -
     return " ".join(words)
 
 
+class Batch(NamedTuple):
+    """What a step trains on."""
+
+    latents_BCFHW: Tensor
+    """Normalised; all frames, or the first alone."""
+    text_BND: Tensor
+    """In bfloat16, as long as the longest prompt."""
+
+
+@dataclass(frozen=True)
+class TransformerBatches(Dataset[Batch]):
+    """The batch of every step; each is made from its number alone, in whatever process."""
+
+    config: TransformerTraining
+    latents: Tensor
+    captions: list[dict[str, str]]
+
+    def __getitem__(self, step: int) -> Batch:
+        """The batch of one step."""
+        rng = Random(self.config.seed * 1_000_003 + step)
+        chosen = [rng.randrange(len(self.captions)) for _ in range(self.config.batch)]
+        latents = self.latents[chosen].float()
+        if rng.random() < self.config.single_frames:
+            latents = latents[:, :, :1]
+        prompts = [_prompt(self.captions[index], rng, self.config) for index in chosen]
+        longest = max(len(known_words(prompt)) for prompt in prompts)
+        return Batch(latents, torch.stack([encode_prompt(prompt)[:longest].bfloat16() for prompt in prompts]))
+
+
 def _optimizers(named: dict[str, nn.Parameter], rate: float) -> tuple[dict, torch.optim.Muon, dict, torch.optim.AdamW]:
     matrices = {n: p for n, p in named.items() if p.ndim == 2 and "blocks." in n}
     others = {n: p for n, p in named.items() if n not in matrices}
@@ -111,15 +184,19 @@ def _optimizers(named: dict[str, nn.Parameter], rate: float) -> tuple[dict, torc
 
 
 def train_transformer(
-    folder: Path, config: TransformerTraining, start: WanTransformer3DModel | None = None
+    folder: Path, config: TransformerTraining, start: WanTransformer3DModel | None = None, device: str = "cpu"
 ) -> WanTransformer3DModel:
-    """Train, or go on training, the transformer whose state and pool of latents are in `folder`.
+    """Train the transformer whose state and pool of latents are in `folder`, or resume training it.
 
     Args:
         start: where a training without state begins; random weights otherwise. It is trained in place.
+    Returns:
+        The moving average of the weights, on the CPU.
     """
     torch.manual_seed(config.seed)
-    model = (start or WanTransformer3DModel(**TRANSFORMER_CONFIG)).train().requires_grad_(True)
+    model = start or WanTransformer3DModel(**TRANSFORMER_CONFIG)
+    nn.Module.to(model, device)  # diffusers' own has no types
+    model.train().requires_grad_(True)
     named = dict(model.named_parameters())
     averages = {f"average.{n}": p.detach().clone() for n, p in named.items()}
     matrices, muon, others, adam = _optimizers(named, config.learning_rate)
@@ -128,21 +205,16 @@ def train_transformer(
     if states[1].exists():
         load_training(states[0], matrices, muon)
         first = int(load_training(states[1], {**others, **averages}, adam)["step"])
-    latents, captions = load_pool(folder)
+    velocity_of = torch.compile(model) if device == "cuda" else model
     recent = 0.0
-    for step in range(first, config.steps):
-        rng = Random(config.seed * 1_000_003 + step)
+    for step, (x_0, text_BND) in batches_from(
+        TransformerBatches(config, *load_pool(folder)), first, config.steps, device
+    ):
         torch.manual_seed(config.seed * 1_000_003 + step)
-        if step % config.save_every == 0:
-            latents, captions = load_pool(folder)
-        chosen = [rng.randrange(len(captions)) for _ in range(config.batch)]
-        x_0 = latents[chosen].float()
-        if rng.random() < config.single_frames:
-            x_0 = x_0[:, :, :1]
-        text = torch.stack([encode_prompt(_prompt(captions[i], rng, config)) for i in chosen])
-        noise, time = torch.randn_like(x_0), shift_time(torch.rand(config.batch), SHIFT)
-        with torch.autocast("cpu", torch.bfloat16):
-            velocity = model(interpolate(x_0, noise, time), time * 1000, text, return_dict=False)[0]
+        noise, time = torch.randn_like(x_0), shift_time(torch.rand(config.batch, device=device), SHIFT)
+        text_BND = functional.pad(text_BND, (0, 0, 0, MAX_TOKENS - text_BND.shape[1]))
+        with torch.autocast(device, torch.bfloat16):
+            velocity = velocity_of(interpolate(x_0, noise, time), time * 1000, text_BND, return_dict=False)[0]
         loss = flow_loss(velocity.float(), target_velocity(x_0, noise))
         model.zero_grad(set_to_none=True)
         loss.backward()
@@ -158,7 +230,8 @@ def train_transformer(
         if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
             save_training(states[0], matrices, muon, {"step": str(step + 1)})
             save_training(states[1], {**others, **averages}, adam, {"step": str(step + 1)})
-            log.info("transformer step %d of %d, loss %.4f, %d clips", step + 1, config.steps, recent, len(captions))
+            log.info("transformer step %d of %d, loss %.4f", step + 1, config.steps, recent)
     for name, parameter in named.items():
         parameter.data.copy_(averages[f"average.{name}"])
-    return model
+    nn.Module.to(model, "cpu")
+    return model.eval()

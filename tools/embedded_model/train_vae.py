@@ -1,22 +1,32 @@
-"""Train the embedded VAE on the world and beyond it: single frames, then clips, then the decoder alone."""
+"""Train the embedded VAE on the world and beyond it: single frames, then clips, then the decoder alone.
 
+The same code runs on one CPU core and on a GPU, where it is compiled and other processes render the clips. Shape
+letters: B batch, C channels, F frames, H, W height and width.
+"""
+
+import copy
 import logging
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import AutoencoderKLWan
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
-from setandseq_core.embedded.world.scene import FRAMES, SIZE, Scene, random_caption, render, scene_of, wide_scene
+from setandseq_core.embedded.world.scene import FRAMES, SIZE, Scene, render
 from setandseq_core.training.checkpoint import load_training, save_training
 
+from .batches import batches_from
+from .scenes import fast_scene, grammar_scene, lively_scene, near_sprites
 from .vae import VAE_CONFIG, decode_clip, encode_moments
 
 log = logging.getLogger(__name__)
+
+WARMUP = 60
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -24,16 +34,22 @@ class VaeTraining:
     """How the VAE is trained."""
 
     frame_steps: int = 2000
-    """Steps on batches of 16 single frames."""
+    """Steps on single frames."""
     clip_steps: int = 2000
-    """Steps on clips, after those; half of them on square crops of 8 clips, half on 2 whole clips."""
+    """Steps on clips, after those; two of three are on square crops at a sprite."""
     decoder_steps: int = 2000
     """Steps of the decoder alone, last, while the latents stay what they are."""
+    clips: int = 2
+    """Whole clips in a batch, half of them within the grammar; crops are 4 times and single frames 8 times as many."""
     crop: int = 32
+    """Side of a crop in pixels."""
     learning_rate: float = 3e-3
-    wide: float = 0.3
-    """Share of clips from beyond the grammar."""
     kl_weight: float = 3e-4
+    keep_latents: float = 0.0
+    """Weight of staying, within the grammar, at the latents of the VAE that training starts from.
+
+    In squared deviations of the latents. With 0.3 a transformer trained on those latents remains valid.
+    """
     seed: int = 0
     save_every: int = 100
 
@@ -43,49 +59,97 @@ class VaeTraining:
         return self.frame_steps + self.clip_steps + self.decoder_steps
 
 
-def _scene(rng: Random, wide: float) -> Scene:
-    if rng.random() < wide:
-        return wide_scene(rng)
-    return scene_of(random_caption(rng, sprites=rng.choice((1, 2)), creatures=0.4), rng)
+class Batch(NamedTuple):
+    """What a step trains on; the first half of it is within the grammar."""
+
+    pixels_BCFHW: Tensor
+    """In [-1, 1]."""
+    near_BFHW: Tensor
+    """Which pixels are near a sprite."""
 
 
-def training_clip(rng: Random, wide: float, frame: int | None = None) -> Tensor:
-    """One clip (or one frame of it) for the VAE, (3, F, H, W) in [-1, 1]."""
-    return render(_scene(rng, wide), frame).permute(3, 0, 1, 2) * 2 - 1
+@dataclass(frozen=True)
+class VaeBatches(Dataset[Batch]):
+    """The batch of every step; each is made from its number alone, in whatever process."""
+
+    config: VaeTraining
+
+    def __getitem__(self, step: int) -> Batch:
+        """The batch of one step."""
+        config, rng = self.config, Random(self.config.seed * 1_000_003 + step)
+        if step < config.frame_steps:
+            return _joined([_one_frame(*shown, rng) for shown in _clips(rng, 8 * config.clips)])
+        if step % 3 == 0:
+            return _joined([(pixels, near) for _, pixels, near in _clips(rng, config.clips)])
+        return _joined([_crop(*shown, config.crop, rng) for shown in _clips(rng, 4 * config.clips)])
 
 
-def psnr(vae: AutoencoderKLWan, clips_BCFHW: Tensor) -> float:
-    """Mean over the clips of 10 log10(1 / MSE), pixels in [0, 1], in dB."""
-    values = []
-    with torch.no_grad():
-        for clip in clips_BCFHW.split(1):
-            decoded = decode_clip(vae, encode_moments(vae, clip)[0]).clamp(-1, 1)
-            values.append(-10 * math.log10(float((decoded - clip).square().mean()) / 4))
-    return sum(values) / len(values)
+def _clips(rng: Random, count: int) -> list[tuple[Scene, Tensor, Tensor]]:
+    """Scenes with their pixels (C, F, H, W) in [-1, 1], and which of them (F, H, W) are near a sprite."""
+    scenes = [grammar_scene(rng) for _ in range(count // 2)]
+    scenes += [rng.choices((lively_scene, fast_scene), (0.6, 0.4))[0](rng) for _ in range(count - count // 2)]
+    return [(scene, render(scene).permute(3, 0, 1, 2) * 2 - 1, near_sprites(scene)) for scene in scenes]
 
 
-def _batch(rng: Random, config: VaeTraining, step: int) -> Tensor:
-    if step < config.frame_steps:
-        return torch.stack([training_clip(rng, config.wide, rng.randrange(FRAMES)) for _ in range(16)])
-    if step % 2:
-        return torch.stack([training_clip(rng, config.wide) for _ in range(2)])
-    crops = []
-    for _ in range(8):
-        top, left = rng.randrange(SIZE - config.crop + 1), rng.randrange(SIZE - config.crop + 1)
-        clip = training_clip(rng, config.wide)
-        crops.append(clip[:, :, top : top + config.crop, left : left + config.crop])
-    return torch.stack(crops)
+def _one_frame(_: Scene, pixels_CFHW: Tensor, near_FHW: Tensor, rng: Random) -> tuple[Tensor, Tensor]:
+    frame = rng.randrange(FRAMES)
+    return pixels_CFHW[:, frame : frame + 1], near_FHW[frame : frame + 1]
 
 
-def vae_loss(vae: AutoencoderKLWan, clips_BCFHW: Tensor, kl_weight: float) -> Tensor:
-    """Reconstruction error plus the weighted divergence from the normal prior, both as means."""
-    mean, log_variance = encode_moments(vae, clips_BCFHW)
+def _crop(scene: Scene, pixels_CFHW: Tensor, near_FHW: Tensor, side: int, rng: Random) -> tuple[Tensor, Tensor]:
+    """A square about a place where a sprite passes."""
+    sprite, frame = rng.choice(scene.sprites), rng.randrange(FRAMES)
+
+    def start(place: float, offset_F: Tensor) -> int:
+        middle = place + float(offset_F[frame]) + rng.uniform(-12, 12)
+        return int(min(max(middle - side / 2, 0), SIZE - side))
+
+    left, top = start(sprite.place[0], sprite.path.x), start(sprite.place[1], sprite.path.y)
+    part = (slice(None), slice(top, top + side), slice(left, left + side))
+    return pixels_CFHW[(slice(None), *part)], near_FHW[part]
+
+
+def _joined(shown: list[tuple[Tensor, Tensor]]) -> Batch:
+    pixels, near = zip(*shown, strict=True)
+    return Batch(torch.stack(pixels), torch.stack(near))
+
+
+def vae_loss(
+    vae: AutoencoderKLWan,
+    batch: Batch,
+    noise: Callable[[Tensor], Tensor],
+    config: VaeTraining,
+    old: AutoencoderKLWan | None,
+) -> Tensor:
+    """Error of pixels and edges, counted twice near sprites, plus the weighted divergence from the normal prior.
+
+    Latents count in deviations from the mean that Wan's config states, as a transformer sees them.
+
+    Args:
+        noise: normal noise of a tensor's shape.
+        old: the VAE whose latents are kept, if any.
+    """
+    mean, log_variance = encode_moments(vae, batch.pixels_BCFHW)
     mean, log_variance = mean.float(), log_variance.float().clamp(-20, 10)
-    latents = mean + torch.randn_like(mean) * (0.5 * log_variance).exp()
-    decoded = decode_clip(vae, latents).float()
-    divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
-    difference = decoded - clips_BCFHW
-    return difference.square().mean() + 0.05 * difference.abs().mean() + kl_weight * divergence
+    latents = mean + noise(mean) * (0.5 * log_variance).exp()
+    difference = decode_clip(vae, latents).float() - batch.pixels_BCFHW
+    weight = 1 + batch.near_BFHW.unsqueeze(1).float()
+    loss = (weight * (difference.square() + 0.1 * difference.abs())).mean()
+    for axis in (-1, -2):
+        loss = loss + 0.25 * difference.diff(dim=axis).square().mean()
+    scale, centre = (
+        torch.tensor(vae.config[f"latents_{name}"], device=mean.device).view(1, -1, 1, 1, 1) for name in ("std", "mean")
+    )
+    normal = (mean - centre) / scale
+    log_variance = log_variance - 2 * scale.log()
+    divergence = 0.5 * (normal.square() + log_variance.exp() - 1 - log_variance).mean()
+    loss = loss + config.kl_weight * divergence
+    if old is None:
+        return loss
+    known = len(mean) // 2
+    with torch.no_grad():
+        kept = encode_moments(old, batch.pixels_BCFHW[:known])[0].float()
+    return loss + config.keep_latents * ((mean[:known] - kept) / scale).square().mean()
 
 
 @torch.no_grad()
@@ -161,32 +225,36 @@ class _Optimizer:
 
 
 def _rate(config: VaeTraining, step: int) -> float:
-    """Warm-up, then a cosine from the full rate to a twentieth within each of the three parts."""
-    peak, length = 1.0, config.frame_steps
-    for next_peak, next_length in ((0.7, config.clip_steps), (0.5, config.decoder_steps)):
-        if step >= length:
-            step, peak, length = step - length, next_peak, next_length
-    decay = 0.525 + 0.475 * math.cos(math.pi * step / length)
-    return config.learning_rate * peak * decay * min((step + 1) / 50, 1.0)
+    """Warm-up, then linearly to zero."""
+    return config.learning_rate * min((step + 1) / WARMUP, 1 - step / config.steps)
 
 
-def train_vae(folder: Path, config: VaeTraining) -> AutoencoderKLWan:
-    """Train, or go on training, the VAE whose state is in `folder`."""
+def train_vae(
+    folder: Path, config: VaeTraining, start: AutoencoderKLWan | None = None, device: str = "cpu"
+) -> AutoencoderKLWan:
+    """Train the VAE whose state is in `folder`, or resume training it.
+
+    Args:
+        start: where a training without state begins; new weights otherwise. It is not changed.
+    """
     torch.manual_seed(config.seed)
-    vae = new_vae()
+    vae = copy.deepcopy(start) if start else new_vae()
+    old = copy.deepcopy(vae).requires_grad_(False) if start and config.keep_latents else None
+    for part in (vae, old) if old else (vae,):
+        nn.Module.to(part, device)
+    vae.train().requires_grad_(True)
     optimizer = _Optimizer(vae, config.learning_rate)
     first = optimizer.load(folder)
-    check_rng = Random(-1)
-    check = torch.stack([training_clip(check_rng, wide) for wide in (0, 0, 0, 0, 0, 0, 1, 1)])
+    loss_of: Callable[..., Tensor] = torch.compile(vae_loss) if device == "cuda" else vae_loss
     average = 0.0
-    for step in range(first, config.steps):
-        rng = Random(config.seed * 1_000_003 + step)
-        torch.manual_seed(config.seed * 1_000_003 + step)
+    for step, batch in batches_from(VaeBatches(config), first, config.steps, device):
         if step >= config.frame_steps + config.clip_steps:
             vae.encoder.requires_grad_(False)
             vae.quant_conv.requires_grad_(False)
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = vae_loss(vae, _batch(rng, config, step), config.kl_weight)
+            old = None
+        torch.manual_seed(config.seed * 1_000_003 + step)
+        with torch.autocast(device, torch.bfloat16):
+            loss = loss_of(vae, batch, torch.randn_like, config, old)
         vae.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
@@ -194,7 +262,6 @@ def train_vae(folder: Path, config: VaeTraining) -> AutoencoderKLWan:
         average += (loss.item() - average) / min(step - first + 1, 50)
         if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
             optimizer.save(folder, step + 1)
-            seen = check if step >= config.frame_steps else check[:, :, 8:9]
-            quality = f"{psnr(vae, seen[:6]):.2f} dB in the grammar, {psnr(vae, seen[6:]):.2f} dB beyond it"
-            log.info("VAE step %d of %d, loss %.4f, %s", step + 1, config.steps, average, quality)
-    return vae
+            log.info("VAE step %d of %d, loss %.4f", step + 1, config.steps, average)
+    nn.Module.to(vae, "cpu")
+    return vae.eval()
