@@ -9,8 +9,8 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..setandseq_core.compose.strengths import StrengthSchedule
-from ..setandseq_core.concept_file.export import export_lora
-from ..setandseq_core.concept_file.file import load_concept, save_concept
+from ..setandseq_core.concept_file.export import lora_content
+from ..setandseq_core.concept_file.file import concept_content, load_concept
 from ..setandseq_core.errors import ConceptFileError
 from .apply import apply_concepts
 from .folders import CONCEPTS, concepts_folder, find_concept, loras_folder, safe_name, save_new
@@ -33,11 +33,13 @@ def save_files(weighted: WeightedConcept, name: str, plain_lora: bool) -> str:
     """
     name = safe_name(name)
     concept = replace(weighted.concept, info=replace(weighted.concept.info, name=name.rpartition("/")[2]))
-    path = save_new(concepts_folder(), name, lambda path: save_concept(concept, path))
+    path = save_new(concept_content(concept), concepts_folder(), name)
     lines = [f"Concept: {CONCEPTS}/{path.relative_to(concepts_folder()).as_posix()}"]
     if plain_lora:
-        strengths = {"identity_strength": weighted.identity_strength, "motion_strength": weighted.motion_strength}
-        lora = save_new(loras_folder(), name, lambda path: export_lora(concept, path, **strengths))
+        content = lora_content(
+            concept, identity_strength=weighted.identity_strength, motion_strength=weighted.motion_strength
+        )
+        lora = save_new(content, loras_folder(), name)
         lines.append(f"Plain LoRA: loras/{lora.relative_to(loras_folder()).as_posix()}")
     return "\n".join(lines)
 

@@ -1,8 +1,6 @@
 """Where our files are among ComfyUI's folders, and how they are named and saved there."""
 
-import os
 import re
-from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -10,7 +8,7 @@ from pathlib import Path
 import folder_paths
 
 from ..setandseq_core.concept_file.info import HASH_KEY
-from ..setandseq_core.concept_file.safetensors import check_data, read_header
+from ..setandseq_core.concept_file.safetensors import FileContent, check_data, read_header
 from ..setandseq_core.errors import ConceptFileError
 
 CONCEPTS = "dynamic_concepts"
@@ -88,31 +86,28 @@ def _safe_part(part: str) -> str:
     return f"_{part}" if part.partition(".")[0].upper() in RESERVED else part
 
 
-def save_new(folder: Path, name: str, write: Callable[[Path], None]) -> Path:
+def save_new(content: FileContent, folder: Path, name: str) -> Path:
     """Save a file as `name` or, where another content has that name, as name_2, name_3 ...; return where it is.
 
     A content that is already there under one of these names is not saved again.
 
     Args:
+        content: with the hash of its data in its metadata.
         folder: inside which `name` is.
         name: as `safe_name` gives it.
-        write: makes a .safetensors file at a path, with the hash of its data in its metadata.
+    Raises:
+        StorageError: the file cannot be written there.
     """
-    fresh = folder / f"{name}{SUFFIX}.new"
-    write(fresh)
-    content = _content(fresh)
     names = (name if number == 1 else f"{name}_{number}" for number in count(1))
     paths = (folder / f"{name}{SUFFIX}" for name in names)
-    path = next(path for path in paths if not path.exists() or _content(path) == content)
-    if path.exists():
-        fresh.unlink()
-    else:
-        os.replace(fresh, path)
+    path = next(path for path in paths if not path.exists() or _metadata(path) == content.metadata)
+    if not path.exists():
+        content.save(path)
     return path
 
 
-def _content(path: Path) -> dict[str, str] | None:
-    """All that tells two files apart, the hash of the data among it; None for a damaged or foreign file."""
+def _metadata(path: Path) -> dict[str, str] | None:
+    """Everything that tells two files apart, with the hash of the data; None for a damaged or foreign file."""
     try:
         metadata = read_header(path).metadata
         check_data(path, metadata[HASH_KEY])

@@ -1,19 +1,164 @@
-"""Training state on disk: parameters and what the optimizer remembers of them, in one safetensors file.
+"""Files that hold their old content or all of the new, whatever happens while they are written.
 
-The file is replaced in one step: a crash in the middle of saving leaves it as it was before.
+A file is written inside a *partial folder* next to its place and moved there when it is complete and on the disk.
+Libraries may put files of their own beside the one they write (safetensors and ffmpeg do): these land in the same
+folder. The folder holds a locked file. The system drops the lock when the process ends, by a kill too, so the next
+writer or the next start can tell what was left behind from what another process, container or computer still writes.
 """
 
+import errno
 import os
-from collections.abc import Mapping
+import secrets
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from .errors import StorageError
+
+PARTIAL_FOLDERS = ".setandseq-*.partial"
+LOCK = "lock"
+
+if sys.platform == "win32":
+
+    def _lock(file: BinaryIO) -> None:
+        """Nothing to do: Windows does not delete a file that is open."""
+
+    def _remove_left(folder: Path) -> None:
+        (folder / LOCK).unlink(missing_ok=True)
+        shutil.rmtree(folder)
+else:
+    import fcntl
+
+    def _lock(file: BinaryIO) -> None:
+        with suppress(OSError):  # a file system without locks: what is left there cannot be told and stays
+            fcntl.flock(file, fcntl.LOCK_EX)
+
+    def _remove_left(folder: Path) -> None:
+        with suppress(FileNotFoundError), (folder / LOCK).open("rb+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an OSError while its writer lives
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def replaced(path: Path, *, size: int = 0) -> Iterator[Path]:
+    """Replace `path` by what the body writes to the file that this yields; after an error `path` is as it was.
+
+        with replaced(path) as partial:
+            partial.write_text(report, encoding="utf-8")
+
+    The file is readable by whom the umask says. Folders that are missing are made.
+
+    Args:
+        size: bytes that will be written, as far as known; a disk with less space is refused at once.
+    Raises:
+        StorageError: the disk is full, the folder is read-only, or anything else went wrong with the file.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path.parent)
+        if free_space(path) < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with _partial_folder(path.parent) as folder:
+            partial = folder / "content"
+            yield partial
+            _put_in_place(partial, path)
+    except OSError as error:
+        raise _not_stored(path, error, size) from error
+
+
+def remove_leftovers(folder: Path, *, below: bool = False) -> None:
+    """Remove what writers that were killed have left in `folder`, and on request in all folders below it."""
+    for left in [*(folder.rglob(PARTIAL_FOLDERS) if below else folder.glob(PARTIAL_FOLDERS))]:
+        with suppress(OSError):  # in use, gone already, or another user's
+            _remove_left(left)
+
 
 def save_atomically(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file so that `path` holds either the old content or all of the new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    save_file({name: t.detach().contiguous() for name, t in tensors.items()}, partial, dict(metadata))
+    """Write a safetensors file so that `path` holds either the old content or all of the new.
+
+    Raises:
+        StorageError: it cannot be written; names the file, and what it needs.
+    """
+    dense = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    with replaced(path, size=sum(tensor.nbytes for tensor in dense.values())) as partial:
+        try:
+            save_file(dense, partial, dict(metadata))
+        except SafetensorError as error:  # the library's own words for an OSError
+            raise OSError(str(error).rpartition("I/O error: ")[2].partition(" (os error")[0]) from error
+
+
+def free_space(path: Path) -> int:
+    """Free bytes on the disk that the file `path` is on, or would be."""
+    there = next(folder for folder in path.absolute().parents if os.path.isdir(folder))
+    return shutil.disk_usage(there).free
+
+
+@contextmanager
+def _partial_folder(parent: Path) -> Iterator[Path]:
+    folder, lock = _locked_folder(parent)
+    try:
+        yield folder
+    finally:
+        lock.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _locked_folder(parent: Path) -> tuple[Path, BinaryIO]:
+    folder = parent / PARTIAL_FOLDERS.replace("*", secrets.token_hex(4))
+    folder.mkdir()
+    with suppress(FileNotFoundError):
+        lock = (folder / LOCK).open("xb")
+        _lock(lock)
+        if (folder / LOCK).exists():
+            return folder, lock
+        lock.close()
+    return _locked_folder(parent)  # another process took it for left behind, in the moment before it was locked
+
+
+def _put_in_place(partial: Path, path: Path) -> None:
+    """Move a complete file to its place once its bytes are on the disk."""
+    _follow_umask(partial)
+    with partial.open("rb+") as file:
+        os.fsync(file.fileno())
     os.replace(partial, path)
+    _sync_folder(path.parent)
+
+
+def _follow_umask(partial: Path) -> None:
+    """Some libraries make files that only their owner can read; the folder was made with what the umask leaves."""
+    allowed = partial.parent.stat().st_mode & 0o666
+    if partial.stat().st_mode & 0o777 != allowed:
+        with suppress(PermissionError):  # a disk of another system, which has no modes
+            partial.chmod(allowed)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the file's new name on the disk, too; Windows does that by itself."""
+    if sys.platform == "win32":
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network disks cannot
+            os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def _not_stored(path: Path, error: OSError, size: int) -> StorageError:
+    reason = error.strerror or str(error).splitlines()[0]
+    room = f" It needs {_mebibytes(size)}; {_mebibytes(free_space(path))} are free there." if size else ""
+    return StorageError(
+        f"{path} cannot be written ({reason}).{room}",
+        hint="Check the folder, its permissions and the free space, or choose another folder.",
+    )
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:,.1f} MiB"

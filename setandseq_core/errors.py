@@ -15,6 +15,10 @@ class SetAndSequenceError(Exception):
         self.hint = hint
 
 
+class StorageError(SetAndSequenceError):
+    """A file that cannot be written: a full disk, a read-only folder."""
+
+
 class VideoError(SetAndSequenceError):
     """A video file or clip that cannot be used."""
 

@@ -1,11 +1,11 @@
 """The command `evaluate`: figures of a generated video beside the video that its concept was learned from."""
 
 import json
-import os
 import sys
 from argparse import Namespace
 from pathlib import Path
 
+from ..atomic import replaced
 from ..clips.video import read_clip, read_info
 from ..embedded.evaluation import embedded_probes
 from ..errors import ConfigError
@@ -46,6 +46,5 @@ def evaluate_videos(options: Namespace) -> int:
 
 
 def _write_json(path: Path, found: Evaluation) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(found.as_dict(), indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    with replaced(path) as partial:
+        partial.write_text(json.dumps(found.as_dict(), indent=2) + "\n", encoding="utf-8")

@@ -8,7 +8,6 @@ Shape letters: F frames, H height, W width, C the three channels red, green and 
 
 import logging
 import math
-import os
 import re
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -22,6 +21,7 @@ import imageio_ffmpeg
 import torch
 from torch import Tensor
 
+from ..atomic import replaced
 from ..errors import VideoError
 from .clip import Clip, ClipTarget, WantedSize, check_fps, check_frames, crop, resize
 from .containers import READABLE, check_container, matroska_has_alpha
@@ -231,7 +231,8 @@ def write_video(path: Path | str, frames_FHWC: Tensor, fps: float) -> None:
         frames_FHWC: RGB in [0, 1]; a small overshoot is clamped.
         fps: frames per second; a gif holds at most 50 of them.
     Raises:
-        VideoError: another suffix, frames or a frame rate that cannot be written, or a disk that cannot be written to.
+        VideoError: another suffix, or frames or a frame rate that cannot be written.
+        StorageError: the file cannot be written there.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -243,20 +244,8 @@ def write_video(path: Path | str, frames_FHWC: Tensor, fps: float) -> None:
         )
     check_fps(fps)
     check_frames(frames_FHWC)
-    partial = path.with_name(f"{path.stem}.partial{suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            _write(partial, frames_FHWC if suffix == ".gif" else _even_sides(frames_FHWC), fps)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        reason = str(error).splitlines()[0]
-        raise VideoError(
-            f"{path} cannot be written ({reason}).",
-            hint="Check the folder, its permissions and space.",
-        ) from error
+    with replaced(path) as partial:
+        _write(partial, suffix, frames_FHWC if suffix == ".gif" else _even_sides(frames_FHWC), fps)
 
 
 def _even_sides(frames_FHWC: Tensor) -> Tensor:
@@ -266,13 +255,13 @@ def _even_sides(frames_FHWC: Tensor) -> Tensor:
     return frames_FHWC[:, rows][:, :, columns] if (height | width) % 2 else frames_FHWC
 
 
-def _write(path: Path, frames_FHWC: Tensor, fps: float) -> None:
+def _write(path: Path, suffix: str, frames_FHWC: Tensor, fps: float) -> None:
     height, width = frames_FHWC.shape[1:3]
-    settings = dict(_WRITERS[path.suffix])
-    if path.suffix == ".gif" and fps > GIF_MAX_FPS:
+    settings = dict(_WRITERS[suffix])
+    if suffix == ".gif" and fps > GIF_MAX_FPS:
         settings["output_params"] = ["-vf", f"fps={GIF_MAX_FPS},{_PALETTE}", "-loop", "0"]
     settings["fps"] = float(fps)
-    settings["output_params"] = list(settings["output_params"])  # write_frames adds to the list it is given
+    settings["output_params"] = [*settings["output_params"], "-f", suffix[1:]]  # for the path has no suffix
     writer = imageio_ffmpeg.write_frames(
         str(path.absolute()),
         (width, height),
@@ -285,7 +274,7 @@ def _write(path: Path, frames_FHWC: Tensor, fps: float) -> None:
         for frame_HWC in frames_FHWC:
             bytes_HWC = (frame_HWC.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
             writer.send(bytes_HWC.contiguous().cpu().numpy().tobytes())
-    _check_written(path, math.floor(len(frames_FHWC) * min(1, GIF_MAX_FPS / fps if path.suffix == ".gif" else 1)))
+    _check_written(path, math.floor(len(frames_FHWC) * min(1, GIF_MAX_FPS / fps if suffix == ".gif" else 1)))
 
 
 def _check_written(path: Path, num_frames: int) -> None:

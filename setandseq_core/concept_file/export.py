@@ -7,13 +7,12 @@ from pathlib import Path
 
 import torch
 
-from ..atomic import save_atomically
 from ..compose.add import Factors, added_factors, layer_factors
 from ..compose.strengths import WeightedConcept
 from ..concept import Concept, ConceptInfo
 from ..fingerprint import check_base
 from .info import manager_metadata
-from .safetensors import data_sha256
+from .safetensors import FileContent, data_sha256
 
 
 def export_lora(concept: Concept, path: Path, *, identity_strength: float = 1.0, motion_strength: float = 1.0) -> None:
@@ -22,13 +21,20 @@ def export_lora(concept: Concept, path: Path, *, identity_strength: float = 1.0,
     Stock ComfyUI and diffusers load it with the full effect; the strengths are fixed in it.
 
     Args:
-        concept: what to export.
+        concept: the concept to export.
         path: ends in .safetensors; replaced in one step.
         identity_strength: unitless; 0 removes that part.
         motion_strength: unitless; 0 removes that part.
+    Raises:
+        StorageError: the file cannot be written there.
     """
+    lora_content(concept, identity_strength=identity_strength, motion_strength=motion_strength).save(path)
+
+
+def lora_content(concept: Concept, *, identity_strength: float = 1.0, motion_strength: float = 1.0) -> FileContent:
+    """The tensors and metadata of a concept's plain LoRA; see `export_lora`."""
     factors = {name: layer_factors(layer, identity_strength, motion_strength) for name, layer in concept.layers.items()}
-    _write_lora(factors, concept.info, path)
+    return _lora_content(factors, concept.info)
 
 
 def export_sum(concepts: Sequence[WeightedConcept], path: Path) -> None:
@@ -45,10 +51,10 @@ def export_sum(concepts: Sequence[WeightedConcept], path: Path) -> None:
         check_base(each.concept.info.base, first.info.base)
     name = " + ".join(each.concept.info.name for each in concepts)
     factors = added_factors([(each.concept.layers, *each.strengths()) for each in concepts])
-    _write_lora(factors, replace(first.info, name=name), path)
+    _lora_content(factors, replace(first.info, name=name)).save(path)
 
 
-def _write_lora(factors: Factors, info: ConceptInfo, path: Path) -> None:
+def _lora_content(factors: Factors, info: ConceptInfo) -> FileContent:
     tensors = {}
     rank = next(iter(factors.values()))[1].shape[0]
     for layer, (up_OR, down_RI) in factors.items():
@@ -57,7 +63,8 @@ def _write_lora(factors: Factors, info: ConceptInfo, path: Path) -> None:
         tensors[f"{key}.lora_B.weight"] = up_OR.detach().to("cpu", torch.float32, copy=True).contiguous()
         if layer.startswith("blocks."):  # diffusers refuses alpha elsewhere; without it every loader takes the rank
             tensors[f"{key}.alpha"] = torch.tensor(float(rank))
-    save_atomically(tensors, path, manager_metadata(info, rank, data_sha256(tensors), kind="lora"))
+    metadata = manager_metadata(info, rank, data_sha256(tensors), kind="lora")
+    return FileContent(tensors=tensors, metadata=metadata)
 
 
 def describe(concept: Concept) -> str:

@@ -7,23 +7,28 @@ from pathlib import Path
 
 import torch
 
-from ..atomic import save_atomically
 from ..concept import EMBEDDINGS, PARTS, Concept, ConceptLayer, _parts, check_embeddings, check_shapes
 from ..errors import ConceptFileError
 from .info import HASH_KEY, format_metadata, manager_metadata, parse_metadata
-from .safetensors import Header, check_data, data_sha256, read_header, read_tensors
+from .safetensors import FileContent, Header, check_data, data_sha256, read_header, read_tensors
 
 
 def save_concept(concept: Concept, path: Path, *, dtype: torch.dtype = torch.float32) -> None:
     """Write a concept file; `path` holds either its old content or all of the new.
 
     Args:
-        concept: what to save.
+        concept: the concept to save.
         path: ends in .safetensors.
         dtype: of the stored tensors: float32, bfloat16 or float16.
     Raises:
         ConceptFileError: info that cannot be stored, or a value too large for the dtype.
+        StorageError: the file cannot be written there.
     """
+    concept_content(concept, dtype=dtype).save(path)
+
+
+def concept_content(concept: Concept, *, dtype: torch.dtype = torch.float32) -> FileContent:
+    """The tensors and metadata of a concept's file; see `save_concept`."""
     tensors = {
         f"{layer}.{part}": tensor.detach().to("cpu", dtype, copy=True).contiguous()
         for layer, value in concept.layers.items()
@@ -38,7 +43,7 @@ def save_concept(concept: Concept, path: Path, *, dtype: torch.dtype = torch.flo
             )
     metadata = format_metadata(concept.info, embeddings=bool(concept.embeddings))
     metadata |= manager_metadata(concept.info, concept.rank, data_sha256(tensors), kind="setandseq-concept")
-    save_atomically(tensors, path, metadata)
+    return FileContent(tensors=tensors, metadata=metadata)
 
 
 def load_concept(path: Path) -> Concept:

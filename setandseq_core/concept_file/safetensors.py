@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from ..atomic import save_atomically
 from ..errors import ConceptFileError
 
 MAX_HEADER_BYTES = 16 * 2**20
@@ -27,6 +28,22 @@ class Header:
 
     metadata: dict[str, str]
     shapes: dict[str, tuple[int, ...]]
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class FileContent:
+    """A file that is not written yet."""
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str]
+
+    def save(self, path: Path) -> None:
+        """Write it so that `path` holds either its old content or all of the new.
+
+        Raises:
+            StorageError: it cannot be written; names the file, and what it needs.
+        """
+        save_atomically(self.tensors, path, self.metadata)
 
 
 def strict_json(text: str | bytes, what: str) -> Any:

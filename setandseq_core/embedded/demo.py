@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..atomic import replaced
 from ..backbone import Backbone
 from ..clips.clip import Clip, Reference, Words
 from ..clips.video import read_clip, write_video
@@ -111,9 +112,11 @@ def write_results(
         figures[shot.name] = asdict(clip_figures(clip.frames_FHWC, frames_FHWC, shot.caption))
         rows.append((shot.label, frames_FHWC))
         report(f"{shot.name}.mp4: {shot.label}")
-    contact_sheet(rows).save(out / "contact_sheet.png")
+    with replaced(out / "contact_sheet.png") as partial:
+        contact_sheet(rows).save(partial, "PNG")
     seconds = {stage: concept.info.training[stage]["seconds"] for stage in ("set", "sequence")}
-    (out / "report.json").write_text(json.dumps({"seconds": seconds, "figures": figures}, indent=2) + "\n")
+    with replaced(out / "report.json") as partial:
+        partial.write_text(json.dumps({"seconds": seconds, "figures": figures}, indent=2) + "\n", encoding="utf-8")
     report(f"Made the concept, {len(figures)} videos, contact_sheet.png and report.json in {out.resolve()}")
 
 

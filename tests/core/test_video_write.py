@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from setandseq_core.clips.video import read_clip, read_info, write_video
-from setandseq_core.errors import VideoError
+from setandseq_core.errors import StorageError, VideoError
 
 # imageio-ffmpeg leaves the pipes of an ffmpeg that ended by itself to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
@@ -71,13 +71,13 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     write_video(path, torch.zeros(5, 16, 16, 3), 16)
     before = path.read_bytes()
-    (tmp_path / "clip.partial.mp4").mkdir()  # ffmpeg cannot write there
-    with pytest.raises(VideoError, match="clip.mp4 cannot be written .*Check the folder"):
-        write_video(path, torch.ones(5, 16, 16, 3), 16)
+    with pytest.raises(StorageError, match="clip.mp4 cannot be written .*Check the folder"):
+        write_video(path, torch.ones(5, 20_000, 16, 3), 16)  # more rows than h264 takes
     assert path.read_bytes() == before
+    assert [*tmp_path.iterdir()] == [path]
 
 
 def test_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(VideoError, match="cannot be written"):
+    with pytest.raises(StorageError, match="cannot be written"):
         write_video(tmp_path / "file" / "clip.mp4", torch.zeros(5, 16, 16, 3), 16)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from setandseq_core.embedded.files import TRANSFORMER_FILE, VAE_FILE
 
@@ -90,16 +90,14 @@ def test_no_name_is_an_error(pack: Pack, folders: Path, name: str) -> None:
 def test_a_damaged_file_is_not_taken_for_the_same(pack: Pack, tmp_path: Path) -> None:
     folders, core = pack("nodes.folders"), pack("setandseq_core.concept_file.safetensors")
     tensors = {"a": torch.ones(8)}
-
-    def write(path: Path) -> None:
-        save_file(tensors, path, {"modelspec.hash_sha256": f"0x{core.data_sha256(tensors)}"})
-
-    first = folders.save_new(tmp_path, "x", write)
-    assert folders.save_new(tmp_path, "x", write) == first
+    metadata = {"modelspec.hash_sha256": f"0x{core.data_sha256(tensors)}"}
+    saved = core.FileContent(tensors=tensors, metadata=metadata)
+    first = folders.save_new(saved, tmp_path, "x")
+    assert folders.save_new(saved, tmp_path, "x") == first
     content = bytearray(first.read_bytes())
     content[-1] ^= 1
     first.write_bytes(content)
-    second = folders.save_new(tmp_path, "x", write)
+    second = folders.save_new(saved, tmp_path, "x")
     assert second.name == "x_2.safetensors"
     assert torch.equal(load_file(second)["a"], tensors["a"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.safetensors", "x_2.safetensors"]
