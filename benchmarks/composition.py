@@ -29,7 +29,7 @@ from benchmarks.ways import ANY_NUMBER, GUIDANCE, PAIRS, STEPS, Task, add
 from setandseq_core.backbones.wan import WanBackbone
 from setandseq_core.clips.video import write_video
 from setandseq_core.compose.strengths import WeightedConcept
-from setandseq_core.concept import Concept
+from setandseq_core.concept import Concept, Strengths
 from setandseq_core.concept_file.file import load_concept, save_concept
 from setandseq_core.embedded.files import TRANSFORMER_FILE, VAE_FILE
 from setandseq_core.embedded.model import EMBEDDED_CONFIG, load_embedded
@@ -98,7 +98,7 @@ def generate(backbone: WanBackbone, way: str, group: Group, seed: int, folder: P
         concepts = [learned_jointly(backbone, sorted(group), folder)]
     else:
         concepts = [learned_alone(backbone, name, method, folder) for name in group if way != "base"]
-    weighted = [WeightedConcept(concept=concept, motion_strength=motion) for concept in concepts]
+    weighted = [WeightedConcept(concept=concept, strengths=Strengths(1.0, motion)) for concept in concepts]
     make = {**ANY_NUMBER, **PAIRS}.get(way, add)
     task = Task(backbone=backbone, group=group, weighted=weighted, noise=noise, guidance=guidance)
     return backbone.decode_latents(make(task))

@@ -21,7 +21,8 @@ from setandseq_core.clips.encode import (
     Material,
     encode_frame_sequence,
     encode_frame_set,
-    encode_prior,
+    encode_prior_clips,
+    encode_prior_frames,
 )
 from setandseq_core.clips.prior_prompts import PriorSet, automatic_prompts
 from setandseq_core.compose.strengths import StrengthSchedule
@@ -173,11 +174,12 @@ def two_stages(
     """Set-and-Sequence by the job's recipe, changed by `config`, from the clip's first frames."""
     chosen = config(job.config)
     used = job.prior if chosen.prior.share else None
-    prior = {stage: encode_prior(backbone, used, stage) if used else None for stage in ("set", "sequence")}
+    prior_frames = encode_prior_frames(backbone, used) if used else None
+    prior_clips = encode_prior_clips(backbone, used) if used else None
     frame_set = job.frame_set(backbone, chosen.set_stage.still_frames, frames)
-    identity = train_identity(backbone, Material(clips=[frame_set], prior=prior["set"]), chosen)
+    identity = train_identity(backbone, Material(clips=[frame_set], prior=prior_frames), chosen)
     sequence = job.sequence(backbone, frames)
-    material = Material(clips=[sequence], prior=prior["sequence"])
+    material = Material(clips=[sequence], prior=prior_clips)
     motion = train_motion(backbone, identity.layers, material, chosen, embeddings=identity.embeddings)
     losses = [*identity.record["losses"], *motion.record["losses"]]
     return Learned(layers=motion.layers, embeddings=motion.embeddings, losses=losses)
@@ -207,11 +209,12 @@ def input_basis(backbone: WanBackbone, job: Job) -> Learned:
     """The recipe, but the shared basis spans the inputs: W' = W + A1 B1 + A2 B1, and the sequence stage learns A2."""
     config = job.config
     stages = config.set_stage, config.sequence_stage
-    prior = {stage: encode_prior(backbone, job.prior, stage) if job.prior else None for stage in ("set", "sequence")}
+    prior_frames = encode_prior_frames(backbone, job.prior) if job.prior else None
+    prior_clips = encode_prior_clips(backbone, job.prior) if job.prior else None
     frame_set = job.frame_set(backbone, stages[0].still_frames)
     materials = (
-        Material(clips=[frame_set], prior=prior["set"]),
-        Material(clips=[job.sequence(backbone)], prior=prior["sequence"]),
+        Material(clips=[frame_set], prior=prior_frames),
+        Material(clips=[job.sequence(backbone)], prior=prior_clips),
     )
     with trainable_concept(backbone.module, backbone.layers, rank=config.rank, seed=config.seed) as concept:
         parameters = concept.begin_set_stage(stages[0].coefficient_dropout)

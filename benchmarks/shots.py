@@ -12,7 +12,7 @@ from benchmarks.methods import Learned, as_concept
 from setandseq_core.backbones.wan import WanBackbone
 from setandseq_core.compose.apply import applied_concepts, applied_layers
 from setandseq_core.compose.strengths import StrengthSchedule, WeightedConcept
-from setandseq_core.concept import scaled_embeddings
+from setandseq_core.concept import Strengths, scaled_embeddings
 from setandseq_core.embedded.world.concepts import ConceptClip, with_tokens
 from setandseq_core.embedded.world.scene import FRAMES, SIZE, Caption, SpriteWords
 from setandseq_core.sample import latent_noise, sample_latents
@@ -57,17 +57,17 @@ def generate(backbone: WanBackbone, learned: Learned, shot: Shot, seed: int) -> 
     """A clip of the shot, (F, H, W, 3) in [0, 1], with the concept's tokens in its prompt."""
     noise = latent_noise(backbone.latent_shape(FRAMES, SIZE, SIZE), seed)
     has_motion = any(layer.motion_residual_RI.any() for layer in learned.layers.values())
-    strengths = {"motion_strength": shot.motion_strength}
-    strengths["identity_strength"] = 1.0 if has_motion else shot.motion_strength
-    options = {"embeddings": scaled_embeddings(learned.embeddings, **strengths), "steps": SAMPLING_STEPS}
+    strengths = Strengths(1.0 if has_motion else shot.motion_strength, shot.motion_strength)
+    options = {"embeddings": scaled_embeddings(learned.embeddings, strengths), "steps": SAMPLING_STEPS}
     with _applied(backbone, learned, strengths):
         return backbone.decode_latents(sample_latents(backbone, noise, with_tokens(str(shot.caption)), **options))
 
 
-def _applied(backbone: WanBackbone, learned: Learned, strengths: dict[str, float]) -> AbstractContextManager[None]:
+def _applied(backbone: WanBackbone, learned: Learned, strengths: Strengths) -> AbstractContextManager[object]:
     if not learned.layers:
         return nullcontext()
     if learned.schedule is None:
-        return applied_layers(backbone, learned.layers, **strengths)
+        return applied_layers(backbone, learned.layers, strengths)
     concept = as_concept(backbone, learned)
-    return applied_concepts(backbone, [WeightedConcept(concept=concept, schedules=(learned.schedule,), **strengths)])
+    weighted = WeightedConcept(concept=concept, strengths=strengths, schedules=(learned.schedule,))
+    return applied_concepts(backbone, [weighted])

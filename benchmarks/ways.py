@@ -16,7 +16,7 @@ from torch.nn import functional
 from benchmarks.scenes import Group, prompt
 from benchmarks.scenes import regions as places
 from setandseq_core.backbones.wan import WanBackbone
-from setandseq_core.compose.add import Factors, layer_factors
+from setandseq_core.compose.add import Factors
 from setandseq_core.compose.apply import applied_concepts
 from setandseq_core.compose.live import LiveConcepts
 from setandseq_core.compose.strengths import WeightedConcept
@@ -44,7 +44,7 @@ class Task:
         """As they were learned."""
         return [each.concept for each in self.weighted]
 
-    def sample(self, applied: AbstractContextManager[None]) -> Tensor:
+    def sample(self, applied: AbstractContextManager[object]) -> Tensor:
         """Latents with concepts applied in some way."""
         embeddings = [token for each in self.weighted for token in each.embeddings()]
         options = {"embeddings": embeddings, "steps": STEPS, "guidance": self.guidance}
@@ -136,7 +136,7 @@ PAIRS = {way.__name__: way for way in (rows, columns, fusion)}
 
 
 def _factors(concept: Concept) -> Factors:
-    return {name: layer_factors(layer, 1.0, 1.0) for name, layer in concept.layers.items()}
+    return {name: layer.factors() for name, layer in concept.layers.items()}
 
 
 def _applied(task: Task, changes: list) -> AbstractContextManager[None]:

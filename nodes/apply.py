@@ -10,9 +10,8 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrapperExecutor, WrappersMP
 from torch import Tensor
 
-from ..setandseq_core.compose.add import layer_factors
 from ..setandseq_core.compose.live import LiveConcepts
-from ..setandseq_core.concept import Concept
+from ..setandseq_core.concept import WITHOUT, Concept
 from ..setandseq_core.errors import ConceptMismatchError, ConfigError
 from ..setandseq_core.fingerprint import check_base
 from ..setandseq_core.prompts import place_embeddings
@@ -47,7 +46,7 @@ def apply_concepts(
         embeddings += weighted.embeddings()
         if regions_PFHW is not None or not weighted.steady:
             live.append(weighted)
-        elif any(weighted.strengths()):
+        elif weighted.at() != WITHOUT:
             patched.add_patches(_patches(weighted, model))
     if live:
         before = patched.get_wrappers(WrappersMP.APPLY_MODEL, KEY)
@@ -114,6 +113,6 @@ def _patches(weighted: WeightedConcept, model: ModelPatcher) -> dict[str, Any]:
     paths = wan_layers(model)
     lora: dict[str, Tensor] = {}
     for layer, value in weighted.concept.layers.items():
-        up_OR, down_RI = layer_factors(value, *weighted.strengths())
+        up_OR, down_RI = value.factors(weighted.at())
         lora |= {f"{layer}.lora_A.weight": down_RI, f"{layer}.lora_B.weight": up_OR}
     return comfy.lora.load_lora(lora, {layer: f"{PREFIX}{paths[layer]}.weight" for layer in weighted.concept.layers})

@@ -20,13 +20,14 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils.checkpoint import checkpoint
 
+from ..setandseq_core.backbone import VideoFormat
 from ..setandseq_core.errors import BackboneError
 from ..setandseq_core.fingerprint import BaseFingerprint
 from ..setandseq_core.flow import velocity_from_denoised
 from ..setandseq_core.prompts import PriorPrompt
 from ..setandseq_core.training.run import content_key
 from .embedded import known_prompts
-from .models import FAMILY, check_video_model, model_fingerprint, model_name, patches_key, wan_layers
+from .models import check_video_model, model_fingerprint, model_name, patches_key, wan_layers
 
 FORCE_CAST = "comfy_force_cast_weights"
 """Of ComfyUI's layers: whether they compute with unpacked weights."""
@@ -42,8 +43,6 @@ class ComfyBackbone:
     Raises:
         BackboneError: the MODEL is not a video model that concepts can be made for, or the VAE does not fit it.
     """
-
-    family = FAMILY
 
     def __init__(self, model: ModelPatcher, clip: CLIP, vae: VAE, *, checkpointing: bool = False):
         check_video_model(model)
@@ -63,7 +62,10 @@ class ComfyBackbone:
             )
         self.model, self.vae, self._clip = model, vae, clip
         self.name, self.layers, self.variant = model_name(model), wan_layers(model), patches_key(model)
-        self.fps, self.size_multiple, self.shift = model_fps(model), size_multiple(model), float(shift)
+        self.format = model_format(model)
+        self.shift = float(shift)
+        self._running = 0
+        """How many contexts of `running` are open."""
         self._checkpointing = checkpointing
         self._prompts: dict[str, Tensor] = {}
         self._encoded: dict[str, Tensor] = {}
@@ -120,21 +122,26 @@ class ComfyBackbone:
         return self._prompts[prompt]
 
     @contextmanager
-    def training(self, batch_shape: tuple[int, ...]) -> Iterator[None]:
+    def running(self, batch_shape: tuple[int, ...], /) -> Iterator[None]:
         """Load the MODEL and let gradients flow through it; to be used inside `differentiable`.
 
         Its weights may have been made in inference mode; no gradient can pass those, so plain tensors on the same
         memory stand in for them.
         """
+        if self._running:  # a sample or a validation in the middle of a training
+            yield
+            return
         with torch.inference_mode():  # it may move other models out of the way, which were loaded in that mode
             memory.load_models_gpu([self.model], memory_required=self.model.memory_required(list(batch_shape)))
         memory.in_training = True
+        self._running += 1
         self.model.pre_run()
         try:
             blocks = self.module.get_submodule("blocks") if self._checkpointing else ()
             with _without_inference_tensors(self.module), _unquantised(self.module), _checkpointed(blocks):
                 yield
         finally:
+            self._running -= 1
             memory.in_training = False
             self.model.cleanup()
 
@@ -146,14 +153,12 @@ class ComfyBackbone:
         return velocity_from_denoised(x_t_BCFHW, denoised, sigma_B)
 
 
-def model_fps(model: ModelPatcher) -> float:
-    """Frames per second of the videos that a Wan model was trained on."""
-    return 24.0 if isinstance(model.model, WAN22) else 16.0
-
-
-def size_multiple(model: ModelPatcher) -> int:
-    """What height and width in pixels must be multiples of: a patch of two by two latents."""
-    return 2 * model.model.latent_format.spacial_downscale_ratio
+def model_format(model: ModelPatcher) -> VideoFormat:
+    """Clips that a Wan model takes: a token is a patch of two by two latents."""
+    size_multiple = 2 * model.model.latent_format.spacial_downscale_ratio
+    if isinstance(model.model, WAN22):
+        return VideoFormat(fps=24.0, frames=121, size=(704, 1280), size_multiple=size_multiple)
+    return VideoFormat(fps=16.0, frames=81, size=(480, 832), size_multiple=size_multiple)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from torch import Tensor
 from ..setandseq_core.compose.add import moving_as
 from ..setandseq_core.compose.regions import METHODS, Method, check_region_prompts, regions_for
 from ..setandseq_core.compose.strengths import StrengthSchedule
+from ..setandseq_core.concept import Strengths
 from ..setandseq_core.errors import ConfigError
 from .apply import apply_concepts
 from .concepts import schedule_input, strength_input
@@ -97,7 +98,8 @@ class ComposeConcepts(io.ComfyNode):
         prompts: dict[str, Conditioning | None] | None = None,
     ) -> io.NodeOutput:
         """Apply them all."""
-        scaled = [each.times(identity_strength, motion_strength, schedule) for each in concepts.values()]
+        strengths = Strengths(identity_strength, motion_strength)
+        scaled = [each.times(strengths, schedule) for each in concepts.values()]
         regions = regions_for(method, len(scaled), masks)
         given = [prompt for prompt in (prompts or {}).values() if prompt is not None]
         check_region_prompts(method, len(scaled), len(given))

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..setandseq_core.compose.strengths import StrengthSchedule
+from ..setandseq_core.concept import Strengths
 from ..setandseq_core.concept_file.export import lora_content
 from ..setandseq_core.concept_file.file import concept_content, load_concept
 from ..setandseq_core.errors import ConceptFileError
@@ -36,10 +37,7 @@ def save_files(weighted: WeightedConcept, name: str, plain_lora: bool) -> str:
     path = save_new(concept_content(concept), concepts_folder(), name)
     lines = [f"Concept: {CONCEPTS}/{path.relative_to(concepts_folder()).as_posix()}"]
     if plain_lora:
-        content = lora_content(
-            concept, identity_strength=weighted.identity_strength, motion_strength=weighted.motion_strength
-        )
-        lora = save_new(content, loras_folder(), name)
+        lora = save_new(lora_content(concept, weighted.strengths), loras_folder(), name)
         lines.append(f"Plain LoRA: loras/{lora.relative_to(loras_folder()).as_posix()}")
     return "\n".join(lines)
 
@@ -52,8 +50,8 @@ def summary(weighted: WeightedConcept) -> str:
             f"Made for: {info.base_name}",
             f"Static prompt: {info.static_prompt}",
             f"Motion prompt: {info.motion_prompt}",
-            *strength_notes("Identity", weighted.identity_strength),
-            *strength_notes("Motion", weighted.motion_strength),
+            *strength_notes("Identity", weighted.strengths.identity),
+            *strength_notes("Motion", weighted.strengths.motion),
         ]
     )
 
@@ -195,8 +193,7 @@ class LoadDynamicConcept(io.ComfyNode):
         """Load, and put it on the model if there is one."""
         weighted = WeightedConcept(
             concept=load_concept(find_concept(concept)),
-            identity_strength=identity_strength,
-            motion_strength=motion_strength,
+            strengths=Strengths(identity_strength, motion_strength),
             schedules=() if schedule is None else (schedule,),
         )
         info = weighted.concept.info

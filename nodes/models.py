@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 from comfy.model_base import WAN21, WAN22
@@ -18,6 +19,9 @@ TEXT_TO_VIDEO = (WAN21, WAN22)
 """Exactly these: their subclasses are other models (VACE, Animate, speech, causal ...)."""
 EMBEDDED = "256 wide, 6 blocks"
 """The size of the embedded model; no other Wan is that small."""
+
+THIS_SERVER = uuid4().hex
+"""Tells this run of the server from every other one."""
 
 _fingerprints: "WeakKeyDictionary[nn.Module, BaseFingerprint]" = WeakKeyDictionary()
 
@@ -86,12 +90,39 @@ def model_fingerprint(model: ModelPatcher) -> BaseFingerprint:
 
 
 def patches_key(model: ModelPatcher) -> str:
-    """A hash of the LoRAs and other patches on a MODEL's transformer; "" when there are none."""
+    """A hash of everything that changes the answers of a MODEL's transformer: patches, hooks, injections; "" if none.
+
+    Injections are functions, such as core's bypass LoRA. Those that hold adapters are known by them; any other is known
+    only as long as the server runs, so that no result of another model is ever taken for one of this.
+    """
     parts: list[str | Tensor] = []
     for key, patches in sorted(model.patches.items(), key=lambda item: str(item[0])):
-        for strength, value, model_strength, *rest in patches:
-            parts += [f"{key} {strength} {model_strength} {rest[:1]} {type(value).__name__}", *_tensors(value)]
+        for patch in patches:
+            parts += _patch_parts(key, patch)
+    for hook, hooked in model.hook_patches.items():
+        for key, patches in sorted(hooked.items(), key=lambda item: str(item[0])):
+            for patch in patches:
+                parts += [type(hook).__name__, *_patch_parts(key, patch)]
+    for name, injections in sorted(model.injections.items()):
+        for injection in injections:
+            parts += [name, *_injected(injection)]
     return content_key(*parts) if parts else ""
+
+
+def _patch_parts(key: Any, patch: Any) -> list[str | Tensor]:
+    strength, value, model_strength, *rest = patch
+    return [f"{key} {strength} {model_strength} {rest[:1]} {type(value).__name__}", *_tensors(value)]
+
+
+def _injected(injection: Any) -> Iterator[str | Tensor]:
+    cells = getattr(injection.inject, "__closure__", None) or ()
+    held = [cell.cell_contents for cell in cells if hasattr(cell.cell_contents, "adapters")]
+    if not held:
+        yield f"{THIS_SERVER} {id(injection.inject)}"
+    for manager in held:
+        for key, (adapter, strength) in sorted(manager.adapters.items()):
+            yield f"{key} {strength} {type(adapter).__name__}"
+            yield from _tensors(adapter)
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -144,13 +144,13 @@ def _evaluating(backbone: ComfyBackbone) -> Iterator[None]:
 def _shown(backbone: ComfyBackbone, latents_CFHW: Tensor) -> bytes | None:
     """A WebP file: through the VAE where it fits beside the model, else roughly; None where the model knows no way."""
     if fits_beside(backbone.vae, tuple(latents_CFHW.shape), backbone.device):
-        return looping_picture(backbone.decode_latents(latents_CFHW), backbone.fps)
+        return looping_picture(backbone.decode_latents(latents_CFHW), backbone.format.fps)
     known: Any = backbone.model.model.latent_format
     if known.latent_rgb_factors is None:
         return None
     colours = known.latent_rgb_factors, known.latent_rgb_factors_bias, known.latent_rgb_factors_reshape
     previewer, frames = Latent2RGBPreviewer(*colours), latents_CFHW.cpu().unsqueeze(0).split(1, dim=2)
-    return _webp([previewer.decode_latent_to_preview(frame_BCFHW) for frame_BCFHW in frames], backbone.fps / 4)
+    return _webp([previewer.decode_latent_to_preview(frame_BCFHW) for frame_BCFHW in frames], backbone.format.fps / 4)
 
 
 def fits_beside(vae: VAE, latent_shape: tuple[int, ...], device: torch.device) -> bool:

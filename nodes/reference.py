@@ -1,9 +1,9 @@
 """Reference Clip: from a graph's video to what the model can learn from."""
 
+import math
 import re
 from dataclasses import dataclass
 
-from comfy.model_base import WAN22
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import Input, io
 from torch import Tensor
@@ -11,15 +11,13 @@ from torch import Tensor
 from ..setandseq_core.clips.clip import Clip, Reference, Words, fit_clip
 from ..setandseq_core.errors import VideoError
 from ..setandseq_core.prompts import check_prompt
-from .backbone import model_fps, size_multiple
+from .backbone import model_format
 from .messages import show_text
 from .models import check_video_model
 from .wires import CATEGORY, ReferenceWire
 
 MODEL_FRAMES = 81
 """What Wan was trained on at most; longer clips work, but worse."""
-MODEL_AREA = {True: 1280 * 704, False: 832 * 480}
-"""Pixels of a frame that Wan 2.2 TI2V, or any other Wan, was trained on."""
 TOKEN = re.compile(r"\[[^\[\]\s]+\]")
 
 
@@ -137,14 +135,15 @@ class Target:
         Raises:
             VideoError: it is too short, or the size cannot be had.
         """
+        wanted = model_format(self.model)
         return fit_clip(
             source.frames_FHWC,
             source.fps,
-            fps=model_fps(self.model),
-            multiple=size_multiple(self.model),
+            fps=wanted.fps,
+            multiple=wanted.size_multiple,
             size=(self.height or None, self.width or None),
             max_frames=self.frames,
-            max_pixels=MODEL_AREA[isinstance(self.model.model, WAN22)],
+            max_pixels=math.prod(wanted.size),
         )
 
     def fit_mask(self, mask_FHW: Tensor, source: Source) -> Tensor:

@@ -66,22 +66,27 @@ class TrainIdentityLoRA(io.ComfyNode):
     ) -> io.NodeOutput:
         """Train, or go on, or take what was trained before."""
         from ..setandseq_core.learn import learn_identity
-        from ..setandseq_core.training.prior import automatic_prior
         from .progress import TrainingProgress
 
         options = settings or TrainingOptions()
         stage = replace(options.config.set_stage, steps=steps, learning_rate=learning_rate)
         config = replace(options.config, rank=rank, seed=seed, set_stage=stage)
-        clips, folder = list(references.values()), training_folder()
+        clips = list(references.values())
         first = clips[0]
         with differentiable():
             backbone = _backbone(model, clip, vae, options)
             record = _record(cls.hidden, "set", first.words.static_prompt, steps)
             with TrainingProgress(backbone, record, reference=first, options=options) as progress:
-                made = {"folder": folder, "progress": progress.making_prior}
-                prior = prior or automatic_prior(backbone, clips, config, **made)
-                common = {"prior": prior, "folder": folder, "progress": progress}
-                identity = learn_identity(backbone, clips, config, name="concept", **common)
+                identity = learn_identity(
+                    backbone,
+                    clips,
+                    config,
+                    name="concept",
+                    prior=prior,
+                    folder=training_folder(),
+                    progress=progress,
+                    prior_progress=progress.making_prior,
+                )
                 text = progress.summary("look", identity)
         return io.NodeOutput(identity, ui=ui.PreviewText(text))
 
@@ -126,22 +131,27 @@ class TrainMotionResidual(io.ComfyNode):
     ) -> io.NodeOutput:
         """Train, or go on, or take what was trained before."""
         from ..setandseq_core.learn import learn_motion
-        from ..setandseq_core.training.prior import automatic_prior
         from .progress import TrainingProgress
 
         options = settings or TrainingOptions()
         stage = replace(options.config.sequence_stage, steps=steps, learning_rate=learning_rate)
         config = replace(options.config, rank=identity.rank, seed=seed, sequence_stage=stage)
-        clips, folder = list(references.values()), training_folder()
+        clips = list(references.values())
         first = clips[0]
         with differentiable():
             backbone = _backbone(model, clip, vae, options)
             record = _record(cls.hidden, "sequence", first.words.motion_prompt, steps)
             with TrainingProgress(backbone, record, reference=first, options=options) as progress:
-                made = {"folder": folder, "progress": progress.making_prior}
-                prior = prior or automatic_prior(backbone, clips, config, **made)
-                common = {"prior": prior, "folder": folder, "progress": progress}
-                concept = learn_motion(backbone, identity, clips, config, **common)
+                concept = learn_motion(
+                    backbone,
+                    identity,
+                    clips,
+                    config,
+                    prior=prior,
+                    folder=training_folder(),
+                    progress=progress,
+                    prior_progress=progress.making_prior,
+                )
                 text = progress.summary("motion", concept)
         return io.NodeOutput(WeightedConcept(concept=concept), ui=ui.PreviewText(text))
 

@@ -1,9 +1,10 @@
-"""What the method needs from a video model, and nothing more.
+"""Everything that the method needs from a video model.
 
 Shape letters: B batch, C latent channels, F frames or latent frames, H, W height and width, N tokens, D text width.
 """
 
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -12,40 +13,73 @@ from torch import Tensor, nn
 from .fingerprint import BaseFingerprint
 from .prompts import PriorPrompt
 
+Size = tuple[int, int]
+"""(height, width) in pixels."""
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class VideoFormat:
+    """Clips that a model takes: their rate, lengths and sizes."""
+
+    fps: float
+    """Frames per second of the videos that the model was trained on."""
+    frames: int
+    """Default length: as long as the model was trained on at most."""
+    size: Size
+    """Default size; its area is the largest that the model was trained on."""
+    size_multiple: int
+    """Height and width in pixels must be multiples of this."""
+    patch: int = 2
+    """Latents to each side of one token of the transformer."""
+    time_stride: int = 4
+    """Frames for each latent frame but the first, for which `time_offset` frames stand."""
+    time_offset: int = 1
+
+    @property
+    def min_frames(self) -> int:
+        """The shortest clip in which something can move: two latent frames."""
+        return self.time_offset + self.time_stride
+
+    def whole(self, frames: int) -> int:
+        """The most frames, at most `frames`, that make whole latent frames: n = stride k + offset."""
+        return (frames - self.time_offset) // self.time_stride * self.time_stride + self.time_offset
+
 
 class Backbone(Protocol):
     """A video model: a rectified-flow transformer with its VAE and text encoder."""
 
-    family: str
-    """Which models share layer names and shapes of latents, such as "wan"."""
     name: str
     """What people call the model."""
     variant: str
-    """What else its answers depend on, such as LoRAs that are on it, as a hash; "" is nothing."""
+    """A hash of what its answers depend on besides its own weights, such as LoRAs on it; "" if there is nothing."""
     layers: dict[str, str]
     """The linear layers to adapt: native name -> name in `module`."""
-    fps: float
-    size_multiple: int
-    """Height and width in pixels must be multiples of this."""
+    format: VideoFormat
     shift: float
     """How far sampling and training times lean towards the noise (`flow.shift_time`)."""
 
     @property
     def module(self) -> nn.Module:
-        """Where the layers are."""
+        """The transformer that holds the layers."""
         ...
 
     @property
     def device(self) -> torch.device:
-        """Where latents and text have to be."""
+        """The device for latents and text."""
         ...
 
     def fingerprint(self) -> BaseFingerprint:
-        """What the adapted layers look like, to know the model's concepts again."""
+        """Shapes and projections of the layers, by which a concept recognises its model."""
         ...
 
-    def training(self, batch_shape: tuple[int, ...], /) -> AbstractContextManager[None]:
-        """Whatever the model needs for gradients to flow through it, for batches of latents (B, C, F, H, W)."""
+    def running(self, batch_shape: tuple[int, ...], /) -> AbstractContextManager[None]:
+        """A context in which `velocity` may be called, with or without gradients; it may be entered more than once.
+
+        Training, sampling and validation all enter it, so a model may load its weights here and free them afterwards.
+
+        Args:
+            batch_shape: largest batch of latents (B, C, F, H, W) that the model will be given.
+        """
         ...
 
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
@@ -61,7 +95,7 @@ class Backbone(Protocol):
         ...
 
     def known_prompts(self, count: int, seed: int, own: str, /) -> list[PriorPrompt]:
-        """Two-part prompts of what the model can show, about `count`, for prior clips.
+        """Two-part prompts of scenes that the model can show, about `count`, for prior clips.
 
         Args:
             own: a concept's prompt without its tokens, or "" for several concepts. A model that knows the places of

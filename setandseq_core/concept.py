@@ -45,6 +45,22 @@ EMBEDDINGS = ("identity_embedding", "motion_embedding")
 PARTS = ("identity_basis", "coefficients", "motion_residual")
 
 
+@dataclass(slots=True, frozen=True)
+class Strengths:
+    """How much of the look and of the movement is applied: 1 is as learned, 0 is without. Ours, not the paper's."""
+
+    identity: float = 1.0
+    motion: float = 1.0
+
+    def times(self, other: "Strengths") -> "Strengths":
+        """Both strengths multiplied by those of `other`."""
+        return Strengths(self.identity * other.identity, self.motion * other.motion)
+
+
+AS_LEARNED = Strengths()
+WITHOUT = Strengths(0.0, 0.0)
+
+
 @dataclass(kw_only=True, slots=True, frozen=True, eq=False)
 class ConceptLayer:
     """The three matrices of one linear layer: W' = W + A1 B1 + A1 B2 (eq. 6)."""
@@ -55,6 +71,10 @@ class ConceptLayer:
     """B1, (rank, in_features)."""
     motion_residual_RI: Tensor
     """B2, (rank, in_features); zeros before the sequence stage."""
+
+    def factors(self, strengths: Strengths = AS_LEARNED) -> tuple[Tensor, Tensor]:
+        """Up and down of the layer's weight change dW = up down: A1 (out, rank) and s_id B1 + s_mo B2 (rank, in)."""
+        return self.identity_basis_OR, effective_coefficients(self.coefficients_RI, self.motion_residual_RI, strengths)
 
 
 @dataclass(kw_only=True, slots=True, frozen=True, eq=False)
@@ -100,72 +120,33 @@ class Concept:
         return self.info.motion_prompt
 
 
-def scaled_coefficients(
-    coefficients_RI: Tensor,
-    motion_residual_RI: Tensor | None = None,
-    *,
-    identity_strength: float = 1.0,
-    motion_strength: float = 1.0,
+def effective_coefficients(
+    coefficients_RI: Tensor, motion_residual_RI: Tensor, strengths: Strengths = AS_LEARNED
 ) -> Tensor:
-    """Coefficients at the given strengths: B = s_id B1 + s_mo B2. Strengths are ours, not the paper's.
+    """Coefficients that act, B = s_id B1 + s_mo B2; with them the weight changes by dW = A1 B (Eq. 6 at strengths 1).
+
+    Training, merged concepts and concepts that act while the model runs all get their coefficients from here.
 
     Args:
         coefficients_RI: B1, (rank, in_features).
-        motion_residual_RI: B2, same shape; None before the sequence stage.
-        identity_strength: unitless; 0 removes that part.
-        motion_strength: unitless; 0 removes that part.
+        motion_residual_RI: B2, the same shape; zeros before the sequence stage, which leaves Eq. 3.
+        strengths: s_id and s_mo.
     Raises:
         ConceptMismatchError: the shapes differ; the message gives both.
     """
-    identity_RI = identity_strength * coefficients_RI
-    if motion_residual_RI is None:
-        return identity_RI
     if motion_residual_RI.shape != coefficients_RI.shape:
         raise ConceptMismatchError(
             f"The motion residual {list(motion_residual_RI.shape)} must have the shape of the coefficients "
             f"{list(coefficients_RI.shape)}.",
             hint="Train both on one basis.",
         )
-    return identity_RI + motion_strength * motion_residual_RI
+    return strengths.identity * coefficients_RI + strengths.motion * motion_residual_RI
 
 
-def scaled_embeddings(
-    embeddings: Mapping[str, Tensor], *, identity_strength: float = 1.0, motion_strength: float = 1.0
-) -> list[Tensor]:
+def scaled_embeddings(embeddings: Mapping[str, Tensor], strengths: Strengths) -> list[Tensor]:
     """Learned tokens at the given strengths, each (D,): at 0 a token is padding again."""
-    strengths: dict[str, float] = dict(zip(EMBEDDINGS, (identity_strength, motion_strength), strict=True))
-    return [strengths[name] * embedding_D for name, embedding_D in embeddings.items()]
-
-
-def delta_weight(
-    identity_basis_OR: Tensor,
-    coefficients_RI: Tensor,
-    motion_residual_RI: Tensor | None = None,
-    *,
-    identity_strength: float = 1.0,
-    motion_strength: float = 1.0,
-) -> Tensor:
-    """Weight change of one linear layer: dW = A1 (s_id B1 + s_mo B2), (out_features, in_features).
-
-    Eq. 6 of Abdal et al. 2025 (arXiv 2502.14844v1) at strengths 1; eq. 3 without a residual.
-
-    Args:
-        identity_basis_OR: A1, (out_features, rank).
-        coefficients_RI: B1, (rank, in_features).
-        motion_residual_RI: B2, same shape; None before the sequence stage.
-        identity_strength: unitless; 0 removes that part.
-        motion_strength: unitless; 0 removes that part.
-    Raises:
-        ConceptMismatchError: ranks or shapes differ; the message gives both shapes.
-    """
-    if identity_basis_OR.shape[1] != coefficients_RI.shape[0]:
-        raise ConceptMismatchError(
-            f"The ranks differ: identity basis {list(identity_basis_OR.shape)}, coefficients "
-            f"{list(coefficients_RI.shape)}. The basis needs as many columns as the coefficients have rows."
-        )
-    return identity_basis_OR @ scaled_coefficients(
-        coefficients_RI, motion_residual_RI, identity_strength=identity_strength, motion_strength=motion_strength
-    )
+    factors: dict[str, float] = dict(zip(EMBEDDINGS, (strengths.identity, strengths.motion), strict=True))
+    return [factors[name] * embedding_D for name, embedding_D in embeddings.items()]
 
 
 def check_shapes(base: BaseFingerprint, shapes: Mapping[str, tuple[tuple[int, ...], ...]]) -> None:

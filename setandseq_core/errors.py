@@ -39,6 +39,10 @@ class BackboneError(SetAndSequenceError):
     """A model that cannot be loaded or does not do what training needs."""
 
 
+class TrainingError(SetAndSequenceError):
+    """A training that cannot go on, or a saved state that cannot be read."""
+
+
 class PromptError(SetAndSequenceError):
     """A prompt that is empty or too long for the text encoder."""
 

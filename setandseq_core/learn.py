@@ -1,13 +1,21 @@
 """From a clip to a concept: encode, train both stages, and write down how it was made."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from .backbone import Backbone
 from .clips.clip import Reference
-from .clips.encode import FrameSequence, FrameSet, Material, encode_frame_sequence, encode_frame_set, encode_prior
+from .clips.encode import (
+    FrameSequence,
+    FrameSet,
+    Material,
+    encode_frame_sequence,
+    encode_frame_set,
+    encode_prior_clips,
+    encode_prior_frames,
+)
 from .clips.prior_prompts import PriorSet
 from .clips.stitch import stitched_references
 from .concept import Concept, ConceptInfo
@@ -16,6 +24,7 @@ from .config import MethodConfig
 from .errors import ConfigError
 from .fingerprint import check_base
 from .train import Trained, train_identity, train_motion
+from .training.prior import automatic_prior
 from .training.run import ProgressCallback
 
 LOSSES_KEPT = 100
@@ -30,23 +39,27 @@ def learn_identity(
     prior: PriorSet | None = None,
     folder: Path | None = None,
     progress: ProgressCallback | None = None,
+    prior_progress: Callable[[int, int], None] | None = None,
 ) -> Concept:
     """The set stage: a concept with the look of the clips and no motion residual.
 
     Args:
         references: what the concept's prompts and thumbnail come from is the first.
-        prior: clips of the model itself, for prior preservation; without them there is none.
-        folder: where unfinished work is kept; the same clips, words and settings go on from there.
+        prior: clips of the model itself, for prior preservation. Without them they are made here, unless
+            `config.prior.share` is 0, which leaves prior preservation out.
+        folder: keeps unfinished work and prior clips; the same clips, prompts and settings resume from there.
         progress: called after every step; may raise StopTraining, then the concept holds what was learned so far and
             its record says `"finished": False`.
+        prior_progress: see `training.prior.make_prior`.
     Raises:
         PromptError: a prompt is empty or too long.
     """
     _check_tokens(references, config)
+    prior = _prior(backbone, references, config, prior, folder, prior_progress)
     material = Material(
         clips=[_frame_set(backbone, reference, config) for reference in references],
         stitched=[_frame_set(backbone, reference, config) for reference in _stitched(references, config)],
-        prior=encode_prior(backbone, prior, "set") if prior and config.prior.share else None,
+        prior=encode_prior_frames(backbone, prior) if prior else None,
     )
     trained = train_identity(backbone, material, config, folder=folder, progress=progress)
     words = references[0].words
@@ -74,6 +87,7 @@ def learn_motion(
     prior: PriorSet | None = None,
     folder: Path | None = None,
     progress: ProgressCallback | None = None,
+    prior_progress: Callable[[int, int], None] | None = None,
 ) -> Concept:
     """The sequence stage: the identity with the motion of the clips.
 
@@ -84,10 +98,11 @@ def learn_motion(
         PromptError: a prompt is empty or too long.
     """
     check_base(identity.info.base, backbone.fingerprint())
+    prior = _prior(backbone, references, config, prior, folder, prior_progress)
     material = Material(
         clips=[_frame_sequence(backbone, reference) for reference in references],
         stitched=[_frame_sequence(backbone, reference) for reference in _stitched(references, config)],
-        prior=encode_prior(backbone, prior, "sequence") if prior and config.prior.share else None,
+        prior=encode_prior_clips(backbone, prior) if prior else None,
     )
     trained = train_motion(
         backbone,
@@ -121,13 +136,28 @@ def learn_concept(
     prior: PriorSet | None = None,
     folder: Path | None = None,
     progress: ProgressCallback | None = None,
+    prior_progress: Callable[[int, int], None] | None = None,
 ) -> Concept:
-    """Both stages. After a stop in the first, the second is left out; otherwise as each of them."""
-    common: dict[str, Any] = {"prior": prior, "folder": folder, "progress": progress}
-    identity = learn_identity(backbone, references, config, name=name, **common)
+    """Both stages; after a stop in the first, the second is left out. See `learn_identity` for the arguments."""
+    prior = _prior(backbone, references, config, prior, folder, prior_progress)
+    identity = learn_identity(backbone, references, config, name=name, prior=prior, folder=folder, progress=progress)
     if not identity.info.training["finished"]:
         return identity
-    return learn_motion(backbone, identity, references, config, **common)
+    return learn_motion(backbone, identity, references, config, prior=prior, folder=folder, progress=progress)
+
+
+def _prior(
+    backbone: Backbone,
+    references: Sequence[Reference],
+    config: MethodConfig,
+    given: PriorSet | None,
+    folder: Path | None,
+    progress: Callable[[int, int], None] | None,
+) -> PriorSet | None:
+    """The prior clips to train on: those given, or else automatic ones; None without prior preservation."""
+    if not config.prior.share:
+        return None
+    return given or automatic_prior(backbone, references, config, folder=folder, progress=progress)
 
 
 def _frame_set(backbone: Backbone, reference: Reference, config: MethodConfig) -> FrameSet:

@@ -23,7 +23,7 @@ from peft.tuners.lora import LoraModel
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from .concept import ConceptLayer
+from .concept import ConceptLayer, effective_coefficients
 from .errors import BackboneError
 
 IDENTITY = "identity"
@@ -48,7 +48,7 @@ class _EffectiveCoefficients(nn.Module):
 
     def forward(self, learned_RI: Tensor) -> Tensor:
         kept_RI = coefficient_dropout(learned_RI, self.probability) if self.training else learned_RI
-        return kept_RI if self.frozen_RI is None else self.frozen_RI + kept_RI
+        return kept_RI if self.frozen_RI is None else effective_coefficients(self.frozen_RI, kept_RI)
 
 
 class TrainableConcept:

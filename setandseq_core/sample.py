@@ -39,14 +39,15 @@ def sample_latents(
     text_BND = torch.stack(text)
     times = sampling_times(steps, backbone.shift).to(noise_CFHW.device)
     x_t = noise_CFHW
-    for index, (now, after) in enumerate(pairwise(times)):
-        batch = x_t.expand(len(text_BND), *x_t.shape)
-        velocity = backbone.velocity(batch, now.expand(len(text_BND)), text_BND)
-        if guidance != 1.0:
-            velocity = velocity[1] + guidance * (velocity[0] - velocity[1])
-        x_t = x_t + (after - now) * velocity.reshape(x_t.shape)
-        if progress:
-            progress(index + 1, steps)
+    with backbone.running((len(text_BND), *noise_CFHW.shape)):
+        for index, (now, after) in enumerate(pairwise(times)):
+            batch = x_t.expand(len(text_BND), *x_t.shape)
+            velocity = backbone.velocity(batch, now.expand(len(text_BND)), text_BND)
+            if guidance != 1.0:
+                velocity = velocity[1] + guidance * (velocity[0] - velocity[1])
+            x_t = x_t + (after - now) * velocity.reshape(x_t.shape)
+            if progress:
+                progress(index + 1, steps)
     return x_t
 
 

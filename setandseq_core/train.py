@@ -15,11 +15,14 @@ from torch import Tensor
 from .backbone import Backbone
 from .clips.encode import Encoded, EncodedPrior, FrameSequence, FrameSet, Material
 from .concept import EMBEDDINGS, ConceptLayer
-from .config import MethodConfig
+from .config import MethodConfig, StageConfig
 from .flow import flow_loss, interpolate, random_times, target_velocity
 from .lora import TrainableConcept, trainable_concept
 from .prompts import mask_tokens, place_embeddings
 from .training.run import ProgressCallback, StageRun, content_key
+
+METHOD_VERSION = 2
+"""To be raised by every change that gives other results for the same input, so that no old state is taken for new."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -119,6 +122,8 @@ class Trained:
     """The stage's steps, seconds, losses, and the date of its last step."""
     embeddings: dict[str, Tensor] = field(default_factory=dict)
     """Learned tokens by name, if any."""
+    unsaved: str = ""
+    """Why the state could not be saved at the end; "" if it was."""
 
 
 def train_identity(
@@ -136,10 +141,10 @@ def train_identity(
         progress: called after every step; may raise StopTraining to stop and keep what was learned.
     """
     stage, first = config.set_stage, material.clips[0]
-    key = content_key(_shared(backbone, config), asdict(stage), *material.content())
+    key = content_key(_shared(backbone, config), _kept(stage), *material.content())
     shape = stage.batch, *first.latents_SCFHW.shape[1:]
     with (
-        backbone.training(shape),
+        backbone.running(shape),
         trainable_concept(backbone.module, backbone.layers, rank=config.rank, seed=config.seed) as concept,
     ):
         parameters = concept.begin_set_stage(stage.coefficient_dropout)
@@ -177,12 +182,12 @@ def train_motion(
     stage, first = config.sequence_stage, material.clips[0]
     learned = {name: value.to(backbone.device) for name, value in (embeddings or {}).items() if name == EMBEDDINGS[0]}
     factors = [t for layer in identity.values() for t in (layer.identity_basis_OR, layer.coefficients_RI)]
-    key = content_key(_shared(backbone, config), asdict(stage), *factors, *learned.values(), *material.content())
+    key = content_key(_shared(backbone, config), _kept(stage), *factors, *learned.values(), *material.content())
     rank = next(iter(identity.values())).coefficients_RI.shape[0]
     layers = {name: backbone.layers[name] for name in identity}
     shape = stage.batch, *first.latents_CFHW.shape
     with (
-        backbone.training(shape),
+        backbone.running(shape),
         trainable_concept(backbone.module, layers, rank=rank, seed=config.seed) as concept,
     ):
         concept.set_identity(identity)
@@ -203,16 +208,41 @@ def train_motion(
         return _trained(concept, run)
 
 
+def _kept(stage: StageConfig) -> dict[str, Any]:
+    """The settings of a stage but for its number of steps: step k is the same in a longer training."""
+    values = asdict(stage)
+    del values["steps"]
+    return values
+
+
 def _shared(backbone: Backbone, config: MethodConfig) -> dict[str, Any]:
-    """What the results of both stages depend on."""
-    shared = {"rank": config.rank, "masking": config.token_masking, "betas": config.betas, "seed": config.seed}
-    shared |= {"decay": config.weight_decay, "clipping": config.gradient_clipping, "times": config.time_range}
-    shared |= {"prior": asdict(config.prior), "tokens": config.token_learning_rate, "stitched": config.stitched_share}
-    shared |= {"variant": backbone.variant} if backbone.variant else {}
-    return shared | {"shift": backbone.shift, "base": asdict(backbone.fingerprint())}
+    """Everything that the results of both stages depend on."""
+    return {
+        "method": METHOD_VERSION,
+        "rank": config.rank,
+        "masking": config.token_masking,
+        "betas": config.betas,
+        "seed": config.seed,
+        "decay": config.weight_decay,
+        "clipping": config.gradient_clipping,
+        "times": config.time_range,
+        "prior": asdict(config.prior),
+        "tokens": config.token_learning_rate,
+        "stitched": config.stitched_share,
+        "variant": backbone.variant,
+        "shift": backbone.shift,
+        "base": asdict(backbone.fingerprint()),
+    }
 
 
 def _trained(concept: TrainableConcept, run: StageRun) -> Trained:
     record = {"steps": len(run.losses), "seconds": run.seconds, "losses": run.losses, "date": run.date}
-    embeddings = concept.read_embeddings()
-    return Trained(layers=concept.read(), finished=not run.stopped, record=record, embeddings=embeddings)
+    if run.lowered_at is not None:
+        record["lowered_at"] = run.lowered_at
+    return Trained(
+        layers=concept.read(),
+        finished=not run.stopped,
+        record=record,
+        embeddings=concept.read_embeddings(),
+        unsaved=run.unsaved,
+    )

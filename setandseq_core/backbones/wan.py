@@ -13,6 +13,7 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from ..backbone import VideoFormat
 from ..clips.prior_prompts import real_world_prompts
 from ..errors import BackboneError, PromptError
 from ..fingerprint import BaseFingerprint, fingerprint
@@ -22,6 +23,9 @@ from .wan_names import native_layer_name
 
 KnownPrompts = Callable[[int, int, str], list[PriorPrompt]]
 
+FAMILY = "wan"
+WAN_FORMAT = VideoFormat(fps=16.0, frames=81, size=(480, 832), size_multiple=16)
+"""Wan 2.1 and the two experts of Wan 2.2 14B."""
 TEXT_TOKENS = 512
 """Tokens of a prompt in the released Wan models."""
 
@@ -29,10 +33,7 @@ TEXT_TOKENS = 512
 class WanBackbone:
     """A Wan transformer, VAE and text encoder as a `Backbone`."""
 
-    family = "wan"
     variant = ""
-    fps = 16.0
-    size_multiple = 16
     shift = 3.0
 
     def __init__(
@@ -41,12 +42,16 @@ class WanBackbone:
         vae: AutoencoderKLWan,
         text_encoder: Callable[[str], Tensor],
         name: str,
+        *,
+        format: VideoFormat = WAN_FORMAT,
         known_prompts: KnownPrompts = real_world_prompts,
     ):
         self.module = transformer.requires_grad_(False).eval()
         self.vae = vae.requires_grad_(False).eval()
         self.encode_prompt = text_encoder
-        self.name, self.known_prompts = name, known_prompts
+        self.name = name
+        self.format = format
+        self.known_prompts = known_prompts
         self.layers = {
             native_layer_name(path): path
             for path, layer in transformer.blocks.named_modules(prefix="blocks")
@@ -63,10 +68,10 @@ class WanBackbone:
     def fingerprint(self) -> BaseFingerprint:
         """What the layers of the blocks look like."""
         weights = {name: self.module.get_parameter(f"{path}.weight").detach() for name, path in self.layers.items()}
-        return fingerprint(self.family, weights)
+        return fingerprint(FAMILY, weights)
 
-    def training(self, _batch_shape: tuple[int, ...], /) -> AbstractContextManager[None]:
-        """Nothing is needed."""
+    def running(self, _batch_shape: tuple[int, ...], /) -> AbstractContextManager[None]:
+        """Nothing to do: all of the model stays where it was loaded."""
         return nullcontext()
 
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:

@@ -5,7 +5,6 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -14,8 +13,9 @@ from typing import Any
 from ..clips.clip import Reference, Words
 from ..clips.prior_prompts import automatic_prompts, read_prompts
 from ..clips.video import read_clip, read_info, write_video
-from ..compose.apply import applied_concept
-from ..concept import Concept, scaled_embeddings
+from ..compose.apply import applied_concepts
+from ..compose.strengths import WeightedConcept
+from ..concept import Concept, Strengths
 from ..concept_file.export import describe, export_lora
 from ..concept_file.file import load_concept, save_concept
 from ..config import MethodConfig, read_config
@@ -23,7 +23,7 @@ from ..embedded.model import EMBEDDED_CONFIG
 from ..errors import ConfigError, PromptError
 from ..learn import learn_concept
 from ..prompts import check_prompt, motion_prompt
-from ..sample import latent_noise, sample_latents
+from ..sample import latent_noise
 from ..training.clock import clock
 from ..training.prior import automatic_prior, make_prior, read_prior
 from ..training.run import Progress, StopTraining
@@ -67,7 +67,7 @@ def prior(options: Namespace) -> int:
     backbone, (height, width) = model.backbone, options.size or model.size or WAN_SIZE
     prompts = prompts or automatic_prompts(backbone, [], options.clips, options.seed)
     size = options.frames or model.frames or WAN_FRAMES, height, width
-    _check_size(size[1:], backbone.size_multiple)
+    _check_size(size[1:], backbone.format.size_multiple)
     with stop_on_interrupt("Stopping after this clip; Ctrl-C again to stop at once.") as stopped:
         common = {"folder": options.out, "progress": _making_progress(stopped)}
         made = make_prior(backbone, prompts, size, seed=options.seed, **common)
@@ -84,20 +84,21 @@ def sample(options: Namespace) -> int:
     backbone = model.backbone
     frames, (height, width) = sampling_size(options, model, concept)
     noise = latent_noise(backbone.latent_shape(frames, height, width), options.seed).to(backbone.device)
-    strengths = {"identity_strength": options.identity_strength, "motion_strength": options.motion_strength}
-    with applied_concept(backbone, concept, **strengths) if concept else nullcontext():
-        latents = sample_latents(
-            backbone,
+    strengths = Strengths(options.identity_strength, options.motion_strength)
+    weighted = [WeightedConcept(concept=concept, strengths=strengths)] if concept else []
+    with applied_concepts(backbone, weighted) as applied:
+        latents = applied.sample(
             noise,
             prompt,
             negative_prompt=options.negative_prompt,
-            embeddings=scaled_embeddings(concept.embeddings, **strengths) if concept else (),
             steps=options.steps,
             guidance=options.guidance,
             progress=sampling_progress(),
         )
-    write_video(options.out, backbone.decode_latents(latents), backbone.fps)
-    print(f"Made {options.out}: {frames} frames of {width}x{height} at {backbone.fps:g} fps, seed {options.seed}.")
+    write_video(options.out, backbone.decode_latents(latents), backbone.format.fps)
+    print(
+        f"Made {options.out}: {frames} frames of {width}x{height} at {backbone.format.fps:g} fps, seed {options.seed}."
+    )
     return 0
 
 
@@ -116,8 +117,7 @@ def export(options: Namespace) -> int:
             hint="Give the LoRA another name.",
         )
     concept = load_concept(options.file)
-    strengths = {"identity_strength": options.identity_strength, "motion_strength": options.motion_strength}
-    export_lora(concept, options.out, **strengths)
+    export_lora(concept, options.out, Strengths(options.identity_strength, options.motion_strength))
     shown = f"identity {options.identity_strength:g}, motion {options.motion_strength:g}"
     print(f"Made {options.out}: a LoRA of rank {concept.rank} for {concept.info.base_name}, strengths {shown}.")
     return 0
@@ -180,7 +180,7 @@ def _reference(video: Path, mask: Path | None, words: Words, options: Namespace,
     """The clip of a video file as the model takes it, and its mask."""
     backbone = model.backbone
     frames, size = options.frames or model.frames, options.size or model.size
-    fitted: dict[str, Any] = {"fps": backbone.fps, "multiple": backbone.size_multiple}
+    fitted: dict[str, Any] = {"fps": backbone.format.fps, "multiple": backbone.format.size_multiple}
     clip = read_clip(video, frames=frames, size=size, **fitted)
     _tell(f"{video}: {clip.choice}.")
     if mask is None:
@@ -291,7 +291,7 @@ def sampling_size(options: Namespace, model: Model, concept: Concept | None) -> 
     recorded_frames, recorded_size = _recorded_clip(concept) if concept else (None, None)
     frames = options.frames or recorded_frames or model.frames or WAN_FRAMES
     size = options.size or recorded_size or model.size or WAN_SIZE
-    _check_size(size, model.backbone.size_multiple)
+    _check_size(size, model.backbone.format.size_multiple)
     return frames, size
 
 

@@ -9,10 +9,11 @@ from ..compose.add import moving_as
 from ..compose.apply import applied_concepts
 from ..compose.regions import boxes, check_region_prompts, regions_for
 from ..compose.strengths import StrengthSchedule, WeightedConcept
+from ..concept import AS_LEARNED, Strengths
 from ..concept_file.export import export_sum
 from ..concept_file.file import load_concept, save_concept
 from ..errors import ConfigError, PromptError
-from ..sample import latent_noise, sample_latents
+from ..sample import latent_noise
 from .commands import check_out, sampling_progress, sampling_size
 from .model import load_model
 
@@ -25,11 +26,11 @@ def compose(options: Namespace) -> int:
         motion=options.motion_schedule,
         negative_strength=options.negative_strength,
     )
-    concepts = [weighted_concept(text).times(1.0, 1.0, schedule) for text in options.concept]
+    concepts = [weighted_concept(text).times(AS_LEARNED, schedule) for text in options.concept]
     if options.motion_from:
         if len(concepts) != 1:
             raise ConfigError(f"--motion-from needs one --concept, which gives the look; there are {len(concepts)}.")
-        concepts = [moving_as(concepts[0], weighted_concept(options.motion_from).times(1.0, 1.0, schedule))]
+        concepts = [moving_as(concepts[0], weighted_concept(options.motion_from).times(AS_LEARNED, schedule))]
     if options.out.suffix.lower() == ".safetensors":
         return _write_file(options, concepts)
     return _write_video(options, concepts)
@@ -46,8 +47,7 @@ def weighted_concept(text: str) -> WeightedConcept:
     file, identity, motion = found.groups() if found else (text, None, None)
     return WeightedConcept(
         concept=load_concept(Path(file)),
-        identity_strength=float(identity or 1.0),
-        motion_strength=float(motion or 1.0),
+        strengths=Strengths(float(identity or 1.0), float(motion or 1.0)),
     )
 
 
@@ -79,19 +79,16 @@ def _write_video(options: Namespace, concepts: list[WeightedConcept]) -> int:
     backbone = model.backbone
     frames, (height, width) = sampling_size(options, model, first)
     noise = latent_noise(backbone.latent_shape(frames, height, width), options.seed).to(backbone.device)
-    embeddings = [] if prompts else [token for each in concepts for token in each.embeddings()]
-    with applied_concepts(backbone, concepts, regions, prompts):
-        latents = sample_latents(
-            backbone,
+    with applied_concepts(backbone, concepts, regions, prompts) as applied:
+        latents = applied.sample(
             noise,
             options.prompt if options.prompt is not None else first.motion_prompt,
             negative_prompt=options.negative_prompt,
-            embeddings=embeddings,
             steps=options.steps,
             guidance=options.guidance,
             progress=sampling_progress(),
         )
-    write_video(options.out, backbone.decode_latents(latents), backbone.fps)
+    write_video(options.out, backbone.decode_latents(latents), backbone.format.fps)
     names = ", ".join(each.concept.info.name for each in concepts)
     print(f"Made {options.out} with {names}: {frames} frames of {width}x{height}, seed {options.seed}.")
     return 0

@@ -115,16 +115,25 @@ class EncodedPrior:
 
 
 @torch.no_grad()
-def encode_prior(backbone: Backbone, prior: PriorSet, stage: str) -> EncodedPrior:
-    """Prior clips for the "set" stage, single frames with their appearance, or for the "sequence" stage, whole."""
-    empty_ND = backbone.encode_prompt("")
-    if stage == "sequence":
-        texts = [backbone.encode_prompt(prompt.motion) for prompt in prior.prompts]
-        return EncodedPrior(latents_KCFHW=prior.latents_KCFHW, text_KND=torch.stack(texts), empty_ND=empty_ND)
+def encode_prior_frames(backbone: Backbone, prior: PriorSet) -> EncodedPrior:
+    """Prior clips as the set stage sees them: single frames, each with the appearance of its clip as the prompt."""
     frames_KCFHW = prior.frames_KSCFHW.flatten(0, 1)
     text_KND = torch.stack([backbone.encode_prompt(prompt.appearance) for prompt in prior.prompts])
-    repeats = len(frames_KCFHW) // len(text_KND)
-    return EncodedPrior(latents_KCFHW=frames_KCFHW, text_KND=text_KND.repeat_interleave(repeats, 0), empty_ND=empty_ND)
+    frames_of_each = prior.frames_KSCFHW.shape[1]
+    return EncodedPrior(
+        latents_KCFHW=frames_KCFHW,
+        text_KND=text_KND.repeat_interleave(frames_of_each, 0),
+        empty_ND=backbone.encode_prompt(""),
+    )
+
+
+@torch.no_grad()
+def encode_prior_clips(backbone: Backbone, prior: PriorSet) -> EncodedPrior:
+    """Prior clips as the sequence stage sees them: whole, each with the prompt that it was made from."""
+    texts = [backbone.encode_prompt(prompt.motion) for prompt in prior.prompts]
+    return EncodedPrior(
+        latents_KCFHW=prior.latents_KCFHW, text_KND=torch.stack(texts), empty_ND=backbone.encode_prompt("")
+    )
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..concept import EMBEDDINGS, Concept, ConceptLayer, scaled_coefficients
+from ..concept import EMBEDDINGS, Concept, ConceptLayer, Strengths
 from ..errors import ConceptMismatchError
 from .strengths import ALWAYS, WeightedConcept
 
@@ -17,42 +17,35 @@ Factors = dict[str, tuple[Tensor, Tensor]]
 """Native layer name -> up (O, R) and down (R, I): the change of its weight is up down."""
 
 
-def layer_factors(layer: ConceptLayer, identity_strength: float, motion_strength: float) -> tuple[Tensor, Tensor]:
-    """Up and down of one layer: A1 and s_id B1 + s_mo B2."""
-    down_RI = scaled_coefficients(
-        layer.coefficients_RI,
-        layer.motion_residual_RI,
-        identity_strength=identity_strength,
-        motion_strength=motion_strength,
-    )
-    return layer.identity_basis_OR, down_RI
+Part = tuple[Mapping[str, ConceptLayer], Strengths]
+"""A concept's layers by their native names, and its strengths."""
 
 
-def added_factors(parts: Sequence[tuple[Mapping[str, ConceptLayer], float, float]]) -> Factors:
+def added_factors(parts: Sequence[Part]) -> Factors:
     """The sum of all parts' changes, as one: up [A1_1 A1_2 ...], down [B_1; B_2; ...], so that their ranks add up.
 
-    Args:
-        parts: layers, identity strength and motion strength of each. A layer that only some of them have is one of
-            zeros in the others.
+    A layer that only some of the parts have counts as one of zeros in the others.
     """
-    shapes = {
-        name: (layer.identity_basis_OR.shape[0], layer.coefficients_RI.shape[1])
-        for layers, *_ in parts
-        for name, layer in layers.items()
-    }
-    factors = {}
-    for name, (num_out, num_in) in shapes.items():
-        ups, downs = [], []
-        for layers, identity_strength, motion_strength in parts:
-            if name in layers:
-                up_OR, down_RI = layer_factors(layers[name], identity_strength, motion_strength)
-            else:
-                rank = next(iter(layers.values())).coefficients_RI.shape[0]
-                up_OR, down_RI = torch.zeros(num_out, rank), torch.zeros(rank, num_in)
-            ups.append(up_OR)
-            downs.append(down_RI)
-        factors[name] = (torch.cat(ups, dim=1), torch.cat(downs, dim=0))
-    return factors
+    sizes: dict[str, tuple[int, int]] = {}
+    for layers, _ in parts:
+        for name, layer in layers.items():
+            sizes[name] = (layer.identity_basis_OR.shape[0], layer.coefficients_RI.shape[1])
+    return {name: _added(name, size, parts) for name, size in sizes.items()}
+
+
+def _added(name: str, size: tuple[int, int], parts: Sequence[Part]) -> tuple[Tensor, Tensor]:
+    ups: list[Tensor] = []
+    downs: list[Tensor] = []
+    for layers, strengths in parts:
+        if name in layers:
+            up_OR, down_RI = layers[name].factors(strengths)
+        else:
+            rank = next(iter(layers.values())).coefficients_RI.shape[0]
+            up_OR = torch.zeros(size[0], rank)
+            down_RI = torch.zeros(rank, size[1])
+        ups.append(up_OR)
+        downs.append(down_RI)
+    return torch.cat(ups, dim=1), torch.cat(downs, dim=0)
 
 
 def moving_as(identity: WeightedConcept, motion: WeightedConcept) -> WeightedConcept:
@@ -61,8 +54,7 @@ def moving_as(identity: WeightedConcept, motion: WeightedConcept) -> WeightedCon
     movements = tuple(replace(schedule, identity=ALWAYS, negative_strength=1.0) for schedule in motion.schedules)
     return WeightedConcept(
         concept=transfer_motion(identity.concept, motion.concept),
-        identity_strength=identity.identity_strength,
-        motion_strength=motion.motion_strength,
+        strengths=Strengths(identity.strengths.identity, motion.strengths.motion),
         schedules=(*looks, *movements),
     )
 

@@ -1,43 +1,69 @@
-"""Generate a clip from a model, with or without a concept: Euler steps along the velocity, with guidance."""
+"""Concepts on a model: the one place that decides whether they act in its weights or while it runs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from ..backbone import Backbone
-from ..concept import Concept, ConceptLayer
+from ..concept import AS_LEARNED, Concept, ConceptLayer, Strengths
 from ..fingerprint import check_base
 from ..lora import applied_coefficients
-from .add import added_factors, layer_factors
+from ..sample import sample_latents
+from .add import added_factors
 from .live import LiveConcepts
 from .strengths import WeightedConcept
 
 
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Applied:
+    """A model with concepts on it: their weights, and their learned tokens in every prompt that is sampled."""
+
+    backbone: Backbone
+    embeddings: Sequence[Tensor]
+    """Learned tokens of the concepts, each (D,)."""
+
+    def sample(
+        self,
+        noise_CFHW: Tensor,
+        prompt: str,
+        *,
+        negative_prompt: str = "",
+        steps: int = 20,
+        guidance: float = 4.0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
+        """Latents (C, F, H, W) of a clip; see `sample.sample_latents`."""
+        return sample_latents(
+            self.backbone,
+            noise_CFHW,
+            prompt,
+            negative_prompt=negative_prompt,
+            embeddings=self.embeddings,
+            steps=steps,
+            guidance=guidance,
+            progress=progress,
+        )
+
+
 @contextmanager
-def applied_concept(
-    backbone: Backbone, concept: Concept, *, identity_strength: float = 1.0, motion_strength: float = 1.0
-) -> Iterator[None]:
+def applied_concept(backbone: Backbone, concept: Concept, strengths: Strengths = AS_LEARNED) -> Iterator[Applied]:
     """Run the backbone with W + A1 (s_id B1 + s_mo B2); exactly itself again afterwards.
 
     Raises:
         ConceptMismatchError: the concept was made for another base model.
     """
-    check_base(concept.info.base, backbone.fingerprint())
-    with applied_layers(backbone, concept.layers, identity_strength=identity_strength, motion_strength=motion_strength):
-        yield
+    with applied_concepts(backbone, [WeightedConcept(concept=concept, strengths=strengths)]) as applied:
+        yield applied
 
 
 @contextmanager
 def applied_layers(
-    backbone: Backbone,
-    layers: Mapping[str, ConceptLayer],
-    *,
-    identity_strength: float = 1.0,
-    motion_strength: float = 1.0,
+    backbone: Backbone, layers: Mapping[str, ConceptLayer], strengths: Strengths = AS_LEARNED
 ) -> Iterator[None]:
-    """As `applied_concept`, for layers that were trained on this very backbone."""
-    factors = {name: layer_factors(layer, identity_strength, motion_strength) for name, layer in layers.items()}
+    """Run the backbone with layers that were trained on it, without any check; exactly itself again afterwards."""
+    factors = {name: layer.factors(strengths) for name, layer in layers.items()}
     with applied_coefficients(backbone.module, backbone.layers, factors):
         yield
 
@@ -48,23 +74,28 @@ def applied_concepts(
     concepts: Sequence[WeightedConcept],
     regions_PFHW: Tensor | None = None,
     prompts: Sequence[str] = (),
-) -> Iterator[None]:
-    """Run the backbone with several concepts, or with strengths that change; exactly itself again afterwards.
+) -> Iterator[Applied]:
+    """Run the backbone with concepts; exactly itself again afterwards.
 
     Args:
-        concepts: one or more.
+        concepts: none leaves the model alone.
         regions_PFHW: where each of them acts, of any size, as for `live.LiveConcepts`; None adds them up everywhere.
-        prompts: what each region shows, in place of the prompt that is sampled; with the concept's own learned tokens.
+        prompts: the prompt of each region, in place of the one that is sampled. It gets the learned tokens of its own
+            concept only.
     Raises:
         ConceptMismatchError: a concept was made for another base model.
     """
     for each in concepts:
         check_base(each.concept.info.base, backbone.fingerprint())
-    if regions_PFHW is None and all(each.steady for each in concepts):
-        factors = added_factors([(each.concept.layers, *each.strengths()) for each in concepts])
+    embeddings = [] if prompts else [embedding_D for each in concepts for embedding_D in each.embeddings()]
+    applied = Applied(backbone=backbone, embeddings=embeddings)
+    if not concepts:
+        yield applied
+    elif regions_PFHW is None and all(each.steady for each in concepts):
+        factors = added_factors([(each.concept.layers, each.at()) for each in concepts])
         with applied_coefficients(backbone.module, backbone.layers, factors):
-            yield
+            yield applied
     else:
         texts = [backbone.encode_prompt(prompt) for prompt in prompts]
         with LiveConcepts(concepts, backbone.layers, regions_PFHW, texts).running(backbone.module, backbone.shift):
-            yield
+            yield applied

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..concept import ConceptLayer
+from ..concept import WITHOUT, ConceptLayer, Strengths
 from ..prompts import place_embeddings
 from .strengths import WeightedConcept, progress_at
 
@@ -63,7 +63,7 @@ class LiveConcepts:
         pairs = enumerate(zip(texts, self._concepts, strict=bool(texts)))
         self._texts = {i: place_embeddings(text.unsqueeze(0), each.embeddings())[0] for i, (text, each) in pairs}
         self._moved: dict[tuple[int, str, torch.device, torch.dtype], ConceptLayer] = {}
-        self._strengths: list[tuple[float, float]] = []
+        self._strengths: list[Strengths] = []
         self._asked_B = torch.ones(0)
         """1 where a row of the batch is the prompt's, 0 where it is the negative prompt's."""
         self._call: Call = (), {}
@@ -102,7 +102,7 @@ class LiveConcepts:
     ) -> Call | None:
         latents, timestep = args[:2]
         progress = progress_at(float(timestep.max()) / 1000, shift)
-        self._strengths = [each.strengths(progress) for each in self._concepts]
+        self._strengths = [each.at(progress) for each in self._concepts]
         parts = torch.tensor(asked or [True, *[False] * (len(latents) - 1)])
         self._asked_B = parts.repeat_interleave(len(latents) // len(parts)).to(latents)
         if self._regions is None:
@@ -125,11 +125,11 @@ class LiveConcepts:
         inputs = args[0]
         for index, each in enumerate(self._concepts):
             strengths = self._strengths[index]
-            if name not in each.concept.layers or strengths == (0, 0) or self._alone not in (None, index):
+            if name not in each.concept.layers or strengths == WITHOUT or self._alone not in (None, index):
                 continue
             layer = self._on(index, name, inputs)
-            down_RI = strengths[0] * layer.coefficients_RI + strengths[1] * layer.motion_residual_RI
-            change = functional.linear(functional.linear(inputs, down_RI), layer.identity_basis_OR)
+            up_OR, down_RI = layer.factors(strengths)
+            change = functional.linear(functional.linear(inputs, down_RI), up_OR)
             if each.negative_strength != 1:
                 shares_B = self._asked_B + each.negative_strength * (1 - self._asked_B)
                 change = change * shares_B.to(change).view(-1, *[1] * (change.ndim - 1))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from ..concept import Concept, scaled_embeddings
+from ..concept import AS_LEARNED, Concept, Strengths, scaled_embeddings
 from ..errors import ConfigError
 from ..flow import unshift_time
 
@@ -64,18 +64,17 @@ class StrengthSchedule:
             len({strength for _, strength in points}) == 1 for points in (self.identity, self.motion)
         )
 
-    def at(self, progress: float) -> tuple[float, float]:
-        """Identity and motion strength."""
-        return strength_at(self.identity, progress), strength_at(self.motion, progress)
+    def at(self, progress: float) -> Strengths:
+        """Factors of both strengths when this share of the sampling is done."""
+        return Strengths(strength_at(self.identity, progress), strength_at(self.motion, progress))
 
 
 @dataclass(kw_only=True, slots=True, frozen=True, eq=False)
 class WeightedConcept:
-    """A concept, and how much of it is wanted; a freshly trained one has both strengths at 1."""
+    """A concept, and how much of it is wanted."""
 
     concept: Concept
-    identity_strength: float = 1.0
-    motion_strength: float = 1.0
+    strengths: Strengths = AS_LEARNED
     schedules: tuple[StrengthSchedule, ...] = ()
     """Both strengths are multiplied by all of these."""
 
@@ -84,13 +83,12 @@ class WeightedConcept:
         """Whether its strengths stay as they are while a clip is sampled."""
         return all(schedule.constant for schedule in self.schedules)
 
-    def strengths(self, progress: float = 0.0) -> tuple[float, float]:
-        """Identity and motion strength when this share of the sampling is done."""
-        identity, motion = self.identity_strength, self.motion_strength
+    def at(self, progress: float = 0.0) -> Strengths:
+        """Its strengths when this share of the sampling is done."""
+        found = self.strengths
         for schedule in self.schedules:
-            more_identity, more_motion = schedule.at(progress)
-            identity, motion = identity * more_identity, motion * more_motion
-        return identity, motion
+            found = found.times(schedule.at(progress))
+        return found
 
     @property
     def negative_strength(self) -> float:
@@ -99,14 +97,9 @@ class WeightedConcept:
 
     def embeddings(self) -> list[Tensor]:
         """Its learned tokens at its strengths before the schedules, each (D,)."""
-        strengths = {"identity_strength": self.identity_strength, "motion_strength": self.motion_strength}
-        return scaled_embeddings(self.concept.embeddings, **strengths)
+        return scaled_embeddings(self.concept.embeddings, self.strengths)
 
-    def times(self, identity: float, motion: float, schedule: StrengthSchedule | None = None) -> "WeightedConcept":
-        """The same with its strengths multiplied."""
-        return replace(
-            self,
-            identity_strength=identity * self.identity_strength,
-            motion_strength=motion * self.motion_strength,
-            schedules=self.schedules if schedule is None else (*self.schedules, schedule),
-        )
+    def times(self, strengths: Strengths, schedule: StrengthSchedule | None = None) -> "WeightedConcept":
+        """The same concept with its strengths multiplied."""
+        schedules = self.schedules if schedule is None else (*self.schedules, schedule)
+        return replace(self, strengths=self.strengths.times(strengths), schedules=schedules)

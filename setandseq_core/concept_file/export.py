@@ -7,15 +7,15 @@ from pathlib import Path
 
 import torch
 
-from ..compose.add import Factors, added_factors, layer_factors
+from ..compose.add import Factors, added_factors
 from ..compose.strengths import WeightedConcept
-from ..concept import Concept, ConceptInfo
+from ..concept import AS_LEARNED, Concept, ConceptInfo, Strengths
 from ..fingerprint import check_base
 from .info import manager_metadata
 from .safetensors import FileContent, data_sha256
 
 
-def export_lora(concept: Concept, path: Path, *, identity_strength: float = 1.0, motion_strength: float = 1.0) -> None:
+def export_lora(concept: Concept, path: Path, strengths: Strengths = AS_LEARNED) -> None:
     """Write a plain LoRA of the same rank: up = A1, down = s_id B1 + s_mo B2, alpha = rank, float32.
 
     Stock ComfyUI and diffusers load it with the full effect; the strengths are fixed in it.
@@ -23,17 +23,16 @@ def export_lora(concept: Concept, path: Path, *, identity_strength: float = 1.0,
     Args:
         concept: the concept to export.
         path: ends in .safetensors; replaced in one step.
-        identity_strength: unitless; 0 removes that part.
-        motion_strength: unitless; 0 removes that part.
+        strengths: fixed in the file.
     Raises:
         StorageError: the file cannot be written there.
     """
-    lora_content(concept, identity_strength=identity_strength, motion_strength=motion_strength).save(path)
+    lora_content(concept, strengths).save(path)
 
 
-def lora_content(concept: Concept, *, identity_strength: float = 1.0, motion_strength: float = 1.0) -> FileContent:
+def lora_content(concept: Concept, strengths: Strengths = AS_LEARNED) -> FileContent:
     """The tensors and metadata of a concept's plain LoRA; see `export_lora`."""
-    factors = {name: layer_factors(layer, identity_strength, motion_strength) for name, layer in concept.layers.items()}
+    factors = {name: layer.factors(strengths) for name, layer in concept.layers.items()}
     return _lora_content(factors, concept.info)
 
 
@@ -50,7 +49,7 @@ def export_sum(concepts: Sequence[WeightedConcept], path: Path) -> None:
     for each in concepts[1:]:
         check_base(each.concept.info.base, first.info.base)
     name = " + ".join(each.concept.info.name for each in concepts)
-    factors = added_factors([(each.concept.layers, *each.strengths()) for each in concepts])
+    factors = added_factors([(each.concept.layers, each.at()) for each in concepts])
     _lora_content(factors, replace(first.info, name=name)).save(path)
 
 

@@ -13,12 +13,11 @@ from ..backbone import Backbone
 from ..clips.clip import Clip, Reference, Words
 from ..clips.video import read_clip, write_video
 from ..compose.apply import applied_concept
-from ..concept import Concept
+from ..concept import AS_LEARNED, Concept, Strengths
 from ..concept_file.file import load_concept, save_concept
 from ..evaluate.contact_sheet import contact_sheet
 from ..learn import learn_concept
-from ..sample import latent_noise, sample_latents
-from ..training.prior import automatic_prior
+from ..sample import latent_noise
 from ..training.run import Progress
 from .files import CLIP_FILE
 from .model import EMBEDDED_CONFIG, load_embedded
@@ -38,8 +37,7 @@ class Shot:
     label: str
     caption: Caption
     """What its prompt says, in the world's own words; the prompt adds the concept's tokens."""
-    identity_strength: float = 1.0
-    motion_strength: float = 1.0
+    strengths: Strengths = AS_LEARNED
 
 
 def demo_shots() -> list[Shot]:
@@ -47,7 +45,7 @@ def demo_shots() -> list[Shot]:
     concept = CONCEPTS[DEMO]
     caption = concept.caption
     return [
-        Shot(name="base", label="base model, same prompt", caption=caption, identity_strength=0, motion_strength=0),
+        Shot(name="base", label="base model, same prompt", caption=caption, strengths=Strengths(0.0, 0.0)),
         Shot(name="reconstructed", label="concept, prompt of the clip", caption=caption),
         Shot(
             name="green",
@@ -60,24 +58,23 @@ def demo_shots() -> list[Shot]:
             caption=concept.edited(background="pink", texture="striped"),
         ),
         Shot(name="star", label="edit: and a small red star bouncing", caption=concept.edited(second=STAR)),
-        Shot(name="calm", label="edit: motion strength 0.5", caption=caption, motion_strength=0.5),
-        Shot(name="no_motion", label="edit: motion strength 0", caption=caption, motion_strength=0.0),
+        Shot(name="calm", label="edit: motion strength 0.5", caption=caption, strengths=Strengths(1.0, 0.5)),
+        Shot(name="no_motion", label="edit: motion strength 0", caption=caption, strengths=Strengths(1.0, 0.0)),
     ]
 
 
 def shoot(backbone: Backbone, concept: Concept, shot: Shot, seed: int) -> Tensor:
     """The shot's frames, (F, H, W, 3) in [0, 1]."""
     noise = latent_noise(backbone.latent_shape(FRAMES, SIZE, SIZE), seed)
-    strengths = {"identity_strength": shot.identity_strength, "motion_strength": shot.motion_strength}
-    with applied_concept(backbone, concept, **strengths):
-        return backbone.decode_latents(sample_latents(backbone, noise, with_tokens(str(shot.caption))))
+    with applied_concept(backbone, concept, shot.strengths) as applied:
+        return backbone.decode_latents(applied.sample(noise, with_tokens(str(shot.caption))))
 
 
 def run_demo(out: Path, report: Callable[[str], None]) -> None:
     """Learn the shipped clip's concept and write it, its videos, the contact sheet and report.json into `out`."""
     out.mkdir(parents=True, exist_ok=True)
     backbone = load_embedded()
-    clip = read_clip(CLIP_FILE, fps=backbone.fps, frames=FRAMES, size=(SIZE, SIZE))
+    clip = read_clip(CLIP_FILE, fps=backbone.format.fps, frames=FRAMES, size=(SIZE, SIZE))
     report(f"{CLIP_FILE.name}: {clip.choice}")
     words = Words(
         static_prompt=CONCEPTS[DEMO].static_prompt,
@@ -89,8 +86,7 @@ def run_demo(out: Path, report: Callable[[str], None]) -> None:
     progress = _progress_lines(report)
     references = [Reference(clip=clip, words=words)]
     report("Making prior clips: what the model shall not forget")
-    prior = automatic_prior(backbone, references, EMBEDDED_CONFIG)
-    concept = learn_concept(backbone, references, EMBEDDED_CONFIG, name=DEMO, prior=prior, progress=progress)
+    concept = learn_concept(backbone, references, EMBEDDED_CONFIG, name=DEMO, progress=progress)
     save_concept(concept, concept_file)
     report(f"{concept_file.name}: the concept")
     concept = load_concept(concept_file)

@@ -14,13 +14,12 @@ from ..atomic import save_atomically
 
 
 def save_training(
-    path: Path, parameters: Mapping[str, Tensor], optimizer: Optimizer | None, metadata: Mapping[str, str]
+    path: Path, parameters: Mapping[str, Tensor], optimizer: Optimizer, metadata: Mapping[str, str]
 ) -> None:
-    """Save named parameters with the optimizer's memory of them, if any; `metadata` is text, such as the step."""
+    """Save named parameters with the optimizer's memory of them; `metadata` is text, such as the losses."""
     tensors = dict(parameters)
-    memory = optimizer.state if optimizer else {}
     for name, parameter in parameters.items():
-        for key, value in memory.get(parameter, {}).items():
+        for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"{key}|{name}"] = value
     save_atomically(tensors, path, metadata)
 
@@ -39,4 +38,10 @@ def load_training(path: Path, parameters: Mapping[str, Tensor], optimizer: Optim
                 key = stored.removesuffix(f"|{name}")
                 device = "cpu" if key == "step" else parameter.device
                 optimizer.state[parameter][key] = file.get_tensor(stored).to(device)
+        return dict(file.metadata() or {})
+
+
+def read_record(path: Path) -> dict[str, str]:
+    """The metadata of a saved state; its tensors are not read."""
+    with safe_open(path, "pt") as file:
         return dict(file.metadata() or {})

@@ -110,8 +110,7 @@ def _as_set(clips: Sequence[_PriorClip], backbone: Backbone) -> PriorSet:
 @torch.no_grad()
 def _make_clip(backbone: Backbone, prompt: PriorPrompt, shape: tuple[int, int, int, int], seed: int) -> _PriorClip:
     noise_CFHW = latent_noise(shape, seed).to(backbone.device)
-    with backbone.training((2, *shape)):
-        latents_CFHW = sample_latents(backbone, noise_CFHW, prompt.motion, steps=SAMPLING_STEPS, guidance=GUIDANCE)
+    latents_CFHW = sample_latents(backbone, noise_CFHW, prompt.motion, steps=SAMPLING_STEPS, guidance=GUIDANCE)
     frames_FHWC = backbone.decode_latents(latents_CFHW)
     chosen = [round(i * (len(frames_FHWC) - 1) / (FRAMES_KEPT - 1)) for i in range(FRAMES_KEPT)]
     frames_SCFHW = torch.stack([backbone.encode_frames(frames_FHWC[i : i + 1]) for i in chosen])

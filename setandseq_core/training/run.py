@@ -1,12 +1,13 @@
 """Training runs that lose nothing: seeded steps, saved state, resume, progress and a clean stop.
 
-A stage's state is one file named by a hash of everything that went into it. The same content goes on where it
-stopped, or is not trained again; any other content starts anew.
+A stage's state is one file, named by a hash of everything that its steps depend on and by the number of steps that were
+wanted. The same content resumes where it stopped, more steps resume from fewer, and any other content starts anew.
 """
 
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from hashlib import blake2b
@@ -19,13 +20,18 @@ from torch import Tensor, nn
 
 from ..concept import EMBEDDINGS
 from ..config import MethodConfig, StageConfig
-from ..errors import SetAndSequenceError
-from .checkpoint import load_training, save_training
+from ..errors import TrainingError
+from .checkpoint import load_training, read_record, save_training
 
 SAVE_SECONDS = 20.0
 """How much work a crash can cost at most, as long as saving is quick."""
 SAVE_SHARE = 0.02
 """Share of the time that saving may take."""
+STEP_SEEDS = 1_000_003
+"""Seeds of two runs are this far apart, so that no step of one has the random numbers of a step of the other; a prime
+above any number of steps."""
+LOWERED = 0.5
+"""Factor of the learning rate after a loss that is not finite."""
 
 
 class StopTraining(Exception):
@@ -43,6 +49,10 @@ class Progress:
     loss: float
     seconds_left: float
     """Of this stage, from its own pace so far."""
+    unsaved: str = ""
+    """Why the state could not be saved, such as a full disk; "" if it was."""
+    lowered_at: int | None = None
+    """The step before which the learning rate was lowered, because the loss was not finite there."""
 
 
 ProgressCallback = Callable[[Progress], None]
@@ -72,7 +82,7 @@ class StageRun:
     config: StageConfig
     method: MethodConfig
     folder: Path | None = None
-    """Where the state is kept; None keeps none."""
+    """Folder of the state; None keeps none."""
     progress: ProgressCallback | None = None
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
@@ -80,21 +90,31 @@ class StageRun:
     """When its last step was done, ISO 8601 in UTC."""
     stopped: bool = False
     """Whether the progress callback ended it with StopTraining."""
+    unsaved: str = ""
+    """Why the state could not be saved the last time; "" if it was."""
+    lowered_at: int | None = None
+    """The step before which the learning rate was lowered; None if it never was."""
     _optimizer: torch.optim.AdamW = field(init=False)
     _in_step: bool = field(init=False, default=False)
     """Whether parameters and optimizer are between two steps; such a state is never saved."""
+    _start: dict[str, Tensor] = field(init=False)
+    """The parameters before the first step, on the CPU."""
 
     def __post_init__(self) -> None:
         matrices = [value for name, value in self.parameters.items() if name not in EMBEDDINGS]
         tokens = [value for name, value in self.parameters.items() if name in EMBEDDINGS]
-        groups: list[dict[str, Any]] = [{"params": matrices}] if matrices else []
-        groups += [{"params": tokens, "lr": self.method.token_learning_rate, "weight_decay": 0.0}] if tokens else []
+        groups: list[dict[str, Any]] = []
+        if matrices:
+            groups.append({"params": matrices})
+        if tokens:
+            groups.append({"params": tokens, "lr": self.method.token_learning_rate, "weight_decay": 0.0})
         self._optimizer = torch.optim.AdamW(
             groups,
             lr=self.config.learning_rate,
             betas=self.method.betas,
             weight_decay=self.method.weight_decay,
         )
+        self._start = {name: value.detach().to("cpu", copy=True) for name, value in self.parameters.items()}
 
     def steps(self) -> Iterator[int]:
         """The steps that are left to do, each with the random generator seeded by its number.
@@ -102,14 +122,21 @@ class StageRun:
         Saves the state now and then, at the end, and when the caller's loop is left early. Ends on StopTraining.
         """
         self._resume()
-        first, begun, next_save = len(self.losses), time.monotonic(), time.monotonic() + SAVE_SECONDS
+        first = len(self.losses)
         before = self.seconds
+        begun = time.monotonic()
+        next_save = begun + SAVE_SECONDS
         try:
-            for step in range(first, self.config.steps):
-                torch.manual_seed(self.method.seed * 1_000_003 + step)
+            while len(self.losses) < self.config.steps:
+                step = len(self.losses)
+                torch.manual_seed(self.method.seed * STEP_SEEDS + step)
                 yield step
-                self.seconds = before + time.monotonic() - begun
-                if (now := time.monotonic()) > next_save:
+                now = time.monotonic()
+                self.seconds = before + now - begun
+                if len(self.losses) <= step:  # the loss was not finite, and the run went back
+                    first = min(first, len(self.losses))
+                    continue
+                if now > next_save:
                     self.save()
                     next_save = time.monotonic() + max(SAVE_SECONDS, (time.monotonic() - now) / SAVE_SHARE)
                 self._report(time.monotonic() - begun, len(self.losses) - first)
@@ -120,10 +147,20 @@ class StageRun:
                 self.save()
 
     def learn(self, loss: Tensor) -> None:
-        """One optimizer step down the loss's gradient."""
+        """One optimizer step down the loss's gradient.
+
+        Where the loss or its gradient is not finite, no step is made: the run goes back to its last saved state and
+        goes on at a lower learning rate, once.
+
+        Raises:
+            TrainingError: the loss is not finite again.
+        """
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.parameters.values(), self.method.gradient_clipping)
+        norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.method.gradient_clipping)
+        if not (loss.isfinite() and norm.isfinite()):
+            self._go_back()
+            return
         self._in_step = True
         self._optimizer.step()
         self.losses.append(loss.item())
@@ -131,41 +168,92 @@ class StageRun:
         self._in_step = False
 
     def save(self) -> None:
-        """Write the state, if it has a folder; what is finished needs no optimizer any more."""
+        """Write the state, if it has a folder; where it cannot be written, training goes on and `unsaved` says why."""
         if self.folder is None:
             return
         record = {"losses": json.dumps(self.losses), "seconds": str(self.seconds), "date": self.date}
-        optimizer = self._optimizer if len(self.losses) < self.config.steps else None
-        save_training(self._path, self.parameters, optimizer, record)
+        if self.lowered_at is not None:
+            record["lowered_at"] = str(self.lowered_at)
+        try:
+            save_training(self._path(self.folder, self.config.steps), self.parameters, self._optimizer, record)
+        except (OSError, SafetensorError) as error:  # safetensors has an error of its own for a full disk
+            self.unsaved = f"The training state cannot be saved in {self.folder}: {error}"
+        else:
+            self.unsaved = ""
 
-    @property
-    def _path(self) -> Path:
-        assert self.folder is not None
-        return self.folder / f"{self.stage}_{self.key}.safetensors"
+    def _path(self, folder: Path, steps: int) -> Path:
+        return folder / f"{self.stage}_{self.key}_{steps:06}.safetensors"
 
     def _resume(self) -> None:
-        if self.folder is None or not self._path.exists():
+        """Take over the state that is furthest on, of those with no more steps than are wanted."""
+        if self.folder is None:
             return
-        try:
-            record = load_training(self._path, self.parameters, self._optimizer)
+        done: dict[int, Path] = {}
+        for path in sorted(self.folder.glob(f"{self.stage}_{self.key}_*.safetensors")):
+            with _readable(path):
+                steps = len(json.loads(read_record(path)["losses"]))
+            if steps <= self.config.steps:
+                done[steps] = path
+        if done:
+            self._load(done[max(done)])
+
+    def _load(self, path: Path) -> None:
+        with _readable(path):
+            record = load_training(path, self.parameters, self._optimizer)
             self.losses[:] = json.loads(record["losses"])
             self.seconds = float(record["seconds"])
             self.date = record["date"]
-        except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
-            raise SetAndSequenceError(
-                f"The unfinished training in {self._path} cannot be read: {error}.",
-                hint="Delete that file to train anew.",
-            ) from error
+        if "lowered_at" in record:
+            self._lower(int(record["lowered_at"]))
+
+    def _go_back(self) -> None:
+        """Return to the last saved state, or to the start, and lower the learning rate.
+
+        Raises:
+            TrainingError: the rate was lowered before.
+        """
+        step = len(self.losses) + 1
+        if self.lowered_at is not None:
+            raise TrainingError(
+                f"The loss of the {self.stage} stage is not a finite number at step {step}, also after the learning "
+                f"rate was lowered to {LOWERED * self.config.learning_rate:g}.",
+                hint="Lower the learning rate, or raise the precision of the model. The last good state was kept.",
+            )
+        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.state.clear()
+        self.losses.clear()
+        with torch.no_grad():
+            for name, value in self.parameters.items():
+                value.copy_(self._start[name])
+        self._resume()
+        self._lower(len(self.losses) + 1)
+
+    def _lower(self, before_step: int) -> None:
+        self.lowered_at = before_step
+        for group in self._optimizer.param_groups:
+            group["lr"] *= LOWERED
 
     def _report(self, elapsed: float, done: int) -> None:
         if self.progress is None:
             return
-        left = (self.config.steps - len(self.losses)) * elapsed / done
         step = Progress(
             stage=self.stage,
             step=len(self.losses),
             steps=self.config.steps,
             loss=self.losses[-1],
-            seconds_left=left,
+            seconds_left=(self.config.steps - len(self.losses)) * elapsed / done,
+            unsaved=self.unsaved,
+            lowered_at=self.lowered_at,
         )
         self.progress(step)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn everything that reading a damaged state can raise into an error that says what to do."""
+    try:
+        yield
+    except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
+        raise TrainingError(
+            f"The unfinished training in {path} cannot be read: {error}.", hint="Delete that file to train anew."
+        ) from error

@@ -32,6 +32,7 @@ def validation_loss(
         x_0 = x_0_BCFHW[index % len(x_0_BCFHW)].unsqueeze(0)
         noise = latent_noise(tuple(x_0.shape), index).to(x_0)
         time_B = shift_time(x_0.new_tensor([low + quantile * (high - low)]), backbone.shift)
-        velocity = backbone.velocity(interpolate(x_0, noise, time_B), time_B, text_ND.unsqueeze(0))
+        with backbone.running(tuple(x_0.shape)):
+            velocity = backbone.velocity(interpolate(x_0, noise, time_B), time_B, text_ND.unsqueeze(0))
         losses.append(flow_loss(velocity, target_velocity(x_0, noise)).item())
     return sum(losses) / len(losses)

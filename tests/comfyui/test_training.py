@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 from setandseq_core.clips.clip import Reference, Words
 from setandseq_core.clips.video import read_clip
 from setandseq_core.compose.apply import applied_concept
-from setandseq_core.concept import scaled_embeddings
 from setandseq_core.concept_file.file import load_concept
 from setandseq_core.config import config_from_dict
 from setandseq_core.embedded.files import TRANSFORMER_FILE
@@ -145,12 +144,9 @@ def test_learns_with_prior_clips_and_learned_tokens_what_the_core_learns(own_ser
     }
     with_tokens = sampled(own_server, ["load", 0], "with_tokens", graph)
     noise = latent_noise((16, 5, 8, 8), 7)
-    embeddings = scaled_embeddings(found.embeddings)
-    with applied_concept(backbone, found):
-        ours, without = (
-            sample_latents(backbone, noise, CONCEPT.motion_prompt, embeddings=given, steps=4)
-            for given in (embeddings, [])
-        )
+    with applied_concept(backbone, found) as applied:
+        ours = applied.sample(noise, CONCEPT.motion_prompt, steps=4)
+        without = sample_latents(backbone, noise, CONCEPT.motion_prompt, steps=4)
     assert (ours - without).abs().max() > 1e-3
     assert (_normalised(backbone, with_tokens) - ours).abs().max() < 1e-3 * ours.abs().max()
 

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from setandseq_core.backbones.wan import WanBackbone
-from setandseq_core.compose.add import added_factors, layer_factors, transfer_motion
+from setandseq_core.compose.add import added_factors, transfer_motion
 from setandseq_core.compose.apply import applied_concept, applied_concepts
 from setandseq_core.compose.live import LiveConcepts, region_weights, to_the_middle, with_text
 from setandseq_core.compose.regions import Method, check_region_prompts, stripes
 from setandseq_core.compose.strengths import StrengthSchedule, WeightedConcept, progress_at, strength_at
-from setandseq_core.concept import Concept, ConceptInfo, ConceptLayer, delta_weight
+from setandseq_core.concept import AS_LEARNED, WITHOUT, Concept, ConceptInfo, ConceptLayer, Strengths
 from setandseq_core.errors import ConceptMismatchError, ConfigError
 from setandseq_core.flow import sampling_times
 from setandseq_core.prompts import place_embeddings
@@ -68,7 +68,7 @@ def velocity(tiny_backbone: WanBackbone) -> Callable[..., Tensor]:
 
 
 def weighted(concept: Concept, identity: float = 1.0, motion: float = 1.0) -> WeightedConcept:
-    return WeightedConcept(concept=concept, identity_strength=identity, motion_strength=motion)
+    return WeightedConcept(concept=concept, strengths=Strengths(identity, motion))
 
 
 # --- added up ---------------------------------------------------------------------------------------------------
@@ -83,26 +83,23 @@ def test_adding_is_concatenating_ranks(make_concept: MakeConcept) -> None:
         parts = one.identity_basis_OR, one.coefficients_RI, one.motion_residual_RI
         basis, coefficients, residual = (part.double() for part in parts)
         layers.append(ConceptLayer(identity_basis_OR=basis, coefficients_RI=coefficients, motion_residual_RI=residual))
-    up_OR, down_RI = added_factors([({name: layers[0]}, 0.5, 2.0), ({name: layers[1]}, 1.0, -1.0)])[name]
+    up_OR, down_RI = added_factors(
+        [({name: layers[0]}, Strengths(0.5, 2.0)), ({name: layers[1]}, Strengths(1.0, -1.0))]
+    )[name]
     assert down_RI.shape[0] == RANK + 3
     expected = torch.zeros(up_OR.shape[0], down_RI.shape[1], dtype=torch.float64)
     for layer, identity, motion in zip(layers, (0.5, 1.0), (2.0, -1.0), strict=True):
-        expected += delta_weight(
-            layer.identity_basis_OR,
-            layer.coefficients_RI,
-            layer.motion_residual_RI,
-            identity_strength=identity,
-            motion_strength=motion,
-        )
+        down = identity * layer.coefficients_RI + motion * layer.motion_residual_RI
+        expected += layer.identity_basis_OR @ down
     torch.testing.assert_close(up_OR @ down_RI, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_a_layer_that_only_one_has_is_zero_in_the_other(make_concept: MakeConcept) -> None:
     one, two = make_concept(1).layers, dict(make_concept(2).layers)
     del two["blocks.1.ffn.2"]
-    up_OR, down_RI = added_factors([(one, 1.0, 1.0), (two, 1.0, 1.0)])["blocks.1.ffn.2"]
+    up_OR, down_RI = added_factors([(one, AS_LEARNED), (two, AS_LEARNED)])["blocks.1.ffn.2"]
     assert down_RI.shape[0] == 2 * RANK
-    expected = torch.mm(*layer_factors(one["blocks.1.ffn.2"], 1.0, 1.0))
+    expected = torch.mm(*one["blocks.1.ffn.2"].factors())
     torch.testing.assert_close(up_OR @ down_RI, expected)
 
 
@@ -110,7 +107,7 @@ def test_one_concept_alone_is_as_ever(
     tiny_backbone: WanBackbone, make_concept: MakeConcept, velocity: Callable[..., Tensor]
 ) -> None:
     concept = make_concept(1)
-    with applied_concept(tiny_backbone, concept, identity_strength=0.7, motion_strength=1.3):
+    with applied_concept(tiny_backbone, concept, Strengths(0.7, 1.3)):
         expected = velocity()
     with applied_concepts(tiny_backbone, [weighted(concept, 0.7, 1.3)]):
         assert torch.equal(velocity(), expected)
@@ -269,7 +266,7 @@ def test_strengths_lie_on_lines_between_points() -> None:
     assert [strength_at(points, p) for p in (0.0, 0.2, 0.6, 1.0)] == [1.0, 1.0, 3.0, 3.0]
     assert strength_at(points, 0.4) == pytest.approx(2.0)
     schedule = StrengthSchedule(identity=points)
-    assert schedule.at(1.0) == (3.0, 1.0)
+    assert schedule.at(1.0) == Strengths(3.0, 1.0)
     assert not schedule.constant
     assert StrengthSchedule(motion=((0.0, 0.3), (1.0, 0.3))).constant
 
@@ -296,7 +293,7 @@ def test_a_constant_schedule_is_a_constant_strength(
     with applied_concepts(tiny_backbone, [weighted(concept, 0.5, 2.0)]):
         expected = velocity()
     schedule = StrengthSchedule(identity=((0.0, 0.25), (1.0, 0.25)), motion=((0.5, 4.0),))
-    scheduled = weighted(concept, 2.0, 0.5).times(1.0, 1.0, schedule)
+    scheduled = weighted(concept, 2.0, 0.5).times(AS_LEARNED, schedule)
     with applied_concepts(tiny_backbone, [scheduled]):
         assert torch.equal(velocity(), expected)
 
@@ -310,7 +307,7 @@ def test_a_schedule_gives_the_strength_of_the_time(
         progress = progress_at(time, tiny_backbone.shift)
         with applied_concepts(tiny_backbone, [weighted(concept, 2 * progress, 1 - progress)]):
             expected = velocity(time)
-        with applied_concepts(tiny_backbone, [weighted(concept).times(1.0, 1.0, schedule)]):
+        with applied_concepts(tiny_backbone, [weighted(concept).times(AS_LEARNED, schedule)]):
             torch.testing.assert_close(velocity(time), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -318,14 +315,14 @@ def test_a_schedule_acts_while_a_clip_is_sampled(tiny_backbone: WanBackbone, mak
     """Off in the first half of the steps: the same as sampling them without the concept, and the others with it."""
     concept, noise = make_concept(1), latent_noise((16, 2, 4, 4), 0)
     late = StrengthSchedule(identity=((0.45, 0.0), (0.46, 1.0)), motion=((0.45, 0.0), (0.46, 1.0)))
-    with applied_concepts(tiny_backbone, [weighted(concept).times(1.0, 1.0, late)]):
+    with applied_concepts(tiny_backbone, [weighted(concept).times(AS_LEARNED, late)]):
         found = sample_latents(tiny_backbone, noise, "a blob", steps=4, guidance=1.0)
     text, x_t = tiny_backbone.encode_prompt("a blob").unsqueeze(0), noise.unsqueeze(0)
     times = sampling_times(4, tiny_backbone.shift)
     for step in range(4):
         with (
             torch.no_grad(),
-            applied_concept(tiny_backbone, concept, identity_strength=float(step > 1), motion_strength=float(step > 1)),
+            applied_concept(tiny_backbone, concept, AS_LEARNED if step > 1 else WITHOUT),
         ):
             x_t = x_t + (times[step + 1] - times[step]) * tiny_backbone.velocity(x_t, times[step : step + 1], text)
     torch.testing.assert_close(found, x_t[0], rtol=1e-4, atol=1e-4)
@@ -342,12 +339,12 @@ def test_a_concept_may_be_weaker_for_the_negative_prompt(tiny_backbone: WanBackb
 
     with applied_concept(tiny_backbone, concept):
         asked = answers()[0]
-    with applied_concept(tiny_backbone, concept, identity_strength=0.25, motion_strength=0.25):
+    with applied_concept(tiny_backbone, concept, Strengths(0.25, 0.25)):
         negative = answers()[1]
     weaker = StrengthSchedule(negative_strength=0.5)
     for regions in (None, torch.ones(1, 1, 1, 1)):
         with applied_concepts(
-            tiny_backbone, [weighted(concept).times(1.0, 1.0, weaker).times(1.0, 1.0, weaker)], regions
+            tiny_backbone, [weighted(concept).times(AS_LEARNED, weaker).times(AS_LEARNED, weaker)], regions
         ):
             torch.testing.assert_close(answers(), torch.stack([asked, negative]), rtol=1e-4, atol=1e-5)
 

@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from setandseq_core.concept import Concept, ConceptInfo, ConceptLayer, delta_weight, scaled_coefficients
+from setandseq_core.concept import Concept, ConceptInfo, ConceptLayer, Strengths, effective_coefficients
 from setandseq_core.concept_file.export import describe, export_lora
 from setandseq_core.concept_file.file import load_concept, save_concept
 from setandseq_core.errors import ConceptFileError, ConceptMismatchError
@@ -77,30 +77,29 @@ def assert_same(first: Concept, second: Concept, tolerance: float = 0.0) -> None
 
 
 @pytest.mark.parametrize(("identity", "motion"), [(1.0, 1.0), (0.3, 1.7), (0.0, 1.0), (1.0, 0.0)])
-def test_delta_weight_is_equation_6_with_strengths(identity: float, motion: float) -> None:
+def test_factors_are_equation_6_with_strengths(identity: float, motion: float) -> None:
     generator = torch.Generator().manual_seed(0)
     a1, b1, b2 = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((7, 3), (3, 5), (3, 5)))
-    got = delta_weight(a1, b1, b2, identity_strength=identity, motion_strength=motion)
-    torch.testing.assert_close(got, identity * (a1 @ b1) + motion * (a1 @ b2), rtol=1e-12, atol=1e-12)
+    layer = ConceptLayer(identity_basis_OR=a1, coefficients_RI=b1, motion_residual_RI=b2)
+    up, down = layer.factors(Strengths(identity, motion))
+    torch.testing.assert_close(up @ down, identity * (a1 @ b1) + motion * (a1 @ b2), rtol=1e-12, atol=1e-12)
 
 
-def test_delta_weight_without_residual_is_equation_3() -> None:
+def test_factors_without_a_motion_residual_are_equation_3() -> None:
     a1, b1 = wave(7, 3, 0.3).double(), wave(3, 5, 0.7).double()
-    torch.testing.assert_close(delta_weight(a1, b1), a1 @ b1, rtol=0, atol=0)
-    assert torch.equal(delta_weight(a1, b1, torch.zeros_like(b1)), delta_weight(a1, b1))
+    layer = ConceptLayer(identity_basis_OR=a1, coefficients_RI=b1, motion_residual_RI=torch.zeros_like(b1))
+    torch.testing.assert_close(torch.mm(*layer.factors()), a1 @ b1, rtol=0, atol=0)
 
 
-def test_scaled_coefficients_sum_identity_and_motion() -> None:
+def test_coefficients_sum_identity_and_motion() -> None:
     b1, b2 = wave(3, 5, 0.7).double(), wave(3, 5, 1.1).double()
-    got = scaled_coefficients(b1, b2, identity_strength=0.5, motion_strength=2.0)
+    got = effective_coefficients(b1, b2, Strengths(0.5, 2.0))
     torch.testing.assert_close(got, 0.5 * b1 + 2.0 * b2, rtol=1e-15, atol=0)
 
 
-def test_wrong_shapes_in_delta_weight_show_both() -> None:
-    with pytest.raises(ConceptMismatchError, match=r"\[7, 3\].*\[2, 5\]"):
-        delta_weight(torch.ones(7, 3), torch.ones(2, 5))
+def test_coefficients_of_different_shapes_show_both() -> None:
     with pytest.raises(ConceptMismatchError, match=r"\[3, 4\].*\[3, 5\]"):
-        delta_weight(torch.ones(7, 3), torch.ones(3, 5), torch.ones(3, 4))
+        effective_coefficients(torch.ones(3, 5), torch.ones(3, 4))
 
 
 def test_wrong_rank_names_the_layer() -> None:
@@ -256,7 +255,7 @@ def test_describe_tells_what_a_person_asks() -> None:
 def test_export_is_the_concept_at_its_strengths(tmp_path: Path, identity: float, motion: float) -> None:
     concept = make_concept()
     path = tmp_path / "lora.safetensors"
-    export_lora(concept, path, identity_strength=identity, motion_strength=motion)
+    export_lora(concept, path, Strengths(identity, motion))
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
     tensors = {name: tensor.double() for name, tensor in load_file(path).items()}
@@ -265,11 +264,6 @@ def test_export_is_the_concept_at_its_strengths(tmp_path: Path, identity: float,
     for layer, value in concept.layers.items():
         down, up = (tensors[f"diffusion_model.{layer}.lora_{side}.weight"] for side in "AB")
         scale = tensors[f"diffusion_model.{layer}.alpha"].item() / down.shape[0]
-        needed = delta_weight(
-            value.identity_basis_OR.double(),
-            value.coefficients_RI.double(),
-            value.motion_residual_RI.double(),
-            identity_strength=identity,
-            motion_strength=motion,
-        )
+        down_RI = identity * value.coefficients_RI.double() + motion * value.motion_residual_RI.double()
+        needed = value.identity_basis_OR.double() @ down_RI
         torch.testing.assert_close(scale * up @ down, needed, rtol=1e-6, atol=1e-6)

@@ -9,7 +9,7 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from diffusers.pipelines.wan.pipeline_wan import WanPipeline
 from peft.tuners.tuners_utils import BaseTunerLayer
 
-from setandseq_core.concept import Concept, ConceptInfo, ConceptLayer, delta_weight
+from setandseq_core.concept import Concept, ConceptInfo, ConceptLayer, Strengths
 from setandseq_core.concept_file.export import export_lora
 from setandseq_core.fingerprint import fingerprint
 
@@ -85,20 +85,15 @@ def test_export_has_the_full_effect_in_diffusers(tmp_path: Path, strengths: tupl
     concept = concept_for(by_hand)
     path = tmp_path / "lora.safetensors"
     identity, motion = strengths
-    export_lora(concept, path, identity_strength=identity, motion_strength=motion)
+    export_lora(concept, path, Strengths(identity, motion))
 
     absent: dict[str, Any] = dict.fromkeys(("tokenizer", "text_encoder", "vae", "scheduler"))
     pipeline = WanPipeline(transformer=by_loader, **absent)
     pipeline.load_lora_weights(str(path), adapter_name="tiny")
     for native, name in NATIVE_TO_DIFFUSERS.items():
         value = concept.layers[native]
-        by_hand.get_parameter(f"{name}.weight").data += delta_weight(
-            value.identity_basis_OR,
-            value.coefficients_RI,
-            value.motion_residual_RI,
-            identity_strength=identity,
-            motion_strength=motion,
-        )
+        down_RI = identity * value.coefficients_RI + motion * value.motion_residual_RI
+        by_hand.get_parameter(f"{name}.weight").data += value.identity_basis_OR @ down_RI
         assert isinstance(by_loader.get_submodule(name), BaseTunerLayer), f"PEFT does not apply {native}"
 
     needed = run(by_hand)

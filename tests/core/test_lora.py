@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from setandseq_core.concept import delta_weight
 from setandseq_core.errors import BackboneError
 from setandseq_core.lora import applied_coefficients, coefficient_dropout, trainable_concept
 
@@ -70,7 +69,7 @@ def test_each_stage_trains_only_its_own_matrices(tiny_backbone):
         assert trainable and all("lora_A.motion" in name for name in trainable)
 
 
-def test_the_trained_weights_change_each_layer_by_delta_weight(tiny_backbone):
+def test_the_trained_weights_change_each_layer_by_equation_6(tiny_backbone):
     with trainable_concept(tiny_backbone.module, tiny_backbone.layers, rank=4, seed=0) as concept:
         fill(concept.begin_set_stage(0.0), 1)
         fill(concept.begin_sequence_stage(0.0), 2)
@@ -78,7 +77,7 @@ def test_the_trained_weights_change_each_layer_by_delta_weight(tiny_backbone):
     with torch.no_grad():
         for name, path in tiny_backbone.layers.items():
             layer = layers[name]
-            delta = delta_weight(layer.identity_basis_OR, layer.coefficients_RI, layer.motion_residual_RI)
+            delta = layer.identity_basis_OR @ (layer.coefficients_RI + layer.motion_residual_RI)
             tiny_backbone.module.get_submodule(path).weight += delta
     torch.testing.assert_close(run(tiny_backbone), adapted, rtol=0, atol=1e-5)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from setandseq_core.clips.clip import Clip, Reference, Words
-from setandseq_core.clips.encode import EncodedPrior, FrameSequence, Material, encode_prior
+from setandseq_core.clips.encode import EncodedPrior, FrameSequence, Material, encode_prior_clips, encode_prior_frames
 from setandseq_core.clips.prior_prompts import PriorPrompt, automatic_prompts, read_prompts
 from setandseq_core.compose.apply import applied_layers
 from setandseq_core.config import MethodConfig, PriorConfig, SequenceConfig, SetConfig
@@ -124,7 +124,7 @@ def test_a_damaged_prior_clip_is_named(tiny_backbone, tmp_path):
 
 def test_the_stages_see_frames_with_appearance_and_clips_with_motion(tiny_backbone):
     made = make_prior(tiny_backbone, PROMPTS, SIZE)
-    frames, clips = (encode_prior(tiny_backbone, made, stage) for stage in ("set", "sequence"))
+    frames, clips = encode_prior_frames(tiny_backbone, made), encode_prior_clips(tiny_backbone, made)
     assert frames.latents_KCFHW.shape == (6, 16, 1, 4, 4)
     assert torch.equal(frames.text_KND[3], tiny_backbone.encode_prompt("a cat"))
     assert torch.equal(clips.latents_KCFHW, made.latents_KCFHW)
@@ -141,8 +141,8 @@ def test_prior_samples_are_their_share_of_all(config, batch, share, counts):
 
 
 def both(backbone, frame_set, sequence, config, made):
-    sets = Material(clips=[frame_set], prior=encode_prior(backbone, made, "set") if made else None)
-    prior = encode_prior(backbone, made, "sequence") if made else None
+    sets = Material(clips=[frame_set], prior=encode_prior_frames(backbone, made) if made else None)
+    prior = encode_prior_clips(backbone, made) if made else None
     sequences: Material[FrameSequence] = Material(clips=[sequence], prior=prior)
     identity = train_identity(backbone, sets, config)
     return identity.record["losses"], train_motion(backbone, identity.layers, sequences, config).record["losses"]
@@ -182,7 +182,7 @@ def test_the_prior_keeps_the_model_as_it_was_on_its_own_prompts(tiny_backbone, t
     stage = SetConfig(steps=60, batch=4, learning_rate=2e-2, coefficient_dropout=0.0)
     config = dataclasses.replace(config, set_stage=stage, token_masking=0.0)
     made = make_prior(tiny_backbone, PROMPTS, SIZE)
-    prior = encode_prior(tiny_backbone, made, "set")
+    prior = encode_prior_frames(tiny_backbone, made)
 
     def prior_loss(layers) -> float:
         from setandseq_core.flow import flow_loss, interpolate, target_velocity

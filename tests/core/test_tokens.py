@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from setandseq_core.clips.clip import Clip, Reference, Words
-from setandseq_core.concept import Concept, scaled_embeddings
+from setandseq_core.concept import AS_LEARNED, WITHOUT, Concept, scaled_embeddings
 from setandseq_core.concept_file.export import describe
 from setandseq_core.concept_file.file import load_concept, save_concept
 from setandseq_core.concept_file.safetensors import read_header
@@ -85,8 +85,8 @@ def test_they_act_on_the_prompt_and_not_on_the_negative_one(tiny_backbone, conce
     def made(embeddings, **options):
         return sample_latents(tiny_backbone, noise, "a blob", embeddings=embeddings, steps=2, **options)
 
-    learned = [1000 * value for value in scaled_embeddings(concept.embeddings)]
-    off = scaled_embeddings(concept.embeddings, identity_strength=0, motion_strength=0)
+    learned = [1000 * value for value in scaled_embeddings(concept.embeddings, AS_LEARNED)]
+    off = scaled_embeddings(concept.embeddings, WITHOUT)
     assert torch.equal(made(off), made(()))
     assert not torch.allclose(made(learned), made(()))
     assert torch.equal(made(learned, guidance=0.0), made((), guidance=0.0)), "guidance 0 is the negative prompt alone"

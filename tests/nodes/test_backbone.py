@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 import torch
 
-from setandseq_core.config import MethodConfig, SequenceConfig, SetConfig
+from setandseq_core.config import MethodConfig, PriorConfig, SequenceConfig, SetConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
 Pack = Callable[[str], Any]
 Call = Callable[..., Any]
 PROMPTS = {"static_prompt": "a [v] blob", "motion_prompt": "a [v] blob [u] hopping"}
 CONFIG = MethodConfig(
+    prior=PriorConfig(share=0.0),
     rank=2,
     gradient_clipping=1.0,
     set_stage=SetConfig(steps=3, batch=2, learning_rate=1e-2),

@@ -32,8 +32,8 @@ def weighted(pack: Pack) -> Call:
     """A concept on a wire, with its identity and motion strength."""
 
     def make(concept: Any, identity: float = 1.0, motion: float = 1.0) -> Any:
-        wire = pack("nodes.wires").WeightedConcept
-        return wire(concept=concept, identity_strength=identity, motion_strength=motion)
+        strengths = pack("setandseq_core.concept").Strengths(identity, motion)
+        return pack("nodes.wires").WeightedConcept(concept=concept, strengths=strengths)
 
     return make
 
@@ -288,7 +288,7 @@ def test_motion_is_transferred_with_the_strengths_of_each(
 ) -> None:
     concept = make_concept(load_wan())
     result = run("TransferMotion", identity=weighted(concept, 0.5, 0.6), motion=weighted(concept, 0.7, 0.8)).result[0]
-    assert result.strengths() == (0.5, 0.8)
+    assert (result.at().identity, result.at().motion) == (0.5, 0.8)
     assert result.concept.info.training["motion_from"] == "bee"
     other = weighted(make_concept(load_wan(), seed=2))
     with pytest.raises(pack("setandseq_core.errors").ConceptMismatchError, match="do not share an identity basis"):

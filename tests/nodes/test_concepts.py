@@ -21,8 +21,8 @@ def weighted(pack: Pack) -> Call:
     """A concept on a wire, with its identity and motion strength."""
 
     def make(concept: Any, identity: float = 1.0, motion: float = 1.0) -> Any:
-        wire = pack("nodes.wires").WeightedConcept
-        return wire(concept=concept, identity_strength=identity, motion_strength=motion)
+        strengths = pack("setandseq_core.concept").Strengths(identity, motion)
+        return pack("nodes.wires").WeightedConcept(concept=concept, strengths=strengths)
 
     return make
 
@@ -66,7 +66,7 @@ def test_a_saved_concept_comes_back(
     assert saved(concept, "bee") == ["dynamic_concepts/bee.safetensors"]
     patched, wire, static_prompt, motion_prompt = load("bee.safetensors", model, 0.5, -2.0).result
     assert type(patched) is type(model)
-    assert (wire.identity_strength, wire.motion_strength) == (0.5, -2.0)
+    assert (wire.strengths.identity, wire.strengths.motion) == (0.5, -2.0)
     assert (static_prompt, motion_prompt) == ("a [v] bee", "a [v] bee, [u] dancing")
     assert wire.concept.info == concept.info
     for layer, value in concept.layers.items():
@@ -238,13 +238,8 @@ def test_strengths_scale_their_parts(
 ) -> None:
     model = load_wan()
     concept, before = make_concept(model), weight_of(model)
-    change = pack("setandseq_core.concept").delta_weight(
-        concept.layers[LAYER].identity_basis_OR,
-        concept.layers[LAYER].coefficients_RI,
-        concept.layers[LAYER].motion_residual_RI,
-        identity_strength=identity,
-        motion_strength=motion,
-    )
+    layer = concept.layers[LAYER]
+    change = layer.identity_basis_OR @ (identity * layer.coefficients_RI + motion * layer.motion_residual_RI)
     patched = pack("nodes.apply").apply_concepts(model, [weighted(concept, identity, motion)])
     torch.testing.assert_close(weight_of(patched), before + change, rtol=1e-5, atol=1e-6)
     assert bool(patched.patches) == (identity != 0 or motion != 0)
@@ -254,10 +249,9 @@ def test_strengths_scale_their_parts(
 def test_concepts_add_up(pack: Pack, load_wan: Call, make_concept: Call, weighted: Call, run: Call) -> None:
     model = load_wan()
     first, second = make_concept(model, seed=1), make_concept(model, seed=2)
-    delta = pack("setandseq_core.concept").delta_weight
     one, two = first.layers[LAYER], second.layers[LAYER]
-    change = delta(one.identity_basis_OR, 0.5 * one.coefficients_RI, one.motion_residual_RI)
-    change += delta(two.identity_basis_OR, 1.5 * two.coefficients_RI, 4.0 * two.motion_residual_RI)
+    change = one.identity_basis_OR @ (0.5 * one.coefficients_RI + one.motion_residual_RI)
+    change += two.identity_basis_OR @ (1.5 * two.coefficients_RI + 4.0 * two.motion_residual_RI)
     concepts = {"concept_0": weighted(first, 1.0, 0.5), "concept_1": weighted(second, 3.0, 2.0)}
     both = run("ComposeConcepts", model=model, concepts=concepts, identity_strength=0.5, motion_strength=2.0).result[0]
     torch.testing.assert_close(weight_of(both), weight_of(model) + change, rtol=1e-5, atol=1e-6)

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+from safetensors.torch import load_file
 
 from setandseq_core.backbones.wan import WanBackbone
 from setandseq_core.backbones.wan_files import load_transformer
@@ -131,3 +134,40 @@ def test_patches_have_a_key_of_their_content(pack: Pack, load_wan: Call) -> None
     assert patches_key(model) == ""
     assert patched(0.1) == patched(0.1) != ""
     assert len({patched(0.1), patched(0.2), patched(0.1, 0.5)}) == 3
+
+
+def test_cores_bypass_lora_is_part_of_the_patches_key(
+    comfyui: ModuleType, pack: Pack, load_wan: Call, folders: Path, make_concept: Call
+) -> None:
+    """It acts by an injection and not by patches; ignored, work of one model would be handed out for another."""
+    patches_key, model = pack("nodes.models").patches_key, load_wan()
+    for seed, name in ((1, "one"), (2, "two")):
+        (folders / "loras").mkdir(parents=True, exist_ok=True)
+        export = pack("setandseq_core.concept_file.export").export_lora
+        export(make_concept(model, seed=seed), folders / "loras" / f"{name}.safetensors")
+
+    def with_bypass(name: str, strength: float = 1.0) -> str:
+        lora = load_file(folders / "loras" / f"{name}.safetensors")
+        with torch.inference_mode():
+            patched, _ = import_module("comfy.sd").load_bypass_lora_for_models(model, None, lora, strength, 0.0)
+        assert patched.injections and not patched.patches
+        return patches_key(patched)
+
+    keys = [with_bypass("one"), with_bypass("two"), with_bypass("one", 0.5)]
+    assert len({"", *keys}) == 4
+    assert with_bypass("one") == keys[0]
+
+
+def test_an_unknown_injection_is_never_taken_for_another(comfyui: ModuleType, pack: Pack, load_wan: Call) -> None:
+    extension = import_module("comfy.patcher_extension")
+
+    def inject(_patcher: Any) -> None:
+        pass
+
+    def key(function: Call) -> str:
+        model = load_wan()
+        model.set_injections("other pack", [extension.PatcherInjection(inject=function, eject=inject)])
+        return pack("nodes.models").patches_key(model)
+
+    one, two = key(inject), key(lambda _patcher: None)
+    assert len({"", one, two}) == 3

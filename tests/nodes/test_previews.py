@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from setandseq_core.config import MethodConfig, SequenceConfig, SetConfig
+from setandseq_core.config import MethodConfig, PriorConfig, SequenceConfig, SetConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
 Pack = Callable[[str], Any]
@@ -18,6 +18,7 @@ Call = Callable[..., Any]
 PROMPTS = {"static_prompt": "a [v] blob", "motion_prompt": "a [v] blob [u] hopping"}
 STAGES = ("set", "sequence")
 CONFIG = MethodConfig(
+    prior=PriorConfig(share=0.0),
     rank=2,
     set_stage=SetConfig(steps=3, batch=2, learning_rate=1e-2),
     sequence_stage=SequenceConfig(steps=3, batch=1, learning_rate=1e-2),

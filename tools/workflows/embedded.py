@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from setandseq_core.concept import WITHOUT, Strengths
 from setandseq_core.embedded.demo import SEED, demo_shots
 from setandseq_core.embedded.files import TRANSFORMER_FILE, VAE_FILE
 from setandseq_core.embedded.model import EMBEDDED_CONFIG
@@ -63,7 +64,7 @@ def train_workflow(object_info: dict[str, Any]) -> Graph:
     graph = Graph(TRAIN, object_info)
     first, second, third, fourth, *_ = noted_columns(graph, 5, (TRAIN, TRAIN_NOTE, 530))
     base, concept = _trained(first, second, third, fourth)
-    models = {(0.0, 0.0): base.model} | _applied(fourth, base, concept)
+    models = {WITHOUT: base.model} | _applied(fourth, base, concept)
     fourth.group("Step5 - Apply")
     prompts = _Prompts(graph, third, base, step=6)
     places = [(shot, prompts.positive(with_tokens(str(shot.caption)))) for shot in demo_shots()]
@@ -73,20 +74,20 @@ def train_workflow(object_info: dict[str, Any]) -> Graph:
     for index, (shot, positive) in enumerate(places):
         row, column = divmod(index, BARE_SHOTS)
         pos = 4 * COLUMN_STEP + column * BARE_STEP[0], row * BARE_STEP[1]
-        strengths = shot.identity_strength, shot.motion_strength
+        strengths = shot.strengths
         studio.shoot_bare(pos, models[strengths], positive, shot.name, shot.name.replace("_", " ").capitalize())
     return graph
 
 
-def _applied(column: Column, base: Base, concept: Output) -> dict[tuple[float, float], Output]:
+def _applied(column: Column, base: Base, concept: Output) -> dict[Strengths, Output]:
     """By its strengths, the model of each shot that has the concept; the first is open, the others tell it by title."""
-    models: dict[tuple[float, float], Output] = {}
+    models: dict[Strengths, Output] = {}
     for shot in demo_shots():
-        strengths = shot.identity_strength, shot.motion_strength
-        if any(strengths) and strengths not in models:
+        strengths = shot.strengths
+        if strengths != WITHOUT and strengths not in models:
             wires = {"model": base.model, "concepts": [concept]}
-            wires |= {"identity_strength": shot.identity_strength, "motion_strength": shot.motion_strength}
-            title = f"Compose, motion {shot.motion_strength:g}"
+            wires |= {"identity_strength": shot.strengths.identity, "motion_strength": shot.strengths.motion}
+            title = f"Compose, motion {shot.strengths.motion:g}"
             node = column.add("SetSeq_ComposeConcepts", title=title, collapsed=bool(models), **wires)
             models[strengths] = node["model"]
     return models
