@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ..concept import EMBEDDINGS
 from ..config import MethodConfig, StageConfig
-from ..errors import TrainingError
+from ..errors import StorageError, TrainingError
 from .checkpoint import load_training, read_record, save_training
 
 SAVE_SECONDS = 20.0
@@ -176,8 +176,8 @@ class StageRun:
             record["lowered_at"] = str(self.lowered_at)
         try:
             save_training(self._path(self.folder, self.config.steps), self.parameters, self._optimizer, record)
-        except (OSError, SafetensorError) as error:  # safetensors has an error of its own for a full disk
-            self.unsaved = f"The training state cannot be saved in {self.folder}: {error}"
+        except StorageError as error:
+            self.unsaved = f"The training state is not saved. {error}"
         else:
             self.unsaved = ""
 

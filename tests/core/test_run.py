@@ -128,4 +128,4 @@ def test_a_state_that_cannot_be_saved_ends_no_training(learn: Learn, tmp_path: P
     told: list[str] = []
     found = learn(3, folder / "states", lambda now: told.append(now.unsaved))
     assert found.finished and same_weights(found, learn(3, None))
-    assert "cannot be saved" in found.unsaved
+    assert "is not saved" in found.unsaved and str(folder) in found.unsaved
