@@ -9,9 +9,14 @@ PEFT calls the paper's A `lora_B` and the paper's B `lora_A`. The PEFT adapter "
 "motion" holds B2 as its `lora_A`, and its `lora_B` is the very same Parameter as identity's. While B2 trains, a
 parametrization adds the frozen B1 to it, so that one adapter does the work of both at the price of one.
 
-Shape letters: O out features, R rank, I in features.
+The matrices are float32 on the device that the model computes on, wherever its own weights are, because small updates
+would be lost in bfloat16. They are cast to the type of a layer's input where they meet it: the input itself is never
+cast, so it is kept once for the backward pass, also where several layers share it.
+
+Shape letters: O out features, R rank, I in features; N all other dimensions of a layer's input.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +26,7 @@ from peft import LoraConfig
 from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.lora import LoraModel
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils import parametrize
 
 from .concept import ConceptLayer, effective_coefficients
@@ -51,16 +57,93 @@ class _EffectiveCoefficients(nn.Module):
         return kept_RI if self.frozen_RI is None else effective_coefficients(self.frozen_RI, kept_RI)
 
 
+class _Widened:
+    """The last output of a layer that widens its input, as the first layer of a feed-forward network does.
+
+    The second layer's input is its GELU, several times as wide as any other. PyTorch keeps the output for the GELU's
+    backward; the low-rank path of the second layer makes its input again from that instead of keeping it too.
+    """
+
+    output: Tensor | None = None
+
+    def remember(self, _layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        """A forward hook for layers that widen their input."""
+        self.output = output if output.requires_grad else None
+
+    def forget(self) -> None:
+        """Let go of the output and of the graph behind it."""
+        self.output = None
+
+    def source_of(self, x: Tensor) -> tuple[Tensor | None, str]:
+        """The output and the kind of GELU that x was made by; None where x was made by anything else."""
+        made_by: Any = x.grad_fn
+        if self.output is None or made_by is None or made_by.name() != "GeluBackward0":
+            return None, ""
+        if made_by.next_functions[0][0] is not self.output.grad_fn:
+            return None, ""
+        return self.output, made_by._saved_approximate
+
+
+class _ProjectDown(torch.autograd.Function):
+    """x B^T, keeping for the backward the tensor that x is the GELU of, if there is one, in place of x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, coefficients_RI: Tensor, source: Tensor | None, approximate: str) -> Tensor:
+        ctx.approximate, ctx.is_source = approximate, source is not None
+        ctx.save_for_backward(x if source is None else source, coefficients_RI)
+        return functional.linear(x, coefficients_RI)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        grad, (kept, coefficients_RI) = grad_outputs[0], ctx.saved_tensors
+        grad_NR = grad.reshape(-1, grad.shape[-1])
+        grad_x = (grad_NR @ coefficients_RI).view(kept.shape) if ctx.needs_input_grad[0] else None
+        grad_RI = None
+        if ctx.needs_input_grad[1]:
+            x = functional.gelu(kept, approximate=ctx.approximate) if ctx.is_source else kept
+            grad_RI = grad_NR.t() @ x.reshape(-1, x.shape[-1])
+        return grad_x, grad_RI, None, None
+
+
+class _Coefficients(nn.Linear):
+    """The low-rank path's way down, computed in the type of its input."""
+
+    def __init__(self, weight_RI: Tensor, widened: _Widened):
+        super().__init__(*reversed(weight_RI.shape), bias=False, device="meta")
+        self.weight = nn.Parameter(weight_RI)
+        self._widened = widened
+
+    def forward(self, input: Tensor) -> Tensor:
+        weight_RI = self.weight.to(input.dtype)
+        return _ProjectDown.apply(input, weight_RI, *self._widened.source_of(input))
+
+
+class _Basis(nn.Linear):
+    """The low-rank path's way up, computed in the type of its input."""
+
+    def __init__(self, weight_OR: Tensor):
+        super().__init__(*reversed(weight_OR.shape), bias=False, device="meta")
+        self.weight = nn.Parameter(weight_OR)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.linear(input, self.weight.to(input.dtype))
+
+
 class TrainableConcept:
     """The identity and motion adapters in a model, while they are trained; made by `trainable_concept`."""
 
-    def __init__(self, module: nn.Module, layers: Mapping[str, str], rank: int):
+    def __init__(self, module: nn.Module, layers: Mapping[str, str], rank: int, device: torch.device | None):
         self.embeddings: dict[str, nn.Parameter] = {}
         """Learned tokens, each (D,), by their names in the concept's file; empty when none are learned."""
+        self._device, self._widened = device, _Widened()
         self._config = _lora_config(module, list(layers.values()), rank)
         self._tuner = LoraModel(module, self._config, IDENTITY)
         self._layers: dict[str, Any] = {name: module.get_submodule(path) for name, path in layers.items()}
-        self._train_in_float32(IDENTITY)
+        for layer in self._layers.values():
+            layer.cast_input_dtype_enabled = False
+            if layer.out_features > layer.in_features:
+                layer.register_forward_hook(self._widened.remember)
+        self._hold_in_float32(IDENTITY)
 
     def set_identity(self, identity: Mapping[str, ConceptLayer]) -> None:
         """Take over an identity that was learned before."""
@@ -92,7 +175,7 @@ class TrainableConcept:
         self._remove_dropout()
         self._tuner.peft_config[MOTION] = self._config
         self._tuner.inject_adapter(self._tuner.model, MOTION)
-        self._train_in_float32(MOTION)
+        self._hold_in_float32(MOTION)
         for layer in self._layers.values():
             identity_A, motion_A = layer.lora_A[IDENTITY], layer.lora_A[MOTION]
             layer.lora_B[MOTION].weight = layer.lora_B[IDENTITY].weight
@@ -111,7 +194,10 @@ class TrainableConcept:
             for layer in self._layers.values():
                 for linear in layer.lora_A.values():
                     _ = linear.weight
-            yield
+            try:
+                yield
+            finally:
+                self._widened.forget()
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """What trains now, by layer and matrix name."""
@@ -147,11 +233,13 @@ class TrainableConcept:
         self._remove_dropout()
         self._tuner.unload()
 
-    def _train_in_float32(self, adapter: str) -> None:
-        """PEFT gives an adapter the type of its layer; small updates would be lost in bfloat16 or fp8."""
+    def _hold_in_float32(self, adapter: str) -> None:
+        """Put our own factors in place of PEFT's, which have the type and the device of their layer's weight."""
         for layer in self._layers.values():
-            layer.lora_A[adapter].float()
-            layer.lora_B[adapter].float()
+            down, up = layer.lora_A[adapter], layer.lora_B[adapter]
+            device = self._device or down.weight.device
+            layer.lora_A[adapter] = _Coefficients(_first_coefficients(down.weight.detach(), device), self._widened)
+            layer.lora_B[adapter] = _Basis(torch.zeros(up.weight.shape, device=device))
 
     def _remove_dropout(self) -> None:
         for layer in self._layers.values():
@@ -166,6 +254,15 @@ def _lora_config(module: nn.Module, paths: list[str], rank: int) -> LoraConfig:
     kinds = {type(module.get_submodule(path)) for path in paths}
     config._register_custom_module({kind: LoraLinear for kind in kinds if not issubclass(kind, nn.Linear)})
     return config
+
+
+def _first_coefficients(weight_RI: Tensor, device: torch.device) -> Tensor:
+    """PEFT's first coefficients in float32; drawn anew where PEFT has cast them to a layer's smaller type."""
+    if weight_RI.dtype == torch.float32 and not weight_RI.is_meta:
+        return weight_RI.to(device)
+    drawn_RI = torch.empty(weight_RI.shape)
+    nn.init.kaiming_uniform_(drawn_RI, a=math.sqrt(5))
+    return drawn_RI.to(device)
 
 
 def _learned(linear: Any) -> nn.Parameter:
@@ -187,7 +284,7 @@ def _restored(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def trainable_concept(
-    module: nn.Module, layers: Mapping[str, str], *, rank: int, seed: int
+    module: nn.Module, layers: Mapping[str, str], *, rank: int, seed: int, device: torch.device | None = None
 ) -> Iterator[TrainableConcept]:
     """Put untrained concept layers into `module` and take them out at the end, whatever happens.
 
@@ -195,6 +292,7 @@ def trainable_concept(
 
     Args:
         layers: native layer name -> name of the Linear in `module`.
+        device: where the model computes; without, where its weights are.
     Raises:
         BackboneError: there is nothing to adapt.
     """
@@ -205,7 +303,7 @@ def trainable_concept(
         )
     with _restored(module), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        concept = TrainableConcept(module, layers, rank)
+        concept = TrainableConcept(module, layers, rank, device)
         module.train()
         try:
             yield concept

@@ -145,7 +145,9 @@ def train_identity(
     shape = stage.batch, *first.latents_SCFHW.shape[1:]
     with (
         backbone.running(shape),
-        trainable_concept(backbone.module, backbone.layers, rank=config.rank, seed=config.seed) as concept,
+        trainable_concept(
+            backbone.module, backbone.layers, rank=config.rank, seed=config.seed, device=backbone.device
+        ) as concept,
     ):
         parameters = concept.begin_set_stage(stage.coefficient_dropout)
         if config.token_learning_rate:
@@ -188,7 +190,7 @@ def train_motion(
     shape = stage.batch, *first.latents_CFHW.shape
     with (
         backbone.running(shape),
-        trainable_concept(backbone.module, layers, rank=rank, seed=config.seed) as concept,
+        trainable_concept(backbone.module, layers, rank=rank, seed=config.seed, device=backbone.device) as concept,
     ):
         concept.set_identity(identity)
         concept.set_embeddings(learned)
