@@ -18,6 +18,7 @@ from ..setandseq_core.concept_file.info import parse_metadata
 from ..setandseq_core.concept_file.safetensors import read_header
 from ..setandseq_core.errors import ConceptFileError, ConceptMismatchError
 from ..setandseq_core.fingerprint import PROJECTED_ENTRIES, BaseFingerprint, check_base, project, sign_pattern
+from ..setandseq_core.shown import shown_json
 from .folders import SUFFIX, find_concept
 from .models import FAMILY
 
@@ -33,7 +34,8 @@ def register_card() -> None:
     @PromptServer.instance.routes.get(ROUTE)
     async def concept(request: web.Request) -> web.Response:
         query = request.query
-        return web.json_response(await asyncio.to_thread(card, query.get("file", ""), query.get("model", "")))
+        found = await asyncio.to_thread(card, query.get("file", ""), query.get("model", ""))
+        return web.json_response(shown_json(found))
 
 
 def card(file: str, model: str = "") -> dict[str, Any]:

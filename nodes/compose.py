@@ -13,6 +13,7 @@ from ..setandseq_core.concept import Strengths
 from ..setandseq_core.errors import ConfigError
 from .apply import apply_concepts
 from .concepts import schedule_input, strength_input
+from .numbers import CheckedNode
 from .wires import CATEGORY, ConceptWire, ScheduleWire, WeightedConcept
 
 Conditioning = list[tuple[Tensor, dict[str, Any]]]
@@ -23,7 +24,7 @@ PLAIN = frozenset(("pooled_output", "attention_mask"))
 """Settings that any prompt may have, and no Wan model uses."""
 
 
-class ComposeConcepts(io.ComfyNode):
+class ComposeConcepts(CheckedNode):
     """The node; its work is in `apply_concepts`."""
 
     @classmethod
@@ -124,7 +125,7 @@ def _text_of(number: int, prompt: Conditioning) -> Tensor:
     return text_1ND[0]
 
 
-class StrengthScheduleNode(io.ComfyNode):
+class StrengthScheduleNode(CheckedNode):
     """The node; what it makes is a `StrengthSchedule`."""
 
     @classmethod

@@ -14,8 +14,9 @@ from ..setandseq_core.concept_file.export import lora_content
 from ..setandseq_core.concept_file.file import concept_content, load_concept
 from ..setandseq_core.errors import ConceptFileError
 from .apply import apply_concepts
-from .folders import CONCEPTS, concepts_folder, find_concept, loras_folder, safe_name, save_new
+from .folders import CONCEPTS, concepts_folder, dated, find_concept, loras_folder, safe_name, save_new
 from .messages import show_text
+from .numbers import complaint
 from .wires import CATEGORY, ConceptWire, ScheduleWire, WeightedConcept
 
 FAR = 3.0
@@ -32,7 +33,7 @@ def save_files(weighted: WeightedConcept, name: str, plain_lora: bool) -> str:
     Raises:
         ConceptFileError: the name cannot be one of a file.
     """
-    name = safe_name(name)
+    name = safe_name(dated(name) if usable(name) else weighted.concept.info.name or "concept")
     concept = replace(weighted.concept, info=replace(weighted.concept.info, name=name.rpartition("/")[2]))
     path = save_new(concept_content(concept), concepts_folder(), name)
     lines = [f"Concept: {CONCEPTS}/{path.relative_to(concepts_folder()).as_posix()}"]
@@ -40,6 +41,14 @@ def save_files(weighted: WeightedConcept, name: str, plain_lora: bool) -> str:
         lora = save_new(lora_content(concept, weighted.strengths), loras_folder(), name)
         lines.append(f"Plain LoRA: loras/{lora.relative_to(loras_folder()).as_posix()}")
     return "\n".join(lines)
+
+
+def usable(name: str) -> bool:
+    """Whether it can be a file's name; one that comes by a wire is seen only when the training is done."""
+    try:
+        return bool(safe_name(dated(name)))
+    except ConceptFileError:
+        return False
 
 
 def summary(weighted: WeightedConcept) -> str:
@@ -117,7 +126,7 @@ class SaveDynamicConcept(io.ComfyNode):
     def validate_inputs(cls, name: str | None = None) -> bool | str:
         """Say that a name cannot be one before minutes of training; `name` is None when it comes by a wire."""
         try:
-            return name is None or bool(safe_name(name))
+            return name is None or bool(safe_name(dated(name)))
         except ConceptFileError as error:
             return str(error)
 
@@ -166,10 +175,10 @@ class LoadDynamicConcept(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, concept: str | None = None) -> bool | str:
+    def validate_inputs(cls, concept: str | None = None, **values: object) -> bool | str:
         """Say where files belong when there is no such file; `concept` is None when it comes by a wire."""
         try:
-            return concept is None or bool(find_concept(concept))
+            return (concept is None or bool(find_concept(concept))) and (complaint(cls.define_schema(), values) or True)
         except ConceptFileError as error:
             return str(error)
 

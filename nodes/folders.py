@@ -2,11 +2,15 @@
 
 import re
 from contextlib import suppress
+from datetime import datetime
 from itertools import count
 from pathlib import Path
 
 import folder_paths
+import yaml
+from comfy.cli_args import args
 
+from ..setandseq_core.atomic import remove_leftovers
 from ..setandseq_core.concept_file.info import HASH_KEY
 from ..setandseq_core.concept_file.safetensors import FileContent, check_data, read_header
 from ..setandseq_core.errors import ConceptFileError
@@ -15,6 +19,12 @@ CONCEPTS = "dynamic_concepts"
 SUFFIX = ".safetensors"
 NAME_BYTES = 150
 """Of each part of a file's name; with its endings it stays below the 255 that file systems take."""
+PATH_BYTES = 600
+"""Of a name with its folders; whole paths may have 1,024 bytes on macOS, where they may have least."""
+DATES = {"year": "%Y", "month": "%m", "day": "%d", "hour": "%H", "minute": "%M", "second": "%S"}
+DATE = re.compile(r"%date:([^%]*)%")
+DATE_PART = re.compile("yyyy|yy|MM|dd|hh|mm|ss")
+DATE_LETTERS = {"yyyy": "%Y", "yy": "%y", "MM": "%m", "dd": "%d", "hh": "%H", "mm": "%M", "ss": "%S"}
 FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"|?*]')
 """In file names on Windows."""
 RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(10))}
@@ -23,14 +33,30 @@ RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", 
 def register() -> None:
     """Make `models/dynamic_concepts` a model folder.
 
-    Folders that the user's extra_model_paths.yaml names `dynamic_concepts` are searched after it.
+    Folders that the user's extra_model_paths.yaml names `dynamic_concepts` are searched after it, but for one that is
+    the default there: as for LoRAs, it comes first and new files go there. What killed saves have left is removed.
     """
     own = Path(folder_paths.models_dir) / CONCEPTS
     with suppress(OSError):  # a shared models folder may be read-only
         own.mkdir(parents=True, exist_ok=True)
-    folder_paths.add_model_folder_path(CONCEPTS, str(own), is_default=True)
-    paths, _ = folder_paths.folder_names_and_paths[CONCEPTS]
+    paths, _ = folder_paths.folder_names_and_paths.get(CONCEPTS, ([], set()))
+    if str(own) not in paths:
+        paths.insert(1 if paths and _has_own_default() else 0, str(own))
     folder_paths.folder_names_and_paths[CONCEPTS] = (paths, {SUFFIX})
+    for folder in (concepts_folder(), loras_folder(), training_folder()):
+        remove_leftovers(folder, below=True)
+
+
+def _has_own_default() -> bool:
+    """Whether a section of the user's extra_model_paths.yaml is the default and names a folder for concepts.
+
+    ComfyUI puts such a folder first in its list and does not keep why it is there.
+    """
+    files = [Path(folder_paths.__file__).parent / "extra_model_paths.yaml"]
+    files += [Path(path) for paths in args.extra_model_paths_config or () for path in paths]
+    found = (yaml.safe_load(file.read_text(encoding="utf-8")) or {} for file in files if file.is_file())
+    sections = (section for sections in found for section in sections.values() if section)
+    return any(section.get("is_default") and CONCEPTS in section for section in sections)
 
 
 def concepts_folder() -> Path:
@@ -55,6 +81,7 @@ def find_concept(name: str) -> Path:
         ConceptFileError: the list has no such name.
     """
     names = folder_paths.get_filename_list(CONCEPTS)
+    name = next((here for here in _spellings(name) if here in names), name)
     path = folder_paths.get_full_path(CONCEPTS, name) if name in names else None
     if path is None:
         found = ", ".join(names[:10]) + (" ..." if len(names) > 10 else "")
@@ -66,12 +93,34 @@ def find_concept(name: str) -> Path:
     return Path(path)
 
 
+def _spellings(name: str) -> tuple[str, ...]:
+    """A name with the separators of this and of other systems: workflows travel."""
+    return name, name.replace("\\", "/"), name.replace("/", "\\")
+
+
+def dated(name: str) -> str:
+    """The name with %year%, %month%, %day%, %hour%, %minute% and %second% filled in, and %date:yyyy-MM-dd% as well.
+
+    The first six are those of ComfyUI's own save nodes; its interface fills in the last one, a client may not.
+    """
+    now = datetime.now()
+    for word, letters in DATES.items():
+        name = name.replace(f"%{word}%", now.strftime(letters))
+    return DATE.sub(lambda found: DATE_PART.sub(lambda part: now.strftime(DATE_LETTERS[part[0]]), found[1]), name)
+
+
 def safe_name(name: str) -> str:
     """A file's name without its ending, as it may be on every system; "/" makes folders, nothing leads out of them.
 
     Raises:
-        ConceptFileError: nothing is left of the name.
+        ConceptFileError: nothing is left of the name, or it is too long.
     """
+    if len(name.encode("utf-8", "replace")) > PATH_BYTES:
+        raise ConceptFileError(
+            f"The name '{name:.50}...' has {len(name)} characters; its folders and its own name together may have "
+            f"{PATH_BYTES} bytes.",
+            hint="Give a shorter one.",
+        )
     parts = [_safe_part(part) for part in name.removesuffix(SUFFIX).replace("\\", "/").split("/")]
     if not parts[-1]:
         raise ConceptFileError(

@@ -12,6 +12,8 @@ import comfy.model_management as memory
 from aiohttp import web
 from server import PromptServer
 
+from ..setandseq_core.shown import shown_json
+
 EVENT = "setandseq.training"
 ROUTE = "/setandseq/training/{node}"
 MOST_VALUES = 1000
@@ -120,7 +122,7 @@ def workflow_id(extra_pnginfo: object) -> str:
 
 def tell(record: TrainingRecord, first: int = 0, first_validation: int = 0) -> None:
     """Send what is new to every page."""
-    PromptServer.instance.send_sync(EVENT, record.news(first, first_validation))
+    PromptServer.instance.send_sync(EVENT, shown_json(record.news(first, first_validation)))
 
 
 def register_panel() -> None:
@@ -130,7 +132,7 @@ def register_panel() -> None:
     @routes.get(ROUTE)
     async def whole(request: web.Request) -> web.Response:
         record = _asked(request)
-        return web.json_response(record.news() if record else {})
+        return web.json_response(shown_json(record.news()) if record else {})
 
     @routes.get(ROUTE + "/{picture}")
     async def picture(request: web.Request) -> web.Response:

@@ -9,11 +9,12 @@ from comfy_api.latest import Input, io
 from torch import Tensor
 
 from ..setandseq_core.clips.clip import Clip, Reference, Words, fit_clip
-from ..setandseq_core.errors import VideoError
+from ..setandseq_core.errors import PromptError, VideoError
 from ..setandseq_core.prompts import check_prompt
 from .backbone import model_format
 from .messages import show_text
 from .models import check_video_model
+from .numbers import CheckedNode
 from .wires import CATEGORY, ReferenceWire
 
 MODEL_FRAMES = 81
@@ -21,7 +22,7 @@ MODEL_FRAMES = 81
 TOKEN = re.compile(r"\[[^\[\]\s]+\]")
 
 
-class ReferenceClip(io.ComfyNode):
+class ReferenceClip(CheckedNode):
     """The node; its work is in the functions below."""
 
     @classmethod
@@ -86,6 +87,18 @@ class ReferenceClip(io.ComfyNode):
             ],
             hidden=[io.Hidden.unique_id],
         )
+
+    @classmethod
+    def validate_inputs(cls, **values: object) -> bool | str:
+        """Refuse a prompt that cannot be used; one that comes by a wire is None."""
+        prompts = values.get("static_prompt"), values.get("motion_prompt")
+        try:
+            for prompt, name in zip(prompts, ("static prompt", "motion prompt"), strict=True):
+                if isinstance(prompt, str):
+                    check_prompt(prompt, name)
+        except PromptError as error:
+            return str(error)
+        return super().validate_inputs(**values)
 
     @classmethod
     def execute(

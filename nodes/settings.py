@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from comfy_api.latest import io
 
 from ..setandseq_core.config import MethodConfig, PriorConfig
+from .numbers import CheckedNode
 from .wires import CATEGORY, SettingsWire
 
 PAPER = MethodConfig()
@@ -23,7 +24,7 @@ class TrainingOptions:
         return self.gradient_checkpointing == "on" or (self.gradient_checkpointing == "auto" and device_type != "cpu")
 
 
-class TrainingSettings(io.ComfyNode):
+class TrainingSettings(CheckedNode):
     """The node of all that rarely needs to change."""
 
     @classmethod
@@ -140,7 +141,7 @@ class TrainingSettings(io.ComfyNode):
         return io.NodeOutput(TrainingOptions(config=config, **options))
 
 
-class Regularisation(io.ComfyNode):
+class Regularisation(CheckedNode):
     """The node of what keeps the model's own knowledge and several concepts apart."""
 
     @classmethod

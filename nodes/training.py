@@ -10,8 +10,10 @@ from comfy_api.latest import io, ui
 
 from ..setandseq_core.clips.clip import Reference
 from ..setandseq_core.concept import Concept
+from ..setandseq_core.shown import shown
 from .backbone import ComfyBackbone, differentiable
 from .folders import training_folder
+from .numbers import CheckedNode
 from .panel import TrainingRecord, workflow_id
 from .settings import PAPER, TrainingOptions
 from .wires import CATEGORY, ConceptWire, IdentityWire, PriorWire, ReferenceWire, SettingsWire, WeightedConcept
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from ..setandseq_core.clips.prior_prompts import PriorSet
 
 
-class TrainIdentityLoRA(io.ComfyNode):
+class TrainIdentityLoRA(CheckedNode):
     """The set stage."""
 
     @classmethod
@@ -88,10 +90,10 @@ class TrainIdentityLoRA(io.ComfyNode):
                     prior_progress=progress.making_prior,
                 )
                 text = progress.summary("look", identity)
-        return io.NodeOutput(identity, ui=ui.PreviewText(text))
+        return io.NodeOutput(identity, ui=ui.PreviewText(shown(text)))
 
 
-class TrainMotionResidual(io.ComfyNode):
+class TrainMotionResidual(CheckedNode):
     """The sequence stage."""
 
     @classmethod
@@ -153,7 +155,7 @@ class TrainMotionResidual(io.ComfyNode):
                     prior_progress=progress.making_prior,
                 )
                 text = progress.summary("motion", concept)
-        return io.NodeOutput(WeightedConcept(concept=concept), ui=ui.PreviewText(text))
+        return io.NodeOutput(WeightedConcept(concept=concept), ui=ui.PreviewText(shown(text)))
 
 
 def _backbone(model: ModelPatcher, clip: CLIP, vae: VAE, options: TrainingOptions) -> ComfyBackbone:

@@ -13,6 +13,7 @@ The method, readable in one sitting, in this order:
     prompts         static and motion prompt, token masking, two-part prompts
     fingerprint     which base model a concept was made for
     errors          everything that can go wrong for a user
+    shown           text from files and file names, made safe to show
     atomic          files that hold their old content or all of the new
 
 The rooms around it:

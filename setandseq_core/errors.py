@@ -1,5 +1,7 @@
 """Everything that can go wrong for a user: the message says what was found and needed, the hint what to do next."""
 
+from .shown import shown
+
 
 class SetAndSequenceError(Exception):
     """Any error that a user can act on; as text, the message and the hint.
@@ -10,9 +12,9 @@ class SetAndSequenceError(Exception):
     """
 
     def __init__(self, message: str, *, hint: str = ""):
-        super().__init__(f"{message} {hint}".strip())
-        self.message = message
-        self.hint = hint
+        self.message = shown(message)  # it may quote file names and texts from files
+        self.hint = shown(hint)
+        super().__init__(f"{self.message} {self.hint}".strip())
 
 
 class StorageError(SetAndSequenceError):

@@ -3,6 +3,7 @@
 Shape letters: B batch, N tokens, D text width.
 """
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,9 @@ import torch
 from torch import Tensor
 
 from .errors import PromptError
+
+MAX_CHARACTERS = 10_000
+"""Of one text in a concept file."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -38,7 +42,7 @@ def check_prompt(prompt: str, name: str) -> str:
     """The prompt without surrounding blanks.
 
     Raises:
-        PromptError: nothing is left of it.
+        PromptError: nothing is left of it, or it holds what a concept file cannot keep.
     """
     if not prompt.strip():
         raise PromptError(
@@ -46,7 +50,23 @@ def check_prompt(prompt: str, name: str) -> str:
             hint="Describe the clip in words, with a token for your concept, such as 'a large [v] creature on a "
             "grey plain background'.",
         )
+    if len(prompt) > MAX_CHARACTERS:
+        raise PromptError(
+            f"The {name} has {len(prompt)} characters; at most {MAX_CHARACTERS} fit into a concept.",
+            hint="Describe the clip in a sentence or two.",
+        )
+    hidden = next((letter for letter in prompt if is_control(letter)), None)
+    if hidden is not None:
+        raise PromptError(
+            f"The {name} holds a control character (code {ord(hidden)}).",
+            hint="Write it anew rather than pasting it.",
+        )
     return prompt.strip()
+
+
+def is_control(letter: str) -> bool:
+    """Whether a concept file cannot hold it: controls but for line breaks and tabs, and lone surrogates."""
+    return unicodedata.category(letter) in ("Cc", "Cs") and letter not in "\n\r\t"
 
 
 def place_embeddings(text_BND: Tensor, embeddings: Sequence[Tensor]) -> Tensor:

@@ -8,7 +8,6 @@ import base64
 import binascii
 import io
 import json
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
@@ -18,6 +17,7 @@ from PIL import Image
 from ..concept import ConceptInfo
 from ..errors import ConceptFileError
 from ..fingerprint import BaseFingerprint
+from ..prompts import MAX_CHARACTERS, is_control
 from .safetensors import strict_json
 
 FORMAT_VERSION = "2"
@@ -27,10 +27,7 @@ VERSIONS = ("1", FORMAT_VERSION)
 """All that can be read; a file is written in the lowest that can hold it: 2 only with learned tokens."""
 
 
-MAX_INFO_CHARACTERS = 4 * 2**20
-
-
-MAX_TEXT_CHARACTERS = 10_000
+MAX_INFO_CHARACTERS = 2**20
 
 
 MAX_DEPTH = 8
@@ -166,11 +163,11 @@ def _check_fields(content: Any, kinds: Mapping[str, type], where: str) -> None:
 
 def _check_values(value: Any, where: str, depth: int) -> None:
     if isinstance(value, str):
-        if len(value) > MAX_TEXT_CHARACTERS:
+        if len(value) > MAX_CHARACTERS:
             raise ConceptFileError(
-                f"{where!r:.200} has a text of {len(value)} characters, the limit is {MAX_TEXT_CHARACTERS}."
+                f"{where!r:.200} has a text of {len(value)} characters, the limit is {MAX_CHARACTERS}."
             )
-        if any(unicodedata.category(letter) in ("Cc", "Cs") and letter not in "\n\r\t" for letter in value):
+        if any(map(is_control, value)):
             raise ConceptFileError(
                 f"{where!r:.200} has a control character in a text.",
                 hint="Get the file again.",

@@ -16,9 +16,11 @@ from torch import Tensor
 from ..atomic import save_atomically
 from ..errors import ConceptFileError
 
-MAX_HEADER_BYTES = 16 * 2**20
+MAX_HEADER_BYTES = 4 * 2**20
 MAX_DATA_BYTES = 16 * 2**30
-MAX_TENSORS = 20_000
+MAX_TENSORS = 5_000
+MAX_VALUES = 100_000
+"""Values in one JSON text, counted before it is parsed: each takes up to a hundred times its own bytes of memory."""
 FLOAT_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 
 
@@ -63,6 +65,10 @@ def strict_json(text: str | bytes, what: str) -> Any:
         return unique
 
     try:
+        if isinstance(text, bytes):
+            text = text.decode("utf-8")  # json would take UTF-16 and UTF-32 as well
+        if sum(map(text.count, ",[{")) > MAX_VALUES:
+            raise ValueError(f"over {MAX_VALUES} values")
         return json.loads(text, parse_constant=refuse_constant, object_pairs_hook=refuse_duplicates)
     except (ValueError, RecursionError) as error:
         raise ConceptFileError(

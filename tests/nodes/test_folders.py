@@ -1,6 +1,7 @@
 """Our folders among ComfyUI's, and names of files."""
 
 from collections.abc import Callable
+from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,52 @@ def test_extra_model_paths_are_searched_after_our_own(pack: Pack, folders: Path,
     find = pack("nodes.folders").find_concept
     assert find("ant.safetensors") == tmp_path / "extra" / "ant.safetensors"
     assert find("bee.safetensors") == folders / "dynamic_concepts" / "bee.safetensors"
+
+
+def test_a_default_of_extra_model_paths_comes_first(
+    pack: Pack, folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths, config = import_module("folder_paths"), tmp_path / "paths.yaml"
+    config.write_text(f"mine:\n  base_path: {tmp_path}\n  is_default: true\n  dynamic_concepts: extra\n")
+    monkeypatch.setattr(import_module("comfy.cli_args").args, "extra_model_paths_config", [[str(config)]])
+    paths.folder_names_and_paths.pop("dynamic_concepts")
+    import_module("utils.extra_config").load_extra_path_config(str(config))
+    pack("nodes.folders").register()
+    extra, own = str(tmp_path / "extra"), str(folders / "dynamic_concepts")
+    assert paths.get_folder_paths("dynamic_concepts") == [extra, own]
+    pack("nodes.folders").register()
+    assert paths.get_folder_paths("dynamic_concepts") == [extra, own]
+    assert pack("nodes.folders").concepts_folder() == tmp_path / "extra"
+
+
+def test_a_concept_is_found_by_the_name_of_another_system(pack: Pack, folders: Path) -> None:
+    (folders / "dynamic_concepts" / "animals").mkdir()
+    bee = folders / "dynamic_concepts" / "animals" / "bee.safetensors"
+    bee.touch()
+    assert pack("nodes.folders").find_concept("animals\\bee.safetensors") == bee
+
+
+def test_what_a_killed_save_left_is_removed_at_the_start(pack: Pack, folders: Path) -> None:
+    left = folders / "dynamic_concepts" / "animals" / ".setandseq-0a1b2c3d.partial"
+    left.mkdir(parents=True)
+    (left / "content").touch()
+    (left / "lock").touch()
+    pack("nodes.folders").register()
+    assert not left.exists() and left.parent.exists()
+
+
+def test_dates_in_names_are_filled_in(pack: Pack) -> None:
+    dated, now = pack("nodes.folders").dated, datetime.now()
+    assert dated("%year%/bee_%month%%day%") in {f"{when:%Y}/bee_{when:%m%d}" for when in (now, datetime.now())}
+    assert dated("%date:yyyy-MM-dd%_bee") in {f"{when:%Y-%m-%d}_bee" for when in (now, datetime.now())}
+    assert dated("100% bee") == "100% bee"
+
+
+def test_a_name_too_long_for_file_systems_is_refused(pack: Pack) -> None:
+    name = "/".join(["animals"] * 750)
+    with pytest.raises(pack("setandseq_core.errors").ConceptFileError, match="has 5999 characters.*Give a shorter one"):
+        pack("nodes.folders").safe_name(name)
+    assert "Give a shorter one" in pack("nodes").SaveDynamicConcept.validate_inputs(name=name)
 
 
 def test_registering_twice_changes_nothing(pack: Pack, folders: Path) -> None:

@@ -1,0 +1,36 @@
+"""Numbers of a prompt, checked before anything runs.
+
+ComfyUI compares a number with `min` and `max` alone, which NaN passes: a prompt sent to its API may hold one. A node
+with `validate_inputs` of its own takes these checks over.
+"""
+
+from comfy_api.latest import io
+
+Numeric = (io.Float.Input, io.Int.Input)
+
+
+class CheckedNode(io.ComfyNode):
+    """A node whose numbers are in their ranges and whose options are in their lists."""
+
+    @classmethod
+    def validate_inputs(cls, **values: object) -> bool | str:
+        """Say which value is out of range; what comes by a wire is not known yet and is None, or not there."""
+        return complaint(cls.define_schema(), values) or True
+
+
+def complaint(schema: io.Schema, values: dict[str, object]) -> str:
+    """The first value that its input does not take, in words; "" where there is none."""
+    for each in schema.inputs:
+        value = values.get(each.id)
+        if value is None:
+            continue
+        if isinstance(each, Numeric) and not _in_range(each, value):
+            return f"{each.id} is {value}; it must be a number from {each.min} to {each.max}."
+        if isinstance(each, io.Combo.Input) and value not in (each.options or ()):
+            return f"{each.id} is '{value!s:.100}'; it must be one of {', '.join(map(str, each.options or ()))}."
+    return ""
+
+
+def _in_range(taken: "io.Float.Input | io.Int.Input", value: object) -> bool:
+    low, high = taken.min, taken.max
+    return isinstance(value, int | float) and low is not None and high is not None and low <= value <= high

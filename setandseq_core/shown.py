@@ -1,0 +1,43 @@
+"""Text and values from files, made safe to show: no terminal, browser or message can be broken or misled by them."""
+
+import math
+import unicodedata
+from typing import TypeAlias
+
+Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
+
+HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Unicode categories that are shown as escapes: controls; zero-width and text direction; lone surrogates, which stand
+for bytes in file names that are not UTF-8; separators of lines and of paragraphs."""
+
+
+def shown(text: str) -> str:
+    r"""The text with every hidden or broken character as an escape such as \u202e; line breaks and tabs stay."""
+    return "".join(letter if _is_plain(letter) else _escaped(letter) for letter in text)
+
+
+def shown_json(value: object) -> Json:
+    """A value of lists, dicts, texts and numbers as every JSON reader takes it: NaN and infinity become None.
+
+    Raises:
+        TypeError: a value of another type.
+    """
+    if isinstance(value, str):
+        return shown(value)
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {shown(str(key)): shown_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [shown_json(item) for item in value]
+    raise TypeError(f"A {type(value).__name__} is no JSON value.")
+
+
+def _is_plain(letter: str) -> bool:
+    return letter in "\n\t" or unicodedata.category(letter) not in HIDDEN
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape").decode("ascii")
