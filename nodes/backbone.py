@@ -28,6 +28,7 @@ from ..setandseq_core.prompts import PriorPrompt
 from ..setandseq_core.training.run import content_key
 from .embedded import known_prompts
 from .models import check_video_model, model_fingerprint, model_name, patches_key, wan_layers
+from .placement import frozen
 
 FORCE_CAST = "comfy_force_cast_weights"
 """Of ComfyUI's layers: whether they compute with unpacked weights."""
@@ -138,7 +139,12 @@ class ComfyBackbone:
         self.model.pre_run()
         try:
             blocks = self.module.get_submodule("blocks") if self._checkpointing else ()
-            with _without_inference_tensors(self.module), _unquantised(self.module), _checkpointed(blocks):
+            with (
+                _without_inference_tensors(self.module),
+                _unquantised(self.module),
+                frozen(self.module),
+                _checkpointed(blocks),
+            ):
                 yield
         finally:
             self._running -= 1
