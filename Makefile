@@ -11,11 +11,12 @@ COMFYUI := $(or $(COMFYUI_PATH),$(FETCHED))
 READY := $(VENV)/ready-$(shell { echo "$(COMFYUI)"; $(if $(COMFYUI_PATH),cat "$(COMFYUI_PATH)/requirements.txt";) } \
 	2>/dev/null | cksum | cut -d' ' -f1)
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check check-js screenshots bench bench-method clean
+.PHONY: help install demo test fuzz check check-js screenshots bench bench-method clean
 
 help:
 	@echo "make demo     run ComfyUI, learn a concept from a clip and make videos with it, into demo_output/ (minutes)"
 	@echo "make test     all tests and checks"
+	@echo "make fuzz     2,000 damaged concept files instead of the 400 of make test"
 	@echo "make check    ruff and pyright only; what is in js/ too, where there is npm"
 	@echo "make screenshots  the pictures of what the browser shows, for docs and help pages (minutes, needs chromium)"
 	@echo "make bench    what both stages cost beside a plain LoRA"
@@ -36,6 +37,10 @@ test: $(READY)
 	@$(BIN)/python -m pytest
 	@$(MAKE) --no-print-directory check
 	@echo "== make test: all tests and checks passed in $(CURDIR), with $$($(BIN)/python --version)"
+
+fuzz: $(READY)
+	@echo "== 2,000 damaged concept files"
+	@SETANDSEQ_FUZZ_CONCEPTS=2000 $(BIN)/python -m pytest tests/core/test_fuzz.py
 
 check: $(READY)
 	@echo "== ruff"

@@ -14,6 +14,7 @@ from ..setandseq_core.atomic import remove_leftovers
 from ..setandseq_core.concept_file.info import HASH_KEY
 from ..setandseq_core.concept_file.safetensors import FileContent, check_data, read_header
 from ..setandseq_core.errors import ConceptFileError
+from ..setandseq_core.training.kept import bound_kept
 
 CONCEPTS = "dynamic_concepts"
 SUFFIX = ".safetensors"
@@ -43,8 +44,9 @@ def register() -> None:
     if str(own) not in paths:
         paths.insert(1 if paths and _has_own_default() else 0, str(own))
     folder_paths.folder_names_and_paths[CONCEPTS] = (paths, {SUFFIX})
-    for folder in (concepts_folder(), loras_folder(), training_folder()):
+    for folder in (concepts_folder(), loras_folder()):
         remove_leftovers(folder, below=True)
+    bound_kept(training_folder())
 
 
 def _has_own_default() -> bool:

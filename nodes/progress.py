@@ -10,8 +10,10 @@ from ..setandseq_core.clips.clip import Reference
 from ..setandseq_core.concept import Concept
 from ..setandseq_core.errors import SetAndSequenceError
 from ..setandseq_core.training.clock import clock
+from ..setandseq_core.training.kept import bound_kept
 from ..setandseq_core.training.run import Progress, StopTraining
 from .backbone import ComfyBackbone
+from .folders import training_folder
 from .previews import Previews, clock_of, looping_picture
 from .settings import TrainingOptions
 
@@ -59,6 +61,7 @@ class TrainingProgress:
             record.message = str(error) if isinstance(error, SetAndSequenceError) else ""
         record.seconds_left = 0.0
         self._tell(0.0)
+        bound_kept(training_folder())
 
     def __call__(self, progress: Progress) -> None:
         """Show where training stands.
@@ -72,7 +75,8 @@ class TrainingProgress:
         if not self._called:
             record.losses.start = progress.step - 1
             self._previews = self._make_previews()
-        self._called, record.message = True, ""
+        self._called = True
+        record.message = progress.unsaved
         record.step, record.steps, record.seconds_left = progress.step, progress.steps, progress.seconds_left
         record.losses.add(progress.loss)
         ends = last or record.wish == panel.KEEP
