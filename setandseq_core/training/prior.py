@@ -7,6 +7,7 @@ height and width.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from ..backbone import Backbone
 from ..clips.clip import Reference
 from ..clips.prior_prompts import PriorPrompt, PriorSet, automatic_prompts
 from ..config import MethodConfig
-from ..errors import SetAndSequenceError
+from ..errors import SetAndSequenceError, StorageError
 from ..sample import latent_noise, sample_latents
 from .run import content_key
 
@@ -41,12 +42,14 @@ def make_prior(
     seed: int = 0,
     folder: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
+    must_save: bool = True,
 ) -> PriorSet:
     """Let the model make a clip of each prompt; those that are in `folder` already are taken from there.
 
     Args:
         size_FHW: frames, height and width in pixels.
         seed: clip number k is made from noise of seed + k.
+        must_save: whether a clip that cannot be kept on disk is an error; if not, it is made again the next time.
         progress: called with the clips there are and their number; may raise to stop, and what is made is kept.
     """
     base, sampling = base_key(backbone), {"steps": SAMPLING_STEPS, "guidance": GUIDANCE, "shift": backbone.shift}
@@ -59,7 +62,8 @@ def make_prior(
         else:
             clips.append(_make_clip(backbone, prompt, backbone.latent_shape(*size_FHW), seed + number))
             if path:
-                _save_clip(clips[-1], path, base)
+                with nullcontext() if must_save else suppress(StorageError):
+                    _save_clip(clips[-1], path, base)
         if progress:
             progress(len(clips), len(prompts))
     return _as_set(clips, backbone)
@@ -161,4 +165,12 @@ def automatic_prior(
     words = [reference.words for reference in references]
     prompts = automatic_prompts(backbone, words, config.prior.clips, config.seed)
     frames, height, width = references[0].clip.frames_FHWC.shape[:3]
-    return make_prior(backbone, prompts, (frames, height, width), seed=config.seed, folder=folder, progress=progress)
+    return make_prior(
+        backbone,
+        prompts,
+        (frames, height, width),
+        seed=config.seed,
+        folder=folder,
+        progress=progress,
+        must_save=False,
+    )

@@ -1,9 +1,11 @@
 import dataclasses
 import os
+from pathlib import Path
 
 import pytest
 import torch
 
+from setandseq_core.backbone import Backbone
 from setandseq_core.clips.clip import Clip, Reference, Words
 from setandseq_core.clips.encode import EncodedPrior, FrameSequence, Material, encode_prior_clips, encode_prior_frames
 from setandseq_core.clips.prior_prompts import PriorPrompt, automatic_prompts, read_prompts
@@ -11,7 +13,7 @@ from setandseq_core.compose.apply import applied_layers
 from setandseq_core.config import MethodConfig, PriorConfig, SequenceConfig, SetConfig
 from setandseq_core.embedded.model import load_embedded
 from setandseq_core.embedded.world.scene import BACKGROUND_COLOURS
-from setandseq_core.errors import ConfigError, PromptError, SetAndSequenceError
+from setandseq_core.errors import ConfigError, PromptError, SetAndSequenceError, StorageError
 from setandseq_core.learn import learn_concept
 from setandseq_core.train import train_identity, train_motion
 from setandseq_core.training.prior import automatic_prior, make_prior, read_prior
@@ -221,3 +223,14 @@ def test_learning_with_the_automatic_prior(tiny_backbone, tiny_frames, config, t
 def test_bad_prior_settings_are_named(values):
     with pytest.raises(ConfigError, match=f"prior.{next(iter(values))}"):
         PriorConfig(**values)
+
+
+def test_prior_clips_that_cannot_be_kept_are_an_error_only_where_they_must_be(
+    tiny_backbone: Backbone, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    prompts = [PriorPrompt(appearance="a dog", motion="a dog running")]
+    made = make_prior(tiny_backbone, prompts, (5, 32, 32), folder=tmp_path / "file" / "x", must_save=False)
+    assert len(made.prompts) == 1
+    with pytest.raises(StorageError, match="cannot be written"):
+        make_prior(tiny_backbone, prompts, (5, 32, 32), folder=tmp_path / "file" / "x")
