@@ -13,8 +13,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CORE = ROOT / "setandseq_core"
 FILES = sorted(CORE.rglob("*.py"))
-ALLOWED = {"PIL", "diffusers", "imageio_ffmpeg", "numpy", "peft", "safetensors", "tomli", "torch", "transformers"}
-HEAVY = ("PIL", "diffusers", "imageio_ffmpeg", "numpy", "peft", "safetensors", "torch", "transformers")
+ALLOWED = {"PIL", "av", "diffusers", "imageio_ffmpeg", "numpy", "peft", "safetensors", "tomli", "torch", "transformers"}
+HEAVY = ("PIL", "av", "diffusers", "imageio_ffmpeg", "numpy", "peft", "safetensors", "torch", "transformers")
 
 
 def imported_in_new_process(statement: str) -> set[str]:
