@@ -1,4 +1,4 @@
-"""`python -m tools.losses`: the losses and concepts of three small trainings, as hashes.
+"""`python -m tools.losses`: the losses and concepts of four small trainings, as hashes.
 
 A refactor must leave every line as it is. What is covered: the embedded model with prior clips, learned tokens, masks
 and stitched clips; a random Wan in bfloat16 through diffusers; the embedded model through ComfyUI.
