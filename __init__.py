@@ -6,11 +6,11 @@ if TYPE_CHECKING:
     from .nodes import SetAndSequence
 
 WEB_DIRECTORY = "./js"
-"""What the interface in the browser loads."""
+"""The folder that the interface in the browser loads."""
 
 
 async def comfy_entrypoint() -> "SetAndSequence":
-    """What ComfyUI calls; it alone imports the nodes, since tests import this file without ComfyUI."""
+    """The pack, as ComfyUI asks for it; nodes are imported only here, since tests import this file without ComfyUI."""
     from .nodes import SetAndSequence
 
     return SetAndSequence()

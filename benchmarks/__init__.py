@@ -1,1 +1,1 @@
-"""What is measured, and the commands that measure it."""
+"""Measurements, and the commands that make them."""

@@ -52,7 +52,7 @@ all others are."""
 JOINT_MOTION, JOINT_GUIDANCE = 1.1, 3.0
 """With several in the picture each moves less far than alone, and guidance makes that worse."""
 JOINT_STEPS, JOINT_DROPOUT, JOINT_STITCHED = (300, 1500), (0.5, 0.3), 0.6
-"""Of the set stage and the sequence stage, and the share of stitched clips."""
+"""Steps and dropout of the set stage and the sequence stage, and the share of stitched clips."""
 STEPS_ALONE = RECIPE.set_stage.steps + RECIPE.sequence_stage.steps
 ALONE = "no prior"
 """How the concepts are trained that the ways put together: prior clips teach that a sentence about two things is the
@@ -67,7 +67,7 @@ Record = dict[str, Any]
 
 
 SHOWN_PAIR = ("bee", "lantern")
-"""What the thumbnail of the workflow shows."""
+"""Concepts that the thumbnail of the workflow shows."""
 
 
 def measure(backbone: WanBackbone, way: str, group: Group, seed: int, folder: Path) -> Record:

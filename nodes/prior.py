@@ -79,8 +79,15 @@ class PriorClips(io.ComfyNode):
             words = [reference.words]
             chosen = read_prompts(prompts) or automatic_prompts(backbone, words, clips, seed)
             frames, height, width = reference.clip.frames_FHWC.shape[:3]
-            options = {"seed": seed, "folder": training_folder(), "progress": making_progress(cls.hidden.unique_id)}
-            prior = make_prior(backbone, chosen, (frames, height, width), must_save=False, **options)
+            prior = make_prior(
+                backbone,
+                chosen,
+                (frames, height, width),
+                seed=seed,
+                folder=training_folder(),
+                progress=making_progress(cls.hidden.unique_id),
+                must_save=False,
+            )
             images_FHWC = torch.cat([backbone.decode_latents(latents_CFHW) for latents_CFHW in prior.latents_KCFHW])
         lines = [f"{len(chosen)} clips:", *(prompt.motion for prompt in chosen)]
         return io.NodeOutput(prior, images_FHWC, ui=show_text("\n".join(lines), cls.hidden.unique_id))

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import expect
-from tools.workflows.make import FOLDER
 
 from tools.pictures.interface import Ui
 from tools.workflows.embedded import START
+from tools.workflows.make import FOLDER
 
 SCALE = "() => window.app.canvas.ds.scale"
 WAIT_MS = 60_000

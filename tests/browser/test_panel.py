@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from tools.workflows.make import FOLDER
-
 from setandseq_core.concept_file.file import load_concept
 from tools.pictures.interface import Ui
 from tools.workflows.embedded import START
+from tools.workflows.make import FOLDER
 
 IDENTITY, MOTION = "SetSeq_TrainIdentityLoRA", "SetSeq_TrainMotionResidual"
 END_MS = 240_000

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Locator, TimeoutError
-from tools.workflows.make import FOLDER, MAKERS
 
 from tools.pictures.interface import Ui
+from tools.workflows.make import FOLDER, MAKERS
 from tools.workflows.prompt import to_prompt
 
 SHOWN_ONLY = ("training_panel", "concept_card", "strength_pad", "prompt_check")

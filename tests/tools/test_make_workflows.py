@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from tools.workflows.make import CELL, COLUMNS, FOLDER, MAKERS, ROWS, film_strips, write_thumbnails
 
 from setandseq_core.clips.video import write_video
+from tools.workflows.make import CELL, COLUMNS, FOLDER, MAKERS, ROWS, film_strips, write_thumbnails
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # imageio-ffmpeg's pipes
 
