@@ -4,6 +4,7 @@ They are saved inside the concept file, so a file tells how it was made.
 """
 
 import dataclasses
+import math
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,7 +122,9 @@ class MethodConfig:
 
 
 def _need(holds: bool, name: str, found: object, needed: str) -> None:
-    if not holds:
+    numbers = found if isinstance(found, tuple) else (found,)
+    # An endless number passes "0 or more", and a concept file cannot hold it.
+    if not holds or any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
         raise ConfigError(f"The setting '{name}' is {found}; it must be {needed}.")
 
 
@@ -141,7 +144,7 @@ def read_config(path: Path, base: MethodConfig | None = None) -> MethodConfig:
         ConfigError: the file is missing or not TOML, or as in `config_from_dict`.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"The settings file {path} cannot be read: {error}. It must be a TOML text file.") from error
     return config_from_dict(values, base)

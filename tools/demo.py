@@ -14,7 +14,8 @@ from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Any
 
-from setandseq_core.cli.console import INTERRUPTED, ProgressLine
+from setandseq_core.cli.console import ProgressLine
+from setandseq_core.cli.signals import INTERRUPTED
 from setandseq_core.clips.clip import Clip
 from setandseq_core.clips.video import read_clip
 from setandseq_core.concept_file.file import load_concept

@@ -1,49 +1,196 @@
 """The command `compose`: several concepts in one video, or in one plain LoRA."""
 
 import re
-from argparse import Namespace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from ..clips.video import write_video
-from ..compose.add import moving_as
-from ..compose.apply import applied_concepts
-from ..compose.regions import boxes, check_region_prompts, regions_for
-from ..compose.strengths import StrengthSchedule, WeightedConcept
-from ..concept import AS_LEARNED, Strengths
-from ..concept_file.export import export_sum
-from ..concept_file.file import load_concept, save_concept
-from ..errors import ConfigError, PromptError
-from ..sample import latent_noise
-from .commands import check_out, sampling_progress, sampling_size
-from .model import load_model
+import click
 
+from .console import say
+from .files import CONCEPT_SUFFIX, VIDEO_SUFFIXES, check_out
+from .options import (
+    BOX,
+    NUMBER,
+    POINTS,
+    Box,
+    ClipOptions,
+    ModelOptions,
+    Points,
+    SamplingOptions,
+    clip_options,
+    command,
+    model_options,
+    out_option,
+    sampling_options,
+    together,
+)
 
-def compose(options: Namespace) -> int:
-    """Make a video with several concepts, or a file of them."""
-    check_out(options.out, ".mp4", ".gif", ".webm", ".safetensors")
-    schedule = StrengthSchedule(
-        identity=options.identity_schedule,
-        motion=options.motion_schedule,
-        negative_strength=options.negative_strength,
-    )
-    concepts = [weighted_concept(text).times(AS_LEARNED, schedule) for text in options.concept]
-    if options.motion_from:
-        if len(concepts) != 1:
-            raise ConfigError(f"--motion-from needs one --concept, which gives the look; there are {len(concepts)}.")
-        concepts = [moving_as(concepts[0], weighted_concept(options.motion_from).times(AS_LEARNED, schedule))]
-    if options.out.suffix.lower() == ".safetensors":
-        return _write_file(options, concepts)
-    return _write_video(options, concepts)
+if TYPE_CHECKING:
+    from ..compose.strengths import StrengthSchedule, WeightedConcept
+
+ALWAYS: Points = ((0.0, 1.0),)
+"""A schedule that changes nothing."""
 
 
-def weighted_concept(text: str) -> WeightedConcept:
-    """The concept of FILE, FILE:IDENTITY or FILE:IDENTITY:MOTION, the latter two its strengths.
+@dataclass(kw_only=True, slots=True, frozen=True)
+class PlacementOptions:
+    """How several concepts act on one video."""
 
-    Raises:
-        ConceptFileError: the file cannot be used.
+    method: Literal["add", "regions"]
+    region: tuple[Box, ...]
+    region_prompt: tuple[str, ...]
+
+
+placement_options = together(
+    "placement",
+    PlacementOptions,
+    click.option(
+        "--method",
+        type=click.Choice(("add", "regions")),
+        default="add",
+        show_default=True,
+        help="add: every concept acts everywhere; regions: each acts in its own part of the picture.",
+    ),
+    click.option(
+        "--region",
+        type=BOX,
+        multiple=True,
+        metavar="LEFT,TOP,RIGHT,BOTTOM",
+        show_default="stripes, left to right",
+        help="With regions: where a concept acts, as shares of the frame. Once for each concept.",
+    ),
+    click.option(
+        "--region-prompt",
+        multiple=True,
+        metavar="TEXT",
+        show_default="the prompt",
+        help="With regions: what a concept's region shows. Once for each concept.",
+    ),
+)
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class ScheduleOptions:
+    """Strengths that change while a video is sampled."""
+
+    identity_schedule: Points
+    motion_schedule: Points
+    negative_strength: float
+
+    def schedule(self) -> "StrengthSchedule":
+        """The schedule that they describe.
+
+        Raises:
+            ConfigError: progress that does not rise within [0, 1].
+        """
+        from ..compose.strengths import StrengthSchedule
+
+        return StrengthSchedule(
+            identity=self.identity_schedule,
+            motion=self.motion_schedule,
+            negative_strength=self.negative_strength,
+        )
+
+
+schedule_options = together(
+    "schedules",
+    ScheduleOptions,
+    *(
+        click.option(
+            f"--{part}-schedule",
+            type=POINTS,
+            default=ALWAYS,
+            metavar="X:X,...",
+            show_default="always 1",
+            help=f"{part.capitalize()} strength by share of the sampling, such as 0:0,0.3:1; multiplies the concepts'.",
+        )
+        for part in ("identity", "motion")
+    ),
+    click.option(
+        "--negative-strength",
+        type=NUMBER,
+        default=1.0,
+        metavar="X",
+        show_default=True,
+        help="Multiplies both strengths for the negative prompt; less than 1 shows more of the concepts.",
+    ),
+)
+
+
+@command(
+    "Make a video with several concepts.",
+    "--concept lantern.safetensors --concept cat.safetensors:1:0.8 --out both.mp4",
+    "--method regions --prompt 'a sks lantern, zub swinging, and a skz cat, at night'",
+    "--region-prompt 'a sks lantern, zub swinging, at night' --region-prompt 'a skz cat, at night'",
+)
+@click.option(
+    "--concept",
+    multiple=True,
+    required=True,
+    metavar="FILE[:X[:X]]",
+    help="A concept, with its identity and motion strength if they are not 1. Repeat it for several.",
+)
+@click.option(
+    "--motion-from",
+    metavar="FILE[:X[:X]]",
+    help="A concept to take the motion from; both must have been trained from the same look.",
+)
+@placement_options
+@schedule_options
+@sampling_options("the concept's motion prompt, if there is only one concept")
+@out_option("The result: an mp4, gif, webm or .safetensors file, replaced if it exists.")
+@clip_options("the first concept's", "the first concept's")
+@model_options
+def compose(
+    concept: tuple[str, ...],
+    motion_from: str | None,
+    placement: PlacementOptions,
+    schedules: ScheduleOptions,
+    sampling: SamplingOptions,
+    out: Path,
+    clip: ClipOptions,
+    model: ModelOptions,
+) -> None:
+    """Make a video with several concepts that were trained separately.
+
+    If --out ends in .safetensors, the result is a file instead: a plain LoRA of all of them, or with --motion-from a
+    concept.
     """
+    check_out(out, *VIDEO_SUFFIXES, CONCEPT_SUFFIX)
+    concepts = _concepts(concept, motion_from, schedules.schedule())
+    if out.suffix.lower() != CONCEPT_SUFFIX:
+        _write_video(concepts, placement, sampling, out, clip, model)
+    elif motion_from:
+        _write_concept(concepts[0], out)
+    else:
+        _write_lora(concepts, placement.method, out)
+
+
+def _concepts(texts: tuple[str, ...], motion_from: str | None, schedule: "StrengthSchedule") -> list["WeightedConcept"]:
+    from ..compose.add import moving_as
+    from ..concept import AS_LEARNED
+    from ..errors import ConfigError
+
+    concepts = [_weighted(text).times(AS_LEARNED, schedule) for text in texts]
+    if motion_from is None:
+        return concepts
+    if len(concepts) != 1:
+        raise ConfigError(
+            f"--motion-from needs one --concept, which gives the look; there are {len(concepts)}.",
+            hint="Give one --concept.",
+        )
+    return [moving_as(concepts[0], _weighted(motion_from).times(AS_LEARNED, schedule))]
+
+
+def _weighted(text: str) -> "WeightedConcept":
+    """The concept of FILE, FILE:IDENTITY or FILE:IDENTITY:MOTION, the latter two its strengths."""
+    from ..compose.strengths import WeightedConcept
+    from ..concept import Strengths
+    from ..concept_file.file import load_concept
+
     number = r"[-+]?(?:\d+\.?\d*|\.\d+)"
-    found = re.fullmatch(rf"(.+?)(?::({number}))?(?::({number}))?", text)
+    found = re.fullmatch(rf"(.+?)(?::({number}))?(?::({number}))?", text, re.DOTALL)
     file, identity, motion = found.groups() if found else (text, None, None)
     return WeightedConcept(
         concept=load_concept(Path(file)),
@@ -51,44 +198,64 @@ def weighted_concept(text: str) -> WeightedConcept:
     )
 
 
-def _write_file(options: Namespace, concepts: list[WeightedConcept]) -> int:
-    if options.motion_from:
-        save_concept(concepts[0].concept, options.out)
-        print(f"Made {options.out}: the concept '{concepts[0].concept.info.name}'.")
-        return 0
-    if options.method != "add" or not all(each.steady for each in concepts):
+def _write_concept(weighted: "WeightedConcept", out: Path) -> None:
+    from ..concept_file.file import save_concept
+
+    save_concept(weighted.concept, out)
+    say(f"Made {out}: the concept '{weighted.concept.info.name}'.")
+
+
+def _write_lora(concepts: list["WeightedConcept"], method: Literal["add", "regions"], out: Path) -> None:
+    from ..concept_file.export import export_sum
+    from ..errors import ConfigError
+
+    if method != "add" or not all(each.steady for each in concepts):
         raise ConfigError(
-            "A plain LoRA acts everywhere, at one strength: only the method 'add' without a schedule can be "
-            "written to one.",
+            "A plain LoRA acts everywhere, at one strength: only the method 'add' without a schedule can be written "
+            "to one.",
             hint="Make a video instead, or leave out --method and the schedules.",
         )
-    export_sum(concepts, options.out)
+    export_sum(concepts, out)
     rank = sum(each.concept.rank for each in concepts)
-    print(f"Made {options.out}: a LoRA of rank {rank} for {concepts[0].concept.info.base_name}.")
-    return 0
+    say(f"Made {out}: a LoRA of rank {rank} for {concepts[0].concept.info.base_name}.")
 
 
-def _write_video(options: Namespace, concepts: list[WeightedConcept]) -> int:
-    if options.prompt is None and len(concepts) > 1:
-        raise PromptError("There is no prompt. Say with --prompt what is there: it holds the words of every concept.")
+def _write_video(
+    concepts: list["WeightedConcept"],
+    placement: PlacementOptions,
+    sampling: SamplingOptions,
+    out: Path,
+    clip: ClipOptions,
+    model: ModelOptions,
+) -> None:
+    from ..compose.apply import applied_concepts
+    from ..compose.regions import boxes, check_region_prompts, regions_for
+    from .model import clip_shape, load_model
+    from .video import sample_to_file
+
     first = concepts[0].concept
-    regions = regions_for(options.method, len(concepts), boxes(options.region) if options.region else None)
-    prompts = options.region_prompt or []
-    check_region_prompts(options.method, len(concepts), len(prompts))
-    model = load_model(options)
-    backbone = model.backbone
-    frames, (height, width) = sampling_size(options, model, first)
-    noise = latent_noise(backbone.latent_shape(frames, height, width), options.seed).to(backbone.device)
-    with applied_concepts(backbone, concepts, regions, prompts) as applied:
-        latents = applied.sample(
-            noise,
-            options.prompt if options.prompt is not None else first.motion_prompt,
-            negative_prompt=options.negative_prompt,
-            steps=options.steps,
-            guidance=options.guidance,
-            progress=sampling_progress(),
-        )
-    write_video(options.out, backbone.decode_latents(latents), backbone.format.fps)
+    prompt = _prompt(sampling, concepts)
+    areas = boxes(list(placement.region)) if placement.region else None
+    regions = regions_for(placement.method, len(concepts), areas)
+    prompts = list(placement.region_prompt)
+    check_region_prompts(placement.method, len(concepts), len(prompts))
+    chosen = load_model(model)
+    shape = clip_shape(clip, chosen, first)
+    with applied_concepts(chosen.backbone, concepts, regions, prompts) as applied:
+        sample_to_file(applied, chosen.backbone, shape, prompt, sampling, out)
+    frames, height, width = shape
     names = ", ".join(each.concept.info.name for each in concepts)
-    print(f"Made {options.out} with {names}: {frames} frames of {width}x{height}, seed {options.seed}.")
-    return 0
+    say(f"Made {out} with {names}: {frames} frames of {width}x{height}, seed {sampling.seed}.")
+
+
+def _prompt(sampling: SamplingOptions, concepts: list["WeightedConcept"]) -> str:
+    from ..errors import PromptError
+
+    if sampling.prompt is not None:
+        return sampling.prompt
+    if len(concepts) > 1:
+        raise PromptError(
+            "There is no prompt, and several concepts have none in common.",
+            hint="Give one with --prompt that holds the words of every concept.",
+        )
+    return concepts[0].concept.motion_prompt

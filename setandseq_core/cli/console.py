@@ -1,24 +1,81 @@
-"""What the command line shows while it works, and how Ctrl-C stops it."""
+"""What the command line shows: progress, messages, and file names that can be pasted into a shell."""
 
+import errno
+import io
 import os
-import signal
+import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
 from typing import TextIO
 
 from ..training.clock import clock
 
 PROGRAM = "python -m setandseq_core"
-EMBEDDED = "embedded"
-"""The value of --model that names the embedded model."""
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as in any shell."""
 PLAIN_SECONDS = 10.0
 """Time between lines where they cannot be rewritten, as in a log."""
 SMOOTHING = 0.9
 """Share of the past in the loss that is shown."""
+
+
+def show_any_text() -> None:
+    """Let output escape characters that its encoding lacks, such as those of a prompt on an ASCII terminal."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def say(text: str) -> None:
+    """Print a result to standard output."""
+    _write(sys.stdout, f"{text}\n")
+
+
+def tell(text: str) -> None:
+    """Print a message to standard error."""
+    _write(sys.stderr, f"{text}\n")
+
+
+def visible(text: str) -> str:
+    """The text with characters escaped that change how a terminal shows the rest: controls, bidi and zero-width ones.
+
+    Line breaks and tabs stay.
+    """
+    hidden = ("Cc", "Cf", "Cs", "Zl", "Zp")
+    return "".join(
+        letter.encode("unicode_escape", "surrogatepass").decode("ascii")
+        if letter not in "\n\t" and unicodedata.category(letter) in hidden
+        else letter
+        for letter in text
+    )
+
+
+def pasteable(path: Path) -> str:
+    """A file name as a shell takes it, whatever its characters.
+
+    Names that the terminal cannot show go byte by byte in $'...', which bash, zsh and ksh read.
+    """
+    text = str(path)
+    text = f".{os.sep}{text}" if text.startswith("-") else text
+    if os.name == "nt":  # file names there hold no quotation marks
+        return f'"{text}"' if set(text) & set(" &()[]{}^=;!'+,`~%") else text
+    if text.isprintable() and _encodable(text):
+        return shlex.quote(text)
+    return "$'" + "".join(_escaped(byte) for byte in os.fsencode(text)) + "'"
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _escaped(byte: int) -> str:
+    letter = chr(byte)
+    return letter if letter.isascii() and letter.isprintable() and letter not in "'\\" else f"\\x{byte:02x}"
 
 
 class ProgressLine:
@@ -26,49 +83,62 @@ class ProgressLine:
 
     def __init__(self, stream: TextIO | None = None):
         self._stream = stream or sys.stderr
-        self._label, self._shown = "", 0.0
-        self._loss_sum, self._loss_weight = 0.0, 0.0
+        self._label = ""
+        self._shown = 0.0
+        self._loss_sum = 0.0
+        self._loss_weight = 0.0
 
     def show(self, label: str, step: int, steps: int, seconds_left: float, loss: float | None = None) -> None:
-        """Tell where the work stands; every label begins a new line and a new mean of the loss.
+        """Show where the work stands; every label begins a new line and a new mean of the loss.
 
         Args:
+            label: names the work.
             step: done, 1 to `steps`.
-            loss: of this step; what is shown is a running mean.
+            steps: in all.
+            seconds_left: until the last one is done.
+            loss: of this step; the line shows a running mean.
         """
         begins = label != self._label
         if begins:
-            self._label, self._loss_sum, self._loss_weight = label, 0.0, 0.0
+            self._label = label
+            self._loss_sum = 0.0
+            self._loss_weight = 0.0
         text = f"{label} {step}/{steps}"
         if loss is not None:
-            self._loss_sum = SMOOTHING * self._loss_sum + loss
-            self._loss_weight = SMOOTHING * self._loss_weight + 1
-            text += f"  loss {self._loss_sum / self._loss_weight:.4f}"
+            text += f"  loss {self._mean(loss):.4f}"
         text += f"  {clock(seconds_left)} left"
         ends = step == steps
         if self._stream.isatty():
-            self._stream.write(f"\r{text}\x1b[K" + "\n" * ends)
+            _write(self._stream, f"\r{text}\x1b[K" + "\n" * ends)
         elif begins or ends or time.monotonic() - self._shown > PLAIN_SECONDS:
-            self._stream.write(text + "\n")
+            _write(self._stream, f"{text}\n")
             self._shown = time.monotonic()
-        self._stream.flush()
+
+    def _mean(self, loss: float) -> float:
+        self._loss_sum = SMOOTHING * self._loss_sum + loss
+        self._loss_weight = SMOOTHING * self._loss_weight + 1
+        return self._loss_sum / self._loss_weight
 
 
-@contextmanager
-def stop_on_interrupt(message: str) -> Iterator[Callable[[], bool]]:
-    """Take the first Ctrl-C as a wish: show `message` and make the yielded function true. A second one is immediate."""
-    asked = False
+def counting(label: str) -> Callable[[int, int], None]:
+    """A progress callback that takes the steps done and their number, and shows the time that is left."""
+    line = ProgressLine()
+    begun = time.monotonic()
 
-    def on_interrupt(*_: object) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-        with suppress(OSError):
-            os.write(2, f"\n{message}\n".encode())  # not sys.stderr, which may be in the middle of a write
+    def show(done: int, count: int) -> None:
+        left = (time.monotonic() - begun) / done * (count - done)
+        line.show(label, done, count, left)
 
-    before = signal.signal(signal.SIGINT, on_interrupt)
+    return show
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """Write and flush; work goes on when its terminal was closed or nobody reads its pipe any more."""
     try:
-        yield lambda: asked
-    finally:
-        signal.signal(signal.SIGINT, before)
+        stream.write(text)
+        stream.flush()
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EIO):
+            raise
+        # What is left in the stream's buffer would fail again when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

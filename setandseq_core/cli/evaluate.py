@@ -1,50 +1,124 @@
-"""The command `evaluate`: figures of a generated video beside the video that its concept was learned from."""
+"""The command `evaluate`: measure a generated video against the video that its concept was learned from."""
 
 import json
-import sys
-from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..atomic import replaced
-from ..clips.video import read_clip, read_info
-from ..embedded.evaluation import embedded_probes
-from ..errors import ConfigError
-from ..evaluate.embedders import load_embedder
-from ..evaluate.metrics import Evaluation, evaluate, without_tokens
-from ..prompts import check_prompt
-from .model import device_named
+import click
+
+from .console import say, tell
+from .files import check_out
+from .options import FILE, command, device_option
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..evaluate.metrics import Evaluation
 
 FPS = 16.0
-"""Frames per second at which a video is read that does not say its own."""
+"""Frames per second at which to read a video that does not say its own."""
 
 
-def evaluate_videos(options: Namespace) -> int:
-    """Compare two video files, print the figures, and write them as JSON on request."""
-    if options.json and (options.json.is_dir() or not options.json.parent.is_dir()):
-        raise ConfigError(f"--json is {options.json}; it must be a file in a folder that is there.")
-    prompt = check_prompt(options.prompt, "prompt")
-    fps = read_info(options.video).fps or FPS
-    reference, generated = (
-        read_clip(path, fps=fps, multiple=1, frames=None) for path in (options.reference, options.video)
-    )
-    for path, clip in ((options.reference, reference), (options.video, generated)):
-        print(f"{path}: {clip.choice}.", file=sys.stderr, flush=True)
-    tokens, device = (options.identity_token, options.motion_token), device_named(options.device)
-    clips = reference.frames_FHWC, generated.frames_FHWC
-    found = evaluate(
-        *clips,
+@command(
+    "Measure a generated video: look, motion, prompt, steadiness.",
+    "--reference lantern.mp4 --video new.mp4 --identity-token sks",
+    "--prompt 'a sks lantern, red paper, in the snow' --clip clip-vit-large-patch14",
+)
+@click.option(
+    "--reference",
+    type=FILE,
+    required=True,
+    metavar="FILE",
+    help="The video that the concept was learned from.",
+)
+@click.option("--video", type=FILE, required=True, metavar="FILE", help="The generated video.")
+@click.option("--prompt", required=True, metavar="TEXT", help="The prompt that it was made from.")
+@click.option(
+    "--identity-token",
+    default="",
+    metavar="WORD",
+    help="The concept's identity token. It is left out of the prompt, as words in brackets are.",
+)
+@click.option(
+    "--motion-token",
+    default="",
+    metavar="WORD",
+    help="The concept's motion token, left out too.",
+)
+@click.option(
+    "--clip",
+    type=FILE,
+    metavar="FOLDER",
+    help="A CLIP model as transformers saves it, to measure the prompt, and the look if there is no --image-model.",
+)
+@click.option(
+    "--image-model",
+    type=FILE,
+    metavar="FOLDER",
+    help="A DINO, face or other image model as transformers saves it, to measure the look.",
+)
+@device_option
+@click.option(
+    "--json",
+    "json_file",
+    type=FILE,
+    metavar="FILE",
+    help="Write the figures to this file too, replaced if it exists.",
+)
+def evaluate(
+    reference: Path,
+    video: Path,
+    prompt: str,
+    identity_token: str,
+    motion_token: str,
+    clip: Path | None,
+    image_model: Path | None,
+    device: str,
+    json_file: Path | None,
+) -> None:
+    """Compare a generated video with the video that its concept was learned from, and with its prompt.
+
+    A figure that cannot be computed says which model is missing for it.
+    """
+    from ..clips.video import read_info
+    from ..embedded.evaluation import embedded_probes
+    from ..evaluate import metrics
+    from ..evaluate.embedders import load_embedder
+    from ..prompts import check_prompt
+    from .model import device_named
+
+    if json_file:
+        check_out(json_file, json_file.suffix.lower(), option="--json")
+    prompt = check_prompt(prompt, "prompt")
+    fps = read_info(video).fps or FPS
+    reference_FHWC = _frames(reference, fps)
+    generated_FHWC = _frames(video, fps)
+    tokens = (identity_token, motion_token)
+    chosen = device_named(device)
+    found = metrics.evaluate(
+        reference_FHWC,
+        generated_FHWC,
         prompt,
         tokens=tokens,
-        image_model=load_embedder(options.image_model, device=device) if options.image_model else None,
-        text_model=load_embedder(options.clip, device=device, reads_text=True) if options.clip else None,
-        probes=embedded_probes(without_tokens(prompt, tokens), *clips),
+        image_model=load_embedder(image_model, device=chosen) if image_model else None,
+        text_model=load_embedder(clip, device=chosen, reads_text=True) if clip else None,
+        probes=embedded_probes(metrics.without_tokens(prompt, tokens), reference_FHWC, generated_FHWC),
     )
-    print(found.report())
-    if options.json:
-        _write_json(options.json, found)
-    return 0
+    say(found.report())
+    if json_file:
+        _write_json(json_file, found)
 
 
-def _write_json(path: Path, found: Evaluation) -> None:
+def _frames(path: Path, fps: float) -> "Tensor":
+    from ..clips.video import read_clip
+
+    clip = read_clip(path, fps=fps, multiple=1, frames=None)
+    tell(f"{path}: {clip.choice}.")
+    return clip.frames_FHWC
+
+
+def _write_json(path: Path, found: "Evaluation") -> None:
+    from ..atomic import replaced
+
     with replaced(path) as partial:
         partial.write_text(json.dumps(found.as_dict(), indent=2) + "\n", encoding="utf-8")

@@ -1,49 +1,58 @@
 """The model that a command works with: the embedded one, or a Wan from files."""
 
-from argparse import Namespace
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from torch import nn
 
 from ..backbones.wan import WanBackbone, load_wan
+from ..concept import Concept
 from ..embedded.model import load_embedded
 from ..embedded.world.scene import FRAMES, SIZE
-from ..errors import BackboneError
-from .console import EMBEDDED
+from ..errors import BackboneError, ConfigError
+from .options import EMBEDDED, ClipOptions, ModelOptions, Size
 
-Size = tuple[int, int]
-"""(height, width) in pixels."""
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Model:
-    """A backbone, with the clip it is made for where that is fixed."""
+    """A backbone, with the length and size of its clips if these are fixed."""
 
     backbone: WanBackbone
     frames: int | None = None
     size: Size | None = None
 
 
-def load_model(options: Namespace) -> Model:
-    """The model that --model and the options beside it name.
+def load_model(options: ModelOptions) -> Model:
+    """Load the model that --model and its companions name.
 
     Raises:
-        BackboneError: options that do not go together, no such device, or a model that cannot be loaded.
+        BackboneError: options that exclude each other, no such device, or a model that cannot be loaded.
     """
     device = device_named(options.device)
-    if options.model != EMBEDDED:
-        dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[options.dtype]
-        files = {"vae": options.vae, "text_encoder": options.text_encoder}
-        return Model(backbone=load_wan(Path(options.model), **files, device=device, dtype=dtype))
+    if options.model == EMBEDDED:
+        return _load_embedded(options, device)
+    backbone = load_wan(
+        Path(options.model),
+        vae=options.vae,
+        text_encoder=options.text_encoder,
+        device=device,
+        dtype=DTYPES[options.dtype],
+    )
+    return Model(backbone=backbone)
+
+
+def _load_embedded(options: ModelOptions, device: str) -> Model:
     if options.vae or options.text_encoder or options.dtype != "float32":
         raise BackboneError(
             "The embedded model has a VAE and a text encoder of its own and runs in float32.",
-            hint="Give another model with --model, or leave out --vae, --text-encoder and --dtype.",
+            hint="Choose another model with --model, or leave out --vae, --text-encoder and --dtype.",
         )
     backbone = load_embedded()
-    parts: tuple[Any, ...] = (backbone.module, backbone.vae)
+    parts: list[nn.Module] = [backbone.module, backbone.vae]
     for part in parts:
         part.to(device)
     return Model(backbone=backbone, frames=FRAMES, size=(SIZE, SIZE))
@@ -61,3 +70,34 @@ def device_named(name: str) -> str:
             hint="Use --device cpu, or install CUDA.",
         )
     return "cuda" if name == "auto" and torch.cuda.is_available() else name.replace("auto", "cpu")
+
+
+def clip_shape(options: ClipOptions, model: Model, concept: Concept | None = None) -> tuple[int, int, int]:
+    """Frames, height and width to sample: from the options, else the concept's clip, else the model's.
+
+    Raises:
+        ConfigError: a size that the model cannot make.
+    """
+    recorded = _recorded_clip(concept)
+    frames = options.frames or recorded.frames or model.backbone.format.frames
+    height, width = options.size or recorded.size or model.backbone.format.size
+    multiple = model.backbone.format.size_multiple
+    if any(side < multiple or side % multiple for side in (height, width)):
+        raise ConfigError(
+            f"The size is {width}x{height}; both must be multiples of {multiple}.",
+            hint="Choose a size such as 64x64.",
+        )
+    return frames, height, width
+
+
+def _recorded_clip(concept: Concept | None) -> ClipOptions:
+    """The clip that a concept was learned from, as far as its record, which may hold anything, makes sense."""
+    record = concept.info.training if concept else {}
+    frames = record.get("frames")
+    resolution = record.get("resolution")
+    known = type(frames) is int and 5 <= frames < 1000 and frames % 4 == 1
+    match = re.fullmatch(r"(\d{1,4})x(\d{1,4})", resolution) if isinstance(resolution, str) else None
+    return ClipOptions(
+        frames=frames if known else None,
+        size=(int(match[2]), int(match[1])) if match else None,
+    )

@@ -63,3 +63,16 @@ def test_unreadable_settings_file_is_named(tmp_path: Path, content):
         file.write_bytes(content)
     with pytest.raises(ConfigError, match="config.toml cannot be read"):
         read_config(file)
+
+
+@pytest.mark.parametrize("name", ["weight_decay", "gradient_clipping"])
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
+def test_a_setting_that_is_not_finite_is_refused(name: str, value: str, tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text(f"{name} = {value}\n")
+    with pytest.raises(ConfigError, match=name):
+        read_config(tmp_path / "settings.toml")
+
+
+def test_a_byte_order_mark_in_a_settings_file_is_no_part_of_it(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text("\ufeffrank = 3\n", encoding="utf-8")
+    assert read_config(tmp_path / "settings.toml").rank == 3

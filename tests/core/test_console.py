@@ -1,8 +1,14 @@
 """Progress as a terminal and as a log show it."""
 
 import io
+import os
+import subprocess
+import sys
+from pathlib import Path
 
-from setandseq_core.cli.console import ProgressLine
+import pytest
+
+from setandseq_core.cli.console import ProgressLine, pasteable
 from setandseq_core.training.clock import clock
 
 
@@ -43,3 +49,14 @@ def test_clock() -> None:
         "1:00:00",
         "10:01:01",
     ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs bash")
+@pytest.mark.parametrize(
+    "name", [b"a b", b"it's", b"$HOME;*", b"-x", b"line\nbreak", b"\xff", b"\x1b[31m", "blüte".encode()]
+)
+def test_a_pasted_file_name_is_the_file(name: bytes) -> None:
+    shown = pasteable(Path(os.fsdecode(name)))
+    assert shown.isprintable()
+    pasted = subprocess.run(["bash", "-c", f"printf %s {shown}"], capture_output=True, check=True).stdout
+    assert pasted.removeprefix(b"./") == name

@@ -14,7 +14,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
-from setandseq_core.cli.options import main
+from setandseq_core.cli.main import main
 from setandseq_core.clips.video import write_video
 from setandseq_core.concept import Concept
 
@@ -89,14 +89,15 @@ def trained(train: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def told_error(capsys: pytest.CaptureFixture[str]) -> ToldError:
-    """Runs a command that must fail, and gives the one line that it says."""
+    """Runs a command that must fail, and gives its last words: the error on one line, the hint on a second."""
 
     def told(arguments: list[str]) -> str:
         assert main(arguments) == 2
         shown = capsys.readouterr()
-        lines = shown.err.splitlines()
-        assert lines[-1].startswith("error: ") and "Traceback" not in shown.err and not shown.out
-        return lines[-1]
+        assert "Traceback" not in shown.err and not shown.out
+        before, found, error = f"\n{shown.err}".rpartition("\nerror: ")
+        assert found and len(error.splitlines()) <= 2, before
+        return " ".join(error.splitlines())
 
     return told
 

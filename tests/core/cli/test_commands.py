@@ -1,7 +1,11 @@
 """The command line from end to end."""
 
 import io
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,10 +13,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from setandseq_core.cli.files import read_text
+from setandseq_core.cli.main import main
 from setandseq_core.cli.model import load_model
-from setandseq_core.cli.options import build_parser, main
+from setandseq_core.cli.options import ModelOptions
 from setandseq_core.clips.video import read_clip, read_info, write_video
-from setandseq_core.concept_file.file import load_concept
+from setandseq_core.concept_file.file import load_concept, save_concept
 from setandseq_core.embedded.files import TRANSFORMER_FILE, VAE_FILE
 from setandseq_core.embedded.model import EMBEDDED_CONFIG
 
@@ -33,7 +39,7 @@ def test_train_makes_a_concept_that_knows_how_it_was_made(trained: Path) -> None
     assert len(record["set"]["losses"]) == 3 and record["set"]["seconds"] >= 0
     assert any(layer.motion_residual_RI.any() for layer in concept.layers.values())
     assert info.thumbnail is not None and Image.open(io.BytesIO(info.thumbnail)).size == (48, 32)
-    assert [path.name for path in trained.parent.iterdir()] == ["blob.safetensors"]
+    assert sorted(path.name for path in trained.parent.iterdir()) == ["blob.safetensors", "blob.safetensors.training"]
 
 
 def test_options_win_over_the_settings_file(train: list[str], tmp_path: Path) -> None:
@@ -54,14 +60,28 @@ def test_train_tells_what_it_chose_and_what_it_made(
     assert main([*train, "--out", str(out)]) == 0
     shown = capsys.readouterr()
     assert "clip.mp4: read 0.4 s of 48x32 at 16 fps; using the first 5 frames" in shown.err
-    assert "set stage 1/3  loss " in shown.err and "sequence stage 3/3  loss " in shown.err
-    assert shown.out.startswith(f"Made {out}: concept 'blob', rank 2; set stage 3 steps in 0:0")
+    assert "learning the look 1/3  loss " in shown.err and "learning the motion 3/3  loss " in shown.err
+    assert shown.out.startswith(f"Made {out}: concept 'blob', rank 2; look 3 steps in 0:0")
     assert load_concept(out).info.training["finished"] is True
 
 
 def test_inspect_prints_the_concept(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(trained)]) == 0
     assert "Appearance: a sks blob\n" in capsys.readouterr().out
+
+
+def test_inspect_works_on_an_ascii_terminal(trained: Path, tmp_path: Path) -> None:
+    concept = load_concept(trained)
+    save_concept(replace(concept, info=replace(concept.info, author="Blüte")), tmp_path / "a.safetensors")
+    command = [sys.executable, "-m", "setandseq_core", "inspect", str(tmp_path / "a.safetensors")]
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, env=ascii_only, capture_output=True, text=True)
+    assert done.returncode == 0 and "Author: Bl\\xfcte" in done.stdout
+
+
+def test_a_byte_order_mark_in_a_text_file_is_no_part_of_it(tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("\ufeffA dog | It runs", encoding="utf-8")
+    assert read_text(tmp_path / "prompts.txt") == "A dog | It runs"
 
 
 def test_export_writes_a_lora(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -188,8 +208,14 @@ def test_the_embedded_model_is_the_default(inputs: Path, tmp_path: Path) -> None
 
 
 def test_the_parts_of_a_model_may_lie_apart(model: Path) -> None:
-    parts = ["--model", f"{model}/transformer", "--vae", f"{model}/vae", "--text-encoder", str(model)]
-    loaded = load_model(build_parser().parse_args(["sample", "--out", "a.mp4", *parts, "--dtype", "bfloat16"]))
+    options = ModelOptions(
+        model=f"{model}/transformer",
+        vae=model / "vae",
+        text_encoder=model,
+        device="cpu",
+        dtype="bfloat16",
+    )
+    loaded = load_model(options)
     assert loaded.backbone.module.dtype == torch.bfloat16 and loaded.frames is None
 
 
@@ -225,4 +251,4 @@ def test_several_videos_are_learned_jointly_with_masks_and_a_prior(
     assert record["prior_clips"] == 2 and record["stitched_pairs"] == 2
     capsys.readouterr()
     error = told_error([*train, *second, *masks[:2], "--out", str(out)])
-    assert "--mask is there 1 times and --video 2 times" in error
+    assert "There are 2 videos, but 1 times --mask" in error

@@ -1,0 +1,36 @@
+"""The command `export`: a concept as a plain LoRA."""
+
+from pathlib import Path
+
+import click
+
+from .console import say
+from .files import CONCEPT_SUFFIX, check_out
+from .options import FILE, StrengthOptions, command, out_option, strength_options
+
+
+@command(
+    "Write a concept as a plain LoRA.",
+    "lantern.safetensors --out lantern_lora.safetensors --motion-strength 0.5",
+)
+@click.argument("file", type=FILE, metavar="FILE")
+@out_option("The LoRA: a .safetensors file, replaced if it exists.")
+@strength_options
+def export(file: Path, out: Path, strengths: StrengthOptions) -> None:
+    """Write the concept in FILE as a plain LoRA that stock ComfyUI and diffusers load.
+
+    Its strengths are fixed in the LoRA.
+    """
+    from ..concept import Strengths
+    from ..concept_file.export import export_lora
+    from ..concept_file.file import load_concept
+    from ..errors import ConfigError
+
+    check_out(out, CONCEPT_SUFFIX)
+    if out.resolve() == file.resolve():
+        raise ConfigError(f"--out is the concept itself, {file}.", hint="Give the LoRA another name.")
+    concept = load_concept(file)
+    fixed = Strengths(strengths.identity_strength, strengths.motion_strength)
+    export_lora(concept, out, fixed)
+    shown = f"identity {strengths.identity_strength:g}, motion {strengths.motion_strength:g}"
+    say(f"Made {out}: a LoRA of rank {concept.rank} for {concept.info.base_name}, strengths {shown}.")

@@ -1,0 +1,87 @@
+"""Runs a command, and tells its errors on one line with the next step on a second."""
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from ..errors import SetAndSequenceError
+from .compose import compose
+from .console import PROGRAM, show_any_text, tell, visible
+from .demo import demo
+from .evaluate import evaluate
+from .export import export
+from .inspect import inspect
+from .prior import prior
+from .sample import sample
+from .signals import Stopped, ending_on_signals
+from .train import train
+
+ERROR = 2
+"""Exit status after an error that the user can act on, as click has it for wrong options."""
+
+
+class Commands(click.Group):
+    """The commands, listed in the order in which they are of use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names, not sorted."""
+        return list(self.commands)
+
+
+commands = Commands(
+    name="setandseq_core",
+    commands=[train, prior, sample, compose, evaluate, inspect, export, demo],
+    help="Learn how something looks and how it moves from one clip, and make new clips with it.",
+    epilog=f"'{PROGRAM} COMMAND --help' explains a command and shows an example.",
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: the command and its options; those of the process by default.
+    Returns:
+        The exit status: 0 when done, 2 after an error, 128 and the signal's number after a signal (Ctrl-C: 130).
+    """
+    show_any_text()
+    with ending_on_signals():
+        try:
+            given = sys.argv[1:] if arguments is None else arguments
+            with commands.make_context(PROGRAM, list(given)) as context:
+                commands.invoke(context)
+        except click.exceptions.Exit as ended:
+            return ended.exit_code
+        except click.ClickException as error:
+            _tell_usage(error)
+            return ERROR
+        except SetAndSequenceError as error:
+            _tell_error(error.message, error.hint)
+            return ERROR
+        except OSError as error:
+            _tell_error(str(error))
+            return ERROR
+        except Stopped as stopped:
+            tell("Stopped.")
+            return stopped.status
+    return 0
+
+
+def _tell_usage(error: click.ClickException) -> None:
+    if not isinstance(error, click.UsageError) or error.ctx is None:
+        _tell_error(error.format_message())
+    elif isinstance(error, click.exceptions.NoArgsIsHelpError):
+        tell(error.ctx.get_help())
+    else:
+        _tell_error(error.format_message(), f"'{error.ctx.command_path} --help' shows what it takes.")
+
+
+def _tell_error(message: str, hint: str = "") -> None:
+    tell(f"error: {_line(message)}")
+    if hint:
+        tell(_line(hint))
+
+
+def _line(text: str) -> str:
+    return visible(" ".join(text.split()))

@@ -1,0 +1,81 @@
+"""The command `prior`: clips of the model itself, for prior preservation."""
+
+from pathlib import Path
+
+import click
+
+from .console import counting, say
+from .options import COUNT, FILE, SEED, ClipOptions, ModelOptions, clip_options, command, model_options
+from .signals import Stopped, stopping_gently
+
+
+@command(
+    "Make clips of the model itself, for prior preservation.",
+    "--out prior --prompts prompts.txt",
+)
+@click.option(
+    "--prompts",
+    type=FILE,
+    metavar="FILE",
+    show_default="built-in prompts",
+    help="A text file with a two-part prompt on each line: 'A brown dog | It is running along a beach'.",
+)
+@click.option(
+    "--clips",
+    type=COUNT,
+    default=16,
+    metavar="N",
+    show_default=True,
+    help="Number of clips, if there are no --prompts.",
+)
+@click.option(
+    "--out",
+    type=FILE,
+    required=True,
+    metavar="FOLDER",
+    help="The folder of the clips, for 'train --prior'.",
+)
+@click.option(
+    "--seed",
+    type=SEED,
+    default=0,
+    metavar="N",
+    show_default=True,
+    help="The same seed makes the same clips.",
+)
+@clip_options("17 embedded, else 81", "64x64 embedded, else 832x480")
+@model_options
+def prior(
+    prompts: Path | None,
+    clips: int,
+    out: Path,
+    seed: int,
+    clip: ClipOptions,
+    model: ModelOptions,
+) -> None:
+    """Make clips of the model itself.
+
+    Training on them too keeps the model from forgetting everything else that it can show. Clips that the folder
+    already holds are not made again.
+    """
+    from ..clips.prior_prompts import automatic_prompts, read_prompts
+    from ..training.prior import make_prior
+    from .files import check_folder, read_text
+    from .model import clip_shape, load_model
+
+    check_folder(out)
+    given = read_prompts(read_text(prompts)) if prompts else None
+    chosen = load_model(model)
+    shape = clip_shape(clip, chosen)
+    wanted = given or automatic_prompts(chosen.backbone, [], clips, seed)
+    show = counting("prior clips")
+    with stopping_gently("Stopping after this clip. Press Ctrl-C again to stop at once.") as wish:
+
+        def progress(done: int, count: int) -> None:
+            show(done, count)
+            if wish.asked:
+                raise Stopped(wish.number)
+
+        made = make_prior(chosen.backbone, wanted, shape, seed=seed, folder=out, progress=progress)
+    frames, height, width = shape
+    say(f"Made {len(made.prompts)} prior clips of {width}x{height}, {frames} frames, in {out}.")

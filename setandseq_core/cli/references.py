@@ -1,0 +1,118 @@
+"""For training: from videos, prompts and masks to reference clips."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from ..clips.clip import Reference, Words
+from ..clips.video import read_clip, read_info
+from ..config import MethodConfig, read_config
+from ..embedded.model import EMBEDDED_CONFIG
+from ..errors import ConfigError
+from ..prompts import check_prompt, motion_prompt
+from .console import tell
+from .model import Model
+from .options import EMBEDDED, ClipOptions, MethodOptions, WordsOptions
+
+Given = TypeVar("Given")
+
+
+def words_of(options: WordsOptions, count: int) -> list[Words]:
+    """The prompts and tokens of each of `count` videos.
+
+    Raises:
+        ConfigError: an option is not given once for each video.
+        PromptError: a prompt is empty, or lacks its token.
+    """
+    whole = bool(options.motion_prompt)
+    motion = each("--motion-prompt", options.motion_prompt, count, "")
+    dynamic = each("--dynamic-prompt", options.dynamic_prompt, count, "")
+    static = each("--static-prompt", options.static_prompt, count, "")
+    identity_tokens = each("--identity-token", options.identity_token, count, "")
+    motion_tokens = each("--motion-token", options.motion_token, count, "")
+    found = []
+    for index in range(count):
+        looks = check_prompt(static[index], "static prompt")
+        if whole:
+            moves = check_prompt(motion[index], "motion prompt")
+        else:
+            moves = motion_prompt(looks, check_prompt(dynamic[index], "dynamic prompt"))
+        words = Words(
+            static_prompt=looks,
+            motion_prompt=check_prompt(moves, "motion prompt"),
+            identity_token=identity_tokens[index],
+            motion_token=motion_tokens[index],
+        )
+        found.append(words)
+    return found
+
+
+def each(option: str, given: Sequence[Given], count: int, default: Given) -> Sequence[Given]:
+    """What an option gives for each of `count` videos; the default for each if it is not there.
+
+    Raises:
+        ConfigError: it is there another number of times.
+    """
+    if given and len(given) != count:
+        raise ConfigError(
+            f"There are {count} videos, but {len(given)} times {option}.",
+            hint="Give it once for each --video, in the same order.",
+        )
+    return given or [default] * count
+
+
+def method_config(options: MethodOptions, model: str) -> MethodConfig:
+    """The settings of the method: options over the file of --config over the defaults for the model.
+
+    Raises:
+        ConfigError: a setting is unknown or out of range.
+    """
+    config = EMBEDDED_CONFIG if model == EMBEDDED else MethodConfig()
+    if options.config:
+        config = read_config(options.config, config)
+    seed = config.seed if options.seed is None else options.seed
+    rank = config.rank if options.rank is None else options.rank
+    return replace(config, seed=seed, rank=rank)
+
+
+def check_videos(*paths: Path | None) -> None:
+    """Refuse files that are no videos, before a model is loaded, which can take minutes.
+
+    Raises:
+        VideoError: names the file.
+    """
+    for path in paths:
+        if path is not None:
+            read_info(path)
+
+
+def read_reference(video: Path, mask: Path | None, words: Words, options: ClipOptions, model: Model) -> Reference:
+    """Read a video file and its mask as the model takes them, and tell what was chosen.
+
+    Raises:
+        VideoError: a file that cannot be used.
+    """
+    backbone = model.backbone
+    clip = read_clip(
+        video,
+        fps=backbone.format.fps,
+        multiple=backbone.format.size_multiple,
+        frames=options.frames or model.frames,
+        size=options.size or model.size,
+        max_frames=backbone.format.frames,
+        max_pixels=math.prod(backbone.format.size),
+    )
+    tell(f"{video}: {clip.choice}.")
+    if mask is None:
+        return Reference(clip=clip, words=words)
+    length, height, width = clip.frames_FHWC.shape[:3]
+    shown = read_clip(
+        mask,
+        fps=backbone.format.fps,
+        multiple=backbone.format.size_multiple,
+        frames=length,
+        size=(height, width),
+    )
+    return Reference(clip=clip, words=words, mask_FHW=shown.frames_FHWC.mean(-1))

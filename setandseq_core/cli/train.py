@@ -1,0 +1,229 @@
+"""The command `train`: learn a concept from a video, or one of several things from several."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..training.clock import clock
+from .console import PROGRAM, ProgressLine, counting, pasteable, say, tell
+from .files import CONCEPT_SUFFIX, check_out
+from .options import (
+    COUNT,
+    FILE,
+    SEED,
+    ClipOptions,
+    MethodOptions,
+    ModelOptions,
+    WordsOptions,
+    clip_options,
+    command,
+    model_options,
+    out_option,
+    together,
+)
+from .signals import Stopped, Wish, stopping_gently
+
+if TYPE_CHECKING:
+    from ..concept import Concept
+    from ..training.run import Progress
+
+STAGES = {"set": "look", "sequence": "motion"}
+"""Stage -> what it learns, as people read it."""
+
+words_options = together(
+    "words",
+    WordsOptions,
+    click.option(
+        "--static-prompt",
+        multiple=True,
+        required=True,
+        metavar="TEXT",
+        help="How it looks, with a rare word for it: 'a sks lantern, red paper'.",
+    ),
+    click.option(
+        "--motion-prompt",
+        multiple=True,
+        metavar="TEXT",
+        help="How it looks and moves, the whole prompt: 'a sks lantern, red paper, zub swinging'.",
+    ),
+    click.option(
+        "--dynamic-prompt",
+        multiple=True,
+        metavar="TEXT",
+        help="In place of --motion-prompt: only what follows the static prompt.",
+    ),
+    click.option(
+        "--identity-token",
+        multiple=True,
+        metavar="WORD",
+        help="The rare word for the look, 'sks' above; the concept keeps it as its trigger word.",
+    ),
+    click.option(
+        "--motion-token",
+        multiple=True,
+        metavar="WORD",
+        help="The rare word for the motion, 'zub' above.",
+    ),
+)
+method_options = together(
+    "method",
+    MethodOptions,
+    click.option("--config", type=FILE, metavar="FILE", help="Settings of the method, a TOML file."),
+    click.option(
+        "--seed",
+        type=SEED,
+        metavar="N",
+        show_default="0",
+        help="The same seed learns the same concept.",
+    ),
+    click.option("--rank", type=COUNT, metavar="N", show_default="32", help="Rank of the concept's matrices."),
+)
+
+
+@command(
+    "Learn a concept from a video.",
+    "--video lantern.mp4 --out lantern.safetensors",
+    "--static-prompt 'a sks lantern, red paper' --dynamic-prompt 'zub swinging'",
+)
+@click.option(
+    "--video",
+    type=FILE,
+    multiple=True,
+    required=True,
+    metavar="FILE",
+    help="An mp4, mov, webm, mkv or gif file. Several are learned jointly.",
+)
+@words_options
+@click.option(
+    "--mask",
+    type=FILE,
+    multiple=True,
+    metavar="FILE",
+    help="A video that is white where the subject is; the rest is hardly learned.",
+)
+@click.option(
+    "--prior",
+    type=FILE,
+    metavar="FOLDER",
+    show_default="some are made automatically",
+    help="A folder of clips that the command 'prior' made.",
+)
+@out_option("The concept: a .safetensors file, replaced when training is finished.")
+@click.option("--name", metavar="TEXT", show_default="the name of the file", help="Title of the concept.")
+@method_options
+@clip_options("17 embedded, else as many as the video has, up to 81", "64x64 embedded, else near the video's")
+@model_options
+def train(
+    video: tuple[Path, ...],
+    words: WordsOptions,
+    mask: tuple[Path, ...],
+    prior: Path | None,
+    out: Path,
+    name: str | None,
+    method: MethodOptions,
+    clip: ClipOptions,
+    model: ModelOptions,
+) -> None:
+    """Learn a concept from a video: first how it looks, from single frames, then how it moves.
+
+    Ctrl-C keeps the steps so far, and the same command resumes there. To learn several things as one concept, repeat
+    --video and the options of its clip for each of them.
+    """
+    from ..learn import learn_concept
+    from ..prompts import check_prompt
+    from ..training.prior import read_prior
+    from .model import load_model
+    from .references import check_videos, each, method_config, read_reference, words_of
+
+    _check_motion(words)
+    title = check_prompt(name or out.stem, "name")
+    said = words_of(words, len(video))
+    masks = each("--mask", mask, len(video), None)
+    config = method_config(method, model.model)
+    check_out(out, CONCEPT_SUFFIX)
+    check_videos(*video, *masks)
+    chosen = load_model(model)
+    backbone = chosen.backbone
+    references = [read_reference(*one, clip, chosen) for one in zip(video, masks, said, strict=True)]
+    tell(f"Learning with {backbone.name} on {backbone.device}, rank {config.rank}. Ctrl-C keeps the steps so far.")
+    folder = out.with_name(f"{out.name}.training")
+    with stopping_gently("Stopping after this step. Press Ctrl-C again to stop at once.") as wish:
+        concept = learn_concept(
+            backbone,
+            references,
+            config,
+            name=title,
+            prior=read_prior(prior, backbone) if prior else None,
+            folder=folder,
+            progress=_training_progress(wish),
+            prior_progress=_making_progress(wish),
+        )
+        _save(concept, out, folder, wish)
+
+
+def _check_motion(words: WordsOptions) -> None:
+    if bool(words.motion_prompt) == bool(words.dynamic_prompt):
+        found = "both are there" if words.motion_prompt else "neither is there"
+        raise click.UsageError(
+            f"Either --motion-prompt or --dynamic-prompt is needed; {found}.",
+            click.get_current_context(),
+        )
+
+
+def _making_progress(wish: Wish) -> Callable[[int, int], None]:
+    show = counting("prior clips")
+
+    def progress(done: int, count: int) -> None:
+        show(done, count)
+        if wish.asked:
+            tell("The prior clips made so far are kept, and the same command resumes there.")
+            raise Stopped(wish.number)
+
+    return progress
+
+
+def _training_progress(wish: Wish) -> "Callable[[Progress], None]":
+    from ..training.run import StopTraining
+
+    line = ProgressLine()
+
+    def progress(now: "Progress") -> None:
+        line.show(f"learning the {STAGES[now.stage]}", now.step, now.steps, now.seconds_left, now.loss)
+        if wish.asked:
+            raise StopTraining
+
+    return progress
+
+
+def _save(concept: "Concept", out: Path, folder: Path, wish: Wish) -> None:
+    """Write the concept, to `out` only when it is finished, and say so.
+
+    Raises:
+        click.exceptions.Exit: it is not finished.
+    """
+    from ..concept_file.file import save_concept
+
+    unfinished = out.with_name(f"{out.stem}.unfinished{CONCEPT_SUFFIX}")
+    finished = concept.info.training["finished"]
+    target = out if finished else unfinished
+    save_concept(concept, target)
+    about = f"{target}: concept {concept.info.name!r}, rank {concept.rank}; {_steps(concept)}."
+    if not finished:
+        say(f"Unfinished {about} The same command resumes there, with the steps kept in {folder}.")
+        raise click.exceptions.Exit(wish.status)
+    unfinished.unlink(missing_ok=True)
+    say(f"Made {about}")
+    say(f"Try: {PROGRAM} sample --concept {pasteable(out)} --out {pasteable(Path(out.name).with_suffix('.mp4'))}")
+    say(f"Give more steps to learn on from here. That uses {folder}; delete it to free the disk.")
+
+
+def _steps(concept: "Concept") -> str:
+    record = concept.info.training
+    done = [
+        f"{part} {record[stage]['steps']} steps in {clock(record[stage]['seconds'])}"
+        for stage, part in STAGES.items()
+        if stage in record
+    ]
+    return ", ".join(done)
