@@ -253,8 +253,6 @@ def _wire_image_model(graph: Prompt) -> None:
 
 
 MISTAKES: dict[str, tuple[Change, str, str]] = {
-    "an empty static prompt": (_set("reference", static_prompt=" "), "reference", "The static prompt is empty"),
-    "an empty motion prompt": (_set("reference", motion_prompt=""), "reference", "The motion prompt is empty"),
     "a lost token": (_set("reference", motion_prompt="a bee flying"), "reference", "does not hold it"),
     "a size of no model": (_set("reference", width=50), "reference", "must be multiples of 16"),
     "a prompt of many words": (_set("reference", static_prompt="word " * 60), "identity", "has 60 words"),
@@ -270,6 +268,14 @@ def test_a_mistake_is_told_on_its_node(own_server: Server, mistake: str) -> None
         graph["reference"]["inputs"]["motion_prompt"] = graph["reference"]["inputs"]["static_prompt"] + "x"
     run = own_server.run(graph)
     assert run.status == "error" and run.node == name and message in run.error
+
+
+@pytest.mark.parametrize("prompt", ["static", "motion"])
+def test_an_empty_prompt_is_refused_before_anything_runs(own_server: Server, prompt: str) -> None:
+    graph = training()
+    graph["reference"]["inputs"][f"{prompt}_prompt"] = " "
+    run = own_server.run(graph)
+    assert run.status == "rejected" and run.node == "reference" and f"The {prompt} prompt is empty" in run.error
 
 
 def test_a_clip_of_one_frame_is_told_on_its_node(own_server: Server) -> None:
