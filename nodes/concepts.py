@@ -10,7 +10,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..setandseq_core.compose.strengths import StrengthSchedule
 from ..setandseq_core.concept import Strengths
-from ..setandseq_core.concept_file.export import lora_content
+from ..setandseq_core.concept_file.export import lora_content, missing_tokens
 from ..setandseq_core.concept_file.file import concept_content, load_concept
 from ..setandseq_core.errors import ConceptFileError
 from .apply import apply_concepts
@@ -40,6 +40,7 @@ def save_files(weighted: WeightedConcept, name: str, plain_lora: bool) -> str:
     if plain_lora:
         lora = save_new(lora_content(concept, weighted.strengths), loras_folder(), name)
         lines.append(f"Plain LoRA: loras/{lora.relative_to(loras_folder()).as_posix()}")
+        lines += filter(None, [missing_tokens(list(concept.embeddings))])
     return "\n".join(lines)
 
 

@@ -27,7 +27,7 @@ class ConceptInfo:
     motion_token: str
     base: BaseFingerprint
     base_name: str
-    """For people and LoRA managers: "Wan Video 1.3B t2v"."""
+    """For people: "Wan 2.1 T2V (1536 wide, 30 blocks)"."""
     config: dict[str, Any]
     """The method config it was trained with, as JSON values."""
     training: dict[str, Any]

@@ -206,7 +206,7 @@ def _write_concept(weighted: "WeightedConcept", out: Path) -> None:
 
 
 def _write_lora(concepts: list["WeightedConcept"], method: Literal["add", "regions"], out: Path) -> None:
-    from ..concept_file.export import export_sum
+    from ..concept_file.export import export_sum, missing_tokens
     from ..errors import ConfigError
 
     if method != "add" or not all(each.steady for each in concepts):
@@ -215,9 +215,11 @@ def _write_lora(concepts: list["WeightedConcept"], method: Literal["add", "regio
             "to one.",
             hint="Make a video instead, or leave out --method and the schedules.",
         )
-    export_sum(concepts, out)
+    tokens = export_sum(concepts, out)
     rank = sum(each.concept.rank for each in concepts)
     say(f"Made {out}: a LoRA of rank {rank} for {concepts[0].concept.info.base_name}.")
+    if missing := missing_tokens(tokens):
+        say(missing)
 
 
 def _write_video(

@@ -22,7 +22,7 @@ def export(file: Path, out: Path, strengths: StrengthOptions) -> None:
     Its strengths are fixed in the LoRA.
     """
     from ..concept import Strengths
-    from ..concept_file.export import export_lora
+    from ..concept_file.export import export_lora, missing_tokens
     from ..concept_file.file import load_concept
     from ..errors import ConfigError
 
@@ -34,3 +34,5 @@ def export(file: Path, out: Path, strengths: StrengthOptions) -> None:
     export_lora(concept, out, fixed)
     shown = f"identity {strengths.identity_strength:g}, motion {strengths.motion_strength:g}"
     say(f"Made {out}: a LoRA of rank {concept.rank} for {concept.info.base_name}, strengths {shown}.")
+    if missing := missing_tokens(list(concept.embeddings)):
+        say(missing)

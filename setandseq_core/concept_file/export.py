@@ -12,13 +12,18 @@ from ..compose.strengths import WeightedConcept
 from ..concept import AS_LEARNED, Concept, ConceptInfo, Strengths
 from ..fingerprint import check_base
 from .info import manager_metadata
+from .lora_names import portable_name
 from .safetensors import FileContent, data_sha256
+
+WITHOUT_TOKENS = "setandseq.without"
+"""Metadata of a plain LoRA: the learned tokens that its concept has and that no plain LoRA can hold."""
 
 
 def export_lora(concept: Concept, path: Path, strengths: Strengths = AS_LEARNED) -> None:
     """Write a plain LoRA of the same rank: up = A1, down = s_id B1 + s_mo B2, alpha = rank, float32.
 
-    Stock ComfyUI and diffusers load it with the full effect; the strengths are fixed in it.
+    Stock ComfyUI and diffusers load it with the full effect; the strengths are fixed in it. Learned tokens are not in
+    it, and its metadata says so.
 
     Args:
         concept: the concept to export.
@@ -33,15 +38,32 @@ def export_lora(concept: Concept, path: Path, strengths: Strengths = AS_LEARNED)
 def lora_content(concept: Concept, strengths: Strengths = AS_LEARNED) -> FileContent:
     """The tensors and metadata of a concept's plain LoRA; see `export_lora`."""
     factors = {name: layer.factors(strengths) for name, layer in concept.layers.items()}
-    return _lora_content(factors, concept.info)
+    return _lora_content(factors, concept.info, list(concept.embeddings))
 
 
-def export_sum(concepts: Sequence[WeightedConcept], path: Path) -> None:
+def missing_tokens(embeddings: Sequence[str]) -> str:
+    """What a person should know where a plain LoRA is made of a concept with learned tokens; "" if there are none.
+
+    Args:
+        embeddings: names of the learned tokens, of `concept.EMBEDDINGS`.
+    """
+    if not embeddings:
+        return ""
+    names = " and ".join(name.replace("_", " ") for name in embeddings)
+    return (
+        f"The concept's learned tokens ({names}) are not in the plain LoRA, which can only hold weights. Its effect is "
+        "weaker than the concept's; load the concept itself for all of it."
+    )
+
+
+def export_sum(concepts: Sequence[WeightedConcept], path: Path) -> list[str]:
     """Write several concepts at their strengths as one plain LoRA, whose rank is the sum of theirs.
 
     Args:
         concepts: of one base model.
         path: ends in .safetensors; replaced in one step.
+    Returns:
+        Names of the learned tokens that the concepts have and the LoRA does not.
     Raises:
         ConceptMismatchError: the concepts were made for different base models.
     """
@@ -50,19 +72,24 @@ def export_sum(concepts: Sequence[WeightedConcept], path: Path) -> None:
         check_base(each.concept.info.base, first.info.base)
     name = " + ".join(each.concept.info.name for each in concepts)
     factors = added_factors([(each.concept.layers, each.at()) for each in concepts])
-    _lora_content(factors, replace(first.info, name=name)).save(path)
+    tokens = list(dict.fromkeys(token for each in concepts for token in each.concept.embeddings))
+    _lora_content(factors, replace(first.info, name=name), tokens).save(path)
+    return tokens
 
 
-def _lora_content(factors: Factors, info: ConceptInfo) -> FileContent:
+def _lora_content(factors: Factors, info: ConceptInfo, embeddings: Sequence[str]) -> FileContent:
     tensors = {}
     rank = next(iter(factors.values()))[1].shape[0]
     for layer, (up_OR, down_RI) in factors.items():
-        key = f"diffusion_model.{layer}"
+        key = portable_name(layer)
         tensors[f"{key}.lora_A.weight"] = down_RI.detach().to("cpu", torch.float32, copy=True).contiguous()
         tensors[f"{key}.lora_B.weight"] = up_OR.detach().to("cpu", torch.float32, copy=True).contiguous()
         if layer.startswith("blocks."):  # diffusers refuses alpha elsewhere; without it every loader takes the rank
             tensors[f"{key}.alpha"] = torch.tensor(float(rank))
     metadata = manager_metadata(info, rank, data_sha256(tensors), kind="lora")
+    if embeddings:
+        metadata[WITHOUT_TOKENS] = ", ".join(embeddings)
+        metadata["modelspec.usage_hint"] += f" {missing_tokens(embeddings)}"
     return FileContent(tensors=tensors, metadata=metadata)
 
 

@@ -18,6 +18,7 @@ from ..concept import ConceptInfo
 from ..errors import ConceptFileError
 from ..fingerprint import BaseFingerprint
 from ..prompts import MAX_CHARACTERS, is_control
+from .base_label import base_label
 from .safetensors import strict_json
 
 FORMAT_VERSION = "2"
@@ -88,7 +89,7 @@ def manager_metadata(info: ConceptInfo, rank: int, data_sha256: str, *, kind: st
         "modelspec.trigger_phrase": trigger,
         "modelspec.tags": ", ".join(info.tags),
         HASH_KEY: f"0x{data_sha256}",
-        "ss_base_model_version": info.base_name,
+        "ss_base_model_version": base_label(info),
         "ss_network_module": "networks.lora" if kind == "lora" else "setandseq",
         "ss_network_dim": str(rank),
         "ss_network_alpha": str(rank),

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from setandseq_core.concept import Concept, ConceptInfo, ConceptLayer, Strengths, effective_coefficients
 from setandseq_core.concept_file.export import describe, export_lora
 from setandseq_core.concept_file.file import load_concept, save_concept
+from setandseq_core.concept_file.info import manager_metadata
 from setandseq_core.errors import ConceptFileError, ConceptMismatchError
 from setandseq_core.fingerprint import check_base, distance, fingerprint, sign_pattern
 
@@ -267,3 +268,27 @@ def test_export_is_the_concept_at_its_strengths(tmp_path: Path, identity: float,
         down_RI = identity * value.coefficients_RI.double() + motion * value.motion_residual_RI.double()
         needed = value.identity_basis_OR.double() @ down_RI
         torch.testing.assert_close(scale * up @ down, needed, rtol=1e-6, atol=1e-6)
+
+
+def test_a_plain_lora_says_which_learned_tokens_are_missing(tmp_path: Path) -> None:
+    concept = make_concept()
+    path = tmp_path / "lora.safetensors"
+    export_lora(replace(concept, embeddings={"identity_embedding": torch.ones(4)}), path)
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+        assert not [key for key in file.keys() if "embedding" in key]  # noqa: SIM118
+    assert metadata["setandseq.without"] == "identity_embedding"
+    assert "learned tokens (identity embedding) are not in the plain LoRA" in metadata["modelspec.usage_hint"]
+    export_lora(concept, path)
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    assert "setandseq.without" not in metadata and "learned tokens" not in metadata["modelspec.usage_hint"]
+
+
+def test_managers_read_civitais_label_of_the_base(tmp_path: Path) -> None:
+    concept = make_concept()
+    layers = {"blocks.0.self_attn.q": [1536, 1536]}
+    base = replace(concept.info.base, layers=layers, projections=dict.fromkeys(layers, 0.1))
+    assert manager_metadata(replace(concept.info, base=base), 2, "", kind="lora")["ss_base_model_version"] == (
+        "Wan Video 1.3B t2v"
+    )

@@ -5,12 +5,16 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers.loaders.lora_pipeline import HunyuanVideoLoraLoaderMixin, KandinskyLoraLoaderMixin
+from diffusers.models.transformers.transformer_hunyuan_video import HunyuanVideoTransformer3DModel
+from diffusers.models.transformers.transformer_kandinsky import Kandinsky5Transformer3DModel
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from diffusers.pipelines.wan.pipeline_wan import WanPipeline
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 from setandseq_core.concept import Concept, ConceptInfo, ConceptLayer, Strengths
 from setandseq_core.concept_file.export import export_lora
+from setandseq_core.concept_file.lora_names import portable_name
 from setandseq_core.fingerprint import fingerprint
 
 BLOCK_LAYERS = {
@@ -27,6 +31,9 @@ NATIVE_TO_DIFFUSERS = {
     for native, theirs in BLOCK_LAYERS.items()
 } | {"time_projection.1": "condition_embedder.time_proj"}
 RANK = 3
+ATTENTION = {"qkv": (3, 1), "proj": (1, 1)}
+FEED_FORWARD = {"0": (4, 1), "2": (1, 4)}
+"""Sizes of HunyuanVideo's layers as multiples of its width."""
 
 
 def tiny_wan() -> WanTransformer3DModel:
@@ -101,3 +108,41 @@ def test_export_has_the_full_effect_in_diffusers(tmp_path: Path, strengths: tupl
     torch.testing.assert_close(run(by_loader), needed, rtol=1e-5, atol=1e-5)
     pipeline.disable_lora()
     torch.testing.assert_close(run(by_loader), base, rtol=0, atol=0)
+
+
+def converted_layers(loader: Any, layers: dict[str, tuple[int, int]]) -> set[str]:
+    """What diffusers makes of a plain LoRA of these layers, native name -> (out, in): names of its own layers."""
+    tensors = {}
+    for layer, (num_out, num_in) in layers.items():
+        key = portable_name(layer)
+        tensors[f"{key}.lora_A.weight"] = torch.ones(1, num_in)
+        tensors[f"{key}.lora_B.weight"] = torch.ones(num_out, 1)
+    found = loader.lora_state_dict(tensors)
+    return {key.split(".lora_")[0].removeprefix("transformer.") for key in found}
+
+
+def linear_layers(model: torch.nn.Module) -> set[str]:
+    return {name for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear)}
+
+
+def test_diffusers_finds_every_layer_of_an_exported_hunyuan_video() -> None:
+    width = 3072  # the only one that diffusers converts
+    layers = {"single_blocks.0.linear1": (7, 1), "single_blocks.0.linear2": (1, 5)}
+    for kind, found in (("attn", ATTENTION), ("mlp", FEED_FORWARD)):
+        for side in ("img", "txt"):
+            layers |= {f"double_blocks.0.{side}_{kind}.{name}": size for name, size in found.items()}
+    sizes = {name: (width * num_out, width * num_in) for name, (num_out, num_in) in layers.items()}
+    model = HunyuanVideoTransformer3DModel(
+        num_attention_heads=1, attention_head_dim=128, num_layers=1, num_single_layers=1, num_refiner_layers=1
+    )
+    found = converted_layers(HunyuanVideoLoraLoaderMixin, sizes)
+    assert len(found) == 17  # queries, keys and values are layers of their own there
+    assert found <= linear_layers(model)
+
+
+def test_diffusers_finds_every_layer_of_an_exported_kandinsky() -> None:
+    model = Kandinsky5Transformer3DModel(num_text_blocks=1, num_visual_blocks=1, model_dim=128, ff_dim=64, time_dim=64)
+    linear = linear_layers(model)
+    in_blocks = {name for name in linear if "_transformer_blocks." in name and "modulation" not in name}
+    assert len(in_blocks) == 16
+    assert converted_layers(KandinskyLoraLoaderMixin, dict.fromkeys(in_blocks, (4, 4))) == in_blocks

@@ -1,6 +1,7 @@
 """Concepts as files, and on models."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -91,6 +92,17 @@ def test_saving_again_changes_nothing_and_never_overwrites(
         "loras/bee_2.safetensors",
     ]
     assert file.read_bytes() == before[1]
+
+
+def test_saving_a_plain_lora_says_which_learned_tokens_are_missing(
+    run: Call, load_wan: Call, make_concept: Call, weighted: Call, folders: Path
+) -> None:
+    concept = make_concept(load_wan())
+    taught = weighted(replace(concept, embeddings={"identity_embedding": torch.ones(4096)}))
+    (shown,) = run("SaveDynamicConcept", concept=taught, name="bee", plain_lora=True).ui.as_dict()["text"]
+    assert "learned tokens (identity embedding) are not in the plain LoRA" in shown
+    (shown,) = run("SaveDynamicConcept", concept=taught, name="bee", plain_lora=False).ui.as_dict()["text"]
+    assert "learned tokens" not in shown
 
 
 @pytest.mark.parametrize(

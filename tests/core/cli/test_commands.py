@@ -92,6 +92,19 @@ def test_export_writes_a_lora(trained: Path, tmp_path: Path, capsys: pytest.Capt
     assert "is a plain LoRA, not a concept" in capsys.readouterr().err
 
 
+def test_export_says_which_learned_tokens_are_missing(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    concept, out = load_concept(trained), tmp_path / "lora.safetensors"
+    save_concept(replace(concept, embeddings={"identity_embedding": torch.ones(4096)}), tmp_path / "token.safetensors")
+    for command in (
+        ["export", str(tmp_path / "token.safetensors")],
+        ["compose", "--concept", f"{tmp_path}/token.safetensors"],
+    ):
+        assert main([*command, "--out", str(out)]) == 0
+        assert "learned tokens (identity embedding) are not in the plain LoRA" in capsys.readouterr().out
+
+
 def test_sample_makes_a_video_like_the_concepts_clip(trained: Path, model: Path, tmp_path: Path) -> None:
     shared = ["sample", "--model", str(model), "--device", "cpu", "--steps", "2"]
     assert main([*shared, "--concept", str(trained), "--out", str(tmp_path / "a.mp4")]) == 0

@@ -1,0 +1,60 @@
+"""What LoRA managers call a base model: Civitai's own labels, spelled as Civitai spells them."""
+
+import re
+
+from ..concept import ConceptInfo
+
+WHOLE_RANGE = (0.0, 1.0)
+PIXELS_OF_480P = 480 * 832
+"""Above it, an image-to-video model is taken for the 720p one."""
+
+_LABELS = {
+    "hunyuanvideo": "Hunyuan Video",
+    "ltxv": "LTXV",
+    "ltxav": "LTXV2",
+    "ltx2": "LTXV2",
+    "minimaxh3": "MiniMax H3",
+    "genmomochi": "Mochi",
+    "mochi": "Mochi",
+    "cogvideox": "CogVideoX",
+}
+"""By the beginning of a family's name in a concept file."""
+_WAN_BY_WIDTH = {1536: "Wan Video 1.3B t2v", 3072: "Wan Video 2.2 TI2V-5B", 5120: "Wan Video 14B t2v"}
+
+
+def base_label(info: ConceptInfo) -> str:
+    """Civitai's label of the concept's base model, such as "Wan Video 14B t2v"; where it has none, the base's name."""
+    found = _wan_label(info) if info.base.family == "wan" else _label_of_family(info.base.family)
+    return found or info.base_name
+
+
+def _label_of_family(family: str) -> str:
+    letters = re.sub(r"[^a-z0-9]", "", family.lower())
+    return next((label for start, label in _LABELS.items() if letters.startswith(start)), "")
+
+
+def _wan_label(info: ConceptInfo) -> str:
+    label = _WAN_BY_WIDTH.get(_width(info), "")
+    if label != _WAN_BY_WIDTH[5120]:
+        return label
+    from_image = "image-to-video" in info.base_name or "I2V" in info.base_name
+    if any(".k_img" in layer for layer in info.base.layers):  # only Wan 2.1 looks at the first picture by attention
+        return f"Wan Video 14B i2v {'720p' if _pixels(info) > PIXELS_OF_480P else '480p'}"
+    if from_image or _is_expert(info):
+        return f"Wan Video 2.2 {'I2V' if from_image else 'T2V'}-A14B"
+    return label
+
+
+def _width(info: ConceptInfo) -> int:
+    """Width of the transformer: what its attention reads."""
+    return next((shape[1] for layer, shape in info.base.layers.items() if layer.endswith("self_attn.q")), 0)
+
+
+def _is_expert(info: ConceptInfo) -> bool:
+    """Whether it was trained on a part of the noise only, which is done for the experts of Wan 2.2 14B."""
+    return tuple(info.config.get("time_range", WHOLE_RANGE)) != WHOLE_RANGE
+
+
+def _pixels(info: ConceptInfo) -> int:
+    sides = re.fullmatch(r"(\d{1,5})x(\d{1,5})", str(info.training.get("resolution", "")))
+    return int(sides[1]) * int(sides[2]) if sides else 0
