@@ -124,7 +124,7 @@ class _TokensOnly:
 def textual_inversion(backbone: WanBackbone, job: Job) -> Learned:
     """Two tokens learned from the clip and its motion prompt, starting at zero; the model's weights stay."""
     sequence = job.sequence(backbone)
-    tokens = {name: nn.Parameter(torch.zeros_like(sequence.text_ND[0])) for name in EMBEDDINGS}
+    tokens = {name: nn.Parameter(torch.zeros_like(sequence.text.tokens_ND[0])) for name in EMBEDDINGS}
     config = _plain_config(job, token_learning_rate=TOKEN_RATE)
     backbone.module.requires_grad_(False)
     run = _run(tokens, config, job.steps)

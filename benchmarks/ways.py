@@ -174,14 +174,14 @@ def _second_moments(backbone: WanBackbone, concept: Concept) -> dict[str, Tensor
 def _sample_in_turn(task: Task, who: Callable[[int], Iterable[tuple[int, Tensor]]]) -> Tensor:
     """Euler steps along a weighted sum of single concepts' guided velocities; `who` gives (concept, weight) by step."""
     backbone, x_t = task.backbone, task.noise
-    text_BND = torch.stack([backbone.encode_prompt(text) for text in (prompt(task.group), "")])
+    texts = [backbone.encode_prompt(text) for text in (prompt(task.group), "")]
     live = [LiveConcepts([each], backbone.layers) for each in task.weighted]
     times = sampling_times(STEPS, backbone.shift)
     for step, (now, after) in enumerate(pairwise(times)):
         total = torch.zeros_like(x_t)
         for index, weight in who(step):
             with live[index].running(backbone.module, backbone.shift):
-                asked, negative = backbone.velocity(x_t.expand(2, *x_t.shape), now.expand(2), text_BND)
+                asked, negative = backbone.velocity(x_t.expand(2, *x_t.shape), now.expand(2), texts)
             total += weight * (negative + task.guidance * (asked - negative))
         x_t = x_t + (after - now) * total
     return x_t

@@ -3,7 +3,7 @@
 Shape letters: B batch, C latent channels, F frames or latent frames, H, W height and width, N tokens, D text width.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -21,6 +21,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils.checkpoint import checkpoint
 
 from ..setandseq_core.backbone import VideoFormat
+from ..setandseq_core.condition import Condition, stacked_tokens
 from ..setandseq_core.errors import BackboneError
 from ..setandseq_core.fingerprint import BaseFingerprint
 from ..setandseq_core.flow import velocity_from_denoised
@@ -68,7 +69,7 @@ class ComfyBackbone:
         self._running = 0
         """How many contexts of `running` are open."""
         self._checkpointing = checkpointing
-        self._prompts: dict[str, Tensor] = {}
+        self._prompts: dict[str, Condition] = {}
         self._encoded: dict[str, Tensor] = {}
         self._options = dict(model.model_options.get("transformer_options", {}))
         self._options["optimized_attention_override"] = _differentiable_attention
@@ -114,12 +115,13 @@ class ComfyBackbone:
         """The embedded world's prompts for the embedded model, the real world's for any other."""
         return known_prompts(self.fingerprint(), count, seed, own)
 
-    def encode_prompt(self, prompt: str, /) -> Tensor:
+    def encode_prompt(self, prompt: str, /) -> Condition:
         """The prompt's tokens, (N, D); each prompt is encoded once."""
         if prompt not in self._prompts:
             with torch.inference_mode():
                 conditioning = self._clip.encode_from_tokens_scheduled(self._clip.tokenize(prompt))
-            self._prompts[prompt] = conditioning[0][0][0].to(self.device, torch.float32, copy=True)
+            tokens_ND = conditioning[0][0][0].to(self.device, torch.float32, copy=True)
+            self._prompts[prompt] = Condition(tokens_ND=tokens_ND)
         return self._prompts[prompt]
 
     @contextmanager
@@ -151,10 +153,10 @@ class ComfyBackbone:
             memory.in_training = False
             self.model.cleanup()
 
-    def velocity(self, x_t_BCFHW: Tensor, time_B: Tensor, text_BND: Tensor) -> Tensor:
+    def velocity(self, x_t_BCFHW: Tensor, time_B: Tensor, texts: Sequence[Condition]) -> Tensor:
         """The MODEL's velocity at x_t by its own sampling definition; a flow model's sigma is the time."""
         sigma_B = time_B.clamp_min(SMALLEST_TIME)
-        conditions = {"c_crossattn": text_BND, "transformer_options": self._options}
+        conditions = {"c_crossattn": stacked_tokens(texts), "transformer_options": self._options}
         denoised = self.model.model.apply_model(x_t_BCFHW, sigma_B, **conditions)
         return velocity_from_denoised(x_t_BCFHW, denoised, sigma_B)
 

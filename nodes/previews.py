@@ -104,8 +104,8 @@ class Previews:
         if not (ends or not record.validation or cost.spent + cost.last <= VALIDATION_SHARE * self._seconds()):
             return
         with self._validations.taken(), _evaluating(self._backbone):
-            text_ND = self._backbone.encode_prompt(record.prompt)
-            loss = validation_loss(self._backbone, self._x_0_BCFHW, text_ND, self._time_range)
+            text = self._backbone.encode_prompt(record.prompt)
+            loss = validation_loss(self._backbone, self._x_0_BCFHW, text, self._time_range)
         record.validation.append((record.step, round(loss, 5)))
 
     def sample(self, ends: bool) -> None:

@@ -3,6 +3,7 @@
 Shape letters: B batch, C latent channels, F frames or latent frames, H, W height and width, N tokens, D text width.
 """
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from .condition import Condition
 from .fingerprint import BaseFingerprint
 from .prompts import PriorPrompt
 
@@ -103,10 +105,14 @@ class Backbone(Protocol):
         """
         ...
 
-    def encode_prompt(self, prompt: str, /) -> Tensor:
-        """The prompt's tokens, (N, D); every prompt gives the same N."""
+    def encode_prompt(self, prompt: str, /) -> Condition:
+        """The prompt as the model takes it; prompts of different lengths may give different numbers of tokens."""
         ...
 
-    def velocity(self, x_t_BCFHW: Tensor, time_B: Tensor, text_BND: Tensor) -> Tensor:
-        """The model's velocity at x_t; time in [0, 1], 1 is noise."""
+    def velocity(self, x_t_BCFHW: Tensor, time_B: Tensor, texts: Sequence[Condition]) -> Tensor:
+        """The model's velocity at x_t; time in [0, 1], 1 is noise.
+
+        Args:
+            texts: one for each of the B samples, made by this backbone; only their tokens may be other ones.
+        """
         ...

@@ -1,4 +1,4 @@
-"""Prompts of the two stages, learned tokens and token masking (Eq. 7 and section 3.4.3 of Abdal et al. 2025).
+"""Prompts of the two stages, and learned tokens in them (Eq. 7 of Abdal et al. 2025).
 
 Shape letters: B batch, N tokens, D text width.
 """
@@ -30,12 +30,6 @@ def motion_prompt(static_prompt: str, dynamic_prompt: str) -> str:
     """T_motion = T_static + T_dynamic (Eq. 7), joined by a comma."""
     static_prompt, dynamic_prompt = static_prompt.strip().rstrip(","), dynamic_prompt.strip()
     return f"{static_prompt}, {dynamic_prompt}" if dynamic_prompt else static_prompt
-
-
-def mask_tokens(text_BND: Tensor, probability: float) -> Tensor:
-    """Text with each token of each prompt set to zero with the given probability (section 3.4.3)."""
-    kept_BN1 = torch.rand(*text_BND.shape[:2], 1, device=text_BND.device) >= probability
-    return text_BND * kept_BN1
 
 
 def check_prompt(prompt: str, name: str) -> str:

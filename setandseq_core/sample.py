@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from .backbone import Backbone
+from .condition import with_embeddings
 from .flow import sampling_times
-from .prompts import place_embeddings
 
 
 @torch.no_grad()
@@ -33,16 +33,15 @@ def sample_latents(
         guidance: 1 follows the prompt alone and halves the work.
         progress: called with the steps done and their number.
     """
-    text = [place_embeddings(backbone.encode_prompt(prompt).unsqueeze(0), embeddings)[0]]
+    texts = with_embeddings([backbone.encode_prompt(prompt)], embeddings)
     if guidance != 1.0:
-        text.append(backbone.encode_prompt(negative_prompt))
-    text_BND = torch.stack(text)
+        texts.append(backbone.encode_prompt(negative_prompt))
     times = sampling_times(steps, backbone.shift).to(noise_CFHW.device)
     x_t = noise_CFHW
-    with backbone.running((len(text_BND), *noise_CFHW.shape)):
+    with backbone.running((len(texts), *noise_CFHW.shape)):
         for index, (now, after) in enumerate(pairwise(times)):
-            batch = x_t.expand(len(text_BND), *x_t.shape)
-            velocity = backbone.velocity(batch, now.expand(len(text_BND)), text_BND)
+            batch = x_t.expand(len(texts), *x_t.shape)
+            velocity = backbone.velocity(batch, now.expand(len(texts)), texts)
             if guidance != 1.0:
                 velocity = velocity[1] + guidance * (velocity[0] - velocity[1])
             x_t = x_t + (after - now) * velocity.reshape(x_t.shape)

@@ -1,7 +1,7 @@
 """Set-and-Sequence: the two training loops (Eq. 5 and 9 of Abdal et al. 2025, arXiv 2502.14844).
 
-Shape letters: B batch, C latent channels, F latent frames, H, W latent height and width, N tokens, D text width,
-S frames of the set, K prior clips.
+Shape letters: B batch, C latent channels, F latent frames, H, W latent height and width, S frames of
+the set, K prior clips.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,10 +15,10 @@ from torch import Tensor
 from .backbone import Backbone
 from .clips.encode import Encoded, EncodedPrior, FrameSequence, FrameSet, Material
 from .concept import EMBEDDINGS, ConceptLayer
+from .condition import Condition, masked, with_embeddings
 from .config import MethodConfig, StageConfig
 from .flow import flow_loss, interpolate, random_times, target_velocity
 from .lora import TrainableConcept, trainable_concept
-from .prompts import mask_tokens, place_embeddings
 from .training.run import ProgressCallback, StageRun, content_key
 
 METHOD_VERSION = 2
@@ -30,7 +30,8 @@ class _Samples:
     """Part of a step's batch."""
 
     x_0: Tensor
-    text_BND: Tensor
+    texts: list[Condition]
+    """The prompt of each."""
     weights: Tensor | None = None
     share: float = 1.0
     """What the mean over these counts in the step's loss."""
@@ -39,13 +40,12 @@ class _Samples:
 def _frames(frame_set: FrameSet, count: int) -> _Samples:
     chosen = torch.randint(len(frame_set.latents_SCFHW), (count,))
     weights = None if frame_set.weights_S1FHW is None else frame_set.weights_S1FHW[chosen]
-    text_BND = frame_set.text_ND.expand(count, -1, -1)
-    return _Samples(x_0=frame_set.latents_SCFHW[chosen], text_BND=text_BND, weights=weights)
+    return _Samples(x_0=frame_set.latents_SCFHW[chosen], texts=[frame_set.text] * count, weights=weights)
 
 
 def _clips(sequence: FrameSequence, count: int) -> _Samples:
     x_0 = sequence.latents_CFHW.expand(count, *sequence.latents_CFHW.shape)
-    return _Samples(x_0=x_0, text_BND=sequence.text_ND.expand(count, -1, -1), weights=sequence.weights_1FHW)
+    return _Samples(x_0=x_0, texts=[sequence.text] * count, weights=sequence.weights_1FHW)
 
 
 def _step_samples(
@@ -60,8 +60,8 @@ def _step_samples(
     samples, num_prior = [], material.prior_samples(step, batch, config)
     if num_prior < batch:
         own = draw(material.of_step(step, config), batch - num_prior)
-        text_BND = place_embeddings(own.text_BND, embeddings)
-        samples.append(replace(own, text_BND=text_BND, share=(batch - num_prior) / batch))
+        texts = with_embeddings(own.texts, embeddings)
+        samples.append(replace(own, texts=texts, share=(batch - num_prior) / batch))
     if material.prior and num_prior:
         samples.append(_prior(material.prior, num_prior, batch, config))
     return samples
@@ -69,19 +69,19 @@ def _step_samples(
 
 def _prior(prior: EncodedPrior, count: int, batch: int, config: MethodConfig) -> _Samples:
     chosen = torch.randint(len(prior.latents_KCFHW), (count,))
-    text_BND = prior.text_KND[chosen]
+    texts = [prior.texts[index] for index in chosen.tolist()]
     if config.prior.empty_prompts:
-        empty_B11 = torch.rand(count, 1, 1) < config.prior.empty_prompts
-        text_BND = torch.where(empty_B11.to(text_BND.device), prior.empty_ND, text_BND)
-    return _Samples(x_0=prior.latents_KCFHW[chosen], text_BND=text_BND, share=config.prior.weight * count / batch)
+        emptied = (torch.rand(count) < config.prior.empty_prompts).tolist()
+        texts = [prior.empty if is_empty else text for text, is_empty in zip(texts, emptied, strict=True)]
+    return _Samples(x_0=prior.latents_KCFHW[chosen], texts=texts, share=config.prior.weight * count / batch)
 
 
 def _loss(backbone: Backbone, samples: _Samples, config: MethodConfig, shift: float) -> Tensor:
     """Flow-matching loss of samples at random times (Eq. 1), their prompts' tokens masked at random."""
     noise = torch.randn_like(samples.x_0)
     time_B = random_times(samples.x_0, shift, config.time_range)
-    text_BND = mask_tokens(samples.text_BND, config.token_masking)
-    velocity = backbone.velocity(interpolate(samples.x_0, noise, time_B), time_B, text_BND)
+    texts = masked(samples.texts, config.token_masking)
+    velocity = backbone.velocity(interpolate(samples.x_0, noise, time_B), time_B, texts)
     return samples.share * flow_loss(velocity, target_velocity(samples.x_0, noise), samples.weights)
 
 
@@ -151,7 +151,7 @@ def train_identity(
     ):
         parameters = concept.begin_set_stage(stage.coefficient_dropout)
         if config.token_learning_rate:
-            parameters |= concept.learn_embedding(EMBEDDINGS[0], first.text_ND[0])
+            parameters |= concept.learn_embedding(EMBEDDINGS[0], first.text.tokens_ND[0])
         run = StageRun(
             stage="set",
             key=key,
@@ -196,7 +196,7 @@ def train_motion(
         concept.set_embeddings(learned)
         parameters = concept.begin_sequence_stage(stage.coefficient_dropout)
         if config.token_learning_rate:
-            parameters |= concept.learn_embedding(EMBEDDINGS[1], first.text_ND[0])
+            parameters |= concept.learn_embedding(EMBEDDINGS[1], first.text.tokens_ND[0])
         run = StageRun(
             stage="sequence",
             key=key,

@@ -3,7 +3,7 @@
 Shape letters: B batch, C latent channels, F frames or latent frames, H, W height and width, N tokens, D text width.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..backbone import VideoFormat
 from ..clips.prior_prompts import real_world_prompts
+from ..condition import Condition, stacked_tokens
 from ..errors import BackboneError, PromptError
 from ..fingerprint import BaseFingerprint, fingerprint
 from ..prompts import PriorPrompt
@@ -48,7 +49,7 @@ class WanBackbone:
     ):
         self.module = transformer.requires_grad_(False).eval()
         self.vae = vae.requires_grad_(False).eval()
-        self.encode_prompt = text_encoder
+        self._encode_text = text_encoder
         self.name = name
         self.format = format
         self.known_prompts = known_prompts
@@ -92,9 +93,13 @@ class WanBackbone:
         pixels = self.vae.decode(latents.unsqueeze(0).to(self.vae.device, self.vae.dtype), return_dict=False)[0][0]
         return ((pixels.float().cpu() + 1) / 2).clamp(0, 1).permute(1, 2, 3, 0)
 
-    def velocity(self, x_t_BCFHW: Tensor, time_B: Tensor, text_BND: Tensor) -> Tensor:
+    def encode_prompt(self, prompt: str, /) -> Condition:
+        """The prompt's tokens, padded with zeros to the same number for all."""
+        return Condition(tokens_ND=self._encode_text(prompt))
+
+    def velocity(self, x_t_BCFHW: Tensor, time_B: Tensor, texts: Sequence[Condition]) -> Tensor:
         """v at x_t, in float32; time 1 is noise (timestep 1000 inside the model)."""
-        dtype = self.module.dtype
+        dtype, text_BND = self.module.dtype, stacked_tokens(texts)
         inputs = x_t_BCFHW.to(dtype), time_B * 1000, text_BND.to(self.device, dtype)
         return self.module(*inputs, return_dict=False)[0].float()
 

@@ -5,7 +5,7 @@ the set, K prior clips.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import torch
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..backbone import Backbone
+from ..condition import Condition
 from ..config import MethodConfig
 from ..prompts import check_prompt
 from .prior_prompts import PriorSet
@@ -25,10 +26,15 @@ class FrameSet:
     latents_SCFHW: Tensor
     """Every frame as a latent of its own, or a still clip (then F is more than 1), in an order that does not depend on
     time."""
-    text_ND: Tensor
-    """Tokens of the static prompt."""
+    text: Condition
+    """The static prompt."""
     weights_S1FHW: Tensor | None = None
     """How much each place counts in the loss; None is all alike."""
+
+    def content(self) -> list[Tensor | str]:
+        """Everything in it that a result depends on."""
+        weights = [] if self.weights_S1FHW is None else [self.weights_S1FHW]
+        return [self.latents_SCFHW, *self.text.content(), *weights]
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -36,10 +42,15 @@ class FrameSequence:
     """A clip as the sequence stage sees it, encoded once."""
 
     latents_CFHW: Tensor
-    text_ND: Tensor
-    """Tokens of the motion prompt."""
+    text: Condition
+    """The motion prompt."""
     weights_1FHW: Tensor | None = None
     """How much each place counts in the loss; None is all alike."""
+
+    def content(self) -> list[Tensor | str]:
+        """Everything in it that a result depends on."""
+        weights = [] if self.weights_1FHW is None else [self.weights_1FHW]
+        return [self.latents_CFHW, *self.text.content(), *weights]
 
 
 Encoded = TypeVar("Encoded", FrameSet, FrameSequence)
@@ -78,15 +89,15 @@ def encode_frame_set(
     Raises:
         PromptError: the prompt is empty or too long.
     """
-    text_ND = backbone.encode_prompt(check_prompt(static_prompt, "static prompt"))
+    text = backbone.encode_prompt(check_prompt(static_prompt, "static prompt"))
     order = sorted(range(len(frames_FHWC)), key=lambda i: frames_FHWC[i].float().cpu().numpy().tobytes())
     times = min(still_frames, len(frames_FHWC))
     latents_SCFHW = torch.stack([backbone.encode_frames(frames_FHWC[i : i + 1].repeat(times, 1, 1, 1)) for i in order])
     if mask_FHW is None:
-        return FrameSet(latents_SCFHW=latents_SCFHW, text_ND=text_ND)
+        return FrameSet(latents_SCFHW=latents_SCFHW, text=text)
     height, width = latents_SCFHW.shape[-2:]
     weights = torch.stack([subject_weights(mask_FHW[i : i + 1], (1, height, width)) for i in order])
-    return FrameSet(latents_SCFHW=latents_SCFHW, text_ND=text_ND, weights_S1FHW=weights.to(latents_SCFHW.device))
+    return FrameSet(latents_SCFHW=latents_SCFHW, text=text, weights_S1FHW=weights.to(latents_SCFHW.device))
 
 
 @torch.no_grad()
@@ -94,13 +105,13 @@ def encode_frame_sequence(
     backbone: Backbone, frames_FHWC: Tensor, motion_prompt: str, mask_FHW: Tensor | None = None
 ) -> FrameSequence:
     """Encode a clip, frames in [0, 1], and its motion prompt; otherwise as `encode_frame_set`."""
-    text_ND = backbone.encode_prompt(check_prompt(motion_prompt, "motion prompt"))
+    text = backbone.encode_prompt(check_prompt(motion_prompt, "motion prompt"))
     latents_CFHW = backbone.encode_frames(frames_FHWC)
     if mask_FHW is None:
-        return FrameSequence(latents_CFHW=latents_CFHW, text_ND=text_ND)
+        return FrameSequence(latents_CFHW=latents_CFHW, text=text)
     frames, height, width = latents_CFHW.shape[1:]
     weights = subject_weights(mask_FHW, (frames, height, width)).to(latents_CFHW.device)
-    return FrameSequence(latents_CFHW=latents_CFHW, text_ND=text_ND, weights_1FHW=weights)
+    return FrameSequence(latents_CFHW=latents_CFHW, text=text, weights_1FHW=weights)
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -108,22 +119,27 @@ class EncodedPrior:
     """Clips of the base model as a stage sees them: whole, or single frames of them."""
 
     latents_KCFHW: Tensor
-    text_KND: Tensor
+    texts: Sequence[Condition]
     """The prompt of each."""
-    empty_ND: Tensor
+    empty: Condition
     """The empty prompt."""
+
+    def content(self) -> list[Tensor | str]:
+        """Everything in it that a result depends on."""
+        texts = [part for text in (*self.texts, self.empty) for part in text.content()]
+        return [self.latents_KCFHW, *texts]
 
 
 @torch.no_grad()
 def encode_prior_frames(backbone: Backbone, prior: PriorSet) -> EncodedPrior:
     """Prior clips as the set stage sees them: single frames, each with the appearance of its clip as the prompt."""
     frames_KCFHW = prior.frames_KSCFHW.flatten(0, 1)
-    text_KND = torch.stack([backbone.encode_prompt(prompt.appearance) for prompt in prior.prompts])
+    texts = [backbone.encode_prompt(prompt.appearance) for prompt in prior.prompts]
     frames_of_each = prior.frames_KSCFHW.shape[1]
     return EncodedPrior(
         latents_KCFHW=frames_KCFHW,
-        text_KND=text_KND.repeat_interleave(frames_of_each, 0),
-        empty_ND=backbone.encode_prompt(""),
+        texts=[text for text in texts for _ in range(frames_of_each)],
+        empty=backbone.encode_prompt(""),
     )
 
 
@@ -131,9 +147,7 @@ def encode_prior_frames(backbone: Backbone, prior: PriorSet) -> EncodedPrior:
 def encode_prior_clips(backbone: Backbone, prior: PriorSet) -> EncodedPrior:
     """Prior clips as the sequence stage sees them: whole, each with the prompt that it was made from."""
     texts = [backbone.encode_prompt(prompt.motion) for prompt in prior.prompts]
-    return EncodedPrior(
-        latents_KCFHW=prior.latents_KCFHW, text_KND=torch.stack(texts), empty_ND=backbone.encode_prompt("")
-    )
+    return EncodedPrior(latents_KCFHW=prior.latents_KCFHW, texts=texts, empty=backbone.encode_prompt(""))
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -159,7 +173,7 @@ class Material(Generic[Encoded]):
         share = config.prior.share * batch if self.prior else 0.0
         return min(int((step + 1) * share) - int(step * share), batch)
 
-    def content(self) -> list[Tensor]:
-        """Its tensors, for the run's key."""
+    def content(self) -> list[Tensor | str]:
+        """Everything in it that a result depends on, for the run's key."""
         parts = [*self.clips, *self.stitched, *([self.prior] if self.prior else [])]
-        return [value for one in parts for item in fields(one) if (value := getattr(one, item.name)) is not None]
+        return [value for part in parts for value in part.content()]

@@ -96,6 +96,6 @@ def applied_concepts(
         with applied_coefficients(backbone.module, backbone.layers, factors):
             yield applied
     else:
-        texts = [backbone.encode_prompt(prompt) for prompt in prompts]
+        texts = [backbone.encode_prompt(prompt).tokens_ND for prompt in prompts]
         with LiveConcepts(concepts, backbone.layers, regions_PFHW, texts).running(backbone.module, backbone.shift):
             yield applied

@@ -14,9 +14,9 @@ from setandseq_core.compose.live import LiveConcepts, region_weights, to_the_mid
 from setandseq_core.compose.regions import Method, check_region_prompts, stripes
 from setandseq_core.compose.strengths import StrengthSchedule, WeightedConcept, progress_at, strength_at
 from setandseq_core.concept import AS_LEARNED, WITHOUT, Concept, ConceptInfo, ConceptLayer, Strengths
+from setandseq_core.condition import with_embeddings
 from setandseq_core.errors import ConceptMismatchError, ConfigError
 from setandseq_core.flow import sampling_times
-from setandseq_core.prompts import place_embeddings
 from setandseq_core.sample import latent_noise, sample_latents
 
 RANK = 2
@@ -58,11 +58,11 @@ def make_concept(tiny_backbone: WanBackbone) -> MakeConcept:
 @pytest.fixture
 def velocity(tiny_backbone: WanBackbone) -> Callable[..., Tensor]:
     """What the tiny model answers to a fixed input at a time."""
-    x_t, text = latent_noise((1, 16, 2, 4, 8), 3), tiny_backbone.encode_prompt("a blob").unsqueeze(0)
+    x_t, text = latent_noise((1, 16, 2, 4, 8), 3), tiny_backbone.encode_prompt("a blob")
 
     @torch.no_grad()
     def answer(time: float = 0.6, x_t: Tensor = x_t) -> Tensor:
-        return tiny_backbone.velocity(x_t, torch.tensor([time]), text)
+        return tiny_backbone.velocity(x_t, torch.tensor([time]), [text])
 
     return answer
 
@@ -193,15 +193,15 @@ def test_each_region_answers_to_its_own_prompt(
 ) -> None:
     """And with its own learned tokens; what is in no region, and the negative prompt, get neither."""
     one, x_t = make_concept(1), latent_noise((1, 16, 2, 4, 12), 4)
-    token = torch.randn(tiny_backbone.encode_prompt("").shape[1], generator=torch.Generator().manual_seed(6))
+    token = torch.randn(tiny_backbone.encode_prompt("").tokens_ND.shape[1], generator=torch.Generator().manual_seed(6))
     one, two = replace(one, embeddings={"identity_embedding": token}), make_concept(2)
     prompts, negative = ("a red star", "a blue ball"), tiny_backbone.encode_prompt("")
     places = stripes(3)[:2]
 
     def answers(prompt: str, tokens: list[Tensor], move: int) -> Tensor:
-        asked = place_embeddings(tiny_backbone.encode_prompt(prompt).unsqueeze(0), tokens)[0]
+        asked = with_embeddings([tiny_backbone.encode_prompt(prompt)], tokens)
         moved = x_t.roll(move, -1).expand(2, -1, -1, -1, -1)
-        return tiny_backbone.velocity(moved, torch.full((2,), 0.6), torch.stack([asked, negative])).roll(-move, -1)
+        return tiny_backbone.velocity(moved, torch.full((2,), 0.6), [*asked, negative]).roll(-move, -1)
 
     with torch.no_grad():
         with applied_concept(tiny_backbone, one):
@@ -317,25 +317,25 @@ def test_a_schedule_acts_while_a_clip_is_sampled(tiny_backbone: WanBackbone, mak
     late = StrengthSchedule(identity=((0.45, 0.0), (0.46, 1.0)), motion=((0.45, 0.0), (0.46, 1.0)))
     with applied_concepts(tiny_backbone, [weighted(concept).times(AS_LEARNED, late)]):
         found = sample_latents(tiny_backbone, noise, "a blob", steps=4, guidance=1.0)
-    text, x_t = tiny_backbone.encode_prompt("a blob").unsqueeze(0), noise.unsqueeze(0)
+    text, x_t = tiny_backbone.encode_prompt("a blob"), noise.unsqueeze(0)
     times = sampling_times(4, tiny_backbone.shift)
     for step in range(4):
         with (
             torch.no_grad(),
             applied_concept(tiny_backbone, concept, AS_LEARNED if step > 1 else WITHOUT),
         ):
-            x_t = x_t + (times[step + 1] - times[step]) * tiny_backbone.velocity(x_t, times[step : step + 1], text)
+            x_t = x_t + (times[step + 1] - times[step]) * tiny_backbone.velocity(x_t, times[step : step + 1], [text])
     torch.testing.assert_close(found, x_t[0], rtol=1e-4, atol=1e-4)
 
 
 def test_a_concept_may_be_weaker_for_the_negative_prompt(tiny_backbone: WanBackbone, make_concept: MakeConcept) -> None:
     """Alone, and in a region that is the whole video."""
     concept, x_t = make_concept(1), latent_noise((1, 16, 2, 4, 8), 3)
-    text_BND = torch.stack([tiny_backbone.encode_prompt(text) for text in ("a blob", "")])
+    texts = [tiny_backbone.encode_prompt(text) for text in ("a blob", "")]
 
     @torch.no_grad()
     def answers() -> Tensor:
-        return tiny_backbone.velocity(x_t.expand(2, -1, -1, -1, -1), torch.full((2,), 0.6), text_BND)
+        return tiny_backbone.velocity(x_t.expand(2, -1, -1, -1, -1), torch.full((2,), 0.6), texts)
 
     with applied_concept(tiny_backbone, concept):
         asked = answers()[0]

@@ -17,9 +17,9 @@ def same_state(module, before):
 def run(backbone):
     generator = torch.Generator().manual_seed(3)
     x_t = torch.randn(1, 16, 2, 4, 4, generator=generator)
-    text = backbone.encode_prompt("a sks blob").unsqueeze(0)
+    texts = [backbone.encode_prompt("a sks blob")]
     with torch.no_grad():
-        return backbone.velocity(x_t, torch.tensor([0.5]), text)
+        return backbone.velocity(x_t, torch.tensor([0.5]), texts)
 
 
 def fill(parameters, seed, scale=0.05):

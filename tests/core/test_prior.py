@@ -10,6 +10,7 @@ from setandseq_core.clips.clip import Clip, Reference, Words
 from setandseq_core.clips.encode import EncodedPrior, FrameSequence, Material, encode_prior_clips, encode_prior_frames
 from setandseq_core.clips.prior_prompts import PriorPrompt, automatic_prompts, read_prompts
 from setandseq_core.compose.apply import applied_layers
+from setandseq_core.condition import Condition
 from setandseq_core.config import MethodConfig, PriorConfig, SequenceConfig, SetConfig
 from setandseq_core.embedded.model import load_embedded
 from setandseq_core.embedded.world.scene import BACKGROUND_COLOURS
@@ -22,6 +23,7 @@ PROMPTS = [PriorPrompt(appearance="a dog", motion="a dog, running"), PriorPrompt
 WORDS = Words(
     static_prompt="a large [v] blob", motion_prompt="a [v] blob [u] hopping", identity_token="[v]", motion_token="[u]"
 )
+NOTHING = Condition(tokens_ND=torch.zeros(1, 1))
 SIZE = (5, 32, 32)
 
 
@@ -128,16 +130,16 @@ def test_the_stages_see_frames_with_appearance_and_clips_with_motion(tiny_backbo
     made = make_prior(tiny_backbone, PROMPTS, SIZE)
     frames, clips = encode_prior_frames(tiny_backbone, made), encode_prior_clips(tiny_backbone, made)
     assert frames.latents_KCFHW.shape == (6, 16, 1, 4, 4)
-    assert torch.equal(frames.text_KND[3], tiny_backbone.encode_prompt("a cat"))
+    assert torch.equal(frames.texts[3].tokens_ND, tiny_backbone.encode_prompt("a cat").tokens_ND)
     assert torch.equal(clips.latents_KCFHW, made.latents_KCFHW)
-    assert torch.equal(clips.text_KND[1], tiny_backbone.encode_prompt("a cat up"))
+    assert torch.equal(clips.texts[1].tokens_ND, tiny_backbone.encode_prompt("a cat up").tokens_ND)
 
 
 @pytest.mark.parametrize(
     ("batch", "share", "counts"), [(8, 0.25, [2, 2, 2, 2]), (1, 0.25, [0, 0, 0, 1]), (2, 0, [0] * 4)]
 )
 def test_prior_samples_are_their_share_of_all(config, batch, share, counts):
-    prior = EncodedPrior(latents_KCFHW=torch.zeros(1, 1), text_KND=torch.zeros(1, 1, 1), empty_ND=torch.zeros(1, 1))
+    prior = EncodedPrior(latents_KCFHW=torch.zeros(1, 1), texts=[NOTHING], empty=NOTHING)
     config = dataclasses.replace(config, prior=PriorConfig(share=share))
     assert [Material(clips=[], prior=prior).prior_samples(step, batch, config) for step in range(4)] == counts
 
@@ -166,11 +168,11 @@ def test_some_prior_samples_have_the_empty_prompt(
     """Of 40 in both stages together; the clip's own samples never have it."""
     stages = {name: dataclasses.replace(getattr(config, name), steps=20) for name in ("set_stage", "sequence_stage")}
     config = dataclasses.replace(config, prior=PriorConfig(share=0.5, empty_prompts=empty_prompts), token_masking=0.0)
-    empty_ND, velocity, seen = tiny_backbone.encode_prompt(""), tiny_backbone.velocity, []
+    empty_ND, velocity, seen = tiny_backbone.encode_prompt("").tokens_ND, tiny_backbone.velocity, []
 
-    def recorded(x_t, time_B, text_BND):
-        seen.extend(torch.equal(text_ND, empty_ND) for text_ND in text_BND)
-        return velocity(x_t, time_B, text_BND)
+    def recorded(x_t, time_B, texts):
+        seen.extend(torch.equal(text.tokens_ND, empty_ND) for text in texts)
+        return velocity(x_t, time_B, texts)
 
     monkeypatch.setattr(tiny_backbone, "velocity", recorded)
     made = make_prior(tiny_backbone, PROMPTS, SIZE)
@@ -193,7 +195,7 @@ def test_the_prior_keeps_the_model_as_it_was_on_its_own_prompts(tiny_backbone, t
         time = torch.full((len(noise),), 0.6)
         with torch.no_grad(), applied_layers(tiny_backbone, layers):
             x_t = interpolate(prior.latents_KCFHW, noise, time)
-            velocity = tiny_backbone.velocity(x_t, time, prior.text_KND)
+            velocity = tiny_backbone.velocity(x_t, time, prior.texts)
         return flow_loss(velocity, target_velocity(prior.latents_KCFHW, noise)).item()
 
     from setandseq_core.clips.encode import encode_frame_set

@@ -89,7 +89,7 @@ def test_base_gives_the_same_output_after_training(tiny_backbone, tiny_set, tiny
     def velocity():
         with torch.no_grad():
             x_t = tiny_sequence.latents_CFHW.unsqueeze(0)
-            return tiny_backbone.velocity(x_t, torch.tensor([0.5]), tiny_sequence.text_ND.unsqueeze(0))
+            return tiny_backbone.velocity(x_t, torch.tensor([0.5]), [tiny_sequence.text])
 
     before = velocity()
     train_both(tiny_backbone, tiny_set, tiny_sequence, tiny_config())
@@ -219,7 +219,7 @@ def test_sequence_stage_sees_the_clip_and_the_motion_prompt_only(tiny_backbone, 
         material: Material[FrameSequence] = Material(clips=[tiny_sequence])
         run_sequence_stage(tiny_backbone, concept, material, config, run)
     assert {shape for shape, _ in seen} == {(2, 16, 2, 4, 4)}
-    assert all(torch.equal(text[0], tiny_sequence.text_ND) for _, text in seen)
+    assert all(torch.equal(texts[0].tokens_ND, tiny_sequence.text.tokens_ND) for _, texts in seen)
 
 
 def test_frames_can_be_shown_as_still_clips(tiny_backbone, tiny_frames, tiny_set):

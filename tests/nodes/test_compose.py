@@ -16,6 +16,7 @@ from setandseq_core.backbones.wan import WanBackbone
 from setandseq_core.backbones.wan_files import load_transformer
 from setandseq_core.compose.live import LiveConcepts
 from setandseq_core.concept import EMBEDDINGS
+from setandseq_core.condition import Condition
 from setandseq_core.embedded.text import encode_prompt
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
@@ -77,7 +78,7 @@ def core_velocity(wan_file: Callable[..., Path]) -> Callable[..., Tensor]:
         concepts: list[Any], regions: Tensor | None = None, time: float = 0.6, texts: Sequence[Tensor] = ()
     ) -> Tensor:
         with LiveConcepts(concepts, backbone.layers, regions, texts).running(backbone.module, SHIFT):
-            return backbone.velocity(LATENTS, torch.tensor([time]), TEXT)
+            return backbone.velocity(LATENTS, torch.tensor([time]), [Condition(tokens_ND=TEXT[0])])
 
     return answer
 

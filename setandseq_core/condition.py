@@ -1,0 +1,57 @@
+"""A prompt as a video model takes it.
+
+Shape letters: N tokens, D text width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .prompts import place_embeddings
+
+
+@dataclass(kw_only=True, slots=True, frozen=True, eq=False)
+class Condition:
+    """The tokens of one prompt, with everything else that the model is told beside the latents.
+
+    The method changes tokens only: it masks some of them and puts learned ones into free places.
+    """
+
+    tokens_ND: Tensor
+    rest: object = None
+    """What the model needs beside the tokens, such as a pooled text or a first frame; known to its backbone alone."""
+    key: str = ""
+    """A hash of `rest`, so that a training resumes only with the same; "" where there is nothing."""
+
+    def content(self) -> list[Tensor | str]:
+        """Everything in it that a result depends on."""
+        return [self.tokens_ND, self.key] if self.key else [self.tokens_ND]
+
+    def with_tokens(self, tokens_ND: Tensor) -> "Condition":
+        """The same with other tokens."""
+        return replace(self, tokens_ND=tokens_ND)
+
+
+def stacked_tokens(texts: Sequence[Condition]) -> Tensor:
+    """Tokens (B, N, D) of texts that all have the same number of them."""
+    return torch.stack([text.tokens_ND for text in texts])
+
+
+def with_embeddings(texts: Sequence[Condition], embeddings: Sequence[Tensor]) -> list[Condition]:
+    """Texts of one prompt with learned tokens, each (D,), in their last free places; see `place_embeddings`."""
+    if not embeddings:
+        return list(texts)
+    placed_BND = place_embeddings(stacked_tokens(texts), embeddings)
+    return [text.with_tokens(tokens_ND) for text, tokens_ND in zip(texts, placed_BND, strict=True)]
+
+
+def masked(texts: Sequence[Condition], probability: float) -> list[Condition]:
+    """Texts with each of their tokens set to zero with the given probability (section 3.4.3 of Abdal et al. 2025)."""
+    longest = max(len(text.tokens_ND) for text in texts)
+    kept_BN1 = torch.rand(len(texts), longest, 1, device=texts[0].tokens_ND.device) >= probability
+    return [
+        text.with_tokens(text.tokens_ND * kept_N1[: len(text.tokens_ND)])
+        for text, kept_N1 in zip(texts, kept_BN1, strict=True)
+    ]
