@@ -34,7 +34,7 @@ class ComposeConcepts(CheckedNode):
             node_id="SetSeq_ComposeConcepts",
             display_name="Compose Concepts",
             category=CATEGORY,
-            description="Puts one or more concepts on a model. The prompt says which things are there and how they "
+            description="Applies one or more concepts to a model. Your prompt says which subjects appear and how they "
             "move.",
             search_aliases=["apply concept", "combine lora", "merge concepts", "set and sequence", "stack lora"],
             inputs=[
@@ -42,28 +42,32 @@ class ComposeConcepts(CheckedNode):
                 io.Autogrow.Input(
                     "concepts",
                     template=io.Autogrow.TemplatePrefix(
-                        ConceptWire.Input("concept", tooltip="From a train or load node, with its own strengths."),
+                        ConceptWire.Input(
+                            "concept",
+                            tooltip="From Train Motion Residual or Load Dynamic Concept, with its own strengths.",
+                        ),
                         prefix="concept_",
                         min=1,
                         max=MOST,
                     ),
-                    tooltip="All of them were made for the same model.",
+                    tooltip="Concepts made for this model. A new input appears when you connect one.",
                 ),
-                strength_input("identity_strength", "all looks", ", times each concept's own strength"),
-                strength_input("motion_strength", "all movements", ", times each concept's own strength"),
+                strength_input("identity_strength", "every look", ", multiplied by each concept's own"),
+                strength_input("motion_strength", "every motion", ", multiplied by each concept's own"),
                 io.Combo.Input(
                     "method",
                     options=list(METHODS),
                     default="add",
                     optional=True,
-                    tooltip="add: every concept acts everywhere, as stacked LoRAs. regions: each acts only in its part "
-                    "of the picture, so that they do not mix.",
+                    tooltip="add: every concept acts on the whole picture, like stacked LoRAs. regions: each concept "
+                    "acts only in its own part of the picture, so that they stay apart.",
                 ),
                 io.Mask.Input(
                     "masks",
                     optional=True,
-                    tooltip="For regions: where each concept acts, one mask for each in their order (Batch Masks puts "
-                    "them together). Without, upright stripes from left to right.",
+                    tooltip="For regions: one mask per concept, in the same order, that shows where it acts (Batch "
+                    "Masks combines them). Without masks, the picture is divided into vertical stripes from left to "
+                    "right.",
                 ),
                 schedule_input(),
                 io.Autogrow.Input(
@@ -71,19 +75,19 @@ class ComposeConcepts(CheckedNode):
                     template=io.Autogrow.TemplatePrefix(
                         io.Conditioning.Input(
                             "prompt",
-                            tooltip="What this concept's region shows: its own words, and the same place as in the "
-                            "others.",
+                            tooltip="Describes this concept's region: the concept, and the same place as in the other "
+                            "prompts.",
                         ),
                         prefix="prompt_",
                         min=0,
                         max=MOST,
                     ),
                     optional=True,
-                    tooltip="For regions: a prompt for each concept, in their order. Without, every region follows the "
-                    "sampler's prompt.",
+                    tooltip="For regions: one prompt per concept, in the same order. Without them, every region "
+                    "follows the sampler's prompt.",
                 ),
             ],
-            outputs=[io.Model.Output("model", tooltip="The model with the concepts on it.")],
+            outputs=[io.Model.Output("model", tooltip="The model with the concepts applied, for the sampler.")],
         )
 
     @classmethod
@@ -117,10 +121,10 @@ def _text_of(number: int, prompt: Conditioning) -> Tensor:
     (text_1ND, settings), *others = prompt
     found = [name for name, value in settings.items() if value is not None and name not in PLAIN]
     if others or found:
-        what = f"{len(prompt)} prompts" if others else f"also {', '.join(found)}"
+        what = f"{len(prompt)} prompts" if others else f"additional settings ({', '.join(found)})"
         raise ConfigError(
-            f"The prompt of region {number} holds {what}. A region takes one prompt as CLIP Text Encode makes it; the "
-            "mask or the stripe of its concept says where."
+            f"The prompt of region {number} holds {what}. A region takes one plain prompt.",
+            hint="Connect CLIP Text Encode directly. Masks on Compose Concepts set where each concept acts.",
         )
     return text_1ND[0]
 
@@ -135,18 +139,18 @@ class StrengthScheduleNode(CheckedNode):
             node_id="SetSeq_StrengthSchedule",
             display_name="Strength Schedule",
             category=CATEGORY,
-            description="Strengths that change while sampling goes on: its beginning decides layout and movement, its "
-            "end the details of the look.",
+            description="Changes the strengths during sampling. The first steps decide the layout and the motion; the "
+            "last steps decide the details of the look.",
             search_aliases=["lora schedule", "keyframe", "strength over steps", "set and sequence"],
             inputs=[
                 *(_factor(part, what, moment) for part, what in _PARTS for moment in ("first", "last")),
-                _share("begin", 0.0, "Share of the sampling at which the change begins."),
-                _share("end", 1.0, "Share of the sampling at which the change is complete; after begin."),
+                _share("begin", 0.0, "Point of the sampling where the change starts: 0 is the first step."),
+                _share("end", 1.0, "Point of the sampling where the change is complete. Later than begin."),
                 _share(
                     "negative_strength",
                     1.0,
-                    "How much of both acts while the negative prompt is answered. Below 1 the guidance (cfg) also "
-                    "pushes towards the concept: more of its look, and it follows the prompt a little less.",
+                    "Strength of look and motion in the negative prompt's prediction, which guidance (cfg) subtracts. "
+                    "Below 1, guidance amplifies the concept: more of its look, a little less of the prompt.",
                     optional=True,
                 ),
             ],
@@ -170,18 +174,18 @@ class StrengthScheduleNode(CheckedNode):
         return io.NodeOutput(StrengthSchedule(identity=identity, motion=motion, negative_strength=negative_strength))
 
 
-_PARTS = (("identity", "the look"), ("motion", "the movement"))
+_PARTS = (("identity", "the look"), ("motion", "the motion"))
 
 
 def _factor(part: str, what: str, moment: str) -> io.Float.Input:
-    when = "up to begin" if moment == "first" else "from end on"
+    when = "until begin" if moment == "first" else "from end on"
     return io.Float.Input(
         f"{part}_{moment}",
         default=1.0,
         min=-10.0,
         max=10.0,
         step=0.05,
-        tooltip=f"How much of {what} {when}, times its strength; in between it changes evenly.",
+        tooltip=f"Strength of {what} {when}, multiplied by the concept's own. In between, it changes linearly.",
     )
 
 
@@ -199,14 +203,14 @@ class TransferMotion(io.ComfyNode):
             node_id="SetSeq_TransferMotion",
             display_name="Transfer Motion",
             category=CATEGORY,
-            description="The look of one concept with the movement of another. Both have to go on from the same Train "
-            "Identity LoRA: train the look of all clips there, then the motion of each clip on it.",
+            description="Combines the look of one concept with the motion of another. Both must come from the same "
+            "Train Identity LoRA: connect all clips to it, then train the motion of each clip on its result.",
             search_aliases=["swap motion", "motion transfer", "retarget", "set and sequence"],
             inputs=[
-                ConceptWire.Input("identity", tooltip="Gives the look, and the strength of the look."),
-                ConceptWire.Input("motion", tooltip="Gives the movement, and the strength of the movement."),
+                ConceptWire.Input("identity", tooltip="Provides the look and its strength."),
+                ConceptWire.Input("motion", tooltip="Provides the motion and its strength."),
             ],
-            outputs=[ConceptWire.Output("concept", tooltip="For Compose Concepts, or to be saved.")],
+            outputs=[ConceptWire.Output("concept", tooltip="For Compose Concepts or Save Dynamic Concept.")],
         )
 
     @classmethod

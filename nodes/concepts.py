@@ -22,8 +22,8 @@ from .wires import CATEGORY, ConceptWire, ScheduleWire, WeightedConcept
 FAR = 3.0
 """Beyond this strength, results have little to do with what was learned."""
 NO_MODEL = (
-    "Load Dynamic Concept gives a model only if it gets one: connect the model's loader (Load Diffusion Model) to its "
-    "model input, or use its concept output with Compose Concepts."
+    "Load Dynamic Concept has no model to apply the concept to. Connect Load Diffusion Model to its model input, or "
+    "connect its concept output to Compose Concepts."
 )
 
 
@@ -60,7 +60,7 @@ def summary(weighted: WeightedConcept) -> str:
             f"Made for: {info.base_name}",
             f"Static prompt: {info.static_prompt}",
             f"Motion prompt: {info.motion_prompt}",
-            *strength_notes("Identity", weighted.strengths.identity),
+            *strength_notes("Look", weighted.strengths.identity),
             *strength_notes("Motion", weighted.strengths.motion),
         ]
     )
@@ -69,10 +69,10 @@ def summary(weighted: WeightedConcept) -> str:
 def strength_notes(part: str, strength: float) -> list[str]:
     """A line on a strength that does not simply mean more or less of its part."""
     if strength == 0:
-        return [f"{part} strength 0: this part is off."]
-    notes = [f"{part} strength {strength:g}: away from what was learned."] if strength < 0 else []
+        return [f"{part} strength 0: the {part.lower()} is off."]
+    notes = [f"{part} strength {strength:g}: pushes away from the trained {part.lower()}."] if strength < 0 else []
     if abs(strength) > FAR:
-        notes.append(f"{part} strength {strength:g}: far beyond what was learned; the picture may break.")
+        notes.append(f"{part} strength {strength:g}: far beyond the trained strength; the picture may break up.")
     return notes
 
 
@@ -84,15 +84,15 @@ def strength_input(name: str, part: str, times: str = "") -> io.Float.Input:
         min=-10.0,
         max=10.0,
         step=0.05,
-        tooltip=f"How much of {part}{times}. 1 is as learned, 0 is off, negative leads away from it; above "
-        f"{FAR:g} the picture may break.",
+        tooltip=f"Strength of {part}{times}. 1 is as trained, 0 is off, negative values push away from it. Above "
+        f"{FAR:g} the picture may break up.",
     )
 
 
 def schedule_input() -> io.Input:
     """The input for a schedule, the same on every node that has one."""
     return ScheduleWire.Input(
-        "schedule", optional=True, tooltip="From Strength Schedule: strengths that change while sampling goes on."
+        "schedule", optional=True, tooltip="From Strength Schedule: strengths that change during sampling."
     )
 
 
@@ -106,17 +106,17 @@ class SaveDynamicConcept(io.ComfyNode):
             node_id="SetSeq_SaveDynamicConcept",
             display_name="Save Dynamic Concept",
             category=CATEGORY,
-            description=f"Saves a concept to models/{CONCEPTS}. Nothing is overwritten: another concept of the same "
-            "name is saved as name_2.",
+            description=f"Saves a concept to models/{CONCEPTS}. Nothing is overwritten: a different concept with the "
+            "same name is saved as name_2.",
             search_aliases=["save lora", "export concept", "set and sequence", "save motion"],
             inputs=[
                 ConceptWire.Input("concept", tooltip="From Train Motion Residual or Load Dynamic Concept."),
-                io.String.Input("name", default="concept", tooltip="The file's name. animals/bee makes a folder."),
+                io.String.Input("name", default="concept", tooltip="Name of the file. animals/bee creates a folder."),
                 io.Boolean.Input(
                     "plain_lora",
                     default=False,
-                    tooltip="Also save a plain LoRA to models/loras, for LoRA loaders and other programs. The "
-                    "strengths of the concept wire are fixed in it.",
+                    tooltip="Also saves a plain LoRA to models/loras, for LoRA loaders and other programs. It has the "
+                    "fixed strengths of the connected concept.",
                 ),
             ],
             hidden=[io.Hidden.unique_id],
@@ -147,30 +147,30 @@ class LoadDynamicConcept(io.ComfyNode):
             node_id="SetSeq_LoadDynamicConcept",
             display_name="Load Dynamic Concept",
             category=CATEGORY,
-            description="A saved concept, on a model: place it between the model's loader and the sampler, and write "
-            "its prompts into yours.",
+            description="Loads a saved concept and applies it to a model. Place this node between the model's loader "
+            "and the sampler, and use the concept's prompts in yours.",
             search_aliases=["load lora", "apply concept", "set and sequence", "dynamic concept", "motion lora"],
             inputs=[
                 io.Combo.Input(
                     "concept",
                     options=folder_paths.get_filename_list(CONCEPTS),
-                    tooltip=f"A file in models/{CONCEPTS}. New files show up when the list is refreshed (key R).",
+                    tooltip=f"A file in models/{CONCEPTS}. Press R to see new files.",
                 ),
                 strength_input("identity_strength", "the look"),
-                strength_input("motion_strength", "the movement"),
+                strength_input("motion_strength", "the motion"),
                 io.Model.Input(
                     "model",
                     optional=True,
-                    tooltip="The model that the concept was made for. Not needed if only the concept or its prompts "
-                    "are used.",
+                    tooltip="The model that the concept was made for. You can leave it out if you need only the "
+                    "concept or its prompts.",
                 ),
                 schedule_input(),
             ],
             outputs=[
-                io.Model.Output("model", tooltip="The model with the concept on it."),
-                ConceptWire.Output("concept", tooltip="For Compose Concepts, with these strengths."),
-                io.String.Output("static_prompt", tooltip="What calls the look alone."),
-                io.String.Output("motion_prompt", tooltip="What calls the look and the movement."),
+                io.Model.Output("model", tooltip="The model with the concept applied, for the sampler."),
+                ConceptWire.Output("concept", tooltip="The concept with these strengths, for Compose Concepts."),
+                io.String.Output("static_prompt", tooltip="The prompt for the look alone, from the file."),
+                io.String.Output("motion_prompt", tooltip="The prompt for the look and the motion, from the file."),
             ],
             hidden=[io.Hidden.unique_id],
         )

@@ -104,12 +104,11 @@ class EmbeddedTextEncoder(io.ComfyNode):
             node_id="SetSeq_EmbeddedTextEncoder",
             display_name="Embedded Text Encoder",
             category=CATEGORY,
-            description="The text encoder of the small model that comes with this pack "
-            "(setandseq_embedded_transformer in Load Diffusion Model, setandseq_embedded_vae in Load VAE). It has no "
-            "weights and takes up to 48 words.",
+            description="The text encoder of the small model included with this pack (setandseq_embedded_transformer "
+            "in Load Diffusion Model, setandseq_embedded_vae in Load VAE). It has no weights and reads up to 48 words.",
             search_aliases=["embedded clip", "set and sequence text encoder", "clip loader"],
             inputs=[],
-            outputs=[io.Clip.Output("clip", tooltip="Goes to CLIP Text Encode and to the training nodes.")],
+            outputs=[io.Clip.Output("clip", tooltip="For CLIP Text Encode and the train nodes.")],
         )
 
     @classmethod
@@ -128,11 +127,11 @@ class ExampleClip(io.ComfyNode):
             node_id="SetSeq_ExampleClip",
             display_name="Example Clip",
             category=CATEGORY,
-            description="A short clip for the embedded model: a creature that it was never trained on, with a motion "
-            "of its own. Use Load Video for a clip of yours.",
+            description="A short clip for the embedded model. It shows a creature the model has never seen, which "
+            "moves in its own way. For a clip of your own, use Load Video.",
             search_aliases=["demo clip", "example video", "sample clip"],
             inputs=[],
-            outputs=[io.Video.Output("video", tooltip="Goes to Reference Clip.")],
+            outputs=[io.Video.Output("video", tooltip="For Reference Clip.")],
         )
 
     @classmethod

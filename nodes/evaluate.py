@@ -46,38 +46,46 @@ class EvaluateConcept(io.ComfyNode):
             node_id="SetSeq_EvaluateConcept",
             display_name="Evaluate Concept",
             category=CATEGORY,
-            description="Compares a generated video with the clip that its concept was learned from and with its "
-            "prompt: look, movement, words, steadiness. Says what cannot be computed, and what is missing for it.",
+            description="Compares a generated video with its prompt and with the clip that the concept was trained on: "
+            "look, motion, prompt, steadiness. If a score cannot be computed, it says which input is missing.",
             search_aliases=["metrics", "clip score", "identity similarity", "motion fidelity", "set and sequence"],
             inputs=[
-                ReferenceWire.Input("reference", tooltip="From Reference Clip: what the concept was learned from."),
+                ReferenceWire.Input(
+                    "reference", tooltip="The clip that the concept was trained on, from Reference Clip."
+                ),
                 io.Image.Input("images", tooltip="The frames of the generated video, at the reference's frame rate."),
                 io.String.Input(
                     "prompt",
                     default="",
                     multiline=True,
-                    tooltip="What the video was asked to show. Empty: the reference's motion prompt.",
+                    tooltip="The prompt of the video. If empty, the reference's motion prompt.",
                 ),
                 io.ClipVision.Input(
                     "clip_vision",
                     optional=True,
-                    tooltip="From Load CLIP Vision: a CLIP or DINOv2 model that tells how alike the looks are. Not "
-                    "needed with the embedded model.",
+                    tooltip="From Load CLIP Vision: a CLIP or DINOv2 model that compares the looks. The embedded model "
+                    "needs none.",
                 ),
                 io.Clip.Input(
                     "clip",
                     optional=True,
-                    tooltip="The text encoder that belongs to the CLIP of clip_vision, for the prompt: a file with its "
-                    "text projection. Not the video model's own text encoder.",
+                    tooltip="The text encoder of the CLIP model at clip_vision, with its text projection, to check the "
+                    "prompt. Not the video model's text encoder.",
                 ),
             ],
             outputs=[
-                io.String.Output("report", tooltip="All figures with their ranges, and what computed them."),
-                io.Float.Output("identity", tooltip="How alike the looks are. 1 is the same."),
-                io.Float.Output("motion", tooltip="How alike the movements are, -1 to 1. 0 is unlike, or still."),
-                io.Float.Output("prompt_adherence", tooltip="How well the prompt's words, without tokens, are seen."),
-                io.Float.Output("temporal_coherence", tooltip="How alike consecutive frames are. 1 is steady."),
-                io.Float.Output("mse", tooltip="Mean squared difference from the reference. 0 is the same."),
+                io.String.Output("report", tooltip="All scores, their ranges and the models that computed them."),
+                io.Float.Output("identity", tooltip="Similarity of the looks. 1 is identical."),
+                io.Float.Output(
+                    "motion", tooltip="Similarity of the motions, from -1 to 1. 0 means unrelated, or no motion."
+                ),
+                io.Float.Output(
+                    "prompt_adherence", tooltip="How well the video matches the prompt, without its tokens."
+                ),
+                io.Float.Output(
+                    "temporal_coherence", tooltip="Similarity of consecutive frames. 1 is perfectly steady."
+                ),
+                io.Float.Output("mse", tooltip="Mean squared difference from the reference. 0 is identical."),
             ],
             hidden=[io.Hidden.unique_id],
             is_output_node=True,

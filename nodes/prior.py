@@ -28,27 +28,28 @@ class PriorClips(io.ComfyNode):
         """Inputs and outputs; frozen in tests/comfyui/test_server.py."""
         return io.Schema(
             node_id="SetSeq_PriorClips",
-            display_name="Prior Clips",
+            display_name="Practice Clips",
             category=CATEGORY,
-            description="Clips of the model itself. Training on some of them too keeps it from forgetting what else it "
-            "can show. Without this node the train nodes make their own.",
-            search_aliases=["prior preservation", "regularization images", "class images", "set and sequence"],
+            description="Makes practice clips with the model itself. The train nodes mix them with your clip, so that "
+            "the model does not forget what else it can show. Without this node, the train nodes make their own.",
+            search_aliases=["prior clips", "prior preservation", "regularization images", "class images", "set and sequence"],
             inputs=[
-                io.Model.Input("model", tooltip="The video model that will learn."),
-                io.Clip.Input("clip", tooltip="The text encoder that belongs to the model."),
-                io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
+                io.Model.Input("model", tooltip="The video model to train."),
+                io.Clip.Input("clip", tooltip="The text encoder of this model."),
+                io.Vae.Input("vae", tooltip="The VAE of this model."),
                 ReferenceWire.Input(
-                    "reference", tooltip="The clip to learn from; prior clips get its size and length."
+                    "reference", tooltip="The clip to learn from. Practice clips get its size and length."
                 ),
                 io.String.Input(
                     "prompts",
                     multiline=True,
                     default="",
-                    tooltip="One clip a line, in two parts: A brown dog | It is running along a beach. Empty: prompts "
-                    "are chosen for you, one in four of them the reference's own without its tokens.",
+                    tooltip="One line per clip, in two parts, look and motion: A brown dog | It is running along a "
+                    "beach. If empty, prompts are chosen for you; every fourth one is the reference's own prompt "
+                    "without its tokens.",
                 ),
                 io.Int.Input(
-                    "clips", default=DEFAULT.clips, min=1, max=1000, tooltip="How many, where no prompts are given."
+                    "clips", default=DEFAULT.clips, min=1, max=1000, tooltip="Number of clips, if you give no prompts."
                 ),
                 io.Int.Input(
                     "seed",
@@ -56,12 +57,12 @@ class PriorClips(io.ComfyNode):
                     min=0,
                     max=2**32 - 1,
                     control_after_generate=False,
-                    tooltip="Same seed, same clips.",
+                    tooltip="The same seed makes the same clips.",
                 ),
             ],
             outputs=[
-                PriorWire.Output("prior", tooltip="For the train nodes."),
-                io.Image.Output("images", tooltip="The clips, one after the other."),
+                PriorWire.Output("prior", tooltip="For both train nodes."),
+                io.Image.Output("images", tooltip="The clips, one after another."),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -100,6 +101,6 @@ def making_progress(node_id: str) -> Callable[[int, int], None]:
     def show(done: int, clips: int) -> None:
         memory.throw_exception_if_processing_interrupted()
         bar.update_absolute(done, clips)
-        PromptServer.instance.send_progress_text(f"prior clips: {done} of {clips}", node_id)
+        PromptServer.instance.send_progress_text(f"practice clips: {done} of {clips}", node_id)
 
     return show

@@ -93,7 +93,7 @@ class TrainingProgress:
         """Show how many prior clips are made; raises ComfyUI's interrupt when the user has pressed Cancel."""
         memory.throw_exception_if_processing_interrupted()
         self._bar.update_absolute(done, clips)
-        self._record.message = f"Making clips of the model itself, for prior preservation: {done} of {clips}."
+        self._record.message = f"Making practice clips: {done} of {clips}."
         self._tell(0.0)
 
     def summary(self, what: str, concept: Concept) -> str:
@@ -103,12 +103,12 @@ class TrainingProgress:
             what: was learned, "look" or "motion".
         """
         found = concept.info.training[self._record.stage]
-        text = f"Learned the {what} in {found['steps']} steps and {clock(found['seconds'])}, rank {concept.rank}."
+        text = f"Learned the {what}: {found['steps']} steps in {clock(found['seconds'])}, rank {concept.rank}."
         validation = self._record.validation  # single losses are too noisy to tell
         if len(validation) > 1:
-            text += f" Validation loss {validation[0][1]:.3f} to {validation[-1][1]:.3f}."
+            text += f" Validation loss went from {validation[0][1]:.3f} to {validation[-1][1]:.3f}."
         if not self._called:
-            text += " Nothing had to be done: the same was trained before."
+            text += " Nothing had to be done: this training was done before."
             panel.trained_before(self._record, found["losses"], found["steps"])
         self._record.message = text
         return text

@@ -32,40 +32,52 @@ class ReferenceClip(CheckedNode):
             node_id="SetSeq_ReferenceClip",
             display_name="Reference Clip",
             category=CATEGORY,
-            description="One clip to learn from: cut, resampled and resized to what the model takes, with its prompts.",
+            description="Prepares a clip for training: resamples, cuts and resizes it for the model, and attaches the "
+            "prompts that describe it.",
             search_aliases=["dynamic concept", "training video", "set and sequence", "dataset"],
             inputs=[
-                io.Model.Input("model", tooltip="The model that will learn. It decides the frame rate and the sizes."),
+                io.Model.Input(
+                    "model", tooltip="The video model to train. It determines the frame rate and the sizes."
+                ),
                 io.MultiType.Input(
                     "video",
                     types=[io.Video, io.Image],
-                    tooltip="The clip: a VIDEO, or its frames as IMAGE. One to five seconds of one thing.",
+                    tooltip="The clip: a VIDEO, or its frames as IMAGE. One to five seconds of one subject.",
                 ),
                 io.String.Input(
                     "static_prompt",
                     multiline=True,
-                    tooltip="How it looks, with a token in brackets that will call it: a [v] dancer in a red dress, on "
-                    "a bright stage. Say all that should stay changeable, such as the background.",
+                    tooltip="Describes the look, with a token in brackets in front of the subject: a [v] dancer in a "
+                    "red dress, on a bright stage. Name everything you want to change later, such as the background.",
                 ),
                 io.String.Input(
                     "motion_prompt",
                     multiline=True,
-                    tooltip="How it looks and how it moves, with a second token for the movement: a [v] dancer in a "
-                    "red dress [u] spinning on a bright stage.",
+                    tooltip="Repeats the static prompt and adds the motion, with a second token in front of it: a [v] "
+                    "dancer in a red dress [u] spinning, on a bright stage.",
                 ),
                 io.Int.Input(
-                    "frames", default=81, min=5, max=1001, tooltip="The most frames to use; the next lower 4n+1 is."
+                    "frames",
+                    default=81,
+                    min=5,
+                    max=1001,
+                    tooltip="Largest number of frames to use. Models need 4n+1 "
+                    "frames (5, 9, ... 81), so it is rounded down.",
                 ),
                 io.Int.Input(
                     "width",
                     default=0,
                     min=0,
                     max=4096,
-                    tooltip="In pixels. 0: from the height, or, if both are 0, from the clip, no larger than the model "
-                    "was trained on.",
+                    tooltip="In pixels. 0 follows from the height. If both are 0, the clip's own size is used, up to "
+                    "the size the model was trained on.",
                 ),
                 io.Int.Input(
-                    "height", default=0, min=0, max=4096, tooltip="In pixels. 0: from the width, or from the clip."
+                    "height",
+                    default=0,
+                    min=0,
+                    max=4096,
+                    tooltip="In pixels. 0 follows from the width, or from the clip.",
                 ),
                 io.Float.Input(
                     "image_fps",
@@ -73,17 +85,18 @@ class ReferenceClip(CheckedNode):
                     min=1.0,
                     max=240.0,
                     step=0.01,
-                    tooltip="Frames per second of frames given as IMAGE. A VIDEO knows its own.",
+                    tooltip="Frame rate of an IMAGE input. A VIDEO carries its own.",
                 ),
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="White on the subject, one mask or one a frame: what lies outside is hardly learned.",
+                    tooltip="White on the subject, as one mask or one per frame. The training mostly ignores what lies "
+                    "outside.",
                 ),
             ],
             outputs=[
-                ReferenceWire.Output("reference", tooltip="For the two train nodes."),
-                io.Image.Output("images", tooltip="The frames that are learned from."),
+                ReferenceWire.Output("reference", tooltip="For both train nodes."),
+                io.Image.Output("images", tooltip="The frames used for training. Look at them before you train."),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -168,16 +181,16 @@ class Target:
         length, height, width, _ = source.frames_FHWC.shape
         if len(mask_FHW) not in (1, length) or mask_FHW.shape[1:] != (height, width):
             raise VideoError(
-                f"The mask has {len(mask_FHW)} pictures of {mask_FHW.shape[2]}x{mask_FHW.shape[1]}, the clip "
+                f"The mask has {len(mask_FHW)} pictures of {mask_FHW.shape[2]}x{mask_FHW.shape[1]}, but the clip has "
                 f"{length} of {width}x{height}.",
-                hint="Give one mask, or one for every frame, of the clip's size.",
+                hint="Connect one mask, or one per frame, of the same size as the clip.",
             )
         pictures = mask_FHW.float().clamp(0, 1).expand(length, -1, -1).unsqueeze(-1).expand(-1, -1, -1, 3)
         fitted_FHW = self.fit(Source(frames_FHWC=pictures, fps=source.fps)).frames_FHWC[..., 0]
         if not fitted_FHW.max() > 0.5:
             raise VideoError(
                 "The mask is black: it marks no subject.",
-                hint="Paint the subject white, or take the mask away.",
+                hint="Paint the subject white, or disconnect the mask.",
             )
         return fitted_FHW
 
@@ -191,15 +204,15 @@ def source_frames(video: "Input.Video | Tensor", image_fps: float) -> Source:
     if isinstance(video, Tensor) and len(video) == 1:
         raise VideoError(
             "The clip is a single picture, so nothing moves in it.",
-            hint="Connect a video: Load Video, or at least 5 frames.",
+            hint="Connect a video from Load Video, or at least 5 frames.",
         )
     if isinstance(video, Tensor):
         return Source(frames_FHWC=video[..., :3], fps=image_fps)
     components = video.get_components()
     if len(components.images) == 0:
         raise VideoError(
-            "The video has no pictures, only sound perhaps.",
-            hint="Give a video with pictures.",
+            "The video has no pictures. It may contain only sound.",
+            hint="Choose a video with pictures.",
         )
     return Source(frames_FHWC=components.images[..., :3], fps=float(components.frame_rate))
 
@@ -225,11 +238,11 @@ def words_of(static_prompt: str, motion_prompt: str) -> Words:
 def _warnings(clip: Clip, words: Words) -> list[str]:
     found = []
     if len(clip.frames_FHWC) > MODEL_FRAMES:
-        found.append(f"Wan was trained on at most {MODEL_FRAMES} frames; more take much memory and may look worse.")
+        found.append(f"Wan was trained on at most {MODEL_FRAMES} frames. More need a lot of memory and may look worse.")
     if not words.identity_token:
-        found.append("The static prompt has no token in brackets, such as [v]: the words alone will call the look.")
+        found.append("The static prompt has no token, such as [v], so its ordinary words will stand for the look.")
     if not words.motion_token:
-        found.append("The motion prompt has no token of its own, such as [u]: the words alone will call the motion.")
+        found.append("The motion prompt has no token of its own, such as [u], so its words will stand for the motion.")
     if words.static_prompt == words.motion_prompt:
-        found.append("Both prompts are the same: say in the motion prompt how it moves.")
+        found.append("Both prompts are the same. Describe the motion in the motion prompt.")
     return found

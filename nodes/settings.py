@@ -34,7 +34,8 @@ class TrainingSettings(CheckedNode):
             node_id="SetSeq_TrainingSettings",
             display_name="Training Settings",
             category=CATEGORY,
-            description="Advanced settings of both train nodes; its defaults, the paper's, are also theirs.",
+            description="Advanced settings for both train nodes. The defaults are the paper's, which the train nodes "
+            "also use without this node.",
             search_aliases=["dynamic concept settings", "dropout", "set and sequence"],
             inputs=[
                 io.Int.Input(
@@ -42,7 +43,7 @@ class TrainingSettings(CheckedNode):
                     default=PAPER.set_stage.batch,
                     min=1,
                     max=64,
-                    tooltip="Samples in every step. Memory and time of a step grow with it; 1 or 2 for long clips.",
+                    tooltip="Samples per step. A larger batch needs more memory and time; use 1 or 2 for long clips.",
                 ),
                 io.Float.Input(
                     "identity_dropout",
@@ -50,8 +51,8 @@ class TrainingSettings(CheckedNode):
                     min=0.0,
                     max=0.99,
                     step=0.05,
-                    tooltip="Share of the look's coefficients left out in every step. Higher keeps prompts obeyed, "
-                    "lower keeps the look closer.",
+                    tooltip="Fraction of the look's coefficients that each step leaves out. Higher follows prompts "
+                    "better, lower matches the look more closely.",
                 ),
                 io.Float.Input(
                     "motion_dropout",
@@ -59,7 +60,7 @@ class TrainingSettings(CheckedNode):
                     min=0.0,
                     max=0.99,
                     step=0.05,
-                    tooltip="The same for the motion residual.",
+                    tooltip="The same for the motion.",
                 ),
                 io.Float.Input(
                     "token_masking",
@@ -67,10 +68,16 @@ class TrainingSettings(CheckedNode):
                     min=0.0,
                     max=0.99,
                     step=0.05,
-                    tooltip="Share of the prompt's tokens hidden in every step, so that no word carries everything.",
+                    tooltip="Fraction of the prompt's tokens hidden in each step, so that no single word carries "
+                    "everything.",
                 ),
                 io.Float.Input(
-                    "weight_decay", default=PAPER.weight_decay, min=0.0, max=1.0, step=0.001, tooltip="Of AdamW."
+                    "weight_decay",
+                    default=PAPER.weight_decay,
+                    min=0.0,
+                    max=1.0,
+                    step=0.001,
+                    tooltip="Weight decay of the optimiser, AdamW.",
                 ),
                 io.Float.Input(
                     "gradient_clipping",
@@ -78,7 +85,7 @@ class TrainingSettings(CheckedNode):
                     min=0.001,
                     max=100.0,
                     step=0.01,
-                    tooltip="Largest norm of a step's gradient.",
+                    tooltip="Largest gradient norm allowed in a step.",
                 ),
                 io.Float.Input(
                     "time_from",
@@ -86,7 +93,8 @@ class TrainingSettings(CheckedNode):
                     min=0.0,
                     max=0.999,
                     step=0.005,
-                    tooltip="Least noise to train on, 0 to 1. For the high-noise expert of Wan 2.2 14B: 0.875.",
+                    tooltip="Lowest noise level to train on, from 0 to 1. For the high-noise expert of Wan 2.2 14B: "
+                    "0.875.",
                 ),
                 io.Float.Input(
                     "time_to",
@@ -94,23 +102,25 @@ class TrainingSettings(CheckedNode):
                     min=0.001,
                     max=1.0,
                     step=0.005,
-                    tooltip="Most noise to train on, 0 to 1. For the low-noise expert of Wan 2.2 14B: 0.875.",
+                    tooltip="Highest noise level to train on, from 0 to 1. For the low-noise expert of Wan 2.2 14B: "
+                    "0.875.",
                 ),
                 io.Combo.Input(
                     "gradient_checkpointing",
                     options=["auto", "on", "off"],
-                    tooltip="Saves much memory for about a third more time. auto: on with a GPU, off without.",
+                    tooltip="Saves a lot of memory and makes training about a third slower. auto turns it on with a "
+                    "GPU and off without one.",
                 ),
                 io.Int.Input(
                     "preview_every",
                     default=50,
                     min=0,
                     max=10_000,
-                    tooltip="Steps between two sample videos on the train nodes, more of them where they take long; 0 "
-                    "makes none, and no validation line.",
+                    tooltip="Steps between two sample videos on the train nodes. Slow samples are made less often. 0 "
+                    "turns off the samples and the validation line.",
                 ),
             ],
-            outputs=[SettingsWire.Output("settings", tooltip="For the settings input of the train nodes.")],
+            outputs=[SettingsWire.Output("settings", tooltip="For the settings input of both train nodes.")],
         )
 
     @classmethod
@@ -151,8 +161,8 @@ class Regularisation(CheckedNode):
             node_id="SetSeq_Regularisation",
             display_name="Regularisation",
             category=CATEGORY,
-            description="What else the train nodes do so that prompts stay obeyed: prior clips, stitched clips and "
-            "learned tokens. Without this node they take its defaults.",
+            description="Helps the concept follow prompts and keeps several subjects apart: practice clips, stitched "
+            "clips and learned tokens. Without this node, the train nodes use its defaults.",
             search_aliases=["prior preservation", "regularization", "learned tokens", "set and sequence"],
             inputs=[
                 io.Float.Input(
@@ -161,8 +171,8 @@ class Regularisation(CheckedNode):
                     min=0.0,
                     max=0.9,
                     step=0.05,
-                    tooltip="Share of clips of the model itself in training, so that it forgets nothing; 0 is without. "
-                    "They are made once, before training.",
+                    tooltip="Fraction of training samples that are practice clips: clips the model makes itself, so "
+                    "that it does not forget what it knows. They are made once, before training. 0 uses none.",
                 ),
                 io.Float.Input(
                     "prior_weight",
@@ -170,7 +180,7 @@ class Regularisation(CheckedNode):
                     min=0.0,
                     max=10.0,
                     step=0.05,
-                    tooltip="What such a clip counts, beside 1 for yours.",
+                    tooltip="Loss weight of a practice clip. Your own clip has weight 1.",
                 ),
                 io.Float.Input(
                     "prior_empty_prompts",
@@ -178,15 +188,15 @@ class Regularisation(CheckedNode):
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="Of such clips, the share shown without a prompt, which keeps the concept out of the "
-                    "negative prompt: at 0.5 it is stronger under other prompts than its own.",
+                    tooltip="Fraction of practice clips shown with an empty prompt. This keeps the concept out of the "
+                    "negative prompt: at 0.5 it is stronger under prompts other than its own.",
                 ),
                 io.Int.Input(
                     "prior_clips",
                     default=PAPER.prior.clips,
                     min=1,
                     max=1000,
-                    tooltip="How many are made where no Prior Clips are connected.",
+                    tooltip="Number of practice clips to make if no Practice Clips node is connected.",
                 ),
                 io.Float.Input(
                     "stitched_share",
@@ -194,8 +204,8 @@ class Regularisation(CheckedNode):
                     min=0.0,
                     max=0.9,
                     step=0.05,
-                    tooltip="With several things in one concept: share of steps that show two of them side by side, so "
-                    "that their looks do not mix.",
+                    tooltip="With several subjects in one concept: fraction of steps that show two of them side by "
+                    "side, so that their looks stay apart.",
                 ),
                 io.Float.Input(
                     "token_learning_rate",
@@ -204,7 +214,8 @@ class Regularisation(CheckedNode):
                     max=0.1,
                     step=1e-6,
                     round=1e-7,
-                    tooltip="Learn what the tokens stand for, too: 0 is without, the paper's is 0.00001.",
+                    tooltip="Also learns what the tokens mean, at this learning rate. 0 turns it off; the paper uses "
+                    "0.00001.",
                 ),
                 io.Int.Input(
                     "still_frames",
@@ -212,8 +223,8 @@ class Regularisation(CheckedNode):
                     min=1,
                     max=81,
                     step=4,
-                    tooltip="The first stage shows each frame as a still clip of so many frames. 1 is the paper's "
-                    "single frame; 5 may help models that saw few single pictures.",
+                    tooltip="The first stage shows each frame as a still clip of this many frames. 1 is the paper's "
+                    "single frame; 5 may help models that saw few single pictures in training.",
                 ),
                 io.Float.Input(
                     "time_shift",
@@ -221,12 +232,12 @@ class Regularisation(CheckedNode):
                     min=0.0,
                     max=100.0,
                     step=0.1,
-                    tooltip="How much more the first stage trains at high noise than at low: 1 is as much, 0 is the "
-                    "model's own shift. Lower learns the look closer; the embedded model takes 1.",
+                    tooltip="Where the first stage trains: above 1 favours high noise, 1 is uniform, 0 uses the "
+                    "model's own shift. Lower values match the look more closely; the embedded model uses 1.",
                 ),
-                SettingsWire.Input("settings", optional=True, tooltip="From Training Settings, to have both."),
+                SettingsWire.Input("settings", optional=True, tooltip="From Training Settings, to use both."),
             ],
-            outputs=[SettingsWire.Output("settings", tooltip="For the settings input of the train nodes.")],
+            outputs=[SettingsWire.Output("settings", tooltip="For the settings input of both train nodes.")],
         )
 
     @classmethod

@@ -32,7 +32,7 @@ class TrainIdentityLoRA(CheckedNode):
             node_id="SetSeq_TrainIdentityLoRA",
             display_name="Train Identity LoRA",
             category=CATEGORY,
-            description="First stage: learns how it looks from the clip's single frames, without their order.",
+            description="First stage: learns the look from single frames of the clip, without their order.",
             search_aliases=["train lora", "dynamic concept", "set stage", "set and sequence"],
             inputs=[
                 *_wires(),
@@ -43,7 +43,8 @@ class TrainIdentityLoRA(CheckedNode):
                     default=PAPER.rank,
                     min=1,
                     max=256,
-                    tooltip="Size of what is learned: more holds more detail and makes a larger file.",
+                    tooltip="Capacity of the concept. A higher rank stores more detail, makes a larger file and "
+                    "follows prompts less well.",
                 ),
                 _seed(),
                 *_optional_wires(),
@@ -103,7 +104,7 @@ class TrainMotionResidual(CheckedNode):
             node_id="SetSeq_TrainMotionResidual",
             display_name="Train Motion Residual",
             category=CATEGORY,
-            description="Second stage: keeps the look and learns how it moves from the clip in order.",
+            description="Second stage: keeps the look and learns the motion from the whole clip.",
             search_aliases=["train lora", "dynamic concept", "sequence stage", "set and sequence"],
             inputs=[
                 *_wires(),
@@ -113,7 +114,11 @@ class TrainMotionResidual(CheckedNode):
                 _seed(),
                 *_optional_wires(),
             ],
-            outputs=[ConceptWire.Output("concept", tooltip="To save it, or to use it through Compose Concepts.")],
+            outputs=[
+                ConceptWire.Output(
+                    "concept", tooltip="For Save Dynamic Concept, or for Compose Concepts to use it right away."
+                )
+            ],
             hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
         )
 
@@ -169,37 +174,47 @@ def _record(hidden: Any, stage: str, prompt: str, steps: int) -> TrainingRecord:
 
 def _wires() -> list[io.Input]:
     return [
-        io.Model.Input("model", tooltip="The video model that learns it, as for sampling. It is left as it was."),
-        io.Clip.Input("clip", tooltip="The text encoder that belongs to the model."),
-        io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
+        io.Model.Input("model", tooltip="The video model to train, as for sampling. Training leaves it unchanged."),
+        io.Clip.Input("clip", tooltip="The text encoder of this model."),
+        io.Vae.Input("vae", tooltip="The VAE of this model."),
     ]
 
 
 def _optional_wires() -> list[io.Input]:
     return [
-        SettingsWire.Input("settings", optional=True, tooltip="Advanced settings; the paper's without."),
+        SettingsWire.Input(
+            "settings",
+            optional=True,
+            tooltip="From Training Settings or Regularisation. The default is the paper's recipe.",
+        ),
         PriorWire.Input(
             "prior",
             optional=True,
-            tooltip="From Prior Clips: what the model shall not forget. Without it, clips are made automatically; none "
-            "where the settings' prior_share is 0.",
+            tooltip="From Practice Clips: what the model should not forget. If nothing is connected, the node makes "
+            "its own clips, or none if prior_share is 0 in the settings.",
         ),
     ]
 
 
 def _references() -> io.Autogrow.Input:
-    one = ReferenceWire.Input("reference", tooltip="A clip, from Reference Clip. Several are learned jointly.")
+    one = ReferenceWire.Input("reference", tooltip="A clip, from Reference Clip.")
     return io.Autogrow.Input(
         "references",
         template=io.Autogrow.TemplatePrefix(one, prefix="reference_", min=1, max=20),
-        tooltip="One clip, or several: of the same thing, or of several things with a token each, which then share one "
-        "concept. Connect one and another input appears.",
+        tooltip="One clip, or several: of the same subject, or of different subjects that each have their own tokens "
+        "and share one concept. A new input appears when you connect one.",
     )
 
 
 def _steps_and_rate(steps: int) -> list[io.Input]:
     return [
-        io.Int.Input("steps", default=steps, min=1, max=100_000, tooltip="Training steps. Cancel loses none of them."),
+        io.Int.Input(
+            "steps",
+            default=steps,
+            min=1,
+            max=100_000,
+            tooltip="Length of the training, in steps. Cancel keeps all of them.",
+        ),
         io.Float.Input(
             "learning_rate",
             default=PAPER.set_stage.learning_rate,
@@ -207,7 +222,7 @@ def _steps_and_rate(steps: int) -> list[io.Input]:
             max=0.1,
             step=1e-6,
             round=1e-7,
-            tooltip="How far each step goes. Higher is faster, until it falls apart.",
+            tooltip="Size of each training step. Higher learns faster; too high, and the picture breaks up.",
         ),
     ]
 
@@ -219,5 +234,5 @@ def _seed() -> io.Int.Input:
         min=0,
         max=2**32 - 1,
         control_after_generate=False,
-        tooltip="The same seed gives the same result. Another one trains anew.",
+        tooltip="The same seed gives the same result. A different seed trains again from the start.",
     )

@@ -88,8 +88,8 @@ def test_start_here_runs_to_the_end_while_the_panels_update(ui: Ui, concepts: Pa
     while seen[-1] < 400:
         seen.append(wait_for_step(ui, seen[-1] + 1))
     assert len(seen) > 2 and drawn(ui) == 400
-    wait_for_text(ui, "Learned the look in 400 steps")
-    wait_for_text(ui, "Learned the motion in 8 steps", panel=1)
+    wait_for_text(ui, "Learned the look: 400 steps")
+    wait_for_text(ui, "Learned the motion: 8 steps", panel=1)
     pictures = ui.region("Training").nth(1).locator("img")
     assert [pictures.nth(i).get_attribute("alt") or "" for i in range(pictures.count())] == [
         "Your clip: a large [v] creature [u] wandering on a blue plain background",
@@ -124,7 +124,7 @@ def test_a_reload_and_a_second_tab_show_it_all_and_can_stop_and_keep(ui: Ui, con
     second.show(second.node(IDENTITY))
     second.region("Training").first.get_by_role("button", name="Stop and keep").click()
     wait_for_text(ui, "stopped, what was learned is kept")
-    wait_for_text(ui, "Learned the motion in 2 steps", panel=1)
+    wait_for_text(ui, "Learned the motion: 2 steps", panel=1)
     second.page.close()
     wait_for_empty_queue(ui)
     concept = load_concept(concepts / "kept.safetensors")
@@ -156,7 +156,7 @@ def test_another_workflow_with_the_same_node_ids_shows_nothing_of_it(canvas: Ui)
     workflow = start_here(seed=next(SEEDS), set_steps=2, sequence_steps=1)
     canvas.load(workflow)
     canvas.run()
-    wait_for_text(canvas, "Learned the look in 2 steps")
+    wait_for_text(canvas, "Learned the look: 2 steps")
     wait_for_empty_queue(canvas)
     canvas.load(workflow | {"id": "3f1c0f5e-0d8c-4a54-9d0e-1d3c2a9b7e11"})
     canvas.region("Training").first.get_by_text("appear here").wait_for()

@@ -251,7 +251,7 @@ def test_a_weaker_negative_prompt_is_that_of_the_core(
         ({"method": "regions", "prompts": {"prompt_0": [[TEXT, {}]]}}, "prompts for 1 regions, but 2 concepts"),
         (
             {"method": "regions", "prompts": {"prompt_0": [[TEXT, {}]], "prompt_1": [[TEXT, {"mask": TEXT}]]}},
-            "The prompt of region 2 holds also mask",
+            "The prompt of region 2 holds additional settings .mask.",
         ),
         (
             {"method": "regions", "prompts": {"prompt_0": [[TEXT, {}]] * 2, "prompt_1": [[TEXT, {}]]}},
@@ -280,7 +280,7 @@ def test_regions_come_from_one_node(
 
 
 def test_a_change_that_ends_before_it_begins_is_refused(pack: Pack, schedule: Call) -> None:
-    with pytest.raises(pack("setandseq_core.errors").ConfigError, match="each further on than the one before"):
+    with pytest.raises(pack("setandseq_core.errors").ConfigError, match="each later than the one before"):
         schedule(begin=0.6, end=0.4)
 
 

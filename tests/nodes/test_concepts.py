@@ -217,7 +217,7 @@ def test_without_a_model_the_concept_and_prompts_still_come(
     saved(make_concept(load_wan()), "bee")
     blocked, wire, *prompts = load("bee.safetensors").result
     assert type(blocked) is import_module("comfy_execution.graph_utils").ExecutionBlocker
-    assert "connect the model's loader" in blocked.message
+    assert "Connect Load Diffusion Model" in blocked.message
     assert wire.concept.info.name == "bee"
     assert prompts == ["a [v] bee", "a [v] bee, [u] dancing"]
 
@@ -328,7 +328,7 @@ def test_what_is_shown_says_what_strengths_mean(
         "Motion prompt: a [v] bee, [u] dancing",
     ]
     assert shown(0, -10)[3:] == [
-        "Identity strength 0: this part is off.",
-        "Motion strength -10: away from what was learned.",
-        "Motion strength -10: far beyond what was learned; the picture may break.",
+        "Look strength 0: the look is off.",
+        "Motion strength -10: pushes away from the trained motion.",
+        "Motion strength -10: far beyond the trained strength; the picture may break up.",
     ]

@@ -82,7 +82,7 @@ def test_the_mask_is_fitted_as_the_clip_is(refer: Call, pictures: int) -> None:
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        (torch.ones(3, 60, 100), "3 pictures of 100x60, the clip 40"),
+        (torch.ones(3, 60, 100), "3 pictures of 100x60, but the clip has 40"),
         (torch.ones(1, 8, 8), "1 pictures of 8x8"),
         (torch.zeros(1, 60, 100), "The mask is black"),
     ],
@@ -117,7 +117,7 @@ def test_models_that_cannot_learn_a_concept_are_refused(refer: Call, image_model
 @pytest.mark.parametrize(
     ("changes", "note"),
     [
-        ({"static_prompt": "a dancer", "motion_prompt": "a dancer spinning"}, "no token in brackets"),
+        ({"static_prompt": "a dancer", "motion_prompt": "a dancer spinning"}, "The static prompt has no token"),
         ({"motion_prompt": "a [v] dancer spinning"}, "no token of its own"),
         ({"motion_prompt": INPUTS["static_prompt"]}, "Both prompts are the same"),
         ({"video": torch.rand(100, 32, 32, 3), "image_fps": 16.0, "frames": 101}, "at most 81 frames"),
