@@ -32,7 +32,7 @@ class PriorClips(io.ComfyNode):
             category=CATEGORY,
             description="Makes practice clips with the model itself. The train nodes mix them with your clip, so that "
             "the model does not forget what else it can show. Without this node, the train nodes make their own.",
-            search_aliases=["prior clips", "prior preservation", "regularization images", "class images", "set and sequence"],
+            search_aliases=["prior clips", "prior preservation", "regularization images", "set and sequence"],
             inputs=[
                 io.Model.Input("model", tooltip="The video model to train."),
                 io.Clip.Input("clip", tooltip="The text encoder of this model."),

@@ -25,18 +25,19 @@ def messages() -> list[str]:
 
 def strings(tree: ast.Module) -> Iterator[str]:
     """The strings of a module that it can show."""
-    docs = {node.body[0] for node in ast.walk(tree) if has_docstring(node)}
-    inside = {id(child) for node in docs for child in ast.walk(node)}
+    docs = {id(part) for node in ast.walk(tree) for part in docstring(node)}
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
-            yield "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inside:
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
             yield node.value
 
 
-def has_docstring(node: ast.AST) -> bool:
-    kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-    return isinstance(node, kinds) and ast.get_docstring(node) is not None
+def docstring(node: ast.AST) -> list[ast.expr]:
+    """The text that a module, class or function begins with; fields of classes have theirs below them."""
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+        return [line.value for line in node.body if isinstance(line, ast.Expr)]
+    return []
 
 
 def test_help_pages_quote_messages() -> None:
