@@ -12,9 +12,9 @@ import { say } from "./words.mjs";
 const WIDTH = 400;
 const HEIGHT = 280;
 const NO_CONCEPT =
-  "No concept yet. Run the template \"0 Start here\" (in Browse Templates): it saves one. Or put a " +
-  "shared file into models/dynamic_concepts and press R to refresh this list.";
-const NOT_CHOSEN = "Choose a concept in the list above: this card shows what is in it.";
+  "No concepts yet. Run the template \"0 Start here\" from Browse Templates, or put a shared file into " +
+  "models/dynamic_concepts and press R.";
+const NOT_CHOSEN = "Choose a concept in the list above to see it here.";
 /** What Save Dynamic Concept said already in this page. @type {Set<string>} */
 const saved = new Set();
 
@@ -109,7 +109,7 @@ function contents(node, concept) {
 /** @param {Concept} concept */
 function misfit({ misfit: why, base_name }) {
   if (!why) return [];
-  const [warning] = problem(say("It was not made for the connected model: load {0}.", base_name));
+  const [warning] = problem(say("This concept was made for a different model. Load {0}.", base_name));
   warning?.setAttribute("title", why);
   return warning ? [warning] : [];
 }
@@ -117,7 +117,7 @@ function misfit({ misfit: why, base_name }) {
 /** @param {Concept} concept */
 function picture({ thumbnail, static_prompt }) {
   if (!thumbnail || !/^data:image\/(png|jpeg);base64,/.test(thumbnail)) return [];
-  return [make("img", { src: thumbnail, alt: say("The clip it was learned from: {0}", static_prompt) })];
+  return [make("img", { src: thumbnail, alt: say("The clip it was trained on: {0}", static_prompt) })];
 }
 
 /** @param {Concept} concept */
@@ -129,7 +129,7 @@ function madeWhen({ rank, bytes, training }) {
 
 /** @param {Training} training */
 function madeHow({ set, sequence, frames, resolution, fps, finished }) {
-  const stages = [set && say("{0} steps look", set.steps), sequence && say("{0} steps motion", sequence.steps)];
+  const stages = [set && say("look: {0} steps", set.steps), sequence && say("motion: {0} steps", sequence.steps)];
   const steps = stages.filter(Boolean).join(", ");
   const clip = frames && resolution ? say("{0} frames {1}", frames, resolution) : "";
   const timed = clip && fps ? say("{0} at {1} fps", clip, Math.round(fps)) : clip;
@@ -151,8 +151,8 @@ function prompt(node, label, text) {
     make("button", {
       type: "button",
       text: say("to prompt"),
-      title: say("Put it into the selected text node, or else into the one that the sampler uses"),
-      "aria-label": say("Put the prompt into a text node: {0}", label),
+      title: say("Writes it into the selected text node, or into the sampler's prompt if none is selected"),
+      "aria-label": say("Write the prompt into a text node: {0}", label),
       click: () => send(node, text),
     }),
   );
@@ -175,7 +175,7 @@ async function copy(text) {
     await navigator.clipboard.writeText(text);
   } catch {
     if (!copiedOverHttp(text)) {
-      toast("warn", say("Not copied"), say("The browser does not allow it here. Use \"to prompt\" instead."));
+      toast("warn", say("Not copied"), say("The browser blocks copying here. Use \"to prompt\" instead."));
       return;
     }
   }
@@ -208,7 +208,7 @@ function send(node, text) {
     return;
   }
   asOneStep(() => setWidget(target, "text", text));
-  const next = say("Change the words around the tokens. Ctrl+Z takes it back.");
+  const next = say("Change the words around the tokens. Press Ctrl+Z to undo.");
   toast("success", say("Written into {0}", target.title), next);
 }
 

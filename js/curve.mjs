@@ -71,9 +71,9 @@ export function verdict(validation) {
   const best = Math.min(...validation.map((point) => point.loss));
   const change = Math.round((100 * (last.loss - first.loss)) / first.loss);
   if (last.loss > 1.05 * best && validation.length > 4) {
-    return say("The validation loss rises again: fewer steps or a lower learning rate may do better.");
+    return say("The validation loss is rising again. Fewer steps or a lower learning rate may work better.");
   }
-  if (change < 0) return say("It is learning: the validation loss is down {0} %.", -change);
+  if (change < 0) return say("It is learning: the validation loss fell by {0} %.", -change);
   return say("The validation loss has not fallen yet.");
 }
 
@@ -138,7 +138,7 @@ function xAxis(steps, x) {
  */
 function described(line, validation) {
   const number = (/** @type {number | undefined} */ value) => (value ?? 0).toFixed(3);
-  if (!line.length) return say("Loss curve, empty so far");
+  if (!line.length) return say("Loss curve: no steps yet");
   const text = say("Loss curve: {0} at the start, {1} now", number(line[Math.min(4, line.length - 1)]), number(line.at(-1)));
   if (validation.length < 2) return text;
   return say("{0}; validation {1}, now {2}", text, number(validation[0]?.loss), number(validation.at(-1)?.loss));

@@ -12,10 +12,10 @@ const STEP = 0.05;
 const WIDTH = 320;
 const HEIGHT = 152;
 const PRESETS = [
-  { label: "off", strengths: [0, 0], means: "As if no concept were there" },
-  { label: "identity only", strengths: [1, 0], means: "The look, without its movement" },
-  { label: "as trained", strengths: [1, 1], means: "As it was learned" },
-  { label: "exaggerated", strengths: [1, 1.5], means: "The look, and more of its movement" },
+  { label: "off", strengths: [0, 0], means: "As if the node were not there" },
+  { label: "look only", strengths: [1, 0], means: "The look, without its motion" },
+  { label: "as trained", strengths: [1, 1], means: "The look and motion of the clip" },
+  { label: "exaggerated", strengths: [1, 1.5], means: "The look, with more of its motion" },
 ];
 /** Of each arrow key: what it adds to identity and to motion. @type {Record<string, [number, number]>} */
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
@@ -32,7 +32,7 @@ export function strengthPad(node) {
     class: "setandseq-point",
     role: "slider",
     tabindex: 0,
-    "aria-label": say("Identity and motion strength"),
+    "aria-label": say("Look and motion strength"),
     "aria-roledescription": say("two-dimensional slider"),
     "aria-valuemin": 0,
     "aria-valuemax": MOST,
@@ -42,7 +42,7 @@ export function strengthPad(node) {
     "div",
     { class: "setandseq-field" },
     make("span", { class: "setandseq-axis-motion setandseq-quiet", "aria-hidden": "true", text: say("motion") }),
-    make("span", { class: "setandseq-axis-identity setandseq-quiet", "aria-hidden": "true", text: say("identity") }),
+    make("span", { class: "setandseq-axis-identity setandseq-quiet", "aria-hidden": "true", text: say("look") }),
     point,
   );
   const state = make("output", { class: "setandseq-quiet" });
@@ -57,11 +57,11 @@ export function strengthPad(node) {
     point.style.left = `${(shares[0] ?? 0) * 100}%`;
     point.style.bottom = `${(shares[1] ?? 0) * 100}%`;
     point.classList.toggle("setandseq-outside", strengths.some((strength) => strength < 0 || strength > MOST));
-    const text = say("identity {0}, motion {1}", ...strengths);
+    const text = say("look {0}, motion {1}", ...strengths);
     point.setAttribute("aria-valuenow", String(strengths[1]));
     point.setAttribute("aria-valuetext", text);
     const wired = NAMES.filter((name) => isWired(node, name));
-    state.textContent = wired.length ? say("{0} ({1} by wire)", text, wired.join(", ")) : text;
+    state.textContent = wired.length ? say("{0} ({1} set by a link)", text, wired.join(", ")) : text;
     PRESETS.forEach((preset, index) => {
       const chosen = preset.strengths.every((strength, axis) => strength === strengths[axis]);
       presets[index]?.setAttribute("aria-pressed", String(chosen));

@@ -37,13 +37,13 @@ const EVENT = "setandseq.training";
 const WIDTH = 340;
 const HEIGHT = 330;
 /** @type {Record<string, string>} */
-const STAGES = { set: "Set stage", sequence: "Sequence stage" };
+const STAGES = { set: "Learning the look", sequence: "Learning the motion" };
 /** @type {Record<string, string>} */
 const ENDS = {
   finished: "finished",
-  kept: "stopped, what was learned is kept",
-  stopped: "stopped; run again to go on from here",
-  failed: "ended by an error",
+  kept: "stopped and kept",
+  stopped: "stopped; run again to resume",
+  failed: "stopped by an error",
 };
 const IDLE = "Losses, time left and sample videos appear here while this node trains.";
 
@@ -90,8 +90,8 @@ class TrainingPanel {
       make("span", { class: "setandseq-key-validation", text: say("validation: fixed noise") }),
     );
     this.pictures = make("div", { class: "setandseq-pictures" });
-    this.keep = this.#button("keep", "Stop and keep", "Ends this stage now, keeps what was learned, and goes on with the next node");
-    this.stop = this.#button("stop", "Stop", "Cancels; run again to go on from here");
+    this.keep = this.#button("keep", "Stop and keep", "Ends this stage now, keeps what was learned and continues with the next node");
+    this.stop = this.#button("stop", "Stop", "Cancels the run. Run again to resume from here");
     this.buttons = make("div", { class: "setandseq-buttons" }, this.keep, this.stop);
     this.element = make(
       "section",

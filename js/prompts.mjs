@@ -35,7 +35,7 @@ export function checkPrompts(staticPrompt, motionPrompt, embedded) {
   ];
 }
 
-const EMPTY_MOTION = "Motion prompt: the static prompt again, and the movement: ... [u] spinning.";
+const EMPTY_MOTION = "Motion prompt: repeat the static prompt and add the motion: ... [u] spinning.";
 const FILLERS = new Set(["a", "an", "the", "and", "on", "in", "of", "with", "at", "is", "it", "to"]);
 
 /**
@@ -44,9 +44,9 @@ const FILLERS = new Set(["a", "an", "the", "and", "on", "in", "of", "with", "at"
  * @returns {Finding}
  */
 function lookFinding(prompt, tokens) {
-  if (!prompt.trim()) return { ok: false, text: say("Static prompt: how it looks, such as: a [v] dancer in a red dress.") };
-  if (!tokens.length) return { ok: false, text: say("Static prompt: no token. Write [v] before the word for the thing.") };
-  return { ok: true, text: say("Look: {0} calls it. What else is named can be changed later.", tokens[0] ?? "") };
+  if (!prompt.trim()) return { ok: false, text: say("Static prompt: describe the look, such as: a [v] dancer in a red dress.") };
+  if (!tokens.length) return { ok: false, text: say("Static prompt: add [v] before the subject, or the model has no word for your concept.") };
+  return { ok: true, text: say("Look: {0} stands for it. Everything else you name can be changed later.", tokens[0] ?? "") };
 }
 
 /**
@@ -63,7 +63,7 @@ function motionFindings(staticPrompt, motionPrompt, tokens, own) {
   return [
     ...(lost.length ? [{ ok: false, text: missing }] : []),
     movementFinding(namedOnlyIn(motionPrompt, staticPrompt).join(" "), own),
-    ...(omitted ? [{ ok: false, text: say("Motion prompt: it leaves out \"{0}\". Say the look in both.", omitted) }] : []),
+    ...(omitted ? [{ ok: false, text: say("Motion prompt: it leaves out \"{0}\". Describe the look in both prompts.", omitted) }] : []),
   ];
 }
 
@@ -73,9 +73,9 @@ function motionFindings(staticPrompt, motionPrompt, tokens, own) {
  * @returns {Finding}
  */
 function movementFinding(movement, own) {
-  if (!movement) return { ok: false, text: say("Motion prompt: no movement. Add how it moves: [u] spinning.") };
-  if (!own.length) return { ok: false, text: say("Motion prompt: no token. Write [u] before \"{0}\".", movement) };
-  return { ok: true, text: say("Movement: {0} calls it: {1}.", own[0] ?? "", movement) };
+  if (!movement) return { ok: false, text: say("Motion prompt: add the motion, such as: [u] spinning.") };
+  if (!own.length) return { ok: false, text: say("Motion prompt: add [u] before \"{0}\".", movement) };
+  return { ok: true, text: say("Motion: {0} stands for \"{1}\".", own[0] ?? "", movement) };
 }
 
 /**
@@ -87,7 +87,7 @@ function movementFinding(movement, own) {
 function lengthFinding(staticPrompt, motionPrompt, embedded) {
   const words = Math.max(wordsOf(staticPrompt).length, wordsOf(motionPrompt).length);
   const [length, most] = embedded ? [words, EMBEDDED_WORDS] : [Math.ceil(words * TOKENS_A_WORD), WAN_TOKENS];
-  const text = say(embedded ? "Length: {0} of {1} words." : "Length: an estimated {0} of {1} tokens.", length, most);
+  const text = say(embedded ? "Length: {0} of {1} words." : "Length: about {0} of {1} tokens.", length, most);
   return length > most ? { ok: false, text: say("{0} Shorten the prompt.", text) } : { ok: true, text };
 }
 
@@ -134,7 +134,7 @@ export function promptCheck(node) {
   const section = make(
     "section",
     { class: "setandseq-check", "aria-label": say("Prompt check") },
-    make("div", { class: "setandseq-quiet", text: say("[v] is how it looks, [u] how it moves.") }),
+    make("div", { class: "setandseq-quiet", text: say("[v] stands for the look, [u] for the motion.") }),
     make("div", { role: "status" }, list),
   );
   const prompts = () => names.map((name) => String(widgetOf(node, name)?.value ?? ""));
@@ -145,7 +145,7 @@ export function promptCheck(node) {
   follow(node, state, async () => {
     const [staticPrompt = "", motionPrompt = ""] = prompts();
     const findings = wired().length
-      ? [{ ok: true, text: say("{0} by wire: not checked here.", wired().join(", ")) }]
+      ? [{ ok: true, text: say("{0}: set by a link, so not checked here.", wired().join(", ")) }]
       : checkPrompts(staticPrompt, motionPrompt, isEmbedded(node));
     list.replaceChildren(...findings.map(shown));
     if (wired().length || !isEmbedded(node)) return;

@@ -53,7 +53,7 @@ def test_the_card_shows_what_is_in_the_file(ui: Ui, save: Save) -> None:
         STATIC,
         MOTION,
         "for the embedded model",
-        "300 steps look, 300 steps motion; 17 frames 64x64 at 16 fps",
+        "look: 300 steps, motion: 300 steps; 17 frames 64x64 at 16 fps",
     ):
         expect(card.get_by_text(text, exact=True)).to_be_visible()
     expect(card.get_by_text("rank 8")).to_be_visible()
@@ -78,10 +78,10 @@ def test_a_click_copies_a_prompt_or_a_token(ui: Ui, save: Save) -> None:
 def test_a_prompt_goes_into_a_text_node(ui: Ui, save: Save) -> None:
     first, second = ui.add("CLIPTextEncode"), ui.add("CLIPTextEncode", text="blurry")
     card = card_of(ui, save())
-    card.get_by_role("button", name="Put the prompt into a text node: look and motion").click()
+    card.get_by_role("button", name="Write the prompt into a text node: look and motion").click()
     assert (ui.widgets(first)["text"], ui.widgets(second)["text"]) == (MOTION, "blurry")
     ui.page.evaluate(SELECT, second)
-    card.get_by_role("button", name="Put the prompt into a text node: look", exact=True).click()
+    card.get_by_role("button", name="Write the prompt into a text node: look", exact=True).click()
     assert (ui.widgets(first)["text"], ui.widgets(second)["text"]) == (MOTION, STATIC)
 
 
@@ -95,7 +95,7 @@ def test_the_card_warns_when_it_does_not_fit_the_connected_model(
         ui.page.evaluate(CONNECT, [model, ui.node("SetSeq_LoadDynamicConcept"), "model"])
     expect(card.get_by_role("alert")).to_have_count(warnings)
     if warnings:
-        expect(card.get_by_text("not made for the connected model: load the embedded model")).to_be_visible()
+        expect(card.get_by_text("made for a different model. Load the embedded model")).to_be_visible()
 
 
 def test_without_a_concept_the_card_says_what_to_do(ui: Ui, concepts: Path) -> None:

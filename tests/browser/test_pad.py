@@ -26,7 +26,7 @@ def strengths(ui: Ui, node: str) -> tuple[float, float]:
 @pytest.mark.parametrize("node_type", NODES)
 def test_presets_set_both_numbers(ui: Ui, node_type: str) -> None:
     node, pad = pad_of(ui, node_type)
-    presets = {"off": (0, 0), "identity only": (1, 0), "exaggerated": (1, 1.5), "as trained": (1, 1)}
+    presets = {"off": (0, 0), "look only": (1, 0), "exaggerated": (1, 1.5), "as trained": (1, 1)}
     for name, wanted in presets.items():
         button = pad.get_by_role("button", name=name)
         button.click()
@@ -45,7 +45,7 @@ def test_dragging_sets_both_numbers(ui: Ui) -> None:
     ui.page.mouse.move(box["x"] + box["width"] / 4, box["y"] + box["height"] / 4, steps=3)
     ui.page.mouse.up()
     assert strengths(ui, node) == (0.5, 1.5)
-    expect(pad.get_by_role("slider")).to_have_attribute("aria-valuetext", "identity 0.5, motion 1.5")
+    expect(pad.get_by_role("slider")).to_have_attribute("aria-valuetext", "look 0.5, motion 1.5")
     assert ui.saved()["nodes"][0]["pos"] == before
 
 
@@ -71,7 +71,7 @@ def test_a_preset_is_one_step_of_undo(ui: Ui) -> None:
         pad.get_by_role("button", name=name).click()
     ui.page.keyboard.press("Control+z")
     slider = ui.region("Strength pad").get_by_role("slider")
-    expect(slider).to_have_attribute("aria-valuetext", "identity 0, motion 0")
+    expect(slider).to_have_attribute("aria-valuetext", "look 0, motion 0")
     assert strengths(ui, node) == (0, 0)
 
 
@@ -79,7 +79,7 @@ def test_the_point_follows_the_numbers(ui: Ui) -> None:
     node, pad = pad_of(ui, NODES[1])
     ui.change(node, identity_strength=0.3, motion_strength=-2.0)
     point = pad.get_by_role("slider")
-    expect(point).to_have_attribute("aria-valuetext", "identity 0.3, motion -2")
+    expect(point).to_have_attribute("aria-valuetext", "look 0.3, motion -2")
     expect(point).to_have_class("setandseq-point setandseq-outside")
 
 
@@ -92,6 +92,6 @@ def test_the_pad_is_saved_by_its_two_numbers_only(ui: Ui) -> None:
     ui.load(EMPTY)
     ui.load(saved)
     expect(ui.region("Strength pad").get_by_role("slider")).to_have_attribute(
-        "aria-valuetext", "identity 1, motion 1.5"
+        "aria-valuetext", "look 1, motion 1.5"
     )
     assert ui.saved()["nodes"][0]["widgets_values"] == saved["nodes"][0]["widgets_values"]

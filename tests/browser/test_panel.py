@@ -123,7 +123,7 @@ def test_a_reload_and_a_second_tab_show_it_all_and_can_stop_and_keep(ui: Ui, con
     assert drawn(second) >= now + 3
     second.show(second.node(IDENTITY))
     second.region("Training").first.get_by_role("button", name="Stop and keep").click()
-    wait_for_text(ui, "stopped, what was learned is kept")
+    wait_for_text(ui, "stopped and kept")
     wait_for_text(ui, "Learned the motion: 2 steps", panel=1)
     second.page.close()
     wait_for_empty_queue(ui)
@@ -139,7 +139,7 @@ def test_stop_cancels_and_the_next_run_goes_on_from_there(canvas: Ui, concepts: 
     stop = canvas.region("Training").first.get_by_role("button", name="Stop", exact=True)
     stop.focus()
     canvas.page.keyboard.press("Enter")
-    wait_for_text(canvas, "run again to go on from here")
+    wait_for_text(canvas, "run again to resume")
     wait_for_empty_queue(canvas)
     assert not list(concepts.iterdir())
     stopped = steps_done(canvas)

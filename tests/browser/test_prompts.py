@@ -18,11 +18,11 @@ MOVE = "a [v] dancer in a red dress [u] spinning fast, on a bright stage"
     ("look", "move", "to_do"),
     [
         (LOOK, MOVE, []),
-        ("", "", ["Static prompt: how it looks", "Motion prompt: the static prompt again"]),
-        ("a dancer", "a dancer [u] spinning", ["Static prompt: no token"]),
-        (LOOK, LOOK, ["Motion prompt: no movement"]),
-        (LOOK, f"{LOOK} [u]", ["Motion prompt: no movement"]),
-        (LOOK, f"{LOOK}, spinning fast", ['Motion prompt: no token. Write [u] before "spinning fast"']),
+        ("", "", ["Static prompt: describe the look", "Motion prompt: repeat the static prompt"]),
+        ("a dancer", "a dancer [u] spinning", ["Static prompt: add [v]"]),
+        (LOOK, LOOK, ["Motion prompt: add the motion"]),
+        (LOOK, f"{LOOK} [u]", ["Motion prompt: add the motion"]),
+        (LOOK, f"{LOOK}, spinning fast", ['Motion prompt: add [u] before "spinning fast"']),
         (LOOK, "a dancer [u] spinning, red dress, bright stage", ["Motion prompt: [v] is missing"]),
         (LOOK, "a [v] dancer [u] spinning", ['Motion prompt: it leaves out "red dress bright stage"']),
         (LOOK, f"{MOVE} {' '.join(['very'] * 40)}", ["Length: 54 of 48 words. Shorten"]),
@@ -37,19 +37,19 @@ def test_what_is_missing_is_said(canvas: Ui, look: str, move: str, to_do: list[s
 def test_lengths_for_wan_are_an_estimate_of_tokens(canvas: Ui) -> None:
     long = f"{MOVE} {' '.join(['very'] * 400)}"
     (finding,) = [finding for finding in canvas.page.evaluate(CHECK, [LOOK, long, False]) if not finding["ok"]]
-    assert finding["text"].startswith("Length: an estimated 559 of 512 tokens.")
+    assert finding["text"].startswith("Length: about 559 of 512 tokens.")
 
 
 def test_the_check_follows_what_is_written(ui: Ui) -> None:
     node = ui.add("SetSeq_ReferenceClip")
     check = ui.region("Prompt check")
-    expect(check.get_by_text("Static prompt: how it looks")).to_be_visible()
+    expect(check.get_by_text("Static prompt: describe the look")).to_be_visible()
     boxes = ui.page.locator("textarea")
     boxes.nth(0).fill(LOOK)
-    expect(check.get_by_text("Look: [v] calls it.")).to_be_visible()
+    expect(check.get_by_text("Look: [v] stands for it.")).to_be_visible()
     boxes.nth(1).fill(MOVE)
-    expect(check.get_by_text("Movement: [u] calls it: spinning fast.")).to_be_visible()
-    expect(check.get_by_text("Length: an estimated")).to_be_visible()
+    expect(check.get_by_text('Motion: [u] stands for "spinning fast".')).to_be_visible()
+    expect(check.get_by_text("Length: about")).to_be_visible()
     assert ui.widgets(node)["motion_prompt"] == MOVE
     (queued,) = ui.prompt().values()
     assert "prompt_check" not in queued["inputs"]

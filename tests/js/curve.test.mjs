@@ -33,7 +33,7 @@ test("a few odd losses do not flatten the curve", () => {
 test("the verdict tells learning from standing still and from getting worse", () => {
   const points = (/** @type {number[]} */ ...losses) => losses.map((loss, step) => ({ step, loss }));
   assert.equal(verdict(points(1, 0.9)), "");
-  assert.match(verdict(points(1, 0.9, 0.8)), /down 20 %/);
+  assert.match(verdict(points(1, 0.9, 0.8)), /fell by 20 %/);
   assert.match(verdict(points(1, 1, 1)), /not fallen/);
-  assert.match(verdict(points(1, 0.8, 0.7, 0.8, 0.9)), /rises again/);
+  assert.match(verdict(points(1, 0.8, 0.7, 0.8, 0.9)), /is rising again/);
 });
