@@ -164,7 +164,7 @@ def test_embedded_workflows_run_one_after_the_other(studio: Server, concepts: Pa
     assert {shape(path) for path in found.values()} == {(17, 64, 64, 3)}
 
     found = videos(studio, studio.run(shortened(file_prompt(studio, embedded.USE))))
-    assert set(found) == {"as_learned", "edited", "half_the_motion"}
+    assert set(found) == {"as_trained", "edited", "half_the_motion"}
 
     for inputs in nodes_of(train, "SetSeq_ReferenceClip"):
         for prompt in ("static_prompt", "motion_prompt"):

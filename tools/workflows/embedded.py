@@ -106,8 +106,8 @@ def use_workflow(object_info: dict[str, Any]) -> Graph:
     studio = prompts.finish(elsewhere=second)
     wires = {"model": base.model, "concepts": [loaded["concept"]], "motion_strength": 0.5}
     half = third.add("SetSeq_ComposeConcepts", title="Compose Concepts, half the motion", **wires)
-    third.group("Step5 - Another strength")
-    shots = [("As learned", loaded, own), ("Edited", loaded, edited), ("Half the motion", half, own)]
+    third.group("Step5 - Half the motion")
+    shots = [("As trained", loaded, own), ("Edited", loaded, edited), ("Half the motion", half, own)]
     for title, node, positive in shots:
         name = title.lower().replace(" ", "_")
         studio.shoot_small((last.x, last.y), node["model"], positive, name, f"Step6 - {title}")
@@ -148,7 +148,7 @@ def _trained(first: Column, second: Column, third: Column, fourth: Column) -> tu
     identity = _train_identity(third, wires)
     third.group("Step3 - Train: the look")
     concept = _train_motion(fourth, wires, identity)
-    fourth.group("Step4 - Train: the movement")
+    fourth.group("Step4 - Train: the motion")
     return base, concept
 
 

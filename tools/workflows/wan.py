@@ -49,67 +49,68 @@ FILM = {
 TRAIN_NOTE = """
 ## A concept from your clip
 
-Wan 2.1 1.3B learns one thing out of one clip, its look and its way of moving, and puts it into new videos.
+Wan 2.1 1.3B learns the look and the motion of one subject from one clip, and puts it into new videos.
 
-1. Choose your clip in *Load Video*: one to five seconds of one thing, filling a good part of the picture, moving
-   throughout.
-2. Say in *Reference Clip* what is seen. The static prompt is the look, with `[v]` before the thing; the motion
-   prompt is the look and the movement, with `[u]` before it. Name everything that should stay changeable, such as
-   the background.
+1. Choose your clip in *Load Video*: one to five seconds of one subject that fills a good part of the picture and
+   moves throughout.
+2. Describe the clip in *Reference Clip*. The static prompt describes the look, with `[v]` in front of the subject.
+   The motion prompt repeats it and adds the motion, with `[u]` in front. Name everything you want to change later,
+   such as the background.
 3. Write what you want to see into the positive prompt, with `[v]` and `[u]`.
-4. Press **Run**. The concept is saved as `models/dynamic_concepts/my_concept.safetensors`. A cancelled training
-   goes on where it was; one that is finished is not done again.
+4. Press **Run**. The concept is saved as `models/dynamic_concepts/my_concept.safetensors`. If you cancel, the next
+   run resumes where the training stopped; a finished training is not repeated.
 
 **If something is not right**
 
-- Memory runs short: fewer frames or a smaller width on *Reference Clip*, then batch 1 on *Training Settings*.
-- The movement is wrong: more steps on *Train Motion Residual*.
-- The look is wrong: more steps on *Train Identity LoRA*.
+- Out of memory: use fewer frames or a smaller width on *Reference Clip*, then batch 1 on *Training Settings*.
+- The motion is wrong: use more steps on *Train Motion Residual*.
+- The look is wrong: use more steps on *Train Identity LoRA*.
 
-To use the concept later, or to share it: workflow **6**.
+To use the concept later, or to share it, see workflow **6**.
 """
 
 EXPERTS_NOTE = """
 ## A concept in both experts
 
-Wan 2.2 14B is two models: one for the noisy beginning, one for the details. A concept belongs to the model that it
-was trained on, so each expert gets one of its own.
+Wan 2.2 14B consists of two models: one for the noisy start, one for the details. A concept works only on the model
+it was trained on, so each expert needs its own.
 
-**To make them**: run workflow **4** twice, with the same clip and prompts.
+**To make them**, run workflow **4** twice, with the same clip and prompts.
 
-- High noise: that file in *Load Diffusion Model*, `time_from` 0.875 in *Training Settings*, name `my_concept_high`.
-- Low noise: that file, `time_from` back at 0 and `time_to` 0.875, name `my_concept_low`.
+- High noise: load the high-noise file in *Load Diffusion Model*, set `time_from` to 0.875 in *Training Settings* and
+  the name to `my_concept_high`.
+- Low noise: load the low-noise file, set `time_from` to 0, `time_to` to 0.875 and the name to `my_concept_low`.
 
-**Here**: one *Load Dynamic Concept* behind each loader. The high-noise expert decides how things move, the
-low-noise one what they look like in detail: try the two strengths apart.
+**Here**, each loader is followed by its own *Load Dynamic Concept*. The high-noise expert decides the motion, the
+low-noise expert the details of the look, so try different strengths on the two.
 """
 
 SHARED_NOTE = """
 ## A shared concept
 
-ComfyUI's own text-to-video template for Wan 2.1, with one more node: *Load Dynamic Concept* between the model's
-loader and the sampler.
+This is ComfyUI's own text-to-video template for Wan 2.1 with one node added: *Load Dynamic Concept*, between the
+model's loader and the sampler.
 
-1. Put the file that you were given into `models/dynamic_concepts` and press **R**.
-2. Choose it in *Load Dynamic Concept*. The node's text says which model it was made for and how its prompts read.
+1. Put the file you received into `models/dynamic_concepts` and press **R**.
+2. Choose it in *Load Dynamic Concept*. Its card shows its prompts and the model it was made for.
 3. Use its words and tokens in your positive prompt, and press **Run**.
 
-**Identity strength** is how much of the look, **motion strength** how much of the movement. 1 is as learned, 0 is
-without.
+**identity_strength** sets the look, **motion_strength** the motion. 1 is as trained, 0 is off.
 
-The same node goes into any other graph: it takes a model and gives one.
+The same node works in any other graph: its input is a model and its output is a model.
 """
 
 PIPELINE_NOTE = """
 ## A concept in a longer pipeline
 
-A video of a concept, then twice the frame rate and twice the size. After *Load Dynamic Concept* all nodes are
-ComfyUI's own, and any other node for video can follow.
+This workflow makes a video of a concept, then doubles its frame rate and its size. After *Load Dynamic Concept*, all
+nodes are ComfyUI's own; you can continue with any other video node.
 
 1. Choose your concept and write its words and tokens into the positive prompt.
-2. *Run Frame Interpolation Model* makes a frame between every two. Without its file, bypass both of its nodes
-   (Ctrl+B) and set *Create Video* to 16 fps.
-3. *Upscale Image By* enlarges, without any model. For more detail put *Upscale Image (using Model)* in its place.
+2. *Run Frame Interpolation Model* adds a frame between every two frames. If you do not have its file, bypass its two
+   nodes (Ctrl+B) and set *Create Video* to 16 fps.
+3. *Upscale Image By* enlarges the frames without a model. For more detail, replace it with *Upscale Image (using
+   Model)*.
 """
 
 
@@ -132,7 +133,7 @@ def train_workflow(object_info: dict[str, Any]) -> Graph:
     identity = third.add("SetSeq_TrainIdentityLoRA", **wires)
     third.group("Step3 - Train: the look")
     concept = fourth.add("SetSeq_TrainMotionResidual", identity=identity["identity"], **wires)["concept"]
-    fourth.group("Step4 - Train: the movement")
+    fourth.group("Step4 - Train: the motion")
     applied = fourth.add("SetSeq_ComposeConcepts", model=model, concepts=[concept])
     fourth.group("Step5 - Apply")
     positive, negative = _prompts(third, clip["CLIP"], EDITED_PROMPT)
@@ -150,7 +151,7 @@ def train_workflow(object_info: dict[str, Any]) -> Graph:
 def experts_workflow(object_info: dict[str, Any]) -> Graph:
     """(e) The two-expert graph of the official template with a concept in each expert."""
     graph = Graph(EXPERTS, object_info)
-    notes = (EXPERTS, EXPERTS_NOTE, 330), _files_note(HIGH, LOW, TEXT, VAE)
+    notes = (EXPERTS, EXPERTS_NOTE, 350), _files_note(HIGH, LOW, TEXT, VAE)
     first, second, third, fourth, last = noted_columns(graph, 5, *notes)
     high, low, clip, vae = _loaders(first, [HIGH, LOW])
     first.group("Step1 - Load models")
