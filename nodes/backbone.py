@@ -10,7 +10,6 @@ from typing import Any
 
 import comfy.model_management as memory
 import torch
-from comfy.ldm.modules.attention import attention_pytorch
 from comfy.model_base import WAN22
 from comfy.model_patcher import ModelPatcher
 from comfy.model_sampling import CONST
@@ -27,6 +26,7 @@ from ..setandseq_core.fingerprint import BaseFingerprint
 from ..setandseq_core.flow import velocity_from_denoised
 from ..setandseq_core.prompts import PriorPrompt
 from ..setandseq_core.training.run import content_key
+from .attention import differentiable_attention
 from .embedded import known_prompts
 from .models import check_video_model, model_fingerprint, model_name, patches_key, wan_layers
 from .placement import frozen
@@ -72,7 +72,7 @@ class ComfyBackbone:
         self._prompts: dict[str, Condition] = {}
         self._encoded: dict[str, Tensor] = {}
         self._options = dict(model.model_options.get("transformer_options", {}))
-        self._options["optimized_attention_override"] = _differentiable_attention
+        self._options["optimized_attention_override"] = differentiable_attention
 
     @property
     def module(self) -> nn.Module:
@@ -181,11 +181,6 @@ def differentiable() -> Iterator[None]:
             yield
     finally:
         cancel.remove()
-
-
-def _differentiable_attention(_attention: Any, *args: Any, **kwargs: Any) -> Tensor:
-    """PyTorch's own attention instead of the one the server was started with, which may have no backward."""
-    return attention_pytorch(*args, **kwargs)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ Shape letters: O out features, R rank, I in features; N all other dimensions of 
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,6 +35,7 @@ from .errors import BackboneError
 
 IDENTITY = "identity"
 MOTION = "motion"
+HALF = (torch.bfloat16, torch.float16)
 
 
 def coefficient_dropout(coefficients_RI: Tensor, probability: float) -> Tensor:
@@ -105,6 +107,26 @@ class _ProjectDown(torch.autograd.Function):
         return grad_x, grad_RI, None, None
 
 
+class _AddUp(torch.autograd.Function):
+    """output + z A^T, added into the output itself: one pass over the widest tensor of a layer instead of five."""
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, z: Tensor, basis_OR: Tensor) -> Tensor:
+        ctx.save_for_backward(z, basis_OR)
+        ctx.mark_dirty(output)
+        output.view(-1, output.shape[-1]).addmm_(z.reshape(-1, z.shape[-1]), basis_OR.t())
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        grad, (z, basis_OR) = grad_outputs[0], ctx.saved_tensors
+        grad_z = grad @ basis_OR if ctx.needs_input_grad[1] else None
+        grad_OR = None
+        if ctx.needs_input_grad[2]:
+            grad_OR = grad.reshape(-1, grad.shape[-1]).t() @ z.reshape(-1, z.shape[-1])
+        return grad, grad_z, grad_OR
+
+
 class _Coefficients(nn.Linear):
     """The low-rank path's way down, computed in the type of its input."""
 
@@ -125,8 +147,20 @@ class _Basis(nn.Linear):
         super().__init__(*reversed(weight_OR.shape), bias=False, device="meta")
         self.weight = nn.Parameter(weight_OR)
 
-    def forward(self, input: Tensor) -> Tensor:
-        return functional.linear(input, self.weight.to(input.dtype))
+    def added_to(self, output: Tensor, z: Tensor) -> Tensor:
+        """The layer's output with the low-rank path's; in half precision on a card, `output` itself is written to."""
+        weight_OR = self.weight.to(z.dtype)
+        if output.is_cuda and output.dtype in HALF and output.dtype == z.dtype and output.is_contiguous():
+            return _AddUp.apply(output, z, weight_OR)
+        return (output + functional.linear(z, weight_OR)).to(output.dtype)
+
+
+def _adapted(layer: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """W x + A B x for the one adapter that is active. In place of PEFT's own forward, which reads and writes the output
+    five times; with large clips that took a twentieth of a step on an H200."""
+    output = layer.base_layer(x, *args, **kwargs)
+    (adapter,) = layer.active_adapters
+    return layer.lora_B[adapter].added_to(output, layer.lora_A[adapter](x))
 
 
 class TrainableConcept:
@@ -140,7 +174,7 @@ class TrainableConcept:
         self._tuner = LoraModel(module, self._config, IDENTITY)
         self._layers: dict[str, Any] = {name: module.get_submodule(path) for name, path in layers.items()}
         for layer in self._layers.values():
-            layer.cast_input_dtype_enabled = False
+            layer.forward = partial(_adapted, layer)
             if layer.out_features > layer.in_features:
                 layer.register_forward_hook(self._widened.remember)
         self._hold_in_float32(IDENTITY)

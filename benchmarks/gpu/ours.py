@@ -1,0 +1,64 @@
+"""Both of our stages on a random Wan, as the train nodes run them."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.gpu.inside import Pack
+from benchmarks.gpu.steps import Steps, watched_steps
+from benchmarks.gpu.wan import Clip, RandomText, load_vae
+
+PROMPT = "a thing that moves"
+FRAMES_OF_SET = 8
+
+
+@dataclass(kw_only=True)
+class Training:
+    """A MODEL with a clip to learn, both stages to be run on it."""
+
+    pack: Pack
+    model: Any
+    clip: Clip
+    rank: int = 32
+    checkpointing: bool = True
+    identity: Any = field(init=False, default=None)
+    """What the set stage learned; the sequence stage starts from it."""
+    backbone: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        make = self.pack("nodes.backbone").ComfyBackbone
+        self.backbone = make(self.model, RandomText(), load_vae(), checkpointing=self.checkpointing)
+
+    def config(self, steps: int, batch: int) -> Any:
+        """Settings of both stages without prior clips."""
+        settings = self.pack("setandseq_core.config")
+        return settings.MethodConfig(
+            rank=self.rank,
+            prior=settings.PriorConfig(share=0.0),
+            set_stage=settings.SetConfig(steps=steps, batch=batch),
+            sequence_stage=settings.SequenceConfig(steps=steps, batch=batch),
+        )
+
+    def run(self, stage: str, *, steps: int, batch: int = 1, **options: Any) -> Any:
+        """Train the "set" or the "sequence" stage; returns what it gave. Options are those of `train_identity`."""
+        train, encode = (self.pack(f"setandseq_core.{name}") for name in ("train", "clips.encode"))
+        pixels, config = self.clip.pixels(), self.config(steps, batch)
+        with self.pack("nodes.backbone").differentiable():
+            if stage == "set":
+                frames = encode.encode_frame_set(self.backbone, pixels[:FRAMES_OF_SET], PROMPT)
+                material = encode.Material(clips=[frames])
+                trained = train.train_identity(self.backbone, material, config, **options)
+                self.identity = trained.layers
+                return trained
+            sequence = encode.encode_frame_sequence(self.backbone, pixels, PROMPT)
+            material = encode.Material(clips=[sequence])
+            return train.train_motion(self.backbone, self.identity, material, config, **options)
+
+    def watched(self, stage: str, *, steps: int, batch: int = 1) -> Steps:
+        """Train a stage and watch its steps."""
+        with watched_steps() as found:
+            self.run(stage, steps=steps, batch=batch)
+        return found
+
+    def planned_bytes(self, stage: str, batch: int = 1) -> int | None:
+        """Memory that the plan foresees for a stage; None as long as there is no plan."""
+        return None

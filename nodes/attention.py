@@ -1,0 +1,43 @@
+"""Attention that gradients can pass, by the fastest kernels that the card has for both passes."""
+
+from inspect import signature
+from typing import Any
+
+import torch
+from comfy.ldm.modules.attention import attention_pytorch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
+
+HOPPER = (9, 0)
+"""The first cards on which cuDNN's kernels are much faster than FlashAttention 2, which ComfyUI asks for first."""
+CUDNN_FIRST = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+WIDEST_HEAD = 128
+"""The widest head that cuDNN has a backward pass for on all of these cards."""
+CAN_CHOOSE = "set_priority" in signature(sdpa_kernel).parameters
+
+
+def differentiable_attention(_attention: Any, *args: Any, **options: Any) -> Tensor:
+    """PyTorch's own attention instead of the one the server was started with, which may have no backward."""
+    if len(args) == 4 and _suits_cudnn(*args, options):
+        return _attention_by_cudnn(*args, scale=options.get("scale"))
+    return attention_pytorch(*args, **options)
+
+
+def _suits_cudnn(q_BND: Tensor, k_BND: Tensor, v_BND: Tensor, heads: int, options: dict[str, Any]) -> bool:
+    if not (CAN_CHOOSE and q_BND.is_cuda and torch.version.cuda and q_BND.dtype in (torch.bfloat16, torch.float16)):
+        return False
+    unusual = ("mask", "skip_reshape", "skip_output_reshape", "enable_gqa")
+    if any(options.get(name) not in (None, False) for name in unusual):
+        return False
+    width = q_BND.shape[-1] // heads
+    fits = q_BND.ndim == 3 and width <= WIDEST_HEAD and width % 8 == 0
+    same_heads = q_BND.shape[-1] == k_BND.shape[-1] == v_BND.shape[-1]
+    return fits and same_heads and torch.cuda.get_device_capability(q_BND.device) >= HOPPER
+
+
+def _attention_by_cudnn(q_BND: Tensor, k_BND: Tensor, v_BND: Tensor, heads: int, scale: float | None) -> Tensor:
+    q, k, v = (value.unflatten(-1, (heads, -1)).transpose(1, 2) for value in (q_BND, k_BND, v_BND))
+    with sdpa_kernel(CUDNN_FIRST, set_priority=True):
+        output = scaled_dot_product_attention(q, k, v, scale=scale)
+    return output.transpose(1, 2).flatten(2)
