@@ -30,11 +30,15 @@ class _FrozenLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, layer: Any, _run: Forward) -> Tensor:
         ctx.layer = layer
+        if _is_ready(layer, x):
+            return functional.linear(x.detach(), layer.weight, layer.bias)
         with brought_in(layer, x) as (weight_OI, bias_O):
             return functional.linear(x.detach(), weight_OI, bias_O)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        if _is_ready(ctx.layer, grad_outputs[0]):
+            return grad_outputs[0] @ ctx.layer.weight, None, None
         with brought_in(ctx.layer, grad_outputs[0]) as (weight_OI, _):
             return grad_outputs[0] @ weight_OI, None, None
 
@@ -55,6 +59,21 @@ class _Frozen(torch.autograd.Function):
             output = _again(ctx.layer, ctx.run, x)
             (grad_x,) = torch.autograd.grad(output, x, grad_outputs[0])
         return grad_x, None, None
+
+
+def _is_ready(layer: Any, like: Tensor) -> bool:
+    """Whether a layer's weights can be used as they lie: asking ComfyUI costs more than a small product.
+
+    Layers with `_v` belong to dynamic VRAM, which may take their memory at any time.
+    """
+    if layer.weight_function or layer.bias_function or hasattr(layer, "_v"):
+        return False
+    held = (layer.weight, layer.bias)
+    return all(
+        type(value) is nn.Parameter and value.device == like.device and value.dtype == like.dtype
+        for value in held
+        if value is not None
+    )
 
 
 @contextmanager

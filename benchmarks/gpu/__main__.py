@@ -5,8 +5,8 @@
 Everything happens in this process, offline, with random weights of the true shapes of Wan 2.1 1.3B (bfloat16) and 14B
 (8-bit floats) that are made on the card, 33 frames of 480p, rank 32, one sample a step and checkpointing by block.
 Without a part, all of them run: `rate` is the card's bfloat16 product rate, `1.3B` and `14B` are both stages,
-`kernels` profiles a step of 1.3B, `node` and `peft` are the same step of 1.3B by ComfyUI's TrainLoraNode and by plain PEFT
-on diffusers, `checks` are resume, Cancel, too little memory, and the MODEL afterwards.
+`kernels` profiles a step of 1.3B, `node` and `peft` are the same step of 1.3B by ComfyUI's TrainLoraNode and by plain
+PEFT on diffusers, `checks` are resume, Cancel, too little memory, and the MODEL afterwards.
 
 Dynamic VRAM and a limit can be set once in a process, so a full table takes several runs. `--size small` tries the
 script on any machine.
@@ -123,7 +123,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("part", nargs="*")
     parser.add_argument("--size", choices=("true", "small"), default="true")
     parser.add_argument("--dynamic-vram", action="store_true")
-    parser.add_argument("--hold", type=float, default=0.0, metavar="GIB", help="use the card as if it had only that much")
+    parser.add_argument(
+        "--hold", type=float, default=0.0, metavar="GIB", help="use the card as if it had only that much"
+    )
     parser.add_argument("--kept", action="store_true", help="without checkpointing")
     parser.add_argument("--steps", type=int, default=5, help="at least 3: one warms up, one is counted")
     parser.add_argument("--batch", type=int, default=1)

@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from hashlib import blake2b
 from importlib import import_module
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu.inside import card, total_bytes
+from benchmarks.gpu.inside import card, start, total_bytes
 from benchmarks.gpu.ours import Training
+from benchmarks.gpu.wan import SMALL_CLIP, SMALL_SHAPES, load_model, random_weights
 
 STEPS = 4
 AT = 2
@@ -131,3 +133,16 @@ CHECKS: dict[str, Callable[[Training], str]] = {
     "cancel": is_cancelled,
     "memory": survives_too_little_memory,
 }
+
+
+@cache
+def _training(dynamic_vram: bool) -> Training:
+    """Two blocks of a small Wan with a small clip, in ComfyUI in this process."""
+    pack = start(dynamic_vram=dynamic_vram)
+    model = load_model(random_weights(SMALL_SHAPES["14B"]))
+    return Training(pack=pack, model=model, clip=SMALL_CLIP, rank=4)
+
+
+def check_here(name: str, dynamic_vram: bool) -> str:
+    """One of the checks on a small model, in ComfyUI in this process, which must not run one yet."""
+    return CHECKS[name](_training(dynamic_vram))
