@@ -36,7 +36,7 @@ def start(*, dynamic_vram: bool, hold_gib: float = 0.0) -> Pack:
     control = import_module("comfy_aimdo.control")
     if dynamic_vram and card().type == "cuda":
         control.init(simple_vram_headroom=None, nvml_pressure=True)
-    memory = import_module("comfy.model_management")
+    memory: Any = import_module("comfy.model_management")
     out_of_reach = int(total_bytes() - hold_gib * GIB) if hold_gib else 0
     if out_of_reach > 0:
         torch.cuda.set_per_process_memory_fraction(1 - out_of_reach / total_bytes())
@@ -44,9 +44,10 @@ def start(*, dynamic_vram: bool, hold_gib: float = 0.0) -> Pack:
     if dynamic_vram and card().type == "cuda":
         if not control.init_devices([(0, max(out_of_reach, 0))]):
             raise RuntimeError("ComfyUI's dynamic VRAM does not start on this machine.")
-        patcher = import_module("comfy.model_patcher")
+        patcher: Any = import_module("comfy.model_patcher")
         patcher.CoreModelPatcher = patcher.ModelPatcherDynamic
-        import_module("comfy.memory_management").aimdo_enabled = True
+        placement: Any = import_module("comfy.memory_management")
+        placement.aimdo_enabled = True
     return load_pack()
 
 

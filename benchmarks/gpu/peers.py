@@ -80,16 +80,15 @@ def _flow_loss(transformer: Any, clean: Tensor, text: Tensor) -> Tensor:
 
 
 def _diffusers_wan(shape: Shape) -> Any:
-    with torch.device("meta"):
-        transformer = WanTransformer3DModel(
+    with torch.device(card()):
+        transformer: Any = WanTransformer3DModel(
             num_attention_heads=shape.heads,
             attention_head_dim=shape.width // shape.heads,
             ffn_dim=shape.feed_forward,
             num_layers=shape.blocks,
         )
-    transformer = transformer.to(torch.bfloat16).to_empty(device=card())
-    rope = WanTransformer3DModel(num_attention_heads=1, attention_head_dim=128, ffn_dim=8, num_layers=0).rope
-    transformer.rope = rope.to(card())
+    for weight in transformer.parameters():
+        weight.data = weight.data.to(torch.bfloat16)
     with torch.no_grad():
         for weight in transformer.parameters():
             weight.normal_(std=0.02)

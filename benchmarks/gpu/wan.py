@@ -84,8 +84,9 @@ def _empty(shape: Shape) -> dict[str, Tensor]:
     """The weights' names and shapes, from ComfyUI's own class, without memory."""
     make: Any = import_module("comfy.ldm.wan.model").WanModel
     operations = import_module("comfy.ops").disable_weight_init
-    was_dynamic = import_module("comfy.memory_management").aimdo_enabled
-    import_module("comfy.memory_management").aimdo_enabled = False  # else its layers have no weights yet
+    placement: Any = import_module("comfy.memory_management")
+    was_dynamic = placement.aimdo_enabled
+    placement.aimdo_enabled = False  # else its layers have no weights yet
     try:
         return make(
             dim=shape.width,
@@ -97,7 +98,7 @@ def _empty(shape: Shape) -> dict[str, Tensor]:
             operations=operations,
         ).state_dict()
     finally:
-        import_module("comfy.memory_management").aimdo_enabled = was_dynamic
+        placement.aimdo_enabled = was_dynamic
 
 
 def load_model(weights: dict[str, Tensor], disable_dynamic: bool = False) -> Any:
