@@ -11,12 +11,13 @@ COMFYUI := $(or $(COMFYUI_PATH),$(FETCHED))
 READY := $(VENV)/ready-$(shell { echo "$(COMFYUI)"; $(if $(COMFYUI_PATH),cat "$(COMFYUI_PATH)/requirements.txt";) } \
 	2>/dev/null | cksum | cut -d' ' -f1)
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fuzz check check-js screenshots bench bench-method clean
+.PHONY: help install demo test test-frontends fuzz check check-js screenshots bench bench-method clean
 
 help:
 	@echo "make demo     run ComfyUI, learn a concept from a clip and make videos with it, into demo_output/ (minutes)"
 	@echo "make test     all tests and checks"
 	@echo "make fuzz     2,000 damaged concept files instead of the 400 of make test"
+	@echo "make test-frontends  all browser tests, in the oldest frontend that we support and in the newest release (needs chromium)"
 	@echo "make check    ruff and pyright only; what is in js/ too, where there is npm"
 	@echo "make screenshots  the pictures of what the browser shows, for docs and help pages (minutes, needs chromium)"
 	@echo "make bench    what both stages cost beside a plain LoRA"
@@ -33,6 +34,8 @@ demo: $(READY)
 	@$(BIN)/python -m tools.demo --out demo_output
 
 test: $(READY)
+	@echo "== frontends for the browser tests"
+	@$(BIN)/python -m tools.server.frontend
 	@echo "== tests, with the ComfyUI in $(COMFYUI)"
 	@$(BIN)/python -m pytest
 	@$(MAKE) --no-print-directory check
@@ -41,6 +44,14 @@ test: $(READY)
 fuzz: $(READY)
 	@echo "== 2,000 damaged concept files"
 	@SETANDSEQ_FUZZ_CONCEPTS=2000 $(BIN)/python -m pytest tests/core/test_fuzz.py
+
+test-frontends: $(READY)
+	@echo "== browser tests in the oldest and in the newest frontend"
+	@oldest=$$($(BIN)/python -m tools.server.frontend oldest) && \
+		latest=$$($(BIN)/python -m tools.server.frontend latest) && \
+		echo "== frontends $$oldest and $$latest" && \
+		$(BIN)/python -m pytest tests/browser --frontend "$$oldest" --frontend "$$latest" && \
+		echo "== make test-frontends: all browser tests passed in frontends $$oldest and $$latest"
 
 check: $(READY)
 	@echo "== ruff"

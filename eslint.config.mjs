@@ -3,8 +3,8 @@ import js from "@eslint/js";
 const BROWSER = [
   "AbortController", "Blob", "CSS", "CustomEvent", "Event", "FormData", "HTMLElement", "Image", "IntersectionObserver",
   "MutationObserver", "Node", "ResizeObserver", "URL", "URLSearchParams", "clearInterval", "clearTimeout", "console",
-  "customElements", "document", "fetch", "getComputedStyle", "navigator", "performance", "requestAnimationFrame",
-  "setInterval", "setTimeout", "window",
+  "customElements", "document", "fetch", "getComputedStyle", "navigator", "performance", "reportError",
+  "requestAnimationFrame", "setInterval", "setTimeout", "window",
 ];
 
 export default [

@@ -103,28 +103,73 @@ export function widen(node, width, room = 0) {
 }
 
 /**
- * Call `changed` now and whenever `read` gives another text, for as long as the node is there. Values change by hand,
- * by wires, by undo and by loading, in two renderers: looking is simpler than listening to all of them.
+ * Call `begin` whenever a node comes into a graph, with a signal that aborts when it leaves. Since frontend 1.54 a node
+ * is made before it has a graph, and in every version some are made that never get one: copies for a subgraph.
+ * @param {GraphNode} node
+ * @param {(left: AbortSignal) => void} begin
+ */
+export function whileInGraph(node, begin) {
+  let stay = new AbortController();
+  const start = () => {
+    stay.abort();
+    stay = new AbortController();
+    begin(stay.signal);
+  };
+  const { onAdded, onRemoved } = node;
+  node.onAdded = function (graph) {
+    onAdded?.call(this, graph);
+    start();
+  };
+  node.onRemoved = function () {
+    stay.abort();
+    onRemoved?.call(this);
+  };
+  if (node.graph) start();
+}
+
+/**
+ * Call `look` again and again until the signal aborts, first when what runs now is done: while a graph is being built,
+ * its nodes lack their neighbours. A look that fails is reported once, and the next one is taken all the same.
+ * @param {number} milliseconds
+ * @param {AbortSignal} end
+ * @param {() => void} look
+ */
+export function repeat(milliseconds, end, look) {
+  let reported = "";
+  const lookSafely = () => {
+    try {
+      look();
+    } catch (error) {
+      if (String(error) !== reported) reportError(error);
+      reported = String(error);
+    }
+  };
+  const first = setTimeout(lookSafely);
+  const timer = setInterval(lookSafely, milliseconds);
+  end.addEventListener("abort", () => {
+    clearTimeout(first);
+    clearInterval(timer);
+  });
+}
+
+/**
+ * Call `changed` whenever `read` gives another text, for as long as the node is in a graph. Values change by hand, by
+ * wires, by undo and by loading, in two renderers: looking is simpler than listening to all of them.
  * @param {GraphNode} node
  * @param {() => string} read
  * @param {() => void} changed
  */
 export function follow(node, read, changed) {
-  /** @type {string | undefined} */
-  let last;
-  const look = () => {
-    const now = read();
-    if (now === last) return;
-    last = now;
-    changed();
-  };
-  look();
-  const timer = setInterval(look, POLL_MS);
-  const { onRemoved } = node;
-  node.onRemoved = function () {
-    clearInterval(timer);
-    onRemoved?.call(this);
-  };
+  whileInGraph(node, (left) => {
+    /** @type {string | undefined} */
+    let last;
+    repeat(POLL_MS, left, () => {
+      const now = read();
+      if (now === last) return;
+      last = now;
+      changed();
+    });
+  });
 }
 
 /** The id of the open workflow, as it goes with its prompts. */

@@ -6,7 +6,7 @@ import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { drawCurve, verdict } from "./curve.mjs";
 import { make } from "./dom.mjs";
-import { executionIds, widen, workflowId } from "./graph.mjs";
+import { executionIds, whileInGraph, widen, workflowId } from "./graph.mjs";
 import { showOnNode } from "./shown.mjs";
 import { say } from "./words.mjs";
 
@@ -61,15 +61,13 @@ export function listenToTraining() {
 /** @param {GraphNode} node */
 export function trainingPanel(node) {
   const panel = new TrainingPanel(node);
-  panels.add(panel);
   showOnNode(node, "training_panel", panel.element, () => HEIGHT);
   widen(node, WIDTH);
-  const { onRemoved } = node;
-  node.onRemoved = function () {
-    panels.delete(panel);
-    onRemoved?.call(this);
-  };
-  setTimeout(() => panel.askForAll()); // by then the node has its id
+  whileInGraph(node, (left) => {
+    panels.add(panel);
+    left.addEventListener("abort", () => panels.delete(panel));
+    setTimeout(() => panel.askForAll()); // by then a node that is being loaded has its id
+  });
 }
 
 class TrainingPanel {

@@ -2,6 +2,7 @@
 // A place on a node that is only shown, never saved, in both renderers.
 
 import { app } from "../../scripts/app.js";
+import { repeat, whileInGraph } from "./graph.mjs";
 
 const LOOK_MS = 250;
 
@@ -37,16 +38,14 @@ export function showOnNode(node, name, element, height) {
  * @param {HTMLElement} element
  */
 function keepShown(node, element) {
-  const timer = setInterval(() => {
-    if (element.isConnected || node.graph !== app.canvas.graph) return;
-    const id = CSS.escape(String(node.id));
-    document.querySelector(`[data-node-id="${id}"] .setandseq[data-widget="${element.dataset["widget"]}"]`)?.replaceWith(element);
-  }, LOOK_MS);
-  const { onRemoved } = node;
-  node.onRemoved = function () {
-    clearInterval(timer);
-    onRemoved?.call(this);
-  };
+  whileInGraph(node, (left) => {
+    repeat(LOOK_MS, left, () => {
+      if (element.isConnected || node.graph !== app.canvas.graph) return;
+      const id = CSS.escape(String(node.id));
+      const widget = `.setandseq[data-widget="${element.dataset["widget"]}"]`;
+      document.querySelector(`[data-node-id="${id}"] ${widget}`)?.replaceWith(element);
+    });
+  });
 }
 
 /**

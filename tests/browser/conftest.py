@@ -1,6 +1,7 @@
 """A real browser on a real ComfyUI; skipped where there is no Chromium, no Playwright or no ComfyUI.
 
-One server for all tests of this folder, one browser and one page for each file.
+One server for all tests in a frontend, one browser and one page for each file. Tests run in the newest frontend that is
+known to work; those marked `every_frontend` in the oldest, too. `--frontend VERSION` runs all of them in that one.
 """
 
 import shutil
@@ -11,19 +12,43 @@ import pytest
 
 from tools.pictures.interface import RENDERERS, Ui, write_settings
 from tools.server.folder import NoComfyUIError, comfyui_folder
+from tools.server.frontend import NEWEST, OLDEST, NoFrontendError, frontend_folder
 from tools.server.server import Server
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the command line choose the frontends."""
+    parser.addoption("--frontend", action="append", metavar="VERSION", help="run all browser tests in this frontend")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test in the frontends that it is for."""
+    if "frontend" not in metafunc.fixturenames:
+        return
+    in_every = metafunc.definition.get_closest_marker("every_frontend") is not None
+    versions = metafunc.config.getoption("frontend", None) or ([OLDEST, NEWEST] if in_every else [NEWEST])
+    metafunc.parametrize("frontend", versions, indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The server of all browser tests; they leave its queue empty."""
+def frontend(request: pytest.FixtureRequest) -> Path:
+    """The folder of a frontend."""
+    try:
+        return frontend_folder(request.param)
+    except NoFrontendError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def server(frontend: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The server of all browser tests in a frontend; they leave its queue empty."""
     try:
         comfyui_folder()
     except NoComfyUIError as error:
         pytest.skip(str(error))
     folder = tmp_path_factory.mktemp("browser")
     write_settings(folder)
-    with Server(folder) as server:
+    with Server(folder, options=["--front-end-root", str(frontend)]) as server:
         yield server
 
 

@@ -44,7 +44,7 @@ def comparable(workflow: dict[str, Any]) -> dict[str, Any]:
             [round(value) for value in node["pos"]],
             round(node["size"][0]),  # the two renderers have least heights of their own
             node.get("mode", 0),
-            node.get("widgets_values"),
+            node.get("widgets_values") or [],  # newer frontends leave an empty list out
             node.get("properties", {}).get("models"),
         )
         for node in workflow["nodes"]
