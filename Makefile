@@ -35,7 +35,7 @@ demo: $(READY)
 
 test: $(READY)
 	@echo "== frontends for the browser tests"
-	@$(BIN)/python -m tools.server.frontend
+	@$(BIN)/python -m tools.server.frontend || echo "== the browser tests in what is missing are skipped"
 	@echo "== tests, with the ComfyUI in $(COMFYUI)"
 	@$(BIN)/python -m pytest
 	@$(MAKE) --no-print-directory check

@@ -190,3 +190,19 @@ export function executionIds(node, graph = app.rootGraph) {
     return each.subgraph ? executionIds(node, each.subgraph).map((id) => `${each.id}:${id}`) : [];
   });
 }
+
+/**
+ * The node that a prompt calls by this id, see `executionIds`.
+ * @param {string} id
+ * @returns {GraphNode | undefined}
+ */
+export function nodeOfExecution(id) {
+  /** @type {{nodes?: any[]} | undefined} */
+  let graph = app.rootGraph;
+  let found;
+  for (const part of id.split(":")) {
+    found = graph?.nodes?.find((node) => String(node.id) === part);
+    graph = found?.subgraph;
+  }
+  return found;
+}

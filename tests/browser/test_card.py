@@ -13,7 +13,6 @@ from setandseq_core.embedded.files import TRANSFORMER_FILE
 from tools.pictures.interface import Ui
 from tools.sample_concept import INFO, save_sample
 
-pytestmark = pytest.mark.every_frontend
 STATIC, MOTION = INFO["static_prompt"], INFO["motion_prompt"]
 CONNECT = """([from, to, wire]) => {
   const find = id => window.app.graph.nodes.find(node => String(node.id) === id);

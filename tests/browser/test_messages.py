@@ -22,19 +22,37 @@ def start_here(node_type: str, widget: int, value: str) -> dict[str, Any]:
     return workflow
 
 
+@pytest.mark.every_frontend
+@pytest.mark.parametrize(
+    ("widget", "value", "message"),
+    [
+        (0, " ", "The static prompt is empty. Describe the clip in words"),
+        (1, "\n", "The motion prompt is empty. Describe the clip in words"),
+    ],
+    ids=["no static prompt", "no motion prompt"],
+)
+def test_a_rejected_prompt_says_at_once_and_once_what_to_do(canvas: Ui, widget: int, value: str, message: str) -> None:
+    canvas.load(start_here("SetSeq_ReferenceClip", widget, value))
+    with canvas.rejected():
+        canvas.run()
+        expect(canvas.toast(message)).to_have_count(1, timeout=WAIT_MS)
+    expect(canvas.toast(message)).to_contain_text("Reference Clip")
+
+
 @pytest.mark.parametrize(
     ("node_type", "widget", "value", "message"),
     [
-        ("SetSeq_ReferenceClip", 0, " ", "The static prompt is empty. Describe the clip in words"),
         ("SetSeq_ReferenceClip", 1, "a bee", "does not hold it"),
         ("VAELoader", 0, "pixel_space", "Connect the VAE that belongs to the model."),
     ],
-    ids=["no prompt", "lost token", "wrong VAE"],
+    ids=["lost token", "wrong VAE"],
 )
-def test_an_error_says_at_once_what_to_do(canvas: Ui, node_type: str, widget: int, value: str, message: str) -> None:
+def test_an_error_says_at_once_and_once_what_to_do(
+    canvas: Ui, node_type: str, widget: int, value: str, message: str
+) -> None:
     canvas.load(start_here(node_type, widget, value))
     canvas.run()
-    expect(canvas.page.get_by_text(message).first).to_be_visible(timeout=WAIT_MS)
+    expect(canvas.toast(message)).to_have_count(1, timeout=WAIT_MS)
 
 
 def test_the_wheel_zooms_over_what_our_nodes_show(ui: Ui) -> None:

@@ -5,7 +5,6 @@ from playwright.sync_api import Locator, expect
 
 from tools.pictures.interface import Ui
 
-pytestmark = pytest.mark.every_frontend
 NODES = ("SetSeq_LoadDynamicConcept", "SetSeq_ComposeConcepts")
 EMPTY = {"version": 0.4, "nodes": [], "links": []}
 

@@ -5,7 +5,6 @@ from playwright.sync_api import expect
 
 from tools.pictures.interface import Ui
 
-pytestmark = pytest.mark.every_frontend
 CHECK = "async texts => (await import('/extensions/setandseq/prompts.mjs')).checkPrompts(...texts)"
 CONNECT = (
     "([from, to]) => { const of = id => app.graph.getNodeById(id) ?? app.graph.getNodeById(Number(id));"

@@ -1,6 +1,8 @@
 """ComfyUI's interface in a browser, as tests and screenshots drive it."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,8 @@ UNREACHABLE = (
 """In console errors of the interface itself, which looks for news and accounts on the net, and of its start."""
 AUTOGROW_OF_REMOVED = "at autogrowInputDisconnected"
 """In uncaught errors of the interface itself, of 1.58: its growing inputs look at nodes that went into a subgraph."""
+REJECTED = ("400 (Bad Request)", "PromptExecutionError")
+"""In console errors of the interface itself, about a prompt that the server rejects."""
 
 LOAD = "workflow => window.app.loadGraphData(workflow, true, false, null, {skipAssetScans: true})"
 ADD_NODE = """([type, values]) => {
@@ -129,6 +133,18 @@ class Ui:
     def region(self, label: str) -> Locator:
         """The part of a node that is labelled so for screen readers."""
         return self.page.get_by_role("region", name=label)
+
+    def toast(self, text: str) -> Locator:
+        """The toasts that say this, in old and in new frontends."""
+        return self.page.locator(".p-toast-message, li[role=alert]").filter(has_text=text)
+
+    @contextmanager
+    def rejected(self) -> Iterator[None]:
+        """Where a prompt is to be rejected: what the interface's console says of it is no error of ours."""
+        before = list(self.errors)
+        yield
+        found = self.errors[len(before) :]
+        self.errors[:] = [*before, *(text for text in found if not any(part in text for part in REJECTED))]
 
     def _on_uncaught(self, error: Error) -> None:
         if AUTOGROW_OF_REMOVED not in (error.stack or ""):

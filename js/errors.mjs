@@ -1,0 +1,53 @@
+// @ts-check
+// What our errors say, said at once: the interface has it behind "View details".
+
+import { api } from "../../scripts/api.js";
+import { app } from "../../scripts/app.js";
+import { nodeOfExecution, repeat } from "./graph.mjs";
+
+const OUR_ERROR = /setandseq_core\.errors\.\w+$/;
+const OUR_NODE = /^SetSeq_/;
+const LOOK_MS = 250;
+const LIFE_MS = 20_000;
+
+/** @typedef {{type: string, details: string}} Complaint about one input of a node */
+/** @typedef {Record<string, {class_type: string, errors: Complaint[]}>} NodeErrors by node id */
+
+/** Show what is wrong as one toast an error: of a training that failed, and of a prompt that was rejected. */
+export function tellErrors() {
+  api.addEventListener("execution_error", ({ detail: { exception_type, exception_message, node_id } }) => {
+    if (!OUR_ERROR.test(exception_type)) return;
+    toast(node_id, exception_message.replace(/^\S*Error: /, "").trim());
+  });
+  /** @type {NodeErrors | null} */
+  let last = null;
+  repeat(LOOK_MS, new AbortController().signal, () => {  // there is no event for a rejection
+    const now = /** @type {NodeErrors | null} */ (app.lastNodeErrors ?? null);
+    if (now === last) return;
+    last = now;
+    for (const [node, text] of complaints(now ?? {})) toast(node, text);
+  });
+}
+
+/**
+ * What our nodes say of their inputs, each text once a node: ComfyUI repeats it for every input.
+ * @param {NodeErrors} errors
+ * @returns {[string, string][]} node ids and texts
+ */
+export function complaints(errors) {
+  return Object.entries(errors).flatMap(([node, { class_type, errors: found }]) => {
+    if (!OUR_NODE.test(class_type)) return [];
+    const own = found.filter((each) => each.type === "custom_validation_failed");
+    const texts = new Set(own.map((each) => each.details.replace(/^[\w.]+ - /, "")));
+    return [...texts].map((text) => /** @type {[string, string]} */ ([node, text]));
+  });
+}
+
+/**
+ * @param {string | number} node_id
+ * @param {string} detail
+ */
+function toast(node_id, detail) {
+  const summary = nodeOfExecution(String(node_id))?.title ?? "";
+  app.extensionManager.toast.add({ severity: "error", summary, detail, life: LIFE_MS });
+}
