@@ -148,18 +148,23 @@ class ClipTarget:
             )
         return size
 
-    def num_frames(self, found: int, name: str) -> int:
-        """How many of `found` frames are used: the most that is 4n+1."""
+    def num_frames(self, found: int, name: str, stretch: Stretch = WHOLE) -> int:
+        """How many of `found` frames are used: the most that is 4n+1.
+
+        Raises:
+            VideoError: there are too few.
+        """
+        longer = "Use a longer video" if stretch == WHOLE else "Start earlier, take a longer part"
         if found < MIN_FRAMES:
             raise VideoError(
                 f"{name} is too short: {found} frames at {self.fps:g} fps; at least {MIN_FRAMES} "
                 f"({MIN_FRAMES / self.fps:.2f} s) are needed.",
-                hint="Use a longer video.",
+                hint=f"{longer}.",
             )
         if self.frames is not None and found < self.frames:
             raise VideoError(
                 f"{name} has {found} frames at {self.fps:g} fps, but {self.frames} were asked for.",
-                hint=f"Use a longer video, or ask for {_whole_latents(found)} frames.",
+                hint=f"{longer}, or ask for {_whole_latents(found)} frames.",
             )
         return _whole_latents(found)
 
@@ -319,7 +324,7 @@ def fit_frames(frames_FHWC: Tensor, seen: Sequence[int], target: ClipTarget, fou
     """Make a clip out of the frames numbered `seen`, as many as are wanted; see `fit_clip`."""
     source = (frames_FHWC.shape[1], frames_FHWC.shape[2])
     size = target.output_size(source)
-    num_frames = target.num_frames(len(seen[: target.most_frames]), "The clip")
+    num_frames = target.num_frames(len(seen[: target.most_frames]), "The clip", stretch)
     fitted_FHWC = torch.empty(num_frames, *size, 3, device=frames_FHWC.device)
     for number, index in enumerate(seen[:num_frames]):
         fitted_FHWC[number] = resize(crop(frames_FHWC[index].float(), size), size).clamp(0, 1)

@@ -1,13 +1,25 @@
 """What can be said about a video file from its bytes alone: which container it is, and whether its end is there.
 
-ffmpeg plays a file that was cut off as far as it goes and reports success, so this is looked at before.
+ffmpeg plays a file that was cut off as far as it goes and reports success, so this is checked before.
 """
 
 import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import VideoError
+
+VideoSource = Path | BytesIO
+"""A video file on the disk, or all of one in memory."""
+
+
+MAX_SIDE = 8192
+"""Largest width and height that is read, in pixels."""
+
 
 READABLE = "mp4, mov, webm, mkv or gif"
 
@@ -15,18 +27,39 @@ READABLE = "mp4, mov, webm, mkv or gif"
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 
 
-_MATROSKA, _MATROSKA_SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+_MATROSKA = b"\x1a\x45\xdf\xa3"
+_MATROSKA_SEGMENT = b"\x18\x53\x80\x67"
 
 
 _MATROSKA_ALPHA = b"\x53\xc0\x81\x01"
 
 
-def check_container(path: Path) -> None:
-    """Refuse a path that is no video file, or one that ends before its container does.
+def source_name(source: VideoSource) -> str:
+    """What messages call the file."""
+    return str(source) if isinstance(source, Path) else "The video"
+
+
+def check_container(source: VideoSource) -> None:
+    """Refuse what is no video file, or one that ends before its container does.
 
     Raises:
         VideoError: not there, not a file, not readable, empty, another format, or cut off.
     """
+    if isinstance(source, Path):
+        _check_path(source)
+    try:
+        with _opened(source) as file:
+            length = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            _check_head(source_name(source), file, length)
+    except OSError as error:
+        raise VideoError(
+            f"{source} cannot be read ({error.strerror}).",
+            hint="Check its permissions.",
+        ) from error
+
+
+def _check_path(path: Path) -> None:
     if not path.exists():
         raise VideoError(
             f"{path} does not exist; the path of a video file is needed.",
@@ -35,21 +68,25 @@ def check_container(path: Path) -> None:
     if not path.is_file():
         kind = "a folder" if path.is_dir() else "not an ordinary file"
         raise VideoError(f"{path} is {kind}; the path of a video file is needed.")
-    try:
-        with path.open("rb") as file:
-            _check_head(path, file, path.stat().st_size)
-    except OSError as error:
-        raise VideoError(
-            f"{path} cannot be read ({error.strerror}).",
-            hint="Check its permissions.",
-        ) from error
 
 
-def _check_head(path: Path, file: BinaryIO, length: int) -> None:
+@contextmanager
+def _opened(source: VideoSource) -> Iterator[BinaryIO]:
+    """The bytes of a video from their beginning; a file in memory is left at its beginning too."""
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            yield file
+        return
+    source.seek(0)
+    yield source
+    source.seek(0)
+
+
+def _check_head(name: str, file: BinaryIO, length: int) -> None:
     head = file.read(12)
     if not head:
         raise VideoError(
-            f"{path} is empty (0 bytes); a video file is needed.",
+            f"{name} is empty (0 bytes); a video file is needed.",
             hint="Copy or download it again.",
         )
     if head[4:8] in _MP4_BOXES:
@@ -57,17 +94,28 @@ def _check_head(path: Path, file: BinaryIO, length: int) -> None:
     elif head.startswith(_MATROSKA):
         cut_off = _matroska_is_cut_off(file, length)
     elif head.startswith(b"GIF8"):
+        width, height = struct.unpack("<HH", head[6:10].ljust(4, b"\0"))
+        check_side(name, width, height)  # here, since ffmpeg would give up without saying why
         file.seek(-min(64, length), os.SEEK_END)
         cut_off = not file.read().rstrip(b"\0\r\n").endswith(b";")
     else:
         raise VideoError(
-            f"{path} is not a video: it begins with {head!r}; {READABLE} is needed.",
+            f"{name} is not a video: it begins with {head!r}; {READABLE} is needed.",
             hint="Convert it, or use another file (one image is not enough).",
         )
     if cut_off:
         raise VideoError(
-            f"{path} is cut off: its end is missing after {length} bytes.",
+            f"{name} is cut off: its end is missing after {length} bytes.",
             hint="Copy or download it again.",
+        )
+
+
+def check_side(name: str, width: int, height: int) -> None:
+    """Raise VideoError if frames are larger than is read."""
+    if max(width, height) > MAX_SIDE:
+        raise VideoError(
+            f"{name} has frames of {width}x{height}; at most {MAX_SIDE} pixels a side are read.",
+            hint="Scale the video down first.",
         )
 
 
@@ -107,8 +155,8 @@ def _matroska_is_cut_off(file: BinaryIO, length: int) -> bool:
     return False
 
 
-def matroska_has_alpha(path: Path) -> bool:
+def matroska_has_alpha(source: VideoSource) -> bool:
     """Whether a webm or mkv file marks its video as having an alpha channel."""
-    with path.open("rb") as file:
+    with _opened(source) as file:
         head = file.read(1 << 16)
     return head.startswith(_MATROSKA) and _MATROSKA_ALPHA in head

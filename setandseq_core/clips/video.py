@@ -1,47 +1,29 @@
-"""Video files in and out, through imageio-ffmpeg.
-
-`read_clip` reads the beginning of a file as a clip, `write_video` writes frames to a file. Only mp4, mov, webm, mkv
-and gif are opened: ffmpeg knows hundreds of formats, some of which are playlists that fetch other files.
+"""Video files in and out: `read_clip` reads a stretch of a file as a clip, `write_video` writes frames to a file.
 
 Shape letters: F frames, H height, W width, C the three channels red, green and blue.
 """
 
-import logging
 import math
-import re
-from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import imageio_ffmpeg
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..atomic import replaced
 from ..errors import VideoError
-from .clip import Clip, ClipTarget, WantedSize, check_fps, check_frames, crop, resize
-from .containers import READABLE, check_container, matroska_has_alpha
-
-MAX_SIDE = 8192
-"""Largest width and height that is read, in pixels."""
-
+from .clip import WHOLE, Clip, ClipTarget, Stretch, WantedSize, check_fps, check_frames, frames_in_time
+from .containers import VideoSource, source_name
+from .decode import OpenVideo, Picture, Scaler, open_video
+from .tone import Transfer, to_sdr
 
 GIF_MAX_FPS = 50
 """A gif counts in hundredths of a second, and players slow down anything under two of them."""
-
-
-_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-"""ffmpeg's own VP8 and VP9 decoders drop the alpha channel, these keep it."""
-
-
-_INPUT = ["-hide_banner", "-format_whitelist", "mov,mp4,matroska,webm,gif", "-protocol_whitelist", "file"]
-
-
-_SQUARE_PIXELS = f"scale=clip(round(iw*sar)\\,1\\,{2 * MAX_SIDE}):ih"
 
 
 _BT709 = ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
@@ -74,34 +56,42 @@ class VideoInfo:
     codec: str
 
 
-def read_info(path: Path | str) -> VideoInfo:
-    """Look at a video file and refuse what can not be a clip.
+def read_info(source: VideoSource | str) -> VideoInfo:
+    """Look at a video file and refuse what cannot be a clip.
 
     Raises:
         VideoError: not there, not a video, cut off, a single picture, sound only, or too large.
     """
-    path = Path(path)
-    check_container(path)
-    # One frame per tick whatever their times are, so that counting to two tells a video from a picture.
-    meta, stream = _open(path, f"{_SQUARE_PIXELS},setpts=N/25/TB,fps=25")
-    with closing(stream):
-        width, height = meta["size"]
-        if max(width, height) > MAX_SIDE:
-            raise _too_large(path, width, height)
-        count = sum(1 for _ in islice(_raw_frames(path, stream), 2))
-    if count == 0:
+    with open_video(_source(source)) as video:
+        return _info(video)
+
+
+def _source(source: VideoSource | str) -> VideoSource:
+    return Path(source) if isinstance(source, str) else source
+
+
+def _info(video: OpenVideo) -> VideoInfo:
+    first_two = [frame for _, frame in islice(video.timed_frames(WHOLE), 2)]
+    if not first_two:
         raise VideoError(
-            f"{path} holds no frame that can be decoded.",
+            f"{video.name} holds no frame that can be decoded.",
             hint="Export the video again.",
         )
-    if count == 1:
-        raise VideoError(f"{path} holds one frame, it is a picture; a video with motion is needed.")
-    codec = meta["codec"].strip(",")
-    return VideoInfo(width=width, height=height, fps=meta["fps"], seconds=meta["duration"], codec=codec)
+    # A single frame comes twice: the second time to say when it ends.
+    if first_two[0] is first_two[1]:
+        raise VideoError(f"{video.name} holds one frame, it is a picture; a video with motion is needed.")
+    height, width = video.upright_size(first_two[0])
+    return VideoInfo(
+        width=width,
+        height=height,
+        fps=video.fps,
+        seconds=video.seconds,
+        codec=video.stream.codec_context.codec.canonical_name,
+    )
 
 
 def read_clip(
-    path: Path | str,
+    source: VideoSource | str,
     *,
     fps: float,
     multiple: int = 16,
@@ -109,18 +99,17 @@ def read_clip(
     size: WantedSize | None = None,
     max_frames: int = 81,
     max_pixels: int | None = None,
+    stretch: Stretch = WHOLE,
 ) -> Clip:
-    """Read the beginning of a video file as a clip, as `fit_clip` does with frames in memory.
+    """Read a stretch of a video file as a clip, as `fit_clip` does with frames in memory.
 
-    Frames come out upright and with square pixels; transparent parts are put on black. No more of the file is
-    decoded than is needed, and one frame at a time is held at the size of the file.
+    Frames come out upright, with square pixels and in SDR; transparent parts are put on black. No more of the file is
+    decoded than is needed, and each frame is scaled as it is decoded, so that memory holds little but the clip.
 
     Args:
-        path: an mp4, mov, webm, mkv or gif file.
-        fps: frames per second of the clip; the speed of the motion in seconds stays as it is.
-        multiple: what height and width must be multiples of.
-        frames: how many frames, 4n+1; None for the most there are, up to `max_frames`.
-        size, max_frames, max_pixels: see `ClipTarget`.
+        source: an mp4, mov, webm, mkv or gif file.
+        fps, multiple, frames, size, max_frames, max_pixels: see `ClipTarget`.
+        stretch: the part that is wanted.
     Returns:
         The clip, on the CPU.
     Raises:
@@ -129,96 +118,62 @@ def read_clip(
     target = ClipTarget(
         fps=fps, multiple=multiple, frames=frames, size=size, max_frames=max_frames, max_pixels=max_pixels
     )
-    path = Path(path)
-    info = read_info(path)
-    size = target.output_size((info.height, info.width))
-    clip_FHWC = torch.empty(target.most_frames, *size, 3)
-    count, transparent = 0, False
-    meta, stream = _open(path, f"{_SQUARE_PIXELS},setpts=PTS-STARTPTS,fps={_rational(fps)}", _alpha_decoder(path, info))
-    source_width, source_height = meta["size"]
-    with closing(stream):
-        for raw in islice(_raw_frames(path, stream), target.most_frames):
-            frame = torch.frombuffer(bytearray(raw), dtype=torch.uint8).view(source_height, source_width, 4)
-            rgba = crop(frame, size)
-            rgb = rgba[..., :3].float().div_(255)
-            if rgba[..., 3].min() < 255:
-                transparent = True
-                rgb *= rgba[..., 3:] / 255
-            clip_FHWC[count] = resize(rgb, size).clamp(0, 1)
-            count += 1
-    num_frames = target.num_frames(count, str(path))
-    choice = target.choice(_found(info), num_frames, (info.height, info.width), size)
-    return Clip(
-        frames_FHWC=clip_FHWC[:num_frames], fps=fps, choice=choice + ", transparent parts on black" * transparent
-    )
+    source = _source(source)
+    info = read_info(source)
+    size_read = target.output_size((info.height, info.width))
+    with open_video(source) as video:
+        shown = frames_in_time(video.timed_frames(stretch), fps)
+        scaler = Scaler(video, size_read)
+        pictures = [scaler.picture(frame) for frame in islice(shown, target.most_frames)]
+        read = _Read(pictures=pictures, transfer=video.transfer)
+    num_frames = target.num_frames(len(read.pictures), source_name(source), stretch)
+    choice = target.choice(_found(info), num_frames, (info.height, info.width), size_read, stretch)
+    return Clip(frames_FHWC=read.frames(num_frames), fps=fps, choice=choice + read.remark())
+
+
+def read_times(source: VideoSource | str, stretch: Stretch = WHOLE) -> tuple[list[float], float]:
+    """When each frame of a stretch of a file begins, in seconds from the start of the stretch, and when the last ends.
+
+    Nothing is scaled and nothing is kept, so that a file of any length can be looked at.
+    """
+    with open_video(_source(source)) as video:
+        begins = [begin for begin, _ in video.timed_frames(stretch)]
+    return begins[:-1], begins[-1]
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class _Read:
+    """Pictures as they were decoded: a quarter of their size as floats, or half of it."""
+
+    pictures: list[Picture]
+    transfer: Transfer | None
+
+    def frames(self, num_frames: int) -> Tensor:
+        """The first ones as (F, H, W, 3), float32 in [0, 1]."""
+        height, width, _ = self.pictures[0].shape
+        frames_FHWC = torch.empty(num_frames, height, width, 3)
+        for number in range(num_frames):
+            frames_FHWC[number] = self._frame(self.pictures[number][..., :3])
+        return frames_FHWC
+
+    def _frame(self, picture: Picture) -> Tensor:
+        # ffmpeg makes 16 bits out of 8 by a shift, so that white is not 65535.
+        white = 255 if picture.dtype == np.uint8 else 255 * 256
+        signal_HWC = torch.from_numpy(picture.astype(np.float32)).div_(white).clamp_(0, 1)
+        return signal_HWC if self.transfer is None else to_sdr(signal_HWC, self.transfer)
+
+    def remark(self) -> str:
+        """What has been done to the pictures that the user should know."""
+        if self.transfer is not None:
+            return f", {self.transfer.name} mapped to SDR"
+        transparent = any(picture.shape[2] == 4 and picture[..., 3].min() < 255 for picture in self.pictures)
+        return ", transparent parts on black" * transparent
 
 
 def _found(info: VideoInfo) -> str:
     length = f"{info.seconds:.1f} s of " if info.seconds else ""
     rate = f" at {info.fps:g} fps" if info.fps else ""
     return f"read {length}{info.width}x{info.height}{rate}"
-
-
-def _rational(fps: float) -> Fraction:
-    return Fraction(fps).limit_denominator(1001)
-
-
-def _alpha_decoder(path: Path, info: VideoInfo) -> list[str]:
-    wanted = info.codec in _ALPHA_DECODERS and matroska_has_alpha(path)
-    return ["-c:v", _ALPHA_DECODERS[info.codec]] if wanted else []
-
-
-def _open(path: Path, filters: str, input_params: list[str] | None = None) -> tuple[dict[str, Any], Generator]:
-    """Start ffmpeg; returns what it says of the file and a generator of raw RGBA frames, to be closed."""
-    stream = imageio_ffmpeg.read_frames(
-        str(path.absolute()),  # absolute, so that no name is taken for an option or a protocol
-        pix_fmt="rgba",
-        bits_per_pixel=32,
-        input_params=_INPUT + (input_params or []),
-        output_params=["-vf", filters],
-    )
-    logger = logging.getLogger("imageio_ffmpeg")
-    logger.addFilter(_is_no_size_warning)
-    try:
-        return next(stream), stream
-    except (OSError, ValueError, IndexError, AttributeError) as error:  # the last three: a header it cannot parse
-        raise _unreadable(path, str(error)) from error
-    finally:
-        logger.removeFilter(_is_no_size_warning)
-
-
-def _is_no_size_warning(record: logging.LogRecord) -> bool:
-    """The library warns when frames come out in another size, as those of a rotated video must."""
-    return "source frame size" not in record.getMessage()
-
-
-def _raw_frames(path: Path, stream: Generator) -> Iterator[bytes]:
-    try:
-        yield from stream
-    except RuntimeError as error:
-        raise _unreadable(path, str(error)) from error
-
-
-def _too_large(path: Path, width: int, height: int) -> VideoError:
-    return VideoError(
-        f"{path} has frames of {width}x{height}; at most {MAX_SIDE} pixels a side are read.",
-        hint="Scale the video down first.",
-    )
-
-
-def _unreadable(path: Path, log: str) -> VideoError:
-    """The error for a file that ffmpeg gave up on, from what it wrote."""
-    size = re.search(r"(?:Picture size|Video: .*?,) (\d+)x(\d+)", log)
-    if size and max(int(size[1]), int(size[2])) > MAX_SIDE:
-        return _too_large(path, int(size[1]), int(size[2]))
-    if " Audio: " in log and " Video: " not in log:
-        return VideoError(f"{path} holds sound only; a video with pictures is needed.")
-    reasons = [line for line in log.splitlines() if "rror" in line or "nvalid" in line]
-    reason = re.sub(r"^(\[.*?\] )+", "", reasons[0]).rstrip(". ") if reasons else "no reason given"
-    return VideoError(
-        f"{path} is damaged, or not a video ({reason}); {READABLE} is needed.",
-        hint="Export the video again.",
-    )
 
 
 def write_video(path: Path | str, frames_FHWC: Tensor, fps: float) -> None:

@@ -15,6 +15,7 @@ CORE = ROOT / "setandseq_core"
 FILES = sorted(CORE.rglob("*.py"))
 ALLOWED = {
     "PIL",
+    "av",
     "click",
     "diffusers",
     "imageio_ffmpeg",
@@ -25,7 +26,7 @@ ALLOWED = {
     "torch",
     "transformers",
 }
-HEAVY = {"PIL", "diffusers", "imageio_ffmpeg", "numpy", "peft", "safetensors", "torch", "transformers"}
+HEAVY = {"PIL", "av", "diffusers", "imageio_ffmpeg", "numpy", "peft", "safetensors", "torch", "transformers"}
 
 
 def imported_in_new_process(statement: str) -> set[str]:

@@ -1,0 +1,299 @@
+"""A video file decoded a frame at a time: only the stretch that is wanted, each frame with its time.
+
+PyAV decodes. ComfyUI itself reads videos with it, so it is there in every ComfyUI. It opens a file in memory as well as
+one on the disk, seeks, and says when each frame begins. imageio-ffmpeg does none of these: it runs ffmpeg as a process
+and reads frames without times through a pipe.
+
+Only mp4, mov, webm, mkv and gif are opened: ffmpeg knows hundreds of formats, some of which are playlists that fetch
+other files.
+
+Shape letters: H height, W width, C channels.
+"""
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.codec.context import ThreadType
+from av.container import InputContainer
+from av.error import FFmpegError, InvalidDataError
+from av.filter import Graph
+from av.packet import Packet
+from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from ..errors import VideoError
+from .clip import Size, Stretch, crop_size
+from .containers import (
+    MAX_SIDE,
+    READABLE,
+    VideoSource,
+    check_container,
+    check_side,
+    matroska_has_alpha,
+    source_name,
+)
+from .tone import Transfer
+
+THREADS = 1
+"""Each thread holds frames of its own, 12 MiB each in 4K: two already take more than a small clip."""
+
+Picture: TypeAlias = npt.NDArray[np.generic]
+"""A decoded and scaled frame (H, W, C), upright: bytes, or 16 bits where it is HDR; RGB, or RGBA put on black."""
+
+_OPTIONS = {
+    "format_whitelist": "mov,mp4,matroska,webm,gif",
+    "protocol_whitelist": "file",
+    "max_pixels": str(MAX_SIDE**2),
+}
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""ffmpeg's own VP8 and VP9 decoders drop the alpha channel, these keep it."""
+_SCALE_FLAGS = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp:param0=0:param1=0.5"
+"""The cubic of `clip.resize`, so that a file and the same frames in memory come out alike."""
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Turn:
+    """How the stored picture has to be turned to stand upright: rows and columns swapped first, then mirrored."""
+
+    swapped: bool = False
+    mirrored: bool = False
+    """Left and right."""
+    upside_down: bool = False
+
+    def __call__(self, picture: Picture) -> Picture:
+        """The picture upright."""
+        if self.swapped:
+            picture = picture.swapaxes(0, 1)
+        if self.mirrored:
+            picture = picture[:, ::-1]
+        if self.upside_down:
+            picture = picture[::-1]
+        return np.ascontiguousarray(picture)
+
+    def size(self, size: Size) -> Size:
+        """(height, width) upright of a stored picture, and the other way round."""
+        return (size[1], size[0]) if self.swapped else size
+
+
+def turn_of(frame: VideoFrame) -> Turn:
+    """The turn that the file's display matrix asks for, to the nearest quarter."""
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return Turn()
+    right_x, right_y, _, down_x, down_y = struct.unpack("=5i", bytes(matrix)[:20])  # where right and down point
+    if abs(right_x) >= abs(right_y):
+        return Turn(mirrored=right_x < 0, upside_down=down_y < 0)
+    return Turn(swapped=True, mirrored=down_x < 0, upside_down=right_y < 0)
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class OpenVideo:
+    """A video file that is open, and the stream of pictures in it."""
+
+    name: str
+    container: InputContainer
+    stream: VideoStream
+    decoder: VideoCodecContext
+
+    @property
+    def fps(self) -> float:
+        """Mean frames per second; 0 when the file does not say."""
+        return float(self.stream.average_rate or 0)
+
+    @property
+    def seconds(self) -> float:
+        """Length of the file, sound included; 0 when the file does not say."""
+        return round(max(0, self.container.duration or 0) / av.time_base, 2)
+
+    @property
+    def transfer(self) -> Transfer | None:
+        """How a signal of high dynamic range stands for light, known once a frame is decoded; None is SDR."""
+        known = [transfer for transfer in Transfer if transfer == self.decoder.color_trc]
+        return known[0] if known else None
+
+    def upright_size(self, frame: VideoFrame) -> Size:
+        """Height and width of a frame as a player shows it: upright, with square pixels."""
+        return turn_of(frame).size((frame.height, self.square_width(frame)))
+
+    def square_width(self, frame: VideoFrame) -> int:
+        """Width of a stored frame once its pixels are square."""
+        shape = self.stream.sample_aspect_ratio or 1
+        return min(max(1, round(frame.width * shape)), 2 * MAX_SIDE)
+
+    def timed_frames(self, stretch: Stretch) -> Iterator[tuple[float, VideoFrame]]:
+        """The frames of a stretch, each with the second of the stretch at which it begins.
+
+        The first may begin before 0, and goes on into the stretch. The last entry repeats the last frame and only says
+        when that ends.
+        """
+        origin = self._origin()
+        if stretch.start and origin is not None:
+            self._seek(origin + stretch.start)
+        begin = end = 0.0
+        last = None
+        for frame in self._frames():
+            found = end if frame.pts is None else frame.pts * self._tick
+            origin = found if origin is None else origin
+            begin = max(begin, found - origin) if last else found - origin
+            if begin >= stretch.end:
+                end = stretch.end
+                break
+            yield begin - stretch.start, frame
+            end = begin + (frame.duration * self._tick or 1 / (self.fps or 25))
+            last = frame
+        if last:
+            yield min(end, stretch.end) - stretch.start, last
+
+    @property
+    def _tick(self) -> float:
+        return float(self.stream.time_base or 1)
+
+    def _origin(self) -> float | None:
+        """When the first frame begins, by the clock of the file; None when the file does not say."""
+        return None if self.stream.start_time is None else self.stream.start_time * self._tick
+
+    def _seek(self, second: float) -> None:
+        """Go to the last key frame before a time. A gif has none: it is decoded from its beginning."""
+        try:
+            self.container.seek(int(second / self._tick), stream=self.stream)
+        except FFmpegError:
+            return
+
+    def _frames(self) -> Iterator[VideoFrame]:
+        """Every frame from here on; what is damaged in between is left out, as players do."""
+        try:
+            for packet in self.container.demux(self.stream):
+                yield from self._decoded(packet)
+        except FFmpegError as error:
+            raise unreadable(self.name, error.strerror) from error
+
+    def _decoded(self, packet: "Packet[VideoStream]") -> list[VideoFrame]:
+        try:
+            frames = self.decoder.decode(packet)
+        except InvalidDataError:
+            return []
+        for frame in frames:
+            check_side(self.name, frame.width, frame.height)
+        return frames
+
+
+@contextmanager
+def open_video(source: VideoSource) -> Iterator[OpenVideo]:
+    """Open a video file.
+
+    Raises:
+        VideoError: not there, not a video, cut off, sound only, or too large.
+    """
+    check_container(source)
+    name = source_name(source)
+    # Absolute, so that no name is taken for an option or a protocol.
+    file = str(source.absolute()) if isinstance(source, Path) else source
+    try:
+        container = av.open(file, mode="r", options=_OPTIONS, metadata_errors="replace")
+    except FFmpegError as error:
+        raise unreadable(name, error.strerror) from error
+    with container:
+        stream = _picture_stream(container, name)
+        yield OpenVideo(name=name, container=container, stream=stream, decoder=_decoder(source, stream))
+
+
+def _picture_stream(container: InputContainer, name: str) -> VideoStream:
+    stream = container.streams.best("video")
+    if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
+        if container.streams.audio:
+            raise VideoError(f"{name} holds sound only; a video with pictures is needed.")
+        raise unreadable(name, "it has no pictures")
+    if stream.codec_context is None:  # ffmpeg knows no decoder
+        raise unreadable(name, "its coding is not known")
+    check_side(name, stream.width, stream.height)
+    return stream
+
+
+def _decoder(source: VideoSource, stream: VideoStream) -> VideoCodecContext:
+    decoder = stream.codec_context
+    wanted = _ALPHA_DECODERS.get(decoder.codec.canonical_name)
+    if wanted in av.codecs_available and matroska_has_alpha(source):
+        keeps_alpha = av.CodecContext.create(wanted, "r")
+        assert isinstance(keeps_alpha, VideoCodecContext)
+        return keeps_alpha
+    decoder.thread_type = ThreadType.AUTO
+    decoder.thread_count = THREADS
+    decoder.options = {"max_pixels": _OPTIONS["max_pixels"]}
+    return decoder
+
+
+def unreadable(name: str, reason: str | None) -> VideoError:
+    """The error for a file that cannot be decoded."""
+    return VideoError(
+        f"{name} is damaged, or not a video ({reason}); {READABLE} is needed.",
+        hint="Export the video again.",
+    )
+
+
+# --- pictures -----------------------------------------------------------------------------------------------------
+
+
+class Scaler:
+    """Makes upright pictures of one size out of decoded frames, cropped and scaled by ffmpeg in one step."""
+
+    def __init__(self, video: OpenVideo, size: Size):
+        self._video = video
+        self._size = size
+        self._turn = Turn()
+        self._graph: Graph | None = None
+        self._made_for: tuple[int, int, str] | None = None
+
+    def picture(self, frame: VideoFrame) -> Picture:
+        """The centre of a frame, of the shape of the size, at that size."""
+        kind = (frame.width, frame.height, frame.format.name)
+        if self._graph is None or kind != self._made_for:  # a stream may change what its frames are like
+            # Once, not for each frame: PyAV ties a frame to its side data in a circle that only the collector frees.
+            self._turn = turn_of(frame)
+            self._graph = self._graph_for(frame)
+            self._made_for = kind
+        self._graph.push(frame)
+        scaled = self._graph.pull()
+        assert isinstance(scaled, VideoFrame)
+        return self._turn(scaled.to_ndarray())
+
+    def _graph_for(self, frame: VideoFrame) -> Graph:
+        height, width = self._turn.size(self._size)
+        has_alpha = any(component.is_alpha for component in frame.format.components)
+        rgb = "rgb24" if self._video.transfer is None else "rgb48le"  # tone mapping needs more than 256 steps
+        graph = Graph()
+        nodes = [
+            graph.add_buffer(
+                width=frame.width, height=frame.height, format=frame.format, time_base=self._video.stream.time_base
+            ),
+            graph.add("crop", self._crop(frame)),
+        ]
+        if has_alpha:
+            rgb = "rgba"
+            nodes.append(graph.add("format", "gbrap"))
+            nodes.append(graph.add("premultiply", "inplace=1"))  # black where it is transparent
+        nodes.append(graph.add("scale", f"{width}:{height}:{_SCALE_FLAGS}"))
+        nodes.append(graph.add("format", rgb))
+        nodes.append(graph.add("buffersink"))
+        graph.link_nodes(*nodes).configure()
+        return graph
+
+    def _crop(self, frame: VideoFrame) -> str:
+        """The centre with the shape of the size, in pixels as they are stored, which need not be square."""
+        square_width = self._video.square_width(frame)
+        height, width = crop_size((frame.height, square_width), self._turn.size(self._size))
+        width = max(1, round(width * frame.width / square_width))
+        top = (frame.height - height) // 2
+        left = (frame.width - width) // 2
+        if frame.format.chroma_width(2) == 1:  # colour has half the pixels: a crop between two would shift it
+            top -= top % 2
+            left -= left % 2
+        return f"{width}:{height}:{left}:{top}:exact=1"
