@@ -47,7 +47,7 @@ def test_a_clip_of_a_phone_in_hlg_is_read_as_sdr(tmp_path: Path) -> None:
         fps=16,
         codec="libx265",
         pix_fmt_out="yuv420p10le",
-        quality=None,
+        quality=9,
         macro_block_size=1,
         output_params=["-vf", f"scale=out_color_matrix=bt2020,{tags}", "-x265-params", "log-level=none"],
     )
