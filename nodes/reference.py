@@ -2,23 +2,25 @@
 
 import math
 import re
-from dataclasses import dataclass
 
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import Input, io
 from torch import Tensor
 
-from ..setandseq_core.clips.clip import Clip, Reference, Words, fit_clip
-from ..setandseq_core.errors import PromptError, VideoError
+from ..setandseq_core.clips.clip import Clip, ClipTarget, Reference, Stretch, Words
+from ..setandseq_core.errors import PromptError
 from ..setandseq_core.prompts import check_prompt
 from .backbone import model_format
 from .messages import show_text
 from .models import check_video_model
 from .numbers import CheckedNode
+from .sources import fitted_mask, source_of
 from .wires import CATEGORY, ReferenceWire
 
 MODEL_FRAMES = 81
 """What Wan was trained on at most; longer clips work, but worse."""
+SECONDS = 86400.0
+"""Largest start and length: a day."""
 TOKEN = re.compile(r"\[[^\[\]\s]+\]")
 
 
@@ -87,11 +89,27 @@ class ReferenceClip(CheckedNode):
                     step=0.01,
                     tooltip="Frame rate of an IMAGE input. A VIDEO carries its own.",
                 ),
+                io.Float.Input(
+                    "start",
+                    default=0.0,
+                    min=0.0,
+                    max=SECONDS,
+                    step=0.01,
+                    tooltip="Where the clip begins in the video, in seconds. Only the clip is decoded from a file.",
+                ),
+                io.Float.Input(
+                    "length",
+                    default=0.0,
+                    min=0.0,
+                    max=SECONDS,
+                    step=0.01,
+                    tooltip="Largest length to use, in seconds. 0 sets no limit besides frames.",
+                ),
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="White on the subject, as one mask or one per frame. The training mostly ignores what lies "
-                    "outside.",
+                    tooltip="White on the subject, as one mask or one per frame of the video. The training mostly ignores "
+                    "what lies outside.",
                 ),
             ],
             outputs=[
@@ -124,97 +142,32 @@ class ReferenceClip(CheckedNode):
         width: int,
         height: int,
         image_fps: float,
+        start: float = 0.0,
+        length: float = 0.0,
         mask: Tensor | None = None,
     ) -> io.NodeOutput:
         """Fit the clip and tell what was chosen."""
         check_video_model(model)
         words = words_of(static_prompt, motion_prompt)
-        source = source_frames(video, image_fps)
-        target = Target(model=model, frames=frames, width=width, height=height)
-        clip = target.fit(source)
-        mask_FHW = None if mask is None else target.fit_mask(mask, source)
+        source = source_of(video, image_fps)
+        stretch = Stretch(start=start, length=length or None)
+        clip = source.clip(target_of(model, frames, width, height), stretch)
+        mask_FHW = None if mask is None else fitted_mask(mask, source, clip, stretch)
         notes = [clip.choice + ".", *_warnings(clip, words)]
         reference = Reference(clip=clip, words=words, mask_FHW=mask_FHW)
         return io.NodeOutput(reference, clip.frames_FHWC, ui=show_text(" ".join(notes), cls.hidden.unique_id))
 
 
-@dataclass(kw_only=True, slots=True, frozen=True)
-class Source:
-    """The clip as it came."""
-
-    frames_FHWC: Tensor
-    fps: float
-
-
-@dataclass(kw_only=True, slots=True, frozen=True)
-class Target:
-    """What the clip should become."""
-
-    model: ModelPatcher
-    frames: int
-    width: int
-    height: int
-
-    def fit(self, source: Source) -> Clip:
-        """The clip as the model takes it.
-
-        Raises:
-            VideoError: it is too short, or the size cannot be had.
-        """
-        wanted = model_format(self.model)
-        return fit_clip(
-            source.frames_FHWC,
-            source.fps,
-            fps=wanted.fps,
-            multiple=wanted.size_multiple,
-            size=(self.height or None, self.width or None),
-            max_frames=self.frames,
-            max_pixels=math.prod(wanted.size),
-        )
-
-    def fit_mask(self, mask_FHW: Tensor, source: Source) -> Tensor:
-        """The mask of the fitted frames, (F, H, W) in [0, 1].
-
-        Raises:
-            VideoError: there are neither one nor as many masks as frames, or it marks nothing.
-        """
-        length, height, width, _ = source.frames_FHWC.shape
-        if len(mask_FHW) not in (1, length) or mask_FHW.shape[1:] != (height, width):
-            raise VideoError(
-                f"The mask has {len(mask_FHW)} pictures of {mask_FHW.shape[2]}x{mask_FHW.shape[1]}, but the clip has "
-                f"{length} of {width}x{height}.",
-                hint="Connect one mask, or one per frame, of the same size as the clip.",
-            )
-        pictures = mask_FHW.float().clamp(0, 1).expand(length, -1, -1).unsqueeze(-1).expand(-1, -1, -1, 3)
-        fitted_FHW = self.fit(Source(frames_FHWC=pictures, fps=source.fps)).frames_FHWC[..., 0]
-        if not fitted_FHW.max() > 0.5:
-            raise VideoError(
-                "The mask is black: it marks no subject.",
-                hint="Paint the subject white, or disconnect the mask.",
-            )
-        return fitted_FHW
-
-
-def source_frames(video: "Input.Video | Tensor", image_fps: float) -> Source:
-    """Frames (F, H, W, 3) in [0, 1] and their rate; transparency is left out.
-
-    Raises:
-        VideoError: there are no frames, or a single picture.
-    """
-    if isinstance(video, Tensor) and len(video) == 1:
-        raise VideoError(
-            "The clip is a single picture, so nothing moves in it.",
-            hint="Connect a video from Load Video, or at least 5 frames.",
-        )
-    if isinstance(video, Tensor):
-        return Source(frames_FHWC=video[..., :3], fps=image_fps)
-    components = video.get_components()
-    if len(components.images) == 0:
-        raise VideoError(
-            "The video has no pictures. It may contain only sound.",
-            hint="Choose a video with pictures.",
-        )
-    return Source(frames_FHWC=components.images[..., :3], fps=float(components.frame_rate))
+def target_of(model: ModelPatcher, frames: int, width: int, height: int) -> ClipTarget:
+    """The clip that a model takes, of at most so many frames; a width or height of 0 follows the video."""
+    wanted = model_format(model)
+    return ClipTarget(
+        fps=wanted.fps,
+        multiple=wanted.size_multiple,
+        size=(height or None, width or None),
+        max_frames=frames,
+        max_pixels=math.prod(wanted.size),
+    )
 
 
 def words_of(static_prompt: str, motion_prompt: str) -> Words:

@@ -216,6 +216,14 @@ def clip_options(frames: str, size: str) -> Decorator:
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
+class StretchOptions:
+    """The parts of all videos of a training, in their order, in seconds; empty for all from the beginning."""
+
+    start: tuple[float, ...]
+    length: tuple[float, ...]
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
 class WordsOptions:
     """The prompts and tokens of all videos of a training, in their order."""
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from ..clips.clip import Reference, Words
+from ..clips.clip import Reference, Stretch, Words
 from ..clips.video import read_clip, read_info
 from ..config import MethodConfig, read_config
 from ..embedded.model import EMBEDDED_CONFIG
@@ -14,7 +14,7 @@ from ..errors import ConfigError
 from ..prompts import check_prompt, motion_prompt
 from .console import tell
 from .model import Model
-from .options import EMBEDDED, ClipOptions, MethodOptions, WordsOptions
+from .options import EMBEDDED, ClipOptions, MethodOptions, StretchOptions, WordsOptions
 
 Given = TypeVar("Given")
 
@@ -47,6 +47,18 @@ def words_of(options: WordsOptions, count: int) -> list[Words]:
         )
         found.append(words)
     return found
+
+
+def stretches_of(options: StretchOptions, count: int) -> list[Stretch]:
+    """The part of each of `count` videos that is learned from.
+
+    Raises:
+        ConfigError: an option is not given once for each video.
+        VideoError: a part is none.
+    """
+    starts = each("--start", options.start, count, 0.0)
+    lengths: Sequence[float | None] = each("--length", options.length, count, None)
+    return [Stretch(start=start, length=length) for start, length in zip(starts, lengths, strict=True)]
 
 
 def each(option: str, given: Sequence[Given], count: int, default: Given) -> Sequence[Given]:
@@ -88,8 +100,15 @@ def check_videos(*paths: Path | None) -> None:
             read_info(path)
 
 
-def read_reference(video: Path, mask: Path | None, words: Words, options: ClipOptions, model: Model) -> Reference:
-    """Read a video file and its mask as the model takes them, and tell what was chosen.
+def read_reference(
+    video: Path,
+    mask: Path | None,
+    words: Words,
+    stretch: Stretch,
+    options: ClipOptions,
+    model: Model,
+) -> Reference:
+    """Read the same stretch of a video file and of its mask as the model takes them, and tell what was chosen.
 
     Raises:
         VideoError: a file that cannot be used.
@@ -103,6 +122,7 @@ def read_reference(video: Path, mask: Path | None, words: Words, options: ClipOp
         size=options.size or model.size,
         max_frames=backbone.format.frames,
         max_pixels=math.prod(backbone.format.size),
+        stretch=stretch,
     )
     tell(f"{video}: {clip.choice}.")
     if mask is None:
@@ -114,5 +134,6 @@ def read_reference(video: Path, mask: Path | None, words: Words, options: ClipOp
         multiple=backbone.format.size_multiple,
         frames=length,
         size=(height, width),
+        stretch=stretch,
     )
     return Reference(clip=clip, words=words, mask_FHW=shown.frames_FHWC.mean(-1))

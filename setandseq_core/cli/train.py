@@ -12,10 +12,12 @@ from .files import CONCEPT_SUFFIX, check_out
 from .options import (
     COUNT,
     FILE,
+    NUMBER,
     SEED,
     ClipOptions,
     MethodOptions,
     ModelOptions,
+    StretchOptions,
     WordsOptions,
     clip_options,
     command,
@@ -67,6 +69,26 @@ words_options = together(
         help="The rare word for the motion, 'zub' above.",
     ),
 )
+stretch_options = together(
+    "stretch",
+    StretchOptions,
+    click.option(
+        "--start",
+        type=NUMBER,
+        multiple=True,
+        metavar="SECONDS",
+        show_default="0",
+        help="Where in the video its clip begins.",
+    ),
+    click.option(
+        "--length",
+        type=NUMBER,
+        multiple=True,
+        metavar="SECONDS",
+        show_default="as many as the frames last",
+        help="The most seconds to use.",
+    ),
+)
 method_options = together(
     "method",
     MethodOptions,
@@ -95,6 +117,7 @@ method_options = together(
     metavar="FILE",
     help="An mp4, mov, webm, mkv or gif file. Several are learned jointly.",
 )
+@stretch_options
 @words_options
 @click.option(
     "--mask",
@@ -117,6 +140,7 @@ method_options = together(
 @model_options
 def train(
     video: tuple[Path, ...],
+    stretch: StretchOptions,
     words: WordsOptions,
     mask: tuple[Path, ...],
     prior: Path | None,
@@ -135,18 +159,22 @@ def train(
     from ..prompts import check_prompt
     from ..training.prior import read_prior
     from .model import load_model
-    from .references import check_videos, each, method_config, read_reference, words_of
+    from .references import check_videos, each, method_config, read_reference, stretches_of, words_of
 
     _check_motion(words)
     title = check_prompt(name or out.stem, "name")
     said = words_of(words, len(video))
+    stretches = stretches_of(stretch, len(video))
     masks = each("--mask", mask, len(video), None)
     config = method_config(method, model.model)
     check_out(out, CONCEPT_SUFFIX)
     check_videos(*video, *masks)
     chosen = load_model(model)
     backbone = chosen.backbone
-    references = [read_reference(*one, clip, chosen) for one in zip(video, masks, said, strict=True)]
+    references = [
+        read_reference(file, mask_file, said_of_it, part, clip, chosen)
+        for file, mask_file, said_of_it, part in zip(video, masks, said, stretches, strict=True)
+    ]
     tell(f"Learning with {backbone.name} on {backbone.device}, rank {config.rank}. Ctrl-C keeps the steps so far.")
     folder = out.with_name(f"{out.name}.training")
     with stopping_gently("Stopping after this step. Press Ctrl-C again to stop at once.") as wish:

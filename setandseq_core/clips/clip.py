@@ -270,15 +270,21 @@ def frames_in_time(timed: Iterable[tuple[float, Frame]], fps: float) -> Iterator
         shown = [frame]
 
 
-def indices_in_time(begins: Sequence[float], end: float, fps: float, stretch: Stretch = WHOLE) -> list[int]:
+def even_times(length: int, fps: float) -> list[float]:
+    """When each of `length` frames begins, in seconds, and when the last one ends."""
+    return [index / fps for index in range(length + 1)]
+
+
+def indices_in_time(times: Sequence[float], fps: float, stretch: Stretch = WHOLE) -> list[int]:
     """Which frames of a video are seen at `fps` during a stretch of it; see `frames_in_time`.
 
     Args:
-        begins: seconds at which the frames begin, the first at 0.
-        end: second at which the last frame ends.
+        times: seconds at which the frames begin, and at which the last one ends.
+        fps: frames per second of the result.
+        stretch: the part that is wanted.
     """
-    end = min(end, stretch.end)
-    inside = [(begin - stretch.start, index) for index, begin in enumerate(begins) if begin < end]
+    end = min(times[-1], stretch.end)
+    inside = [(begin - stretch.start, index) for index, begin in enumerate(times[:-1]) if begin < end]
     return list(frames_in_time([*inside, (end - stretch.start, -1)], fps))
 
 
@@ -312,23 +318,22 @@ def fit_clip(
     target = ClipTarget(
         fps=fps, multiple=multiple, frames=frames, size=size, max_frames=max_frames, max_pixels=max_pixels
     )
+    return fit_stretch(frames_FHWC, source_fps, target, stretch)
+
+
+def fit_stretch(frames_FHWC: Tensor, source_fps: float, target: ClipTarget, stretch: Stretch) -> Clip:
+    """Make a clip as `target` describes it out of a stretch of frames in memory; see `fit_clip`."""
     check_fps(source_fps)
     check_frames(frames_FHWC)
     length, height, width, _ = frames_FHWC.shape
-    begins = [index / source_fps for index in range(length)]
-    found = f"read {length / source_fps:.1f} s of {width}x{height} at {source_fps:g} fps"
-    return fit_frames(frames_FHWC, indices_in_time(begins, length / source_fps, fps, stretch), target, found, stretch)
-
-
-def fit_frames(frames_FHWC: Tensor, seen: Sequence[int], target: ClipTarget, found: str, stretch: Stretch) -> Clip:
-    """Make a clip out of the frames numbered `seen`, as many as are wanted; see `fit_clip`."""
-    source = (frames_FHWC.shape[1], frames_FHWC.shape[2])
-    size = target.output_size(source)
-    num_frames = target.num_frames(len(seen[: target.most_frames]), "The clip", stretch)
+    size = target.output_size((height, width))
+    seen = indices_in_time(even_times(length, source_fps), target.fps, stretch)[: target.most_frames]
+    num_frames = target.num_frames(len(seen), "The clip", stretch)
     fitted_FHWC = torch.empty(num_frames, *size, 3, device=frames_FHWC.device)
     for number, index in enumerate(seen[:num_frames]):
         fitted_FHWC[number] = resize(crop(frames_FHWC[index].float(), size), size).clamp(0, 1)
-    choice = target.choice(found, num_frames, source, size, stretch)
+    found = f"read {length / source_fps:.1f} s of {width}x{height} at {source_fps:g} fps"
+    choice = target.choice(found, num_frames, (height, width), size, stretch)
     return Clip(frames_FHWC=fitted_FHWC, fps=target.fps, choice=choice)
 
 

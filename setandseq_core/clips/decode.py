@@ -124,6 +124,10 @@ class OpenVideo:
         """Height and width of a frame as a player shows it: upright, with square pixels."""
         return turn_of(frame).size((frame.height, self.square_width(frame)))
 
+    def stored_size(self, frame: VideoFrame) -> Size:
+        """Height and width of a frame upright, its pixels as they are stored."""
+        return turn_of(frame).size((frame.height, frame.width))
+
     def square_width(self, frame: VideoFrame) -> int:
         """Width of a stored frame once its pixels are square."""
         shape = self.stream.sample_aspect_ratio or 1

@@ -6,7 +6,7 @@ Shape letters: F frames, H height, W width, C the three channels red, green and 
 import math
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
+from itertools import dropwhile, islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,18 @@ from torch import Tensor
 
 from ..atomic import replaced
 from ..errors import VideoError
-from .clip import WHOLE, Clip, ClipTarget, Stretch, WantedSize, check_fps, check_frames, frames_in_time
+from .clip import (
+    MATROSKA_TICK,
+    WHOLE,
+    Clip,
+    ClipTarget,
+    Size,
+    Stretch,
+    WantedSize,
+    check_fps,
+    check_frames,
+    frames_in_time,
+)
 from .containers import VideoSource, source_name
 from .decode import OpenVideo, Picture, Scaler, open_video
 from .tone import Transfer, to_sdr
@@ -54,6 +65,8 @@ class VideoInfo:
     seconds: float
     """Length of the file, sound included; 0 when the file does not say."""
     codec: str
+    stored: Size
+    """(height, width) upright, of pixels as the file stores them, which need not be square: as ComfyUI decodes it."""
 
 
 def read_info(source: VideoSource | str) -> VideoInfo:
@@ -87,6 +100,7 @@ def _info(video: OpenVideo) -> VideoInfo:
         fps=video.fps,
         seconds=video.seconds,
         codec=video.stream.codec_context.codec.canonical_name,
+        stored=video.stored_size(first_two[0]),
     )
 
 
@@ -118,27 +132,36 @@ def read_clip(
     target = ClipTarget(
         fps=fps, multiple=multiple, frames=frames, size=size, max_frames=max_frames, max_pixels=max_pixels
     )
-    source = _source(source)
+    return read_stretch(_source(source), target, stretch)
+
+
+def read_stretch(source: VideoSource, target: ClipTarget, stretch: Stretch) -> Clip:
+    """Read a stretch of a video file as the clip that `target` describes; see `read_clip`."""
     info = read_info(source)
-    size_read = target.output_size((info.height, info.width))
+    size = target.output_size((info.height, info.width))
     with open_video(source) as video:
-        shown = frames_in_time(video.timed_frames(stretch), fps)
-        scaler = Scaler(video, size_read)
+        shown = frames_in_time(video.timed_frames(stretch), target.fps)
+        scaler = Scaler(video, size)
         pictures = [scaler.picture(frame) for frame in islice(shown, target.most_frames)]
         read = _Read(pictures=pictures, transfer=video.transfer)
     num_frames = target.num_frames(len(read.pictures), source_name(source), stretch)
-    choice = target.choice(_found(info), num_frames, (info.height, info.width), size_read, stretch)
-    return Clip(frames_FHWC=read.frames(num_frames), fps=fps, choice=choice + read.remark())
+    choice = target.choice(_found(info), num_frames, (info.height, info.width), size, stretch)
+    return Clip(frames_FHWC=read.frames(num_frames), fps=target.fps, choice=choice + read.remark())
 
 
-def read_times(source: VideoSource | str, stretch: Stretch = WHOLE) -> tuple[list[float], float]:
-    """When each frame of a stretch of a file begins, in seconds from the start of the stretch, and when the last ends.
+def read_times(source: VideoSource, stretch: Stretch, most: int) -> list[float]:
+    """When the first frames of a stretch begin, in seconds from its start; the last time is when the last of them ends.
 
-    Nothing is scaled and nothing is kept, so that a file of any length can be looked at.
+    Nothing is scaled and nothing is kept.
+
+    Args:
+        source: an mp4, mov, webm, mkv or gif file.
+        stretch: the part that is wanted; a frame that begins before it is left out.
+        most: how many frames are looked at, so that a long file is not decoded to its end.
     """
-    with open_video(_source(source)) as video:
-        begins = [begin for begin, _ in video.timed_frames(stretch)]
-    return begins[:-1], begins[-1]
+    with open_video(source) as video:
+        times = (begin for begin, _ in video.timed_frames(stretch))
+        return list(islice(dropwhile(lambda time: time < -MATROSKA_TICK, times), most + 1))
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)

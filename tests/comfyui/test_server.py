@@ -26,6 +26,8 @@ FROZEN_INPUTS: dict[str, dict[str, str]] = {
         "width": "INT",
         "height": "INT",
         "image_fps": "FLOAT",
+        "start": "FLOAT",
+        "length": "FLOAT",
         "mask": "MASK",
     },
     "SetSeq_TrainIdentityLoRA": {

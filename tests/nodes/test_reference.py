@@ -3,10 +3,19 @@
 from collections.abc import Callable
 from fractions import Fraction
 from importlib import import_module
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+
+from setandseq_core.cli.model import Model
+from setandseq_core.cli.options import ClipOptions
+from setandseq_core.cli.references import read_reference
+from setandseq_core.clips.clip import Stretch, Words
+from setandseq_core.embedded.model import load_embedded
+from tools.videos import MAKERS
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
 Call = Callable[..., Any]
@@ -17,7 +26,10 @@ INPUTS: dict[str, Any] = {
     "width": 0,
     "height": 0,
     "image_fps": 32.0,
+    "start": 0.0,
+    "length": 0.0,
 }
+KINDS = [name for name in MAKERS if name != "hour.mp4"]
 
 
 @pytest.fixture
@@ -82,8 +94,8 @@ def test_the_mask_is_fitted_as_the_clip_is(refer: Call, pictures: int) -> None:
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        (torch.ones(3, 60, 100), "3 pictures of 100x60, but the clip has 40"),
-        (torch.ones(1, 8, 8), "1 pictures of 8x8"),
+        (torch.ones(3, 60, 100), "The mask has 3 pictures, but the video has more than 3 frames"),
+        (torch.ones(1, 8, 8), "The mask is 8x8, but the video is 100x60"),
         (torch.zeros(1, 60, 100), "The mask is black"),
     ],
 )
@@ -125,3 +137,85 @@ def test_models_that_cannot_learn_a_concept_are_refused(refer: Call, image_model
 )
 def test_what_may_disappoint_is_said(refer: Call, changes: dict[str, Any], note: str) -> None:
     assert note in refer(**changes).ui.value
+
+
+# --- video files ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a file of each kind."""
+    folder = tmp_path_factory.mktemp("videos")
+    for name in KINDS:
+        MAKERS[name](folder / name)
+    return folder
+
+
+@pytest.mark.parametrize("start", [0.0, 0.4])
+@pytest.mark.parametrize("name", KINDS)
+def test_a_file_gives_the_frames_that_the_command_line_reads(
+    refer: Call, videos: Path, name: str, start: float
+) -> None:
+    video = import_module("comfy_api.latest").InputImpl.VideoFromFile(str(videos / name))
+    output = refer(video=video, start=start, frames=17, width=64, height=64)
+    model = Model(backbone=load_embedded(), frames=17, size=(64, 64))
+    words = Words(static_prompt="a", motion_prompt="a")
+    expected = read_reference(
+        videos / name, None, words, Stretch(start=start), ClipOptions(frames=None, size=None), model
+    )
+    assert torch.equal(output.result[1], expected.clip.frames_FHWC)
+    assert expected.clip.choice in output.ui.value
+
+
+def test_only_the_stretch_that_was_trimmed_and_asked_for_is_used(refer: Call, videos: Path) -> None:
+    """Of a file in memory too, as other nodes hand it over."""
+    api = import_module("comfy_api.latest")
+    sources = str(videos / "fast.mp4"), BytesIO((videos / "fast.mp4").read_bytes())
+    found = [
+        refer(video=api.InputImpl.VideoFromFile(file, start_time=0.5, duration=1.0), start=0.25).result[1]
+        for file in sources
+    ]
+    whole = refer(video=api.InputImpl.VideoFromFile(sources[0]), start=0.75, length=0.75).result[1]
+    assert len(whole) == 9 and all(torch.equal(whole, images) for images in found)
+
+
+def test_frames_in_memory_are_cut_too(refer: Call) -> None:
+    whole = refer(frames=5, start=0.5).result[1]
+    frames = torch.rand(40, 60, 100, 3, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(whole, refer(video=frames[16:], frames=5).result[1])
+    with pytest.raises(Exception, match=r"too short: 3 frames .* Start earlier, take a longer part"):
+        refer(length=0.2)
+
+
+@pytest.mark.parametrize("start", [0.0, 0.4])
+@pytest.mark.parametrize("name", KINDS)
+def test_the_masks_of_a_file_keep_step_with_its_frames(refer: Call, videos: Path, name: str, start: float) -> None:
+    """Each mask is white where the block is in that frame as ComfyUI decodes it."""
+    video = import_module("comfy_api.latest").InputImpl.VideoFromFile(str(videos / name))
+    bright = video.get_components().images.mean(-1)
+    mask = (bright > (bright.amin() + bright.amax()) / 2).float()
+    reference, images = refer(video=video, mask=mask, start=start).result
+    shown = images.mean(-1)
+    shown = (shown > (shown.amin() + shown.amax()) / 2).float()
+    assert (reference.mask_FHW - shown).abs().mean() < 0.02
+
+
+def test_a_video_that_another_node_crops_is_taken_as_it_is_cropped(refer: Call, videos: Path) -> None:
+    api = import_module("comfy_api.latest")
+
+    class Cropped(api.InputImpl.VideoFromFile):
+        def get_dimensions(self) -> tuple[int, int]:
+            return 80, 96
+
+        def get_components(self) -> Any:
+            whole = super().get_components()
+            return api.Types.VideoComponents(images=whole.images[:, :, :80], frame_rate=whole.frame_rate)
+
+    assert refer(video=Cropped(str(videos / "fast.mp4"))).result[1].shape[1:3] == (96, 80)
+
+
+def test_a_file_that_is_no_video_is_refused(refer: Call, tmp_path: Path) -> None:
+    (tmp_path / "notes.mp4").write_text("#EXTM3U")
+    video = import_module("comfy_api.latest").InputImpl.VideoFromFile(str(tmp_path / "notes.mp4"))
+    with pytest.raises(Exception, match=r"is not a video: .* Convert it"):
+        refer(video=video)

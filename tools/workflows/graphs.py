@@ -59,6 +59,8 @@ def training(
             width=64,
             height=64,
             image_fps=24.0,
+            start=0.0,
+            length=0.0,
         ),
         "options": node("SetSeq_TrainingSettings", batch=batch, **settings),
         "settings": node("SetSeq_Regularisation", settings=["options", 0], **regularisation),

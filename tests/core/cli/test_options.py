@@ -18,6 +18,7 @@ FROZEN = {
     "train": {
         **dict.fromkeys(("--video", "--static-prompt", "--motion-prompt", "--dynamic-prompt", "--out", "--name")),
         **dict.fromkeys(("--identity-token", "--motion-token", "--mask", "--prior")),
+        **dict.fromkeys(("--start", "--length")),
         **dict.fromkeys(("--config", "--seed", "--rank", "--frames", "--size")),
         **MODEL_OPTIONS,
     },
