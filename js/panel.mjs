@@ -21,6 +21,7 @@ import { say } from "./words.mjs";
  * @property {string} prompt
  * @property {"training" | "finished" | "kept" | "stopped" | "failed"} state
  * @property {string} message
+ * @property {boolean} alarming
  * @property {string} wish
  * @property {number} seconds_left
  * @property {number} start
@@ -180,6 +181,7 @@ class TrainingPanel {
     const validation = record.validation.map(([step, loss]) => ({ step, loss }));
     const words = record.message || verdict(validation);
     if (this.verdict.textContent !== words) this.verdict.textContent = words;
+    this.verdict.classList.toggle("setandseq-alarm", record.alarming);
     this.curve.replaceChildren(drawCurve(losses, validation, record.steps));
     this.#showPictures(record);
   }

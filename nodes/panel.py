@@ -67,6 +67,8 @@ class TrainingRecord:
     prompt: str = ""
     state: str = TRAINING
     message: str = ""
+    alarming: bool = False
+    """Whether the message says that something is wrong, and is shown in red."""
     seconds_left: float = 0.0
     wish: str = ""
     losses: LossCurve = field(default_factory=LossCurve)
@@ -78,7 +80,19 @@ class TrainingRecord:
 
     def news(self, first: int = 0, first_validation: int = 0) -> dict[str, Any]:
         """The record as JSON values, its losses from these indices on."""
-        names = ("node", "workflow", "stage", "steps", "step", "prompt", "state", "message", "wish", "sample_step")
+        names = (
+            "node",
+            "workflow",
+            "stage",
+            "steps",
+            "step",
+            "prompt",
+            "state",
+            "message",
+            "alarming",
+            "wish",
+            "sample_step",
+        )
         return {name: getattr(self, name) for name in names} | {
             "run": str(self.run),
             "seconds_left": round(self.seconds_left, 1),

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..setandseq_core.config import MethodConfig
 from ..setandseq_core.sample import latent_noise, sample_latents
-from ..setandseq_core.training.validation import QUANTILES, validation_loss
+from ..setandseq_core.training.validation import QUANTILES, Validation, evaluating
 from .backbone import ComfyBackbone
 from .panel import TrainingRecord
 
@@ -71,8 +71,6 @@ class Budget:
 class Previews:
     """Validation losses and sample videos of one stage, within their share of its node's time.
 
-    To be made in the training: what it has encoded by then is not encoded again.
-
     Args:
         frames_FHWC: the clip.
         begun: when the node began, by `clock_of` its device.
@@ -87,9 +85,11 @@ class Previews:
         *,
         begun: float,
     ):
-        self._backbone, self._record, self._time_range = backbone, record, config.time_range
-        self._x_0_BCFHW = _latents(backbone, frames_FHWC, record.stage, config.set_stage.still_frames)
-        self._noise = latent_noise(tuple(self._x_0_BCFHW.shape[1:]), 0).to(backbone.device)
+        self._backbone = backbone
+        self._record = record
+        length, height, width = frames_FHWC.shape[:3]
+        seen = min(config.set_stage.still_frames, length) if record.stage == "set" else length
+        self._noise = latent_noise(backbone.latent_shape(seen, height, width), 0).to(backbone.device)
         self._clock = clock_of(backbone.device)
         self._first, self._before = self._clock(), self._clock() - begun
         self._samples, self._validations = Budget(self._clock), Budget(self._clock)
@@ -98,14 +98,15 @@ class Previews:
         """The node's time so far; what was before the first step counts in as the steps go on."""
         return self._clock() - self._first + self._before * self._record.step / self._record.steps
 
-    def validate(self, ends: bool) -> None:
-        """Add a validation loss to the record: the first, the one where the stage `ends`, and as time allows."""
+    def validate(self, validation: Validation | None, ends: bool) -> None:
+        """Add validation losses to those that the stage makes itself: where it `ends`, and as time allows."""
         record, cost = self._record, self._validations
-        if not (ends or not record.validation or cost.spent + cost.last <= VALIDATION_SHARE * self._seconds()):
+        known = record.step in {step for step, _ in record.validation}
+        allowed = ends or not cost.last or cost.spent + cost.last <= VALIDATION_SHARE * self._seconds()
+        if validation is None or known or not allowed:
             return
-        with self._validations.taken(), _evaluating(self._backbone):
-            text = self._backbone.encode_prompt(record.prompt)
-            loss = validation_loss(self._backbone, self._x_0_BCFHW, text, self._time_range)
+        with self._validations.taken():
+            loss = validation.measure()
         record.validation.append((record.step, round(loss, 5)))
 
     def sample(self, ends: bool) -> None:
@@ -114,31 +115,12 @@ class Previews:
         guess = DECODING * SAMPLE_STEPS / len(QUANTILES) * last
         if not (ends or self._samples.allows(SHARE * self._seconds(), besides=spent + last, guess=guess)):
             return
-        with self._samples.taken(), _evaluating(self._backbone):
+        with self._samples.taken(), evaluating(self._backbone.module):
             prompt = self._record.prompt
             latents_CFHW = sample_latents(self._backbone, self._noise, prompt, steps=SAMPLE_STEPS, guidance=1.0)
             content = _shown(self._backbone, latents_CFHW)
         if content is not None:
             self._record.pictures["sample"], self._record.sample_step = content, self._record.step
-
-
-@torch.no_grad()
-def _latents(backbone: ComfyBackbone, frames_FHWC: Tensor, stage: str, still_frames: int) -> Tensor:
-    """(B, C, F, H, W) of what is trained on: the clip in the sequence stage, some of its frames in the set stage."""
-    if stage == "sequence":
-        return backbone.encode_frames(frames_FHWC).unsqueeze(0)
-    times = min(still_frames, len(frames_FHWC))
-    chosen = [round(quantile * (len(frames_FHWC) - 1)) for quantile in QUANTILES]
-    return torch.stack([backbone.encode_frames(frames_FHWC[i : i + 1].repeat(times, 1, 1, 1)) for i in chosen])
-
-
-@contextmanager
-def _evaluating(backbone: ComfyBackbone) -> Iterator[None]:
-    backbone.module.eval()
-    try:
-        yield
-    finally:
-        backbone.module.train()
 
 
 def _shown(backbone: ComfyBackbone, latents_CFHW: Tensor) -> bytes | None:

@@ -9,9 +9,11 @@ from ..nodes import panel
 from ..setandseq_core.clips.clip import Reference
 from ..setandseq_core.concept import Concept
 from ..setandseq_core.errors import SetAndSequenceError
+from ..setandseq_core.train import Trained
 from ..setandseq_core.training.clock import clock
 from ..setandseq_core.training.kept import bound_kept
 from ..setandseq_core.training.run import Progress, StopTraining
+from ..setandseq_core.training.validation import complaint
 from .backbone import ComfyBackbone
 from .folders import training_folder
 from .previews import Previews, clock_of, looping_picture
@@ -44,6 +46,7 @@ class TrainingProgress:
         self._told = self._told_validation = 0
         self._told_at, self._told_stride = 0.0, 1
         self._called, self._begun = False, clock_of(backbone.device)()
+        self._complaints: list[str] = []
         record.pictures["reference"] = looping_picture(reference.clip.frames_FHWC, reference.clip.fps)
         panel.RECORDS.put(record)
         self._tell(0.0)
@@ -59,6 +62,7 @@ class TrainingProgress:
         else:
             record.state = panel.STOPPED if isinstance(error, memory.InterruptProcessingException) else panel.FAILED
             record.message = str(error) if isinstance(error, SetAndSequenceError) else ""
+            record.alarming = record.state == panel.FAILED
         record.seconds_left = 0.0
         self._tell(0.0)
         bound_kept(training_folder())
@@ -77,11 +81,13 @@ class TrainingProgress:
             self._previews = self._make_previews()
         self._called = True
         record.message = progress.unsaved
+        record.alarming = bool(progress.unsaved)
         record.step, record.steps, record.seconds_left = progress.step, progress.steps, progress.seconds_left
         record.losses.add(progress.loss)
         ends = last or record.wish == panel.KEEP
+        self._take_validation(progress)
         if self._previews:
-            self._previews.validate(ends)
+            self._previews.validate(progress.validation, ends)
             if ends or record.step % self._options.preview_every == 0:
                 self._previews.sample(ends)
         self._bar.update_absolute(progress.step, progress.steps)
@@ -95,6 +101,17 @@ class TrainingProgress:
         self._bar.update_absolute(done, clips)
         self._record.message = f"Making practice clips: {done} of {clips}."
         self._tell(0.0)
+
+    def ended(self, stage: Trained) -> None:
+        """Note what went wrong in the stage, if anything did, for its summary."""
+        found = complaint(stage.validation, stage.taken_from), stage.unsaved
+        self._complaints = [text for text in found if text]
+
+    def _take_validation(self, progress: Progress) -> None:
+        """Put what the stage itself has validated into the record."""
+        known = {step for step, _ in self._record.validation}
+        losses = progress.validation.losses if progress.validation else {}
+        self._record.validation += [(step, round(loss, 5)) for step, loss in losses.items() if step not in known]
 
     def summary(self, what: str, concept: Concept) -> str:
         """What the node says of a training that has ended.
@@ -110,7 +127,9 @@ class TrainingProgress:
         if not self._called:
             text += " Nothing had to be done: this training was done before."
             panel.trained_before(self._record, found["losses"], found["steps"])
+        text = " ".join([text, *self._complaints])
         self._record.message = text
+        self._record.alarming = bool(self._complaints)
         return text
 
     def _tell(self, seconds: float) -> None:

@@ -89,6 +89,7 @@ class TrainIdentityLoRA(CheckedNode):
                     folder=training_folder(),
                     progress=progress,
                     prior_progress=progress.making_prior,
+                    trained=progress.ended,
                 )
                 text = progress.summary("look", identity)
         return io.NodeOutput(identity, ui=ui.PreviewText(shown(text)))
@@ -158,6 +159,7 @@ class TrainMotionResidual(CheckedNode):
                     folder=training_folder(),
                     progress=progress,
                     prior_progress=progress.making_prior,
+                    trained=progress.ended,
                 )
                 text = progress.summary("motion", concept)
         return io.NodeOutput(WeightedConcept(concept=concept), ui=ui.PreviewText(shown(text)))

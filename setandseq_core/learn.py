@@ -40,6 +40,7 @@ def learn_identity(
     folder: Path | None = None,
     progress: ProgressCallback | None = None,
     prior_progress: Callable[[int, int], None] | None = None,
+    trained: Callable[[Trained], None] | None = None,
 ) -> Concept:
     """The set stage: a concept with the look of the clips and no motion residual.
 
@@ -51,6 +52,7 @@ def learn_identity(
         progress: called after every step; may raise StopTraining, then the concept holds what was learned so far and
             its record says `"finished": False`.
         prior_progress: see `training.prior.make_prior`.
+        trained: told how the stage ended.
     Raises:
         PromptError: a prompt is empty or too long.
     """
@@ -61,7 +63,9 @@ def learn_identity(
         stitched=[_frame_set(backbone, reference, config) for reference in _stitched(references, config)],
         prior=encode_prior_frames(backbone, prior) if prior else None,
     )
-    trained = train_identity(backbone, material, config, folder=folder, progress=progress)
+    found = train_identity(backbone, material, config, folder=folder, progress=progress)
+    if trained:
+        trained(found)
     words = references[0].words
     info = ConceptInfo(
         name=name,
@@ -72,10 +76,10 @@ def learn_identity(
         base=backbone.fingerprint(),
         base_name=backbone.name,
         config=_plain(config.as_dict()),
-        training=training_record(references, config) | _stage_record("set", trained, material, prior),
+        training=training_record(references, config) | _stage_record("set", found, material, prior),
         thumbnail=thumbnail(references[0].clip.frames_FHWC, references[0].clip.fps),
     )
-    return Concept(info=info, layers=trained.layers, embeddings=trained.embeddings)
+    return Concept(info=info, layers=found.layers, embeddings=found.embeddings)
 
 
 def learn_motion(
@@ -88,6 +92,7 @@ def learn_motion(
     folder: Path | None = None,
     progress: ProgressCallback | None = None,
     prior_progress: Callable[[int, int], None] | None = None,
+    trained: Callable[[Trained], None] | None = None,
 ) -> Concept:
     """The sequence stage: the identity with the motion of the clips.
 
@@ -104,7 +109,7 @@ def learn_motion(
         stitched=[_frame_sequence(backbone, reference) for reference in _stitched(references, config)],
         prior=encode_prior_clips(backbone, prior) if prior else None,
     )
-    trained = train_motion(
+    found = train_motion(
         backbone,
         identity.layers,
         material,
@@ -113,6 +118,8 @@ def learn_motion(
         folder=folder,
         progress=progress,
     )
+    if trained:
+        trained(found)
     words = references[0].words
     info = replace(
         identity.info,
@@ -121,10 +128,10 @@ def learn_motion(
         config=identity.info.config | {"sequence_stage": _plain(config.as_dict())["sequence_stage"]},
         training=identity.info.training
         | training_record(references, config)
-        | _stage_record("sequence", trained, material, prior),
+        | _stage_record("sequence", found, material, prior),
         thumbnail=thumbnail(references[0].clip.frames_FHWC, references[0].clip.fps),
     )
-    return Concept(info=info, layers=trained.layers, embeddings=trained.embeddings)
+    return Concept(info=info, layers=found.layers, embeddings=found.embeddings)
 
 
 def learn_concept(
@@ -137,13 +144,32 @@ def learn_concept(
     folder: Path | None = None,
     progress: ProgressCallback | None = None,
     prior_progress: Callable[[int, int], None] | None = None,
+    trained: Callable[[Trained], None] | None = None,
 ) -> Concept:
     """Both stages; after a stop in the first, the second is left out. See `learn_identity` for the arguments."""
     prior = _prior(backbone, references, config, prior, folder, prior_progress)
-    identity = learn_identity(backbone, references, config, name=name, prior=prior, folder=folder, progress=progress)
+    identity = learn_identity(
+        backbone,
+        references,
+        config,
+        name=name,
+        prior=prior,
+        folder=folder,
+        progress=progress,
+        trained=trained,
+    )
     if not identity.info.training["finished"]:
         return identity
-    return learn_motion(backbone, identity, references, config, prior=prior, folder=folder, progress=progress)
+    return learn_motion(
+        backbone,
+        identity,
+        references,
+        config,
+        prior=prior,
+        folder=folder,
+        progress=progress,
+        trained=trained,
+    )
 
 
 def _prior(
@@ -204,9 +230,14 @@ def _check_tokens(references: Sequence[Reference], config: MethodConfig) -> None
 
 
 def _stage_record(stage: str, trained: Trained, material: Material, prior: PriorSet | None) -> dict[str, Any]:
-    """When it ended and whether it was finished; its steps and seconds, and its losses pooled to at most 100."""
+    """When it ended and whether it was finished; its steps and seconds, and its losses pooled to at most 100; the
+    validation losses before the first step and at the end, and the step whose state it is if not the last."""
     record = trained.record
     kept = {"steps": record["steps"], "seconds": round(record["seconds"], 1), "losses": _pooled(record["losses"])}
+    if 0 in trained.validation:
+        kept["validation"] = [round(trained.validation[step], 5) for step in (0, max(trained.validation))]
+    if trained.taken_from is not None:
+        kept["taken_from"] = trained.taken_from
     found = {"date": record["date"], "finished": trained.finished, stage: kept}
     if material.stitched:
         found["stitched_pairs"] = len(material.stitched)

@@ -20,6 +20,7 @@ from .config import MethodConfig, StageConfig
 from .flow import flow_loss, interpolate, random_times, target_velocity
 from .lora import TrainableConcept, trainable_concept
 from .training.run import ProgressCallback, StageRun, content_key
+from .training.validation import QUANTILES, Validation, evaluating, validation_loss
 
 METHOD_VERSION = 2
 """To be raised by every change that gives other results for the same input, so that no old state is taken for new."""
@@ -124,6 +125,10 @@ class Trained:
     """Learned tokens by name, if any."""
     unsaved: str = ""
     """Why the state could not be saved at the end; "" if it was."""
+    validation: dict[int, float] = field(default_factory=dict)
+    """Step -> validation loss after it; 0 is before the first step."""
+    taken_from: int | None = None
+    """The step whose state this is, where the last one was worse than none; None for the last."""
 
 
 def train_identity(
@@ -152,6 +157,7 @@ def train_identity(
         parameters = concept.begin_set_stage(stage.coefficient_dropout)
         if config.token_learning_rate:
             parameters |= concept.learn_embedding(EMBEDDINGS[0], first.text.tokens_ND[0])
+        tokens = list(concept.embeddings.values())
         run = StageRun(
             stage="set",
             key=key,
@@ -160,6 +166,7 @@ def train_identity(
             method=config,
             folder=folder,
             progress=progress,
+            validation=_validation(backbone, some_frames(first), first.text, tokens, config),
         )
         run_set_stage(backbone, concept, material, config, run)
         return _trained(concept, run)
@@ -197,6 +204,7 @@ def train_motion(
         parameters = concept.begin_sequence_stage(stage.coefficient_dropout)
         if config.token_learning_rate:
             parameters |= concept.learn_embedding(EMBEDDINGS[1], first.text.tokens_ND[0])
+        tokens = list(concept.embeddings.values())
         run = StageRun(
             stage="sequence",
             key=key,
@@ -205,9 +213,26 @@ def train_motion(
             method=config,
             folder=folder,
             progress=progress,
+            validation=_validation(backbone, first.latents_CFHW.unsqueeze(0), first.text, tokens, config),
         )
         run_sequence_stage(backbone, concept, material, config, run)
         return _trained(concept, run)
+
+
+def some_frames(frame_set: FrameSet) -> Tensor:
+    """(B, C, F, H, W) of frames spread over a clip, one for each time of a validation."""
+    last = len(frame_set.latents_SCFHW) - 1
+    return frame_set.latents_SCFHW[[round(quantile * last) for quantile in QUANTILES]]
+
+
+def _validation(
+    backbone: Backbone, x_0_BCFHW: Tensor, text: Condition, tokens: Sequence[Tensor], config: MethodConfig
+) -> Validation:
+    def measure() -> float:
+        with evaluating(backbone.module):
+            return validation_loss(backbone, x_0_BCFHW, with_embeddings([text], tokens)[0], config.time_range)
+
+    return Validation(measure=measure)
 
 
 def _kept(stage: StageConfig) -> dict[str, Any]:
@@ -238,6 +263,7 @@ def _shared(backbone: Backbone, config: MethodConfig) -> dict[str, Any]:
 
 
 def _trained(concept: TrainableConcept, run: StageRun) -> Trained:
+    taken_from = run.take_best()
     record = {"steps": len(run.losses), "seconds": run.seconds, "losses": run.losses, "date": run.date}
     if run.lowered_at is not None:
         record["lowered_at"] = run.lowered_at
@@ -247,4 +273,6 @@ def _trained(concept: TrainableConcept, run: StageRun) -> Trained:
         record=record,
         embeddings=concept.read_embeddings(),
         unsaved=run.unsaved,
+        validation=dict(run.validation.losses) if run.validation else {},
+        taken_from=taken_from,
     )

@@ -37,6 +37,11 @@ def tell(text: str) -> None:
     _write(sys.stderr, f"{text}\n")
 
 
+def warn(text: str) -> None:
+    """Print a message to standard error, in red on a terminal."""
+    tell(f"\x1b[31m{text}\x1b[0m" if sys.stderr.isatty() and "NO_COLOR" not in os.environ else text)
+
+
 def visible(text: str) -> str:
     """The text with characters escaped that change how a terminal shows the rest: controls, bidi and zero-width ones.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..training.clock import clock
-from .console import PROGRAM, ProgressLine, counting, pasteable, say, tell
+from .console import PROGRAM, ProgressLine, counting, pasteable, say, tell, warn
 from .files import CONCEPT_SUFFIX, check_out
 from .options import (
     COUNT,
@@ -29,6 +29,7 @@ from .signals import Stopped, Wish, stopping_gently
 
 if TYPE_CHECKING:
     from ..concept import Concept
+    from ..train import Trained
     from ..training.run import Progress
 
 STAGES = {"set": "look", "sequence": "motion"}
@@ -187,6 +188,7 @@ def train(
             folder=folder,
             progress=_training_progress(wish),
             prior_progress=_making_progress(wish),
+            trained=_tell_end,
         )
         _save(concept, out, folder, wish)
 
@@ -223,6 +225,15 @@ def _training_progress(wish: Wish) -> "Callable[[Progress], None]":
             raise StopTraining
 
     return progress
+
+
+def _tell_end(stage: "Trained") -> None:
+    """Say what went wrong in a stage that has ended, if anything did."""
+    from ..training.validation import complaint
+
+    for text in (complaint(stage.validation, stage.taken_from), stage.unsaved):
+        if text:
+            warn(text)
 
 
 def _save(concept: "Concept", out: Path, folder: Path, wish: Wish) -> None:

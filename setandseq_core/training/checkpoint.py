@@ -41,6 +41,13 @@ def load_training(path: Path, parameters: Mapping[str, Tensor], optimizer: Optim
         return dict(file.metadata() or {})
 
 
+def load_named(path: Path, beginning: str) -> dict[str, Tensor]:
+    """Tensors of a saved state whose names begin so, by the rest of their names."""
+    with safe_open(path, "pt") as file:
+        names = [name for name in file.keys() if name.startswith(beginning)]  # noqa: SIM118
+        return {name.removeprefix(beginning): file.get_tensor(name) for name in names}
+
+
 def read_record(path: Path) -> dict[str, str]:
     """The metadata of a saved state; its tensors are not read."""
     with safe_open(path, "pt") as file:

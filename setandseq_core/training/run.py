@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from ..concept import EMBEDDINGS
 from ..config import MethodConfig, StageConfig
 from ..errors import StorageError, TrainingError
-from .checkpoint import load_training, read_record, save_training
+from .checkpoint import load_named, load_training, read_record, save_training
+from .validation import BEST, Validation
 
 SAVE_SECONDS = 20.0
 """How much work a crash can cost at most, as long as saving is quick."""
@@ -53,6 +54,8 @@ class Progress:
     """Why the state could not be saved, such as a full disk; "" if it was."""
     lowered_at: int | None = None
     """The step before which the learning rate was lowered, because the loss was not finite there."""
+    validation: Validation | None = None
+    """The stage's validation losses so far, and how to measure another one."""
 
 
 ProgressCallback = Callable[[Progress], None]
@@ -84,6 +87,8 @@ class StageRun:
     folder: Path | None = None
     """Folder of the state; None keeps none."""
     progress: ProgressCallback | None = None
+    validation: Validation | None = None
+    """None validates nothing."""
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
     date: str = ""
@@ -122,6 +127,7 @@ class StageRun:
         Saves the state now and then, at the end, and when the caller's loop is left early. Ends on StopTraining.
         """
         self._resume()
+        self._validate()
         first = len(self.losses)
         before = self.seconds
         begun = time.monotonic()
@@ -133,7 +139,7 @@ class StageRun:
                 yield step
                 now = time.monotonic()
                 self.seconds = before + now - begun
-                if len(self.losses) <= step:  # the loss was not finite, and the run went back
+                if len(self.losses) <= step or not self._validate():  # not finite, and the run went back
                     first = min(first, len(self.losses))
                     continue
                 if now > next_save:
@@ -167,6 +173,36 @@ class StageRun:
         self.date = datetime.now(timezone.utc).isoformat(timespec="seconds")
         self._in_step = False
 
+    def take_best(self) -> int | None:
+        """Go to the best validated state if the last one is worse than none; return its step, or None."""
+        validation = self.validation
+        if validation is None or not self.losses:
+            return None
+        validation.check(len(self.losses), self.config.steps, self.parameters, ends=True)
+        if not validation.is_worse:
+            return None
+        with torch.no_grad():
+            for name, value in self.parameters.items():
+                value.copy_(validation.best[name])
+        return validation.best_step
+
+    def _validate(self) -> bool:
+        """Validate where it is due; where the loss is not finite, go back and return False.
+
+        Raises:
+            TrainingError: it is not finite again, or before the first step.
+        """
+        step = len(self.losses)
+        if self.validation is None or self.validation.check(step, self.config.steps, self.parameters):
+            return True
+        if not step:
+            raise TrainingError(
+                f"The loss of the {self.stage} stage is not a finite number before the first step.",
+                hint="Raise the precision of the model, or load another file of it.",
+            )
+        self._go_back()
+        return False
+
     def save(self) -> None:
         """Write the state, if it has a folder; where it cannot be written, training goes on and `unsaved` says why."""
         if self.folder is None:
@@ -174,8 +210,12 @@ class StageRun:
         record = {"losses": json.dumps(self.losses), "seconds": str(self.seconds), "date": self.date}
         if self.lowered_at is not None:
             record["lowered_at"] = str(self.lowered_at)
+        kept: dict[str, Tensor] = dict(self.parameters)
+        if self.validation is not None:
+            record |= self.validation.record()
+            kept |= self.validation.tensors()
         try:
-            save_training(self._path(self.folder, self.config.steps), self.parameters, self._optimizer, record)
+            save_training(self._path(self.folder, self.config.steps), kept, self._optimizer, record)
         except StorageError as error:
             self.unsaved = f"The training state is not saved. {error}"
         else:
@@ -200,6 +240,8 @@ class StageRun:
     def _load(self, path: Path) -> None:
         with _readable(path):
             record = load_training(path, self.parameters, self._optimizer)
+            if self.validation is not None:
+                self.validation.restore(record, load_named(path, BEST))
             self.losses[:] = json.loads(record["losses"])
             self.seconds = float(record["seconds"])
             self.date = record["date"]
@@ -222,6 +264,8 @@ class StageRun:
         self._optimizer.zero_grad(set_to_none=True)
         self._optimizer.state.clear()
         self.losses.clear()
+        if self.validation is not None:
+            self.validation.restore({}, {})
         with torch.no_grad():
             for name, value in self.parameters.items():
                 value.copy_(self._start[name])
@@ -244,6 +288,7 @@ class StageRun:
             seconds_left=(self.config.steps - len(self.losses)) * elapsed / done,
             unsaved=self.unsaved,
             lowered_at=self.lowered_at,
+            validation=self.validation,
         )
         self.progress(step)
 

@@ -3,8 +3,14 @@
 Shape letters: B batch, C latent channels, F latent frames, H, W latent height and width.
 """
 
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..backbone import Backbone
 from ..condition import Condition
@@ -13,6 +19,99 @@ from ..sample import latent_noise
 
 QUANTILES = (0.2, 0.5, 0.8)
 """Of the times that are trained on."""
+CHECKS = (0.0, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)
+"""Shares of a stage's steps after which it is validated. They are fixed, so that a training that was interrupted keeps
+the same best state as one that was not."""
+WORSE = 1.01
+"""A validation loss that is this many times the first one is worse; less is chance."""
+BEST = "best."
+"""What the names of the best state's tensors begin with in a saved state."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Validation:
+    """The validation losses of a stage while it trains, and the best state that it was in."""
+
+    measure: Callable[[], float]
+    """The validation loss of the parameters as they are."""
+    losses: dict[int, float] = field(default_factory=dict)
+    """Step -> loss after it; 0 is before the first step."""
+    best: dict[str, Tensor] = field(default_factory=dict)
+    """Parameters by name, on the CPU, after `best_step`."""
+    best_step: int = 0
+    """Of the validated steps after the start, the one with the lowest loss; 0 before there is one."""
+
+    def check(self, step: int, steps: int, parameters: Mapping[str, Tensor], *, ends: bool = False) -> bool:
+        """Validate after a step, if it is due, and remember the parameters if none were better.
+
+        Args:
+            step: how many are done.
+            steps: how many are wanted.
+            parameters: what is trained, by name.
+            ends: whether it is due in any case.
+        Returns:
+            False if the loss is not finite.
+        """
+        due = ends or step in {round(share * steps) for share in CHECKS}
+        if not due or step in self.losses:
+            return True
+        loss = self.measure()
+        if not math.isfinite(loss):
+            return False
+        self.losses[step] = loss
+        if step and (not self.best or loss < self.losses[self.best_step]):
+            self.best_step = step
+            self.best = {name: value.detach().to("cpu", copy=True) for name, value in parameters.items()}
+        return True
+
+    def record(self) -> dict[str, str]:
+        """The losses as text, for a saved state."""
+        return {"validation": json.dumps(self.losses), "best_step": str(self.best_step)}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The best state, for a saved state."""
+        return {BEST + name: value for name, value in self.best.items()}
+
+    def restore(self, record: Mapping[str, str], best: Mapping[str, Tensor]) -> None:
+        """Take over what a saved state holds; nothing is left but the loss before the first step if it holds none."""
+        start = {step: loss for step, loss in self.losses.items() if step == 0}
+        self.losses = start | {int(step): loss for step, loss in json.loads(record.get("validation", "{}")).items()}
+        self.best = dict(best)
+        self.best_step = int(record.get("best_step", "0"))
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the last loss is worse than the one before the first step."""
+        return 0 in self.losses and self.losses[max(self.losses)] > WORSE * self.losses[0]
+
+
+def complaint(losses: Mapping[int, float], taken_from: int | None) -> str:
+    """What the user should know of a stage that ended worse than it began; "" of one that did not.
+
+    Args:
+        losses: step -> validation loss.
+        taken_from: the step whose state is the result; None for the last.
+    """
+    if taken_from is None:
+        return ""
+    before = losses[0]
+    best = losses[taken_from]
+    text = f"Training made it worse: the validation loss rose from {before:.3f} to {losses[max(losses)]:.3f}. "
+    if best < before:
+        text += f"The result is the best state, of step {taken_from} ({best:.3f})."
+    else:
+        text += f"No state is better than none; the result is the one of step {taken_from} ({best:.3f})."
+    return f"{text} Lower the learning rate and train again."
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Leave nothing out inside: a model in training drops coefficients."""
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train()
 
 
 @torch.no_grad()
