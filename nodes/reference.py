@@ -108,7 +108,7 @@ class ReferenceClip(CheckedNode):
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="White on the subject, as one mask or one per frame of the video. The training mostly ignores "
+                    tooltip="White on the subject, as one mask or one per video frame. The training mostly ignores "
                     "what lies outside.",
                 ),
             ],
