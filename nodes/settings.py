@@ -117,7 +117,7 @@ class TrainingSettings(CheckedNode):
                     min=0,
                     max=10_000,
                     tooltip="Steps between two sample videos on the train nodes. Slow samples are made less often. 0 "
-                    "turns off the samples and the validation line.",
+                    "turns off the samples and leaves six validations in a stage.",
                 ),
             ],
             outputs=[SettingsWire.Output("settings", tooltip="For the settings input of both train nodes.")],

@@ -45,6 +45,11 @@ EMBEDDINGS = ("identity_embedding", "motion_embedding")
 PARTS = ("identity_basis", "coefficients", "motion_residual")
 
 
+LARGEST_CHANGE = 1e6
+"""Of a layer's weight, by the product of the Frobenius norms of its factors. Trained concepts stay below 1,000; beyond
+this the model gives no finite numbers."""
+
+
 @dataclass(slots=True, frozen=True)
 class Strengths:
     """How much of the look and of the movement is applied: 1 is as learned, 0 is without. Ours, not the paper's."""
@@ -82,7 +87,8 @@ class Concept:
     """A dynamic concept, checked when it is made.
 
     Raises:
-        ConceptMismatchError: no layers, or one that the base does not have, of another rank or shape, or not finite.
+        ConceptMismatchError: no layers, or one that the base does not have, of another rank or shape, not finite, or
+            with a change so large that no model gives finite numbers with it.
     """
 
     info: ConceptInfo
@@ -101,6 +107,7 @@ class Concept:
                         f"Layer {layer!r}: {part} holds NaN or infinity.",
                         hint="Train again.",
                     )
+            _check_change(layer, value)
         check_embeddings({name: tuple(value.shape) for name, value in self.embeddings.items()})
         for name, embedding_D in self.embeddings.items():
             if not embedding_D.isfinite().all():
@@ -176,6 +183,17 @@ def check_shapes(base: BaseFingerprint, shapes: Mapping[str, tuple[tuple[int, ..
                     f"Layer {layer!r}: {part} has shape {list(shape)}, {list(needed)} is needed for rank {rank[0]} "
                     f"and a weight of {[num_out, num_in]}."
                 )
+
+
+def _check_change(name: str, layer: ConceptLayer) -> None:
+    coefficients = max(float(layer.coefficients_RI.norm()), float(layer.motion_residual_RI.norm()))
+    change = float(layer.identity_basis_OR.norm()) * coefficients
+    if not change <= LARGEST_CHANGE:
+        raise ConceptMismatchError(
+            f"Layer {name!r:.200}: the concept changes its weight by {change:.1e}; at most {LARGEST_CHANGE:.0e} gives "
+            "videos.",
+            hint="Train again at a lower learning rate, or get another concept.",
+        )
 
 
 def check_embeddings(shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .backbone import Backbone
 from .condition import with_embeddings
+from .errors import BackboneError
 from .flow import sampling_times
 
 
@@ -32,6 +33,8 @@ def sample_latents(
         embeddings: learned tokens of the concepts, each (D,), for the prompt; not for the negative one.
         guidance: 1 follows the prompt alone and halves the work.
         progress: called with the steps done and their number.
+    Raises:
+        BackboneError: the model gives numbers that are not finite.
     """
     texts = with_embeddings([backbone.encode_prompt(prompt)], embeddings)
     if guidance != 1.0:
@@ -47,6 +50,11 @@ def sample_latents(
             x_t = x_t + (after - now) * velocity.reshape(x_t.shape)
             if progress:
                 progress(index + 1, steps)
+    if not x_t.isfinite().all():
+        raise BackboneError(
+            "The model gives numbers that are not finite, so there is no video.",
+            hint="Lower the strength of the concepts, or raise the precision of the model.",
+        )
     return x_t
 
 

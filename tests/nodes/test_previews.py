@@ -4,6 +4,7 @@ import io
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -77,9 +78,9 @@ def test_previews_change_no_loss_and_encode_nothing_again(train: Call, still_fra
     for stage in STAGES:
         assert seen.info.training[stage]["losses"] == plain.info.training[stage]["losses"]
         steps = [step for step, _ in records[stage].validation]
-        assert (steps[0], steps[-1]) == (1, 3)
+        assert steps == [0, 1, 2, 3]
         assert (records[stage].sample_step, sorted(records[stage].pictures)) == (3, ["reference", "sample"])
-        assert without[stage].validation == [] and list(without[stage].pictures) == ["reference"]
+        assert without[stage].validation == records[stage].validation and list(without[stage].pictures) == ["reference"]
     for name, layer in plain.layers.items():
         assert torch.equal(seen.layers[name].identity_basis_OR, layer.identity_basis_OR)
         assert torch.equal(seen.layers[name].motion_residual_RI, layer.motion_residual_RI)
@@ -111,3 +112,41 @@ def test_a_looping_picture_has_all_frames_at_a_small_size(pack: Pack) -> None:
     with Image.open(io.BytesIO(pack("nodes.previews").looping_picture(frames, 16.0))) as picture:
         assert (picture.format, picture.size) == ("WEBP", (256, 128))
         assert getattr(picture, "n_frames", 1) == 5 and picture.info["loop"] == 0
+
+
+@pytest.fixture
+def set_stage(pack: Pack, load_wan: Call, tmp_path: Path) -> Call:
+    """Trains the set stage as its node does; what the node says, and its record."""
+    learn, progress, settings = pack("setandseq_core.learn"), pack("nodes.progress"), pack("nodes.settings")
+    clips = pack("setandseq_core.clips.clip")
+    frames = torch.rand(5, 32, 32, 3, generator=torch.Generator().manual_seed(1))
+    clip = clips.Clip(frames_FHWC=frames, fps=16.0, choice="random")
+    one = clips.Reference(clip=clip, words=clips.Words(**PROMPTS))
+
+    def run(folder: Path | None, **stage: Any) -> tuple[str, Any]:
+        config = replace(CONFIG, set_stage=replace(CONFIG.set_stage, **stage))
+        record = pack("nodes.panel").TrainingRecord(node="1", stage="set", prompt="a [v] blob")
+        options = settings.TrainingOptions(config=config, preview_every=0)
+        with torch.inference_mode(), pack("nodes.backbone").differentiable():
+            backbone = _counting(pack, load_wan(), [])
+            with progress.TrainingProgress(backbone, record, reference=one, options=options) as shown:
+                told = {"progress": shown, "trained": shown.ended}
+                concept = learn.learn_identity(backbone, [one], config, name="blob", folder=folder, **told)
+                return shown.summary("look", concept), record
+
+    return run
+
+
+def test_a_state_that_is_not_saved_at_the_end_is_told_on_the_node(set_stage: Call, tmp_path: Path) -> None:
+    in_the_way = tmp_path / "file"
+    in_the_way.touch()
+    text, record = set_stage(in_the_way / "states")
+    assert "The training state is not saved" in text and record.news()["alarming"]
+    text, record = set_stage(tmp_path / "states")
+    assert "not saved" not in text and not record.news()["alarming"]
+
+
+def test_a_training_that_makes_it_worse_is_told_in_red(set_stage: Call) -> None:
+    text, record = set_stage(None, steps=3, learning_rate=0.3)
+    assert "Training made it worse: the validation loss rose from" in text and record.news()["alarming"]
+    assert record.message == text
