@@ -29,7 +29,7 @@ class TrainingProgress:
     Args:
         record: with the node, the stage, its steps, and the prompt of the sample videos.
         reference: whose clip the validation loss is of.
-        options: where `preview_every` is 0 there are no sample videos, and only the validation losses of the stage itself.
+        options: where `preview_every` is 0 there are no sample videos, and only the stage's own validation losses.
     """
 
     def __init__(

@@ -137,7 +137,7 @@ def _plain(number: int, stream: VideoStream) -> VideoFrame:
     return frame
 
 
-def _again(packet: "Packet[VideoStream]", number: int, stream: VideoStream) -> "Packet[VideoStream]":
+def _again(packet: Packet, number: int, stream: VideoStream) -> Packet:
     copy = Packet(bytes(packet))
     copy.stream = stream
     copy.time_base = Fraction(1, 25)

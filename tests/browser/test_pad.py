@@ -91,7 +91,5 @@ def test_the_pad_is_saved_by_its_two_numbers_only(ui: Ui) -> None:
     assert all("strength_pad" not in node["inputs"] for node in ui.prompt().values())
     ui.load(EMPTY)
     ui.load(saved)
-    expect(ui.region("Strength pad").get_by_role("slider")).to_have_attribute(
-        "aria-valuetext", "look 1, motion 1.5"
-    )
+    expect(ui.region("Strength pad").get_by_role("slider")).to_have_attribute("aria-valuetext", "look 1, motion 1.5")
     assert ui.saved()["nodes"][0]["widgets_values"] == saved["nodes"][0]["widgets_values"]

@@ -15,7 +15,7 @@ from setandseq_core.compose.regions import Method, check_region_prompts, stripes
 from setandseq_core.compose.strengths import StrengthSchedule, WeightedConcept, progress_at, strength_at
 from setandseq_core.concept import AS_LEARNED, WITHOUT, Concept, ConceptInfo, ConceptLayer, Strengths
 from setandseq_core.condition import with_embeddings
-from setandseq_core.errors import ConceptMismatchError, ConfigError
+from setandseq_core.errors import BackboneError, ConceptMismatchError, ConfigError
 from setandseq_core.flow import sampling_times
 from setandseq_core.sample import latent_noise, sample_latents
 
@@ -124,6 +124,17 @@ def test_the_order_does_not_matter_when_added(
 
 
 # --- in regions -------------------------------------------------------------------------------------------------
+
+
+def test_sampling_that_gives_no_finite_numbers_is_refused(
+    tiny_backbone: WanBackbone, make_concept: MakeConcept
+) -> None:
+    noise = latent_noise(tiny_backbone.latent_shape(5, 32, 32), 0)
+    with (
+        applied_concept(tiny_backbone, make_concept(1), Strengths(1e38, 1e38)) as applied,
+        pytest.raises(BackboneError, match="not finite.* Lower the strength"),
+    ):
+        applied.sample(noise, "a blob", steps=2)
 
 
 def test_live_concepts_do_what_weights_do(

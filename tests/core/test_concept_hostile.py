@@ -248,6 +248,14 @@ def test_values_that_are_not_finite_name_the_layer(tmp_path: Path, value: float)
     refuse(tmp_path, pack(header, data), r"blocks\.1\.ffn\.0.*motion_residual", ConceptMismatchError)
 
 
+@pytest.mark.parametrize("value", [1e8, -1e30])
+def test_changes_that_no_model_survives_name_the_layer(tmp_path: Path, value: float) -> None:
+    header = without_hash(golden_header())
+    start = header[RESIDUAL]["data_offsets"][0]
+    data = DATA[:start] + struct.pack("<f", value) + DATA[start + 4 :]
+    refuse(tmp_path, pack(header, data), r"blocks\.1\.ffn\.0.*changes its weight by", ConceptMismatchError)
+
+
 @pytest.mark.parametrize(
     "name", ["diffusion_model.blocks.0.ffn.0.lora_A.weight", "lora_unet_blocks_0_ffn_0.lora_down.weight"]
 )
