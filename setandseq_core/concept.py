@@ -45,7 +45,7 @@ EMBEDDINGS = ("identity_embedding", "motion_embedding")
 PARTS = ("identity_basis", "coefficients", "motion_residual")
 
 
-LARGEST_CHANGE = 1e6
+LARGEST_CHANGE = 1e8
 """Of a layer's weight, by the product of the Frobenius norms of its factors. Trained concepts stay below 1,000; beyond
 this the model gives no finite numbers."""
 

@@ -248,7 +248,7 @@ def test_values_that_are_not_finite_name_the_layer(tmp_path: Path, value: float)
     refuse(tmp_path, pack(header, data), r"blocks\.1\.ffn\.0.*motion_residual", ConceptMismatchError)
 
 
-@pytest.mark.parametrize("value", [1e8, -1e30])
+@pytest.mark.parametrize("value", [1e12, -1e30])
 def test_changes_that_no_model_survives_name_the_layer(tmp_path: Path, value: float) -> None:
     header = without_hash(golden_header())
     start = header[RESIDUAL]["data_offsets"][0]
