@@ -81,10 +81,15 @@ def _run_with_embeddings(
 
 
 def _run_live(live: LiveConcepts, executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Tensor:
-    """One answer of the model with the concepts on it; whatever model it is that runs, such as one on another GPU."""
+    """One answer of the model with the concepts on it; whatever model it is that runs, such as one on another GPU.
+
+    A model compiled by TorchCompileModel runs as it was before: compiled code leaves out hooks that were not there when
+    it was compiled, and live concepts act by hooks.
+    """
     model: Any = executor.class_obj
     asked = _asked(*args, kwargs.get("transformer_options"))
-    with live.running(model.diffusion_model, model.model_sampling.shift, asked):
+    transformer = getattr(model.diffusion_model, "_orig_mod", model.diffusion_model)
+    with torch.compiler.set_stance("force_eager"), live.running(transformer, model.model_sampling.shift, asked):
         return executor(*args, **kwargs)
 
 

@@ -142,6 +142,7 @@ class ComfyBackbone:
         try:
             blocks = self.module.get_submodule("blocks") if self._checkpointing else ()
             with (
+                torch.compiler.set_stance("force_eager"),  # compiled code would leave the adapters out
                 _without_inference_tensors(self.module),
                 _unquantised(self.module),
                 frozen(self.module),

@@ -5,8 +5,11 @@ from typing import Any
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
+import torch
 from comfy.model_base import WAN21, WAN22
 from comfy.model_patcher import ModelPatcher, get_key_weight
+from comfy.quant_ops import QuantizedTensor
+from comfy.utils import get_attr
 from torch import Tensor, nn
 
 from ..setandseq_core.errors import BackboneError
@@ -134,13 +137,29 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def original_weight(model: ModelPatcher, key: str) -> Tensor:
-    """The weight `key` of `model.model` without patches, unpacked where it is quantised; never to be written to."""
+    """The weight `key` of `model.model` without patches, unpacked where it is quantised; never to be written to.
+
+    It is unpacked where the model computes: a processor would take minutes for the weights of a Wan 14B.
+    """
     weight, _, convert = get_key_weight(model.model, key)
     if key in model.hook_backup:
         weight = model.hook_backup[key][0]
     elif key in model.backup:
         weight = model.backup[key].weight
-    return convert(weight) if convert is not None else weight
+    if convert is not None:
+        return convert(weight.to(model.load_device) if isinstance(weight, QuantizedTensor) else weight)
+    layer = get_attr(model.model, key.removesuffix(".weight"))
+    return _unpacked(layer, weight.to(model.load_device)) if hasattr(layer, "get_weight") else weight
+
+
+def _unpacked(layer: Any, weight: Any) -> Tensor:
+    """A weight of GGUF's in full, without the LoRAs that its pack keeps beside it."""
+    patches = getattr(weight, "patches", [])
+    weight.patches = []
+    try:
+        return layer.get_weight(weight, torch.float32)
+    finally:
+        weight.patches = patches
 
 
 def _is_linear(layer: nn.Module) -> bool:

@@ -5,7 +5,7 @@ reference to such a buffer as the layer's weight, and find another layer's weigh
 there: wrong gradients without an error. So a frozen layer keeps no weight; its backward asks ComfyUI for it again.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -13,6 +13,8 @@ from typing import Any
 import comfy.ops
 import torch
 from comfy.quant_ops import QuantizedTensor
+from comfy.weight_adapter.base import WeightAdapterBase
+from comfy.weight_adapter.bypass import BypassForwardHook
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -56,9 +58,18 @@ class _Frozen(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         x = ctx.saved_tensors[0].detach().requires_grad_()
         with torch.enable_grad():
-            output = _again(ctx.layer, ctx.run, x)
-            (grad_x,) = torch.autograd.grad(output, x, grad_outputs[0])
+            (grad_x,) = torch.autograd.grad(ctx.run(x), x, grad_outputs[0])
         return grad_x, None, None
+
+
+class _FrozenNorm(_Frozen):
+    """A frozen norm, whose backward takes copies of its weights: ComfyUI may have made them in inference mode."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layer: Any, run: Forward) -> Tensor:
+        output = _Frozen.forward(ctx, x, layer, run)
+        ctx.run = partial(_normalised, layer)
+        return output
 
 
 def _is_ready(layer: Any, like: Tensor) -> bool:
@@ -78,7 +89,16 @@ def _is_ready(layer: Any, like: Tensor) -> bool:
 
 @contextmanager
 def brought_in(layer: Any, like: Tensor) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """A layer's unpacked weight and its bias, on the device and in the type of `like`; valid only inside."""
+    """A layer's unpacked weight and its bias, on the device and in the type of `like`; valid only inside.
+
+    Packs that hold weights in a form of their own, such as GGUF's, have a `cast_bias_weight` in their layers, which
+    also adds the LoRAs that are on the wire.
+    """
+    unpack = getattr(layer, "cast_bias_weight", None)
+    if unpack is not None:
+        weight, bias = unpack(like)
+        yield weight, bias
+        return
     weight, bias, stream = comfy.ops.cast_bias_weight(layer, like, offloadable=True)
     try:
         is_packed = isinstance(weight, QuantizedTensor)
@@ -87,14 +107,11 @@ def brought_in(layer: Any, like: Tensor) -> Iterator[tuple[Tensor, Tensor | None
         comfy.ops.uncast_bias_weight(layer, weight, bias, stream)
 
 
-def _again(layer: Any, run: Forward, x: Tensor) -> Tensor:
-    """The layer's answer with gradients, on copies of its weights, which ComfyUI may have made in inference mode."""
-    normalises = isinstance(layer, nn.LayerNorm | nn.RMSNorm | nn.GroupNorm)
-    if not normalises or layer.weight is None or not _is_comfyui_s(layer):
-        return run(x)
+def _normalised(layer: Any, x: Tensor) -> Tensor:
+    """A norm's answer with gradients."""
     with brought_in(layer, x) as (weight, bias):
-        weight = weight.clone()
-        bias = None if bias is None else bias.clone()
+        weight = _plain_copy(weight)
+        bias = None if bias is None else _plain_copy(bias)
     if isinstance(layer, nn.RMSNorm):
         return functional.rms_norm(x, layer.normalized_shape, weight, layer.eps)
     if isinstance(layer, nn.LayerNorm):
@@ -102,14 +119,24 @@ def _again(layer: Any, run: Forward, x: Tensor) -> Tensor:
     return functional.group_norm(x, layer.num_groups, weight, bias, layer.eps)
 
 
-def _is_comfyui_s(layer: Any) -> bool:
-    """Whether ComfyUI's own function knows the layer's weight: no other pack's class, no forward put over it."""
-    return type(layer).forward_comfy_cast_weights.__module__ == OPS and "forward" not in vars(layer)
+def _plain_copy(weight: Tensor) -> Tensor:
+    """A copy that autograd may keep; GGUF's tensors, which are of a class of their own, return themselves as copies."""
+    return weight.as_subclass(Tensor).clone()
+
+
+def _hands_out(layer: Any) -> bool:
+    """Whether a layer's weight can be asked for: ComfyUI's own layers and GGUF's, if no forward was put over theirs."""
+    known = type(layer).forward_comfy_cast_weights.__module__ == OPS or hasattr(layer, "cast_bias_weight")
+    return known and "forward" not in vars(layer)
 
 
 def _function(layer: Any) -> type[torch.autograd.Function]:
+    if not _hands_out(layer):
+        return _Frozen
+    if isinstance(layer, nn.LayerNorm | nn.RMSNorm | nn.GroupNorm):
+        return _Frozen if layer.weight is None else _FrozenNorm
     is_linear = hasattr(layer, "in_features") and hasattr(layer, "out_features")
-    plain = is_linear and _is_comfyui_s(layer) and getattr(layer, "pre_quant_scale", None) is None
+    plain = is_linear and getattr(layer, "pre_quant_scale", None) is None
     return _FrozenLinear if plain else _Frozen
 
 
@@ -120,14 +147,33 @@ def _run(layer: Any, run: Forward, function: type[torch.autograd.Function], x: T
 
 
 @contextmanager
+def _plain_adapters(layers: Iterable[Any]) -> Iterator[None]:
+    """Put copies that autograd may keep in place of a bypass LoRA's factors, which were made in inference mode."""
+    adapters: dict[int, Any] = {}
+    for layer in layers:
+        hook = getattr(vars(layer).get("forward"), "__self__", None)
+        if isinstance(hook, BypassForwardHook) and isinstance(hook.adapter, WeightAdapterBase):
+            adapters[id(hook.adapter)] = hook.adapter
+    before = [adapter.weights for adapter in adapters.values()]
+    for adapter in adapters.values():
+        adapter.weights = [_plain_copy(part) if isinstance(part, Tensor) else part for part in adapter.weights]
+    try:
+        yield
+    finally:
+        for adapter, weights in zip(adapters.values(), before, strict=True):
+            adapter.weights = weights
+
+
+@contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
     """Let gradients pass the frozen layers of `module` under every placement of their weights."""
     layers: list[Any] = [part for part in module.modules() if isinstance(part, comfy.ops.CastWeightBiasOp)]
     before = [vars(layer).get("forward") for layer in layers]
-    for layer in layers:
-        layer.forward = partial(_run, layer, layer.forward, _function(layer))
     try:
-        yield
+        with _plain_adapters(layers):
+            for layer in layers:
+                layer.forward = partial(_run, layer, layer.forward, _function(layer))
+            yield
     finally:
         for layer, forward in zip(layers, before, strict=True):
             if forward is None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from setandseq_core.lora import trainable_concept
@@ -145,3 +146,40 @@ def test_a_concept_trains_on_another_device_than_the_weights(
                 module(x).float().square().mean().backward()
             assert all(value.grad is not None and value.grad.device == other for value in parameters.values())
     assert all(value.device.type == "cpu" for value in module.parameters())
+
+
+QUANTISED = ("float8_e4m3fn", "float8_e5m2", "nvfp4", "mxfp8", "int8_tensorwise", "convrot_w4a4")
+
+
+def test_every_kind_of_quantised_weights_is_known(comfyui: ModuleType) -> None:
+    assert set(import_module("comfy.quant_ops").QUANT_ALGOS) == set(QUANTISED)
+
+
+@pytest.mark.parametrize("kind", QUANTISED)
+def test_a_concept_trains_on_quantised_weights(
+    comfyui: ModuleType, frozen: Callable[[nn.Module], AbstractContextManager[None]], kind: str
+) -> None:
+    """With the answer and the slope of the unpacked weights, here and on another device than the weights'."""
+    quantised: Any = import_module("comfy.quant_ops")
+    width, layout = 256, quantised.QUANT_ALGOS[kind]["comfy_tensor_layout"]
+    operations: Any = import_module("comfy.ops").mixed_precision_ops(compute_dtype=torch.bfloat16)
+    layer = operations.Linear(width, width, device="cpu", dtype=torch.bfloat16)
+    layer.quant_format, layer.layout_type = kind, layout
+    weight = torch.randn(width, width, generator=torch.Generator().manual_seed(0)).bfloat16() / 16
+    layer.weight = nn.Parameter(quantised.QuantizedTensor.from_float(weight, layout), requires_grad=False)
+    layer.bias = nn.Parameter(torch.zeros(width, dtype=torch.bfloat16), requires_grad=False)
+    module, unpacked = nn.Sequential(layer), layer.weight.dequantize()
+    for device in ("cpu", "meta"):
+        x = torch.randn(2, 3, width, device=device).bfloat16().requires_grad_()
+        concept = trainable_concept(module, {"a": "0"}, rank=4, seed=0, device=torch.device(device))
+        with frozen(module), concept as adapters:
+            parameters = adapters.begin_set_stage(0.0)
+            with adapters.dropped_out():
+                output = module(x)
+                output.float().square().mean().backward()
+        assert all(value.grad is not None and value.grad.device.type == device for value in parameters.values())
+        if device == "cpu":
+            plain = x.detach().clone().requires_grad_()
+            functional.linear(plain, unpacked).float().square().mean().backward()
+            assert torch.equal(output, functional.linear(plain, unpacked)) and torch.equal(x.grad, plain.grad)
+    assert layer.weight.device.type == "cpu"
