@@ -13,7 +13,7 @@ from torch import Tensor
 from ..setandseq_core.compose.live import LiveConcepts
 from ..setandseq_core.concept import WITHOUT, Concept
 from ..setandseq_core.errors import ConceptMismatchError, ConfigError
-from ..setandseq_core.fingerprint import check_base
+from ..setandseq_core.fingerprint import ROUNDING_DISTANCE, check_base, distance
 from ..setandseq_core.prompts import place_embeddings
 from .models import PREFIX, model_fingerprint, model_name, wan_layers
 from .wires import WeightedConcept
@@ -112,6 +112,20 @@ def check_fit(concept: Concept, model: ModelPatcher) -> None:
             f"The concept '{concept.info.name}' was made for {concept.info.base_name}. It does not fit the connected "
             f"model, {model_name(model)}. {error}"
         ) from error
+
+
+def base_note(concept: Concept, model: ModelPatcher) -> str:
+    """A sentence where a concept fits a MODEL whose weights are not quite those it was made on; "" if they are."""
+    apart = distance(concept.info.base, model_fingerprint(model))
+    if apart <= ROUNDING_DISTANCE:
+        return ""
+    low, high = concept.info.config.get("time_range", (0.0, 1.0))
+    trained = "" if (low, high) == (0.0, 1.0) else f" It was trained on noise levels {low:g} to {high:g}."
+    return (
+        f"'{concept.info.name}' was made on other weights of the same sizes ({apart:.2f} apart, "
+        f"{ROUNDING_DISTANCE:g} is possible by rounding): a fine-tuned model, or the other expert of Wan 2.2. It may "
+        f"look different here.{trained}"
+    )
 
 
 def _patches(weighted: WeightedConcept, model: ModelPatcher) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from ..setandseq_core.compose.regions import METHODS, Method, check_region_promp
 from ..setandseq_core.compose.strengths import StrengthSchedule
 from ..setandseq_core.concept import Strengths
 from ..setandseq_core.errors import ConfigError
-from .apply import apply_concepts
+from .apply import apply_concepts, base_note
 from .concepts import schedule_input, strength_input
+from .messages import show_text
 from .numbers import CheckedNode
 from .wires import CATEGORY, ConceptWire, ScheduleWire, WeightedConcept
 
@@ -88,6 +89,7 @@ class ComposeConcepts(CheckedNode):
                 ),
             ],
             outputs=[io.Model.Output("model", tooltip="The model with the concepts applied, for the sampler.")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -109,7 +111,9 @@ class ComposeConcepts(CheckedNode):
         given = [prompt for prompt in (prompts or {}).values() if prompt is not None]
         check_region_prompts(method, len(scaled), len(given))
         texts = [_text_of(number, prompt) for number, prompt in enumerate(given, 1)]
-        return io.NodeOutput(apply_concepts(model, scaled, regions, texts))
+        patched = apply_concepts(model, scaled, regions, texts)
+        notes = [note for each in scaled if (note := base_note(each.concept, model))]
+        return io.NodeOutput(patched, ui=show_text("\n".join(notes), cls.hidden.unique_id) if notes else None)
 
 
 def _text_of(number: int, prompt: Conditioning) -> Tensor:

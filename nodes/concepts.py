@@ -13,7 +13,7 @@ from ..setandseq_core.concept import Strengths
 from ..setandseq_core.concept_file.export import lora_content, missing_tokens
 from ..setandseq_core.concept_file.file import concept_content, load_concept
 from ..setandseq_core.errors import ConceptFileError
-from .apply import apply_concepts
+from .apply import apply_concepts, base_note
 from .folders import CONCEPTS, concepts_folder, dated, find_concept, loras_folder, safe_name, save_new
 from .messages import show_text
 from .numbers import complaint
@@ -207,6 +207,10 @@ class LoadDynamicConcept(io.ComfyNode):
             schedules=() if schedule is None else (schedule,),
         )
         info = weighted.concept.info
-        patched = ExecutionBlocker(NO_MODEL) if model is None else apply_concepts(model, [weighted])
-        shown = show_text(summary(weighted), cls.hidden.unique_id)
+        lines = [summary(weighted)]
+        patched = ExecutionBlocker(NO_MODEL)
+        if model is not None:
+            patched = apply_concepts(model, [weighted])
+            lines += [note] if (note := base_note(weighted.concept, model)) else []
+        shown = show_text("\n".join(lines), cls.hidden.unique_id)
         return io.NodeOutput(patched, weighted, info.static_prompt, info.motion_prompt, ui=shown)

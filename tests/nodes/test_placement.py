@@ -180,6 +180,8 @@ def test_a_concept_trains_on_quantised_weights(
         assert all(value.grad is not None and value.grad.device.type == device for value in parameters.values())
         if device == "cpu":
             plain = x.detach().clone().requires_grad_()
-            functional.linear(plain, unpacked).float().square().mean().backward()
-            assert torch.equal(output, functional.linear(plain, unpacked)) and torch.equal(x.grad, plain.grad)
+            expected = functional.linear(plain, unpacked)
+            expected.float().square().mean().backward()
+            assert x.grad is not None and plain.grad is not None
+            assert torch.equal(output, expected) and torch.equal(x.grad, plain.grad)
     assert layer.weight.device.type == "cpu"

@@ -286,3 +286,33 @@ def test_the_fingerprint_of_a_packed_file_leaves_loras_out(
     models._fingerprints.clear()
     assert models.model_fingerprint(patched) == before
     assert weight.patches
+
+
+def moved(model: Any, how_far: float) -> Any:
+    """The MODEL with the weights of a fine-tuned one, or of Wan 2.2's other expert, in place of its own."""
+    generator = torch.Generator().manual_seed(7)
+    with torch.inference_mode():
+        for weight in model.model.diffusion_model.blocks.parameters():
+            weight.add_(how_far * weight.std() * torch.randn(weight.shape, generator=generator))
+    return model
+
+
+@pytest.mark.parametrize(("how_far", "is_told"), [(0.02, False), (0.3, True)], ids=["rounded", "another expert"])
+def test_other_weights_of_the_same_sizes_are_told(
+    pack: Pack, run: Call, load_wan: Call, make_concept: Call, how_far: float, is_told: bool
+) -> None:
+    concept, other = make_concept(load_wan()), moved(load_wan(), how_far)
+    weighted = pack("nodes.wires").WeightedConcept(concept=concept)
+    strengths = {"identity_strength": 1.0, "motion_strength": 1.0}
+    output = run("ComposeConcepts", model=other, concepts={"concept_0": weighted}, **strengths)
+    said = "" if output.ui is None else str(output.ui.as_dict())
+    assert ("other expert of Wan 2.2" in said) == is_told
+
+
+def test_a_concept_of_an_expert_says_which_noise_it_was_trained_on(
+    pack: Pack, load_wan: Call, make_concept: Call
+) -> None:
+    concept = make_concept(load_wan())
+    concept.info.config["time_range"] = [0.875, 1.0]
+    assert pack("nodes.apply").base_note(concept, load_wan()) == ""
+    assert "noise levels 0.875 to 1" in pack("nodes.apply").base_note(concept, moved(load_wan(), 0.3))
