@@ -113,7 +113,9 @@ class ComposeConcepts(CheckedNode):
         texts = [_text_of(number, prompt) for number, prompt in enumerate(given, 1)]
         patched = apply_concepts(model, scaled, regions, texts)
         notes = [note for each in scaled if (note := base_note(each.concept, model))]
-        return io.NodeOutput(patched, ui=show_text("\n".join(notes), cls.hidden.unique_id) if notes else None)
+        if not notes:
+            return io.NodeOutput(patched)
+        return io.NodeOutput(patched, ui=show_text("\n".join(notes), cls.hidden.unique_id))
 
 
 def _text_of(number: int, prompt: Conditioning) -> Tensor:
