@@ -71,8 +71,8 @@ class Bench:
         """Where a step of the sequence stage spends its time."""
         training = self.training(self.shapes["1.3B"])
         for stage in ("set", "sequence"):
-            training.run(stage, steps=1)
-            yield f"{stage} stage:\n{hottest_kernels(lambda stage=stage: training.run(stage, steps=1))}"
+            training.watched(stage, steps=1)
+            yield f"{stage} stage:\n{hottest_kernels(lambda stage=stage: training.watched(stage, steps=1))}"
 
     def train_lora_node(self) -> Iterator[str]:
         """The same step by ComfyUI's own node, which trains its LoRA on all layers."""

@@ -41,22 +41,49 @@ class Training:
     def run(self, stage: str, *, steps: int, batch: int = 1, **options: Any) -> Any:
         """Train the "set" or the "sequence" stage; returns what it gave. Options are those of `train_identity`."""
         train, encode = (self.pack(f"setandseq_core.{name}") for name in ("train", "clips.encode"))
-        pixels, config = self.clip.pixels(), self.config(steps, batch)
+        config = self.config(steps, batch)
         with self.pack("nodes.backbone").differentiable():
+            material = encode.Material(clips=[self._encoded(stage)])
             if stage == "set":
-                frames = encode.encode_frame_set(self.backbone, pixels[:FRAMES_OF_SET], PROMPT)
-                material = encode.Material(clips=[frames])
                 trained = train.train_identity(self.backbone, material, config, **options)
                 self.identity = trained.layers
                 return trained
-            sequence = encode.encode_frame_sequence(self.backbone, pixels, PROMPT)
-            material = encode.Material(clips=[sequence])
             return train.train_motion(self.backbone, self.identity, material, config, **options)
 
+    def _encoded(self, stage: str) -> Any:
+        """The clip as a stage sees it."""
+        encode, pixels = self.pack("setandseq_core.clips.encode"), self.clip.pixels()
+        if stage == "set":
+            return encode.encode_frame_set(self.backbone, pixels[:FRAMES_OF_SET], PROMPT)
+        return encode.encode_frame_sequence(self.backbone, pixels, PROMPT)
+
     def watched(self, stage: str, *, steps: int, batch: int = 1) -> Steps:
-        """Train a stage and watch its steps."""
-        with watched_steps() as found:
-            self.run(stage, steps=steps, batch=batch)
+        """Train a stage and watch its steps, without the validation between them."""
+        train, encode = (self.pack(f"setandseq_core.{name}") for name in ("train", "clips.encode"))
+        trainable = self.pack("setandseq_core.lora").trainable_concept
+        run_of_stage = self.pack("setandseq_core.training.run").StageRun
+        config, backbone = self.config(steps, batch), self.backbone
+        is_set = stage == "set"
+        with self.pack("nodes.backbone").differentiable():
+            one = self._encoded(stage)
+            shape = (batch, *(one.latents_SCFHW.shape[1:] if is_set else one.latents_CFHW.shape))
+            with (
+                watched_steps() as found,
+                backbone.running(shape),
+                trainable(backbone.module, backbone.layers, rank=self.rank, seed=0, device=backbone.device) as concept,
+            ):
+                parameters = concept.begin_set_stage(0.8)
+                if not is_set:
+                    parameters = concept.begin_sequence_stage(0.5)
+                run = run_of_stage(
+                    stage=stage,
+                    key="",
+                    parameters=parameters,
+                    config=config.set_stage if is_set else config.sequence_stage,
+                    method=config,
+                )
+                loop = train.run_set_stage if is_set else train.run_sequence_stage
+                loop(backbone, concept, encode.Material(clips=[one]), config, run)
         return found
 
     def planned_bytes(self, stage: str, batch: int = 1) -> int | None:

@@ -99,12 +99,21 @@ def product_rate(size: int = 8192, times: int = 20) -> float:
     return 2 * size**3 * times / seconds()
 
 
-def hottest_kernels(run: Callable[[], object], lines: int = 25) -> str:
-    """The kernels that `run` spends its time in, by PyTorch's profiler."""
+def hottest_kernels(run: Callable[[], object], lines: int = 22) -> str:
+    """What `run` spends its time in: the card's kernels, or PyTorch's operations where there is no card."""
     activities = [torch.profiler.ProfilerActivity.CPU]
     if card().type == "cuda":
         activities.append(torch.profiler.ProfilerActivity.CUDA)
-    with torch.profiler.profile(activities=activities) as profile:
+    with torch.profiler.profile(activities=activities, acc_events=True) as profile:
         run()
-    by = "self_cuda_time_total" if card().type == "cuda" else "self_cpu_time_total"
-    return profile.key_averages().table(sort_by=by, row_limit=lines, max_name_column_width=70)
+    device = torch.autograd.DeviceType.CUDA if card().type == "cuda" else torch.autograd.DeviceType.CPU
+    found: list[Any] = [event for event in profile.key_averages() if event.device_type == device]
+    times = {event.key: _own_microseconds(event) for event in found}
+    calls = {event.key: event.count for event in found}
+    hottest = sorted(times, key=lambda name: -times[name])[:lines]
+    total = f"{sum(times.values()) / 1e3:.0f} ms in all"
+    return "\n".join([total, *(f"{times[name] / 1e3:8.1f} ms {calls[name]:6} x {name[:110]}" for name in hottest)])
+
+
+def _own_microseconds(event: Any) -> float:
+    return event.self_device_time_total if card().type == "cuda" else event.self_cpu_time_total
