@@ -33,9 +33,9 @@ class _FrozenLinear(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, layer: Any, _run: Forward) -> Tensor:
         ctx.layer = layer
         if _is_ready(layer, x):
-            return functional.linear(x.detach(), layer.weight, layer.bias)
+            return _no_view(functional.linear(x.detach(), layer.weight, layer.bias))
         with brought_in(layer, x) as (weight_OI, bias_O):
-            return functional.linear(x.detach(), weight_OI, bias_O)
+            return _no_view(functional.linear(x.detach(), weight_OI, bias_O))
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
@@ -70,6 +70,11 @@ class _FrozenNorm(_Frozen):
         output = _Frozen.forward(ctx, x, layer, run)
         ctx.run = partial(_normalised, layer)
         return output
+
+
+def _no_view(output: Tensor) -> Tensor:
+    """The same memory as a tensor that autograd does not take for a part of another: adapters are added into it."""
+    return torch.ops.aten._unsafe_view(output, output.shape)
 
 
 def _is_ready(layer: Any, like: Tensor) -> bool:

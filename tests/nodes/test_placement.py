@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from setandseq_core.lora import trainable_concept
+from setandseq_core.lora import _AddUp, trainable_concept
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
 Pack = Callable[[str], Any]
@@ -101,6 +101,18 @@ def test_a_frozen_linear_layer_keeps_nothing(
     ):
         layer(x).sum()
     assert not kept
+
+
+def test_the_low_rank_path_may_be_added_into_a_frozen_layers_output(
+    comfyui: ModuleType, frozen: Callable[[nn.Module], AbstractContextManager[None]]
+) -> None:
+    """As cards do it in half precision; autograd forbids it where the output is a view made in a function of ours."""
+    layer = network(import_module("comfy.ops").manual_cast, torch.float32)[:1]
+    x, z, basis = (torch.randn(*shape, requires_grad=True) for shape in ((2, 3, WIDTH), (2, 3, 4), (WIDTH, 4)))
+    expected = torch.autograd.grad((layer(x) + z @ basis.t()).square().sum(), (x, z, basis))
+    with frozen(layer):
+        found = torch.autograd.grad(_AddUp.apply(layer(x), z, basis).square().sum(), (x, z, basis))
+    assert all(torch.allclose(one, other, atol=1e-4) for one, other in zip(found, expected, strict=True))
 
 
 def test_layers_are_themselves_afterwards(
