@@ -102,7 +102,7 @@ def test_without_a_concept_the_card_says_what_to_do(ui: Ui, concepts: Path) -> N
     ui.page.evaluate("() => window.app.refreshComboInNodes()")
     assert not list(concepts.iterdir())
     ui.add("SetSeq_LoadDynamicConcept")
-    expect(ui.region("Concept").get_by_text("No concept yet. Run the template")).to_be_visible()
+    expect(ui.region("Concept").get_by_text("No concepts yet. Run the template")).to_be_visible()
 
 
 def test_a_damaged_file_says_so(ui: Ui, save: Save, concepts: Path) -> None:
