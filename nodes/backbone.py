@@ -5,7 +5,6 @@ Shape letters: B batch, C latent channels, F frames or latent frames, H, W heigh
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import comfy.model_management as memory
@@ -17,15 +16,15 @@ from comfy.quant_ops import QuantizedTensor
 from comfy.sd import CLIP, VAE
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
-from torch.utils.checkpoint import checkpoint
 
-from ..setandseq_core.backbone import VideoFormat
+from ..setandseq_core.backbone import Savings, VideoFormat
 from ..setandseq_core.condition import Condition, stacked_tokens
 from ..setandseq_core.errors import BackboneError
 from ..setandseq_core.fingerprint import BaseFingerprint
 from ..setandseq_core.flow import velocity_from_denoised
 from ..setandseq_core.prompts import PriorPrompt
 from ..setandseq_core.training.run import content_key
+from ..setandseq_core.training.savings import FREE_SHARE, recomputed
 from .attention import differentiable_attention
 from .embedded import known_prompts
 from .models import check_video_model, model_fingerprint, model_name, patches_key, wan_layers
@@ -40,13 +39,11 @@ SMALLEST_TIME = 1e-4
 class ComfyBackbone:
     """The wires of a graph as a `Backbone`; what ComfyUI's memory manager loads, it may free again afterwards.
 
-    Args:
-        checkpointing: in training, do each block's forward again in the backward pass: less memory, more time.
     Raises:
         BackboneError: the MODEL is not a video model that concepts can be made for, or the VAE does not fit it.
     """
 
-    def __init__(self, model: ModelPatcher, clip: CLIP, vae: VAE, *, checkpointing: bool = False):
+    def __init__(self, model: ModelPatcher, clip: CLIP, vae: VAE):
         check_video_model(model)
         sampling: Any = model.get_model_object("model_sampling")
         shift = getattr(sampling, "shift", None)
@@ -68,7 +65,6 @@ class ComfyBackbone:
         self.shift = float(shift)
         self._running = 0
         """How many contexts of `running` are open."""
-        self._checkpointing = checkpointing
         self._prompts: dict[str, Condition] = {}
         self._encoded: dict[str, Tensor] = {}
         self._options = dict(model.model_options.get("transformer_options", {}))
@@ -125,7 +121,9 @@ class ComfyBackbone:
         return self._prompts[prompt]
 
     @contextmanager
-    def running(self, batch_shape: tuple[int, ...], /) -> Iterator[None]:
+    def running(
+        self, batch_shape: tuple[int, ...], /, savings: Savings | None = None, *, load: bool = True
+    ) -> Iterator[None]:
         """Load the MODEL and let gradients flow through it; to be used inside `differentiable`.
 
         Its weights may have been made in inference mode; no gradient can pass those, so plain tensors on the same
@@ -134,25 +132,34 @@ class ComfyBackbone:
         if self._running:  # a sample or a validation in the middle of a training
             yield
             return
-        with torch.inference_mode():  # it may move other models out of the way, which were loaded in that mode
-            memory.load_models_gpu([self.model], memory_required=self.model.memory_required(list(batch_shape)))
+        saved = savings or Savings()
+        if load:
+            needed = max(saved.memory, self.model.memory_required(list(batch_shape)))
+            with torch.inference_mode():  # it may move other models out of the way, which were loaded in that mode
+                memory.load_models_gpu([self.model], memory_required=needed)
         memory.in_training = True
         self._running += 1
         self.model.pre_run()
         try:
-            blocks = self.module.get_submodule("blocks") if self._checkpointing else ()
+            blocks = self.module.get_submodule("blocks").children() if savings else ()
             with (
                 torch.compiler.set_stance("force_eager"),  # compiled code would leave the adapters out
                 _without_inference_tensors(self.module),
                 _unquantised(self.module),
                 frozen(self.module),
-                _checkpointed(blocks),
+                recomputed(blocks, saved),
             ):
                 yield
         finally:
             self._running -= 1
             memory.in_training = False
             self.model.cleanup()
+
+    def memory_limit(self) -> int:
+        """Bytes of the device that the MODEL and its training can have once ComfyUI has unloaded all other models."""
+        if memory.is_device_cpu(self.device):
+            return int(FREE_SHARE * memory.get_free_memory(self.device)) + self.model.loaded_size()
+        return int(memory.get_total_memory(self.device) - memory.extra_reserved_memory())
 
     def velocity(self, x_t_BCFHW: Tensor, time_B: Tensor, texts: Sequence[Condition]) -> Tensor:
         """The MODEL's velocity at x_t by its own sampling definition; a flow model's sigma is the time."""
@@ -217,14 +224,3 @@ def _unquantised(module: nn.Module) -> Iterator[None]:
     finally:
         for part, value in zip(parts, before, strict=True):
             setattr(part, FORCE_CAST, value)
-
-
-@contextmanager
-def _checkpointed(blocks: Any) -> Iterator[None]:
-    for block in blocks:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
-    try:
-        yield
-    finally:
-        for block in blocks:
-            del block.forward

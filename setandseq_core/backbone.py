@@ -19,6 +19,23 @@ Size = tuple[int, int]
 """(height, width) in pixels."""
 
 
+@dataclass(kw_only=True, slots=True)
+class Savings:
+    """How a training takes less memory and learns the same; each of them costs time.
+
+    A training that runs out of memory changes them and goes on, so they are read anew in every step.
+    """
+
+    recomputed: int = 0
+    """The first so many blocks keep only what they start from, and run again in the backward pass."""
+    in_main_memory: bool = False
+    """Whether what these blocks start from waits in main memory until the backward pass."""
+    samples_at_once: int = 0
+    """Samples whose gradients are added up to those of a step; 0 takes all of the batch at once."""
+    memory: int = 0
+    """Bytes that training takes on the device besides the model's weights; 0 where that is not known."""
+
+
 @dataclass(kw_only=True, slots=True, frozen=True)
 class VideoFormat:
     """Clips that a model takes: their rate, lengths and sizes."""
@@ -74,14 +91,22 @@ class Backbone(Protocol):
         """Shapes and projections of the layers, by which a concept recognises its model."""
         ...
 
-    def running(self, batch_shape: tuple[int, ...], /) -> AbstractContextManager[None]:
+    def running(
+        self, batch_shape: tuple[int, ...], /, savings: Savings | None = None, *, load: bool = True
+    ) -> AbstractContextManager[None]:
         """A context in which `velocity` may be called, with or without gradients; it may be entered more than once.
 
         Training, sampling and validation all enter it, so a model may load its weights here and free them afterwards.
 
         Args:
             batch_shape: largest batch of latents (B, C, F, H, W) that the model will be given.
+            savings: of a training: which blocks run again, and the memory that it takes.
+            load: whether weights are brought to the device; not for a run on fake tensors.
         """
+        ...
+
+    def memory_limit(self) -> int:
+        """Bytes of the device that a model and its training can have together."""
         ...
 
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .backbone import Backbone
+from .backbone import Backbone, Savings
 from .clips.clip import Reference
 from .clips.encode import (
     FrameSequence,
@@ -37,6 +37,7 @@ def learn_identity(
     *,
     name: str,
     prior: PriorSet | None = None,
+    savings: Savings | None = None,
     folder: Path | None = None,
     progress: ProgressCallback | None = None,
     prior_progress: Callable[[int, int], None] | None = None,
@@ -48,6 +49,7 @@ def learn_identity(
         references: what the concept's prompts and thumbnail come from is the first.
         prior: clips of the model itself, for prior preservation. Without them they are made here, unless
             `config.prior.share` is 0, which leaves prior preservation out.
+        savings: how to take less memory; see `training.plan`.
         folder: keeps unfinished work and prior clips; the same clips, prompts and settings resume from there.
         progress: called after every step; may raise StopTraining, then the concept holds what was learned so far and
             its record says `"finished": False`.
@@ -63,7 +65,7 @@ def learn_identity(
         stitched=[_frame_set(backbone, reference, config) for reference in _stitched(references, config)],
         prior=encode_prior_frames(backbone, prior) if prior else None,
     )
-    found = train_identity(backbone, material, config, folder=folder, progress=progress)
+    found = train_identity(backbone, material, config, savings=savings, folder=folder, progress=progress)
     if trained:
         trained(found)
     words = references[0].words
@@ -89,6 +91,7 @@ def learn_motion(
     config: MethodConfig,
     *,
     prior: PriorSet | None = None,
+    savings: Savings | None = None,
     folder: Path | None = None,
     progress: ProgressCallback | None = None,
     prior_progress: Callable[[int, int], None] | None = None,
@@ -115,6 +118,7 @@ def learn_motion(
         material,
         config,
         embeddings=identity.embeddings,
+        savings=savings,
         folder=folder,
         progress=progress,
     )
@@ -141,6 +145,7 @@ def learn_concept(
     *,
     name: str,
     prior: PriorSet | None = None,
+    savings: Savings | None = None,
     folder: Path | None = None,
     progress: ProgressCallback | None = None,
     prior_progress: Callable[[int, int], None] | None = None,

@@ -4,7 +4,7 @@ Shape letters: B batch, C latent channels, F latent frames, H, W latent height a
 the set, K prior clips.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .backbone import Backbone
+from .backbone import Backbone, Savings
 from .clips.encode import Encoded, EncodedPrior, FrameSequence, FrameSet, Material
 from .concept import EMBEDDINGS, ConceptLayer
 from .condition import Condition, masked, with_embeddings
@@ -20,6 +20,7 @@ from .config import MethodConfig, StageConfig
 from .flow import flow_loss, interpolate, random_times, target_velocity
 from .lora import TrainableConcept, trainable_concept
 from .training.run import ProgressCallback, StageRun, content_key
+from .training.savings import waiting
 from .training.validation import QUANTILES, Validation, evaluating, validation_loss
 
 METHOD_VERSION = 2
@@ -77,13 +78,90 @@ def _prior(prior: EncodedPrior, count: int, batch: int, config: MethodConfig) ->
     return _Samples(x_0=prior.latents_KCFHW[chosen], texts=texts, share=config.prior.weight * count / batch)
 
 
-def _loss(backbone: Backbone, samples: _Samples, config: MethodConfig, shift: float) -> Tensor:
-    """Flow-matching loss of samples at random times (Eq. 1), their prompts' tokens masked at random."""
+@dataclass(kw_only=True, slots=True, frozen=True)
+class _Noised:
+    """Samples at random times, with everything that was drawn for them."""
+
+    x_t: Tensor
+    time_B: Tensor
+    texts: list[Condition]
+    target: Tensor
+    weights: Tensor | None
+    share: float
+
+    def part(self, chosen: slice) -> "_Noised":
+        """Some of them, with their share in the loss; the shares of all parts add up."""
+        weights, share = self.weights, self.share * len(self.x_t[chosen]) / len(self.x_t)
+        if weights is not None and len(weights) == len(self.x_t):  # one for each sample, not one for all
+            weights = weights[chosen]
+            share *= float(weights.mean() / self.weights.mean()) if self.weights is not None else 1.0
+        return replace(
+            self,
+            x_t=self.x_t[chosen],
+            time_B=self.time_B[chosen],
+            texts=self.texts[chosen],
+            target=self.target[chosen],
+            weights=weights,
+            share=share,
+        )
+
+
+def _noised(samples: _Samples, config: MethodConfig, shift: float) -> _Noised:
+    """Samples at random times (Eq. 1), their prompts' tokens masked at random."""
     noise = torch.randn_like(samples.x_0)
     time_B = random_times(samples.x_0, shift, config.time_range)
-    texts = masked(samples.texts, config.token_masking)
-    velocity = backbone.velocity(interpolate(samples.x_0, noise, time_B), time_B, texts)
-    return samples.share * flow_loss(velocity, target_velocity(samples.x_0, noise), samples.weights)
+    return _Noised(
+        x_t=interpolate(samples.x_0, noise, time_B),
+        time_B=time_B,
+        texts=masked(samples.texts, config.token_masking),
+        target=target_velocity(samples.x_0, noise),
+        weights=samples.weights,
+        share=samples.share,
+    )
+
+
+def _loss(backbone: Backbone, noised: _Noised) -> Tensor:
+    """Flow-matching loss (Eq. 1)."""
+    velocity = backbone.velocity(noised.x_t, noised.time_B, noised.texts)
+    return noised.share * flow_loss(velocity, noised.target, noised.weights)
+
+
+def _parts(groups: Sequence[_Noised], chosen: slice) -> Iterator[_Noised]:
+    """The chosen samples of all groups, which are counted through."""
+    first = 0
+    for group in groups:
+        count = len(group.x_t)
+        own = slice(max(chosen.start - first, 0), min(chosen.stop - first, count))
+        if own == slice(0, count):
+            yield group
+        elif own.start < own.stop:
+            yield group.part(own)
+        first += count
+
+
+def _learn(
+    backbone: Backbone,
+    concept: TrainableConcept,
+    run: StageRun,
+    draw: Callable[[int], list[_Samples]],
+    shift: float,
+) -> None:
+    """All steps of a stage: draw samples, noise them, go down the gradient of their loss.
+
+    Args:
+        draw: the samples of a step.
+    """
+    for step in run.steps():
+
+        def backward(chosen: slice, step: int = step) -> Tensor:
+            samples = draw(step)
+            with concept.dropped_out(), waiting(run.savings):
+                noised = [_noised(each, run.method, shift) for each in samples]
+                loss = torch.stack([_loss(backbone, part) for part in _parts(noised, chosen)]).sum()
+                loss.backward()
+            return loss.detach()
+
+        run.learn_in_parts(backward)
 
 
 def run_set_stage(
@@ -91,10 +169,11 @@ def run_set_stage(
 ) -> None:
     """Learn the identity basis A1 and the coefficients B1 from single frames and the static prompt (Eq. 5)."""
     embeddings, shift = list(concept.embeddings.values()), config.set_stage.time_shift or backbone.shift
-    for step in run.steps():
-        samples = _step_samples(material, _frames, embeddings, step, config.set_stage.batch, config)
-        with concept.dropped_out():
-            run.learn(torch.stack([_loss(backbone, each, config, shift) for each in samples]).sum())
+
+    def draw(step: int) -> list[_Samples]:
+        return _step_samples(material, _frames, embeddings, step, config.set_stage.batch, config)
+
+    _learn(backbone, concept, run, draw, shift)
 
 
 def run_sequence_stage(
@@ -106,10 +185,11 @@ def run_sequence_stage(
 ) -> None:
     """Learn the motion residual B2 from the clip in order and the motion prompt; A1, B1 frozen (Eq. 9)."""
     embeddings = list(concept.embeddings.values())
-    for step in run.steps():
-        samples = _step_samples(material, _clips, embeddings, step, config.sequence_stage.batch, config)
-        with concept.dropped_out():
-            run.learn(torch.stack([_loss(backbone, each, config, backbone.shift) for each in samples]).sum())
+
+    def draw(step: int) -> list[_Samples]:
+        return _step_samples(material, _clips, embeddings, step, config.sequence_stage.batch, config)
+
+    _learn(backbone, concept, run, draw, backbone.shift)
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -136,20 +216,23 @@ def train_identity(
     material: Material[FrameSet],
     config: MethodConfig,
     *,
+    savings: Savings | None = None,
     folder: Path | None = None,
     progress: ProgressCallback | None = None,
 ) -> Trained:
     """The set stage; the motion residual is zero. The model is afterwards exactly what it was before.
 
     Args:
+        savings: how to take less memory; they change where it does not suffice.
         folder: where unfinished work is kept; the same frames and settings go on from there.
         progress: called after every step; may raise StopTraining to stop and keep what was learned.
     """
     stage, first = config.set_stage, material.clips[0]
+    saved = replace(savings) if savings else Savings()
     key = content_key(_shared(backbone, config), _kept(stage), *material.content())
     shape = stage.batch, *first.latents_SCFHW.shape[1:]
     with (
-        backbone.running(shape),
+        backbone.running(shape, saved),
         trainable_concept(
             backbone.module, backbone.layers, rank=config.rank, seed=config.seed, device=backbone.device
         ) as concept,
@@ -167,6 +250,7 @@ def train_identity(
             folder=folder,
             progress=progress,
             validation=_validation(backbone, some_frames(first), first.text, tokens, config),
+            savings=saved,
         )
         run_set_stage(backbone, concept, material, config, run)
         return _trained(concept, run)
@@ -179,6 +263,7 @@ def train_motion(
     config: MethodConfig,
     *,
     embeddings: Mapping[str, Tensor] | None = None,
+    savings: Savings | None = None,
     folder: Path | None = None,
     progress: ProgressCallback | None = None,
 ) -> Trained:
@@ -189,6 +274,7 @@ def train_motion(
         embeddings: the learned token of the set stage, if any.
     """
     stage, first = config.sequence_stage, material.clips[0]
+    saved = replace(savings) if savings else Savings()
     learned = {name: value.to(backbone.device) for name, value in (embeddings or {}).items() if name == EMBEDDINGS[0]}
     factors = [t for layer in identity.values() for t in (layer.identity_basis_OR, layer.coefficients_RI)]
     key = content_key(_shared(backbone, config), _kept(stage), *factors, *learned.values(), *material.content())
@@ -196,7 +282,7 @@ def train_motion(
     layers = {name: backbone.layers[name] for name in identity}
     shape = stage.batch, *first.latents_CFHW.shape
     with (
-        backbone.running(shape),
+        backbone.running(shape, saved),
         trainable_concept(backbone.module, layers, rank=rank, seed=config.seed, device=backbone.device) as concept,
     ):
         concept.set_identity(identity)
@@ -214,6 +300,7 @@ def train_motion(
             folder=folder,
             progress=progress,
             validation=_validation(backbone, first.latents_CFHW.unsqueeze(0), first.text, tokens, config),
+            savings=saved,
         )
         run_sequence_stage(backbone, concept, material, config, run)
         return _trained(concept, run)

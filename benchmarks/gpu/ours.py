@@ -26,7 +26,7 @@ class Training:
 
     def __post_init__(self) -> None:
         make = self.pack("nodes.backbone").ComfyBackbone
-        self.backbone = make(self.model, RandomText(), load_vae(), checkpointing=self.checkpointing)
+        self.backbone = make(self.model, RandomText(), load_vae())
 
     def config(self, steps: int, batch: int) -> Any:
         """Settings of both stages without prior clips."""
@@ -42,6 +42,7 @@ class Training:
         """Train the "set" or the "sequence" stage; returns what it gave. Options are those of `train_identity`."""
         train, encode = (self.pack(f"setandseq_core.{name}") for name in ("train", "clips.encode"))
         config = self.config(steps, batch)
+        options = {"savings": self.savings()} | options
         with self.pack("nodes.backbone").differentiable():
             material = encode.Material(clips=[self._encoded(stage)])
             if stage == "set":
@@ -62,14 +63,14 @@ class Training:
         train, encode = (self.pack(f"setandseq_core.{name}") for name in ("train", "clips.encode"))
         trainable = self.pack("setandseq_core.lora").trainable_concept
         run_of_stage = self.pack("setandseq_core.training.run").StageRun
-        config, backbone = self.config(steps, batch), self.backbone
+        config, backbone, savings = self.config(steps, batch), self.backbone, self.savings()
         is_set = stage == "set"
         with self.pack("nodes.backbone").differentiable():
             one = self._encoded(stage)
             shape = (batch, *(one.latents_SCFHW.shape[1:] if is_set else one.latents_CFHW.shape))
             with (
                 watched_steps() as found,
-                backbone.running(shape),
+                backbone.running(shape, savings),
                 trainable(backbone.module, backbone.layers, rank=self.rank, seed=0, device=backbone.device) as concept,
             ):
                 parameters = concept.begin_set_stage(0.8)
@@ -81,11 +82,22 @@ class Training:
                     parameters=parameters,
                     config=config.set_stage if is_set else config.sequence_stage,
                     method=config,
+                    savings=savings,
                 )
                 loop = train.run_set_stage if is_set else train.run_sequence_stage
                 loop(backbone, concept, encode.Material(clips=[one]), config, run)
         return found
 
+    def savings(self) -> Any:
+        """Every block runs again, or none."""
+        saving = self.pack("setandseq_core.training.savings")
+        return saving.Savings(recomputed=saving.EVERY_BLOCK if self.checkpointing else 0)
+
     def planned_bytes(self, stage: str, batch: int = 1) -> int | None:
-        """Memory that the plan foresees for a stage; None as long as there is no plan."""
-        return None
+        """Memory that the plan foresees for a stage besides the model's weights."""
+        plan = self.pack("setandseq_core.training.plan")
+        frames_FHWC = self.clip.pixels()
+        with self.pack("nodes.backbone").differentiable():
+            text = self.backbone.encode_prompt(PROMPT)
+            size = tuple(frames_FHWC.shape[:3])
+            return plan.plan_stage(self.backbone, stage, size, self.config(1, batch), text).memory(self.savings())

@@ -4,7 +4,7 @@ Shape letters: B batch, C latent channels, F frames or latent frames, H, W heigh
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from ..backbone import VideoFormat
+from ..backbone import Savings, VideoFormat
 from ..clips.prior_prompts import real_world_prompts
 from ..condition import Condition, stacked_tokens
 from ..errors import BackboneError, PromptError
 from ..fingerprint import BaseFingerprint, fingerprint
 from ..prompts import PriorPrompt
+from ..training.savings import free_memory, recomputed
 from .wan_files import load_transformer, load_vae
 from .wan_names import native_layer_name
 
@@ -71,9 +72,16 @@ class WanBackbone:
         weights = {name: self.module.get_parameter(f"{path}.weight").detach() for name, path in self.layers.items()}
         return fingerprint(FAMILY, weights)
 
-    def running(self, _batch_shape: tuple[int, ...], /) -> AbstractContextManager[None]:
-        """Nothing to do: all of the model stays where it was loaded."""
-        return nullcontext()
+    def running(
+        self, _batch_shape: tuple[int, ...], /, savings: Savings | None = None, *, load: bool = True
+    ) -> AbstractContextManager[None]:
+        """All of the model stays where it was loaded, whatever `load` says."""
+        return recomputed(self.module.blocks if savings else (), savings or Savings())
+
+    def memory_limit(self) -> int:
+        """Bytes that are free on the device, with those that the model has."""
+        weights = sum(weight.nbytes for weight in self.module.parameters())
+        return free_memory(self.device) + weights
 
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         """Shape (C, F', H', W'): a quarter of the frames but for the first, an eighth of the pixels each way."""

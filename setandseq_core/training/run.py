@@ -18,10 +18,12 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from ..backbone import Savings
 from ..concept import EMBEDDINGS
 from ..config import MethodConfig, StageConfig
 from ..errors import StorageError, TrainingError
 from .checkpoint import load_named, load_training, read_record, save_training
+from .savings import in_words, save_more
 from .validation import BEST, Validation
 
 SAVE_SECONDS = 20.0
@@ -56,6 +58,8 @@ class Progress:
     """The step before which the learning rate was lowered, because the loss was not finite there."""
     validation: Validation | None = None
     """The stage's validation losses so far, and how to measure another one."""
+    saved_more: str = ""
+    """What was changed when memory ran out, in words; "" if it never did."""
 
 
 ProgressCallback = Callable[[Progress], None]
@@ -99,6 +103,9 @@ class StageRun:
     """Why the state could not be saved the last time; "" if it was."""
     lowered_at: int | None = None
     """The step before which the learning rate was lowered; None if it never was."""
+    savings: Savings = field(default_factory=Savings)
+    saved_more: str = ""
+    """What was changed when memory ran out, in words; "" if it never did."""
     _optimizer: torch.optim.AdamW = field(init=False)
     _in_step: bool = field(init=False, default=False)
     """Whether parameters and optimizer are between two steps; such a state is never saved."""
@@ -163,6 +170,55 @@ class StageRun:
         """
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self._step(loss.detach())
+
+    def learn_in_parts(self, backward: Callable[[slice], Tensor]) -> None:
+        """One optimizer step down a gradient that is added up from parts of the step's samples; otherwise as `learn`.
+
+        Every part starts from the same random numbers. Out of memory, the step is done again with more savings.
+
+        Args:
+            backward: does the forward and the backward of these samples and returns their share of the loss.
+        Raises:
+            TrainingError: no savings are left, or as in `learn`.
+        """
+        while True:
+            self._optimizer.zero_grad(set_to_none=True)
+            samples = self.savings.samples_at_once or self.config.batch
+            parts = [slice(first, first + samples) for first in range(0, self.config.batch, samples)]
+            try:
+                loss = torch.stack([self._seeded(backward, part) for part in parts]).sum()
+            except torch.OutOfMemoryError as error:
+                reason = str(error)
+            else:
+                self._step(loss)
+                return
+            self._save_more(reason)  # here, because the error holds on to all that the step had
+
+    def _seeded(self, backward: Callable[[slice], Tensor], part: slice) -> Tensor:
+        torch.manual_seed(self.method.seed * STEP_SEEDS + len(self.losses))
+        return backward(part)
+
+    def _save_more(self, reason: str) -> None:
+        """Make room, and change the savings for all further steps.
+
+        Raises:
+            TrainingError: there are no more.
+        """
+        self._optimizer.zero_grad(set_to_none=True)
+        device = next(iter(self.parameters.values())).device
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        step = len(self.losses) + 1
+        if not save_more(self.savings, self.config.batch, device):
+            raise TrainingError(
+                f"There is not enough memory for step {step} of the {self.stage} stage, one sample at a time and with "
+                f"all that saves memory: {' '.join(reason.split())[:300]}",
+                hint="Take fewer frames or a smaller size of the clip, or a lower rank.",
+            )
+        self.saved_more = f"Out of memory at step {step}; from there on {in_words(self.savings)}."
+
+    def _step(self, loss: Tensor) -> None:
         norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.method.gradient_clipping)
         if not (loss.isfinite() and norm.isfinite()):
             self._go_back()
@@ -289,6 +345,7 @@ class StageRun:
             unsaved=self.unsaved,
             lowered_at=self.lowered_at,
             validation=self.validation,
+            saved_more=self.saved_more,
         )
         self.progress(step)
 

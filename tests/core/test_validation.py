@@ -34,7 +34,7 @@ def test_a_perfect_model_has_no_loss_and_sees_the_middle_of_the_trained_times() 
         shift = 1.0
         times: list[float]
 
-        def running(self, batch_shape: tuple[int, ...]) -> AbstractContextManager[None]:
+        def running(self, batch_shape: tuple[int, ...], _savings: object = None) -> AbstractContextManager[None]:
             return nullcontext()
 
         def velocity(self, x_t: Tensor, time_B: Tensor, texts: object) -> Tensor:

@@ -42,9 +42,14 @@ def learn(pack: Pack, wires: tuple[Any, Any]) -> Call:
         losses: list[float] = []
         one = reference.Reference(clip=clip, words=reference.Words(**PROMPTS), mask_FHW=mask)
         with torch.inference_mode(), pack("nodes.backbone").differentiable():
-            backbone = pack("nodes.backbone").ComfyBackbone(model, *wires, checkpointing=checkpointing)
+            backbone = pack("nodes.backbone").ComfyBackbone(model, *wires)
             found = pack("setandseq_core.learn").learn_concept(
-                backbone, [one], CONFIG, name="blob", progress=lambda progress: losses.append(progress.loss)
+                backbone,
+                [one],
+                CONFIG,
+                name="blob",
+                savings=pack("setandseq_core.backbone").Savings(recomputed=2 if checkpointing else 0),
+                progress=lambda progress: losses.append(progress.loss),
             )
         return found, losses
 

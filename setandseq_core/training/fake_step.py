@@ -1,0 +1,259 @@
+"""A training step on fake tensors: the bytes and operations that it takes, without its memory and without its time.
+
+The network runs with two blocks of each of its kinds, so that a block's share is known, on tensors that have shapes,
+types and lifetimes but no values. Every storage is counted from the operation that makes it to its release.
+
+Shape letters: B batch, C latent channels, F latent frames, H, W latent height and width, N tokens, D text width.
+"""
+
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
+from torch.utils.hooks import RemovableHandle
+
+from ..backbone import Backbone, Savings
+from ..condition import Condition
+from ..flow import flow_loss, interpolate, target_velocity
+from ..lora import TrainableConcept, trainable_concept
+
+BLOCKS_RUN = 2
+"""Blocks of each kind that run; what is counted of a kind is counted of its last one."""
+ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+ATTENTION_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+"""Two operations that PyTorch's own table of operation counts leaves out."""
+
+
+@dataclass(kw_only=True, slots=True)
+class BlockCost:
+    """The share of one block of a kind."""
+
+    run: int
+    """Blocks of the kind that ran."""
+    kept: int = 0
+    """Bytes from its forward to its backward."""
+    forward: int = 0
+    """Floating-point operations."""
+    backward: int = 0
+    """Floating-point operations, with those of a forward that is done again."""
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class StepCost:
+    """What a step takes with `BLOCKS_RUN` blocks of each kind, or all where there are fewer."""
+
+    factors: int
+    """Bytes of the step's own factors: coefficients after dropout, and what dropped them."""
+    inputs: int
+    """Numbers that all adapted layers take, by which factors grow."""
+    peak: int
+    """Bytes at most, with the factors; model, concept and optimizer are not in it."""
+    forward: int
+    """Floating-point operations of the forward."""
+    operations: int
+    """Floating-point operations of the step."""
+    blocks: Mapping[str, BlockCost]
+    """By the path of the list that blocks are in."""
+
+
+def block_lists(module: nn.Module, layers: Mapping[str, str]) -> dict[str, nn.ModuleList | nn.ModuleDict]:
+    """The outermost lists of modules that the adapted layers are in, by path: a network's lists of blocks."""
+    found: dict[str, nn.ModuleList | nn.ModuleDict] = {}
+    for path in layers.values():
+        parts = path.split(".")
+        for end in range(1, len(parts)):
+            name = ".".join(parts[:end])
+            at = module.get_submodule(name)
+            if isinstance(at, nn.ModuleList | nn.ModuleDict):
+                found[name] = at
+                break
+    return found
+
+
+def fake_step(
+    backbone: Backbone,
+    stage: str,
+    shape_BCFHW: tuple[int, ...],
+    rank: int,
+    text: Condition,
+    savings: Savings,
+) -> StepCost:
+    """One step of a stage on fake tensors; nothing of the model is loaded, run or changed.
+
+    Args:
+        stage: "set" or "sequence".
+        shape_BCFHW: of the step's latents.
+        text: any prompt, for its number of tokens.
+        savings: only whether blocks are recomputed, all of them, and where what they start from waits.
+    """
+    with _shortened(backbone) as layers, backbone.running(shape_BCFHW, savings, load=False):
+        concept_of = trainable_concept(backbone.module, layers, rank=rank, seed=0, device=backbone.device)
+        with concept_of as concept:
+            concept.begin_set_stage(0.5)
+            if stage == "sequence":
+                concept.begin_sequence_stage(0.5)
+            with FakeTensorMode(allow_non_fake_inputs=True), _faked(backbone.module, backbone.device):
+                return _counted_step(backbone, concept, shape_BCFHW, text, layers)
+
+
+def _counted_step(
+    backbone: Backbone,
+    concept: TrainableConcept,
+    shape: tuple[int, ...],
+    text: Condition,
+    layers: Mapping[str, str],
+) -> StepCost:
+    device = backbone.device
+    tokens_ND = torch.empty(text.tokens_ND.shape, dtype=text.tokens_ND.dtype, device=device)
+    texts = [text.with_tokens(tokens_ND)] * shape[0]
+    x_0 = torch.empty(shape, device=device)
+    ledger = Ledger()
+    for value in (*backbone.module.parameters(), *backbone.module.buffers(), tokens_ND, x_0):
+        ledger.ignore(value)
+    with ledger, concept.dropped_out():
+        factors = ledger.bytes
+        with _watched(block_lists(backbone.module, layers), ledger) as blocks:
+            noise = torch.randn_like(x_0)
+            time_B = torch.rand(shape[0], device=device)
+            velocity = backbone.velocity(interpolate(x_0, noise, time_B), time_B, texts)
+            forward = ledger.operations
+            flow_loss(velocity, target_velocity(x_0, noise)).backward()
+    return StepCost(
+        factors=factors,
+        inputs=sum(backbone.module.get_submodule(path).in_features for path in layers.values()),
+        peak=ledger.peak,
+        forward=forward,
+        operations=ledger.operations,
+        blocks=blocks,
+    )
+
+
+class Ledger(TorchDispatchMode):
+    """Counts the bytes of all storages from their making to their release, and floating-point operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = self.peak = self.operations = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operation and take note of it."""
+        found = func(*args, **(kwargs or {}))
+        self.operations += _operations(func, args, kwargs or {}, found)
+        tree_map_only(Tensor, self._see, found)
+        return found
+
+    def ignore(self, tensor: Tensor) -> None:
+        """Never count this one, which was there before."""
+        self._known.add(id(tensor.untyped_storage()))
+
+    def _see(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if id(storage) in self._known:
+            return
+        size = storage.nbytes()
+        self._known.add(id(storage))
+        weakref.finalize(storage, self._release, id(storage), size)
+        self.bytes += size
+        self.peak = max(self.peak, self.bytes)
+
+    def _release(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.bytes -= size
+
+
+def _operations(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], found: Any) -> int:
+    packet = func._overloadpacket
+    if packet is ATTENTION:
+        return sdpa_flop_count(*(tensor.shape for tensor in args[:3]))
+    if packet is ATTENTION_BACKWARD:
+        return sdpa_backward_flop_count(*(tensor.shape for tensor in args[:4]))
+    count: Any = flop_registry.get(packet)
+    return count(*args, **kwargs, out_val=found) if count else 0
+
+
+@contextmanager
+def _shortened(backbone: Backbone) -> Iterator[dict[str, str]]:
+    """Leave `BLOCKS_RUN` blocks in each list of them; gives the layers that are left."""
+    lists = block_lists(backbone.module, backbone.layers)
+    before = {name: dict(blocks._modules) for name, blocks in lists.items()}
+    try:
+        for name, blocks in lists.items():
+            for key in list(before[name])[BLOCKS_RUN:]:
+                del blocks._modules[key]
+        left = {path for path, _ in backbone.module.named_modules()}
+        yield {name: path for name, path in backbone.layers.items() if path in left}
+    finally:
+        for name, blocks in lists.items():
+            blocks._modules.update(before[name])
+
+
+@contextmanager
+def _faked(module: nn.Module, device: torch.device) -> Iterator[None]:
+    """Put fake tensors of their shapes and types in place of all weights; to be used in a `FakeTensorMode`."""
+    before: list[tuple[dict[str, Any], str, Tensor]] = []
+    for part in module.modules():
+        held: dict[str, Any]
+        for held in (part._parameters, part._buffers):
+            before += [(held, name, value) for name, value in held.items() if value is not None]
+    try:
+        for held, name, value in before:
+            fake = torch.empty(value.shape, dtype=value.dtype, device=device)
+            held[name] = nn.Parameter(fake, value.requires_grad) if isinstance(value, nn.Parameter) else fake
+        yield
+    finally:
+        for held, name, value in before:
+            held[name] = value
+
+
+@contextmanager
+def _watched(lists: Mapping[str, nn.ModuleList | nn.ModuleDict], ledger: Ledger) -> Iterator[dict[str, BlockCost]]:
+    """Take note of what the last block of each list keeps and how many operations it is."""
+    found: dict[str, BlockCost] = {}
+    with ExitStack() as hooks:
+        for name, blocks in lists.items():
+            found[name] = BlockCost(run=len(blocks))
+            for handle in _watch(list(blocks.children())[-1], found[name], ledger):
+                hooks.callback(handle.remove)
+        yield found
+
+
+def _watch(block: nn.Module, cost: BlockCost, ledger: Ledger) -> list[RemovableHandle]:
+    """Hooks that fill `cost`; where a block is run again in the backward, its forward counts once."""
+    at = {"runs": 0, "bytes": 0, "operations": 0, "backward": 0}
+
+    def before(_block: nn.Module, _inputs: Any) -> None:
+        at.update(runs=at["runs"] + 1, bytes=ledger.bytes, operations=ledger.operations)
+
+    def after(_block: nn.Module, inputs: Any, output: Any) -> None:
+        if at["runs"] > 1:
+            return
+        cost.kept = ledger.bytes - at["bytes"]
+        cost.forward = ledger.operations - at["operations"]
+        for tensor, hook in ((_first(output), begins), (_first(inputs), ends)):
+            if tensor is not None and tensor.requires_grad:
+                tensor.register_hook(hook)
+
+    def begins(_: Tensor) -> None:
+        at["backward"] = ledger.operations
+
+    def ends(_: Tensor) -> None:
+        cost.backward = ledger.operations - at["backward"]
+
+    return [block.register_forward_pre_hook(before), block.register_forward_hook(after)]
+
+
+def _first(value: Any) -> Tensor | None:
+    """The first tensor of a block's inputs or outputs: its tokens."""
+    if isinstance(value, Tensor):
+        return value
+    values = value if isinstance(value, list | tuple) else ()
+    return next((found for part in values if (found := _first(part)) is not None), None)

@@ -1,0 +1,298 @@
+"""What a training will take, known before its first step: memory, operations, and time on a device of known speed.
+
+Every number comes from a step on fake tensors (`fake_step`), so it holds for any network that concepts are made for.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import prod
+
+from torch import nn
+
+from ..backbone import Backbone, Savings
+from ..condition import Condition
+from ..config import MethodConfig
+from .fake_step import StepCost, block_lists, fake_step
+from .prior import FRAMES_KEPT, GUIDANCE, SAMPLING_STEPS
+from .run import content_key
+from .savings import EVERY_BLOCK
+
+Size = tuple[int, int, int]
+"""Frames, height and width in pixels."""
+SPARE = 1.02
+"""What allocators lose between the tensors of a step."""
+TRAINED_BYTES = 16
+"""Of a number that is trained in float32: itself, its gradient, and two moments of AdamW."""
+START_BYTES = 4
+"""Of a trained number's first value, which is kept in main memory."""
+
+_known: dict[str, StepCost] = {}
+"""Steps that were counted before, by all that they depend on."""
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Costs:
+    """What steps of any number of samples take, from one of one sample and one of two."""
+
+    one: StepCost
+    two: StepCost
+    blocks: Mapping[str, int]
+    """Blocks of each kind, of which the counted steps ran a few."""
+
+    def peak(self, samples: int) -> int:
+        """Bytes of a step at most, besides its factors, the concept and the model."""
+        return self._at(samples, *(self._beyond(cost, cost.peak - cost.factors, "kept") for cost in (self.one, self.two)))
+
+    def kept(self, samples: int) -> int:
+        """Bytes that all blocks keep for the backward pass."""
+        bytes_of = [
+            sum(block.kept * self.blocks[name] for name, block in cost.blocks.items()) for cost in (self.one, self.two)
+        ]
+        return self._at(samples, *bytes_of)
+
+    def forward(self) -> int:
+        """Floating-point operations of one sample's forward."""
+        return self._beyond(self.one, self.one.forward, "forward")
+
+    def operations(self, samples: int) -> int:
+        """Floating-point operations of a step."""
+        steps = [
+            self._beyond(cost, self._beyond(cost, cost.operations, "forward"), "backward")
+            for cost in (self.one, self.two)
+        ]
+        return self._at(samples, *steps)
+
+    def _beyond(self, cost: StepCost, counted: int, share: str) -> int:
+        """`counted`, with that share of the blocks that did not run."""
+        left_out = ((self.blocks[name] - block.run, block) for name, block in cost.blocks.items())
+        return counted + sum(count * getattr(block, share) for count, block in left_out)
+
+    @staticmethod
+    def _at(samples: int, one: int, two: int) -> int:
+        return one + (two - one) * (samples - 1)
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class StagePlan:
+    """What one stage takes."""
+
+    stage: str
+    """"set" or "sequence"."""
+    steps: int
+    batch: int
+    tokens: int
+    """Of one sample."""
+    weights: int
+    """Bytes of the model's weights as they are kept."""
+    concept: int
+    """Bytes of the concept in training, its gradients, and what the optimizer remembers."""
+    material: int
+    """Bytes of all that is trained on."""
+    factors: int
+    """Bytes of coefficients after dropout, and of what dropped them."""
+    keeping: Costs
+    """Of steps that keep everything for the backward pass."""
+    recomputing: Costs
+    """Of steps in which every block runs again."""
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks of all kinds."""
+        return sum(self.keeping.blocks.values())
+
+    def memory(self, savings: Savings) -> int:
+        """Bytes at most besides the weights."""
+        samples = savings.samples_at_once or self.batch
+        least = self.recomputing.peak(samples)
+        if savings.in_main_memory:
+            boundaries = self.recomputing.kept(samples)
+            found = least - boundaries + min(boundaries, 2 * boundaries // max(self.num_blocks, 1))
+        elif savings.recomputed >= self.num_blocks:
+            found = least
+        else:
+            spared = self.keeping.kept(samples) - self.recomputing.kept(samples)
+            found = max(least, self.keeping.peak(samples) - spared * savings.recomputed // self.num_blocks)
+        return int(SPARE * (found + self.factors)) + self.concept + self.material
+
+    def operations(self, savings: Savings) -> int:
+        """Floating-point operations of all steps."""
+        share = min(savings.recomputed, self.num_blocks) / max(self.num_blocks, 1)
+        keeping, recomputing = self.keeping.operations(self.batch), self.recomputing.operations(self.batch)
+        return int(keeping + (recomputing - keeping) * share) * self.steps
+
+    def fitting(self, limit: int) -> Savings:
+        """Savings with which the training fits beside the model into `limit` bytes.
+
+        The first that fits: nothing; as many blocks run again as are needed; what they start from waits in main memory;
+        samples come in parts. Where even that is too much, part of the model's weights has to wait in main memory, and
+        samples come in as few parts as then fit.
+        """
+        num = self.num_blocks
+        all_saved = Savings(recomputed=num, in_main_memory=True)
+        in_parts = [replace(all_saved, samples_at_once=count) for count in _halves(self.batch)]
+        in_order = [*(Savings(recomputed=count) for count in range(num + 1)), all_saved, *in_parts]
+        fitting = [each for each in in_order if self.memory(each) <= limit - self.weights]
+        without_weights = [each for each in (all_saved, *in_parts) if self.memory(each) <= limit]
+        chosen = (*fitting, *without_weights, in_parts[-1] if in_parts else all_saved)[0]
+        return replace(chosen, memory=self.memory(chosen))
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class TrainingPlan:
+    """What a training of one or both stages takes on a device."""
+
+    name: str
+    """Of the model, with the type of its weights."""
+    limit: int
+    """Bytes that model and training can have."""
+    stages: tuple[StagePlan, ...]
+    savings: tuple[Savings, ...]
+    """Of each stage."""
+    prior: int
+    """Operations of making prior clips."""
+
+    @property
+    def memory(self) -> int:
+        """Bytes at most, with the weights."""
+        return max(
+            stage.weights + stage.memory(savings) for stage, savings in zip(self.stages, self.savings, strict=True)
+        )
+
+    @property
+    def fits(self) -> bool:
+        """Whether it can be done, if need be with the model's weights in main memory."""
+        return all(
+            stage.memory(savings) <= self.limit for stage, savings in zip(self.stages, self.savings, strict=True)
+        )
+
+    @property
+    def operations(self) -> int:
+        """Floating-point operations of everything."""
+        stages = zip(self.stages, self.savings, strict=True)
+        return self.prior + sum(stage.operations(savings) for stage, savings in stages)
+
+
+def plan_training(
+    backbone: Backbone,
+    size: Size,
+    config: MethodConfig,
+    *,
+    text: Condition,
+    stages: tuple[str, ...] = ("set", "sequence"),
+    savings: Savings | None = None,
+    limit: int | None = None,
+    prior_clips: int | None = None,
+) -> TrainingPlan:
+    """What a training takes with a clip of this size; nothing is loaded, run or changed.
+
+    Args:
+        text: any prompt of the training, for its number of tokens.
+        savings: without, those that are needed.
+        limit: bytes that model and training can have; without, what the device has.
+        prior_clips: how many are still to be made; without, all that the settings want.
+    """
+    room = backbone.memory_limit() if limit is None else limit
+    planned = tuple(plan_stage(backbone, stage, size, config, text) for stage in stages)
+    chosen = tuple(
+        replace(savings, memory=stage.memory(savings)) if savings else stage.fitting(room) for stage in planned
+    )
+    clips = prior_clips if prior_clips is not None else config.prior.clips if config.prior.share else 0
+    clip = _costs(backbone, "sequence", backbone.latent_shape(*size), config.rank, text, Savings()) if clips else None
+    passes = 2 if GUIDANCE != 1 else 1
+    return TrainingPlan(
+        name=f"{backbone.name} {weights_type(backbone.module)}",
+        limit=room,
+        stages=planned,
+        savings=chosen,
+        prior=clips * SAMPLING_STEPS * passes * clip.forward() if clip else 0,
+    )
+
+
+def plan_stage(backbone: Backbone, stage: str, size: Size, config: MethodConfig, text: Condition) -> StagePlan:
+    """What one stage takes, "set" or "sequence"; see `plan_training`."""
+    frames, height, width = size
+    is_set = stage == "set"
+    settings = config.set_stage if is_set else config.sequence_stage
+    seen = min(config.set_stage.still_frames, frames) if is_set else frames
+    shape_CFHW = backbone.latent_shape(seen, height, width)
+    keeping, recomputing = (
+        _costs(backbone, stage, shape_CFHW, config.rank, text, savings)
+        for savings in (Savings(), Savings(recomputed=EVERY_BLOCK))
+    )
+    on_the_cpu = backbone.device.type == "cpu"
+    sizes = [_size_of(backbone.module.get_submodule(path)) for path in backbone.layers.values()]
+    num_in, num_out = (sum(numbers) for numbers in zip(*sizes, strict=True))
+    trained, frozen = (num_in + num_out, 0) if is_set else (num_in, num_in + num_out)
+    bytes_of_trained = TRAINED_BYTES + (START_BYTES if on_the_cpu else 0)
+    return StagePlan(
+        stage=stage,
+        steps=settings.steps,
+        batch=settings.batch,
+        tokens=prod(shape_CFHW[1:]) // backbone.format.patch**2,
+        weights=sum(stored_bytes(value) for value in backbone.module.parameters()),
+        concept=config.rank * (bytes_of_trained * trained + 4 * frozen),
+        material=_material(shape_CFHW, frames if is_set else 1, FRAMES_KEPT if is_set else 1, config, text),
+        factors=keeping.one.factors * num_in // max(keeping.one.inputs, 1),
+        keeping=keeping,
+        recomputing=recomputing,
+    )
+
+
+def stored_bytes(weight: nn.Parameter) -> int:
+    """Bytes of a weight as it is kept, packed if it is quantised."""
+    return getattr(weight, "_qdata", weight).nbytes
+
+
+def weights_type(module: nn.Module) -> str:
+    """The type of most of a network's weights, in words: "fp8", "bf16", "fp16", "fp32" ..."""
+    numbers: dict[str, int] = {}
+    for weight in module.parameters():
+        kind = str(getattr(weight, "_qdata", weight).dtype).removeprefix("torch.")
+        numbers[kind] = numbers.get(kind, 0) + weight.numel()
+    kind = max(numbers, key=numbers.__getitem__)
+    return "fp8" if kind.startswith("float8") else kind.replace("bfloat", "bf").replace("float", "fp")
+
+
+def _halves(batch: int) -> list[int]:
+    """Ever smaller parts of a batch, down to a sample."""
+    found = []
+    while batch > 1:
+        batch = -(-batch // 2)
+        found.append(batch)
+    return found
+
+
+def _size_of(layer: nn.Module) -> tuple[int, int]:
+    return int(layer.in_features), int(layer.out_features)
+
+
+def _material(shape_CFHW: tuple[int, ...], samples: int, of_each: int, config: MethodConfig, text: Condition) -> int:
+    """Bytes of latents, of prior clips, and of the prompts of all, in float32.
+
+    Args:
+        samples: latents of the clip.
+        of_each: latents of each prior clip.
+    """
+    clips = config.prior.clips if config.prior.share else 0
+    return 4 * prod(shape_CFHW) * (samples + clips * of_each) + text.tokens_ND.nbytes * (1 + clips)
+
+
+def _costs(
+    backbone: Backbone, stage: str, shape_CFHW: tuple[int, ...], rank: int, text: Condition, savings: Savings
+) -> Costs:
+    lists = block_lists(backbone.module, backbone.layers)
+    one, two = (_cost(backbone, stage, (batch, *shape_CFHW), rank, text, savings) for batch in (1, 2))
+    return Costs(one=one, two=two, blocks={name: len(blocks) for name, blocks in lists.items()})
+
+
+def _cost(
+    backbone: Backbone, stage: str, shape: tuple[int, ...], rank: int, text: Condition, savings: Savings
+) -> StepCost:
+    """A step on fake tensors, counted once for networks of the same kind and sizes."""
+    module = backbone.module
+    weights = [f"{name} {tuple(value.shape)} {value.dtype}" for name, value in module.named_parameters()]
+    settings = f"{stage} {shape} {rank} {tuple(text.tokens_ND.shape)} {text.tokens_ND.dtype} {savings}"
+    key = content_key(type(module).__qualname__, str(backbone.device), settings, *weights)
+    if key not in _known:
+        _known[key] = fake_step(backbone, stage, shape, rank, text, savings)
+    return _known[key]

@@ -1,0 +1,102 @@
+"""Ways to train in less memory that change no result: blocks that run again, and tensors that wait in main memory."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.checkpoint import checkpoint
+
+from ..backbone import Savings
+
+EVERY_BLOCK = 10_000
+"""More than any network has."""
+SMALLEST_MOVED = 2**20
+"""Bytes from which it pays to move a tensor to main memory and back."""
+FREE_SHARE = 0.9
+"""Of the main memory that is free when training begins, how much it may take."""
+
+
+@contextmanager
+def recomputed(blocks: Iterable[nn.Module], savings: Savings) -> Iterator[None]:
+    """Let as many of these blocks as the savings say keep their inputs alone, and run again in the backward pass."""
+    found = list(blocks)
+    for index, block in enumerate(found):
+        block.forward = partial(_run, block.forward, index, savings)
+    try:
+        yield
+    finally:
+        for block in found:
+            del block.forward
+
+
+def _run(forward: Callable[..., Any], index: int, savings: Savings, *args: Any, **kwargs: Any) -> Any:
+    if index >= savings.recomputed or not torch.is_grad_enabled():
+        return forward(*args, **kwargs)
+    return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+
+
+def save_more(savings: Savings, batch: int, device: torch.device) -> bool:
+    """Change the savings to the next ones that take less memory; False if there are none.
+
+    First fewer samples at once, then all blocks run again, then what they start from waits in main memory.
+    """
+    samples = savings.samples_at_once or batch
+    if samples > 1:
+        savings.samples_at_once = -(-samples // 2)
+    elif savings.recomputed < EVERY_BLOCK:
+        savings.recomputed = EVERY_BLOCK
+    elif not savings.in_main_memory and device.type != "cpu":
+        savings.in_main_memory = True
+    else:
+        return False
+    return True
+
+
+def in_words(savings: Savings) -> str:
+    """The savings as people read them, such as "with checkpointing, 2 samples at a time"; "" without any."""
+    parts = []
+    if savings.recomputed:
+        parts.append("with checkpointing")
+    if savings.in_main_memory:
+        parts.append("checkpoints in main memory")
+    if savings.samples_at_once:
+        count = savings.samples_at_once
+        parts.append(f"{count} sample{'s' if count > 1 else ''} at a time")
+    return ", ".join(parts)
+
+
+def waiting(savings: Savings) -> AbstractContextManager[object]:
+    """A context around a step's forward: where the savings say so, what blocks start from waits in main memory.
+
+    Tensors that no gradient passes, such as the text, are the same for all blocks and stay.
+    """
+    return saved_tensors_hooks(_moved_out, _moved_back) if savings.in_main_memory else nullcontext()
+
+
+def _moved_out(tensor: Tensor) -> tuple[Tensor, torch.device | None]:
+    if not tensor.requires_grad or tensor.is_leaf or tensor.nbytes < SMALLEST_MOVED:
+        return tensor, None
+    waiting = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+    waiting.copy_(tensor, non_blocking=tensor.is_cuda)
+    return waiting, tensor.device
+
+
+def _moved_back(moved: tuple[Tensor, torch.device | None]) -> Tensor:
+    tensor, device = moved
+    return tensor if device is None else tensor.to(device, non_blocking=True)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on a device, or in main memory for the CPU."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return free + reserved
+    if hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
+        return int(FREE_SHARE * os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return 2**63 - 1
