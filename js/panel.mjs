@@ -22,6 +22,7 @@ import { say } from "./words.mjs";
  * @property {"training" | "finished" | "kept" | "stopped" | "failed"} state
  * @property {string} message
  * @property {boolean} alarming
+ * @property {string} plan
  * @property {string} wish
  * @property {number} seconds_left
  * @property {number} start
@@ -179,7 +180,8 @@ class TrainingPanel {
     this.#showBar(record);
     const losses = record.losses.map((loss, index) => ({ step: record.start + (index + 1) * record.stride, loss }));
     const validation = record.validation.map(([step, loss]) => ({ step, loss }));
-    const words = record.message || verdict(validation);
+    const words = record.message || (losses.length ? verdict(validation) : record.plan);
+    this.title.title = record.plan;
     if (this.verdict.textContent !== words) this.verdict.textContent = words;
     this.verdict.classList.toggle("setandseq-alarm", record.alarming);
     this.curve.replaceChildren(drawCurve(losses, validation, record.steps));

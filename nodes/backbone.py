@@ -155,11 +155,18 @@ class ComfyBackbone:
             memory.in_training = False
             self.model.cleanup()
 
+    @property
+    def compute_type(self) -> torch.dtype:
+        """The type that the transformer computes in, whatever type its weights are kept in."""
+        return self.model.model.get_dtype_inference()
+
     def memory_limit(self) -> int:
         """Bytes of the device that the MODEL and its training can have once ComfyUI has unloaded all other models."""
         if memory.is_device_cpu(self.device):
-            return int(FREE_SHARE * memory.get_free_memory(self.device)) + self.model.loaded_size()
-        return int(memory.get_total_memory(self.device) - memory.extra_reserved_memory())
+            free: Any = memory.get_free_memory(self.device)
+            return int(FREE_SHARE * free) + self.model.loaded_size()
+        whole: Any = memory.get_total_memory(self.device)
+        return int(whole - memory.extra_reserved_memory())
 
     def velocity(self, x_t_BCFHW: Tensor, time_B: Tensor, texts: Sequence[Condition]) -> Tensor:
         """The MODEL's velocity at x_t by its own sampling definition; a flow model's sigma is the time."""

@@ -71,6 +71,8 @@ class TrainingRecord:
     """Whether the message says that something is wrong, and is shown in red."""
     seconds_left: float = 0.0
     wish: str = ""
+    plan: str = ""
+    """What the training takes, in words; "" as long as that is not known."""
     losses: LossCurve = field(default_factory=LossCurve)
     validation: list[tuple[int, float]] = field(default_factory=list)
     """(step, loss)."""
@@ -91,6 +93,7 @@ class TrainingRecord:
             "message",
             "alarming",
             "wish",
+            "plan",
             "sample_step",
         )
         return {name: getattr(self, name) for name in names} | {

@@ -8,11 +8,15 @@ from comfy.utils import ProgressBar
 from ..nodes import panel
 from ..setandseq_core.clips.clip import Reference
 from ..setandseq_core.concept import Concept
+from ..setandseq_core.config import MethodConfig
 from ..setandseq_core.errors import SetAndSequenceError
 from ..setandseq_core.train import Trained
 from ..setandseq_core.training.clock import clock
 from ..setandseq_core.training.kept import bound_kept
+from ..setandseq_core.training.plan import TrainingPlan, plan_training
+from ..setandseq_core.training.proposal import plan_in_words, proposal_in_words
 from ..setandseq_core.training.run import Progress, StopTraining
+from ..setandseq_core.training.speed import remember_speed, speed
 from ..setandseq_core.training.validation import complaint
 from .backbone import ComfyBackbone
 from .folders import training_folder
@@ -47,6 +51,7 @@ class TrainingProgress:
         self._told_at, self._told_stride = 0.0, 1
         self._called, self._begun = False, clock_of(backbone.device)()
         self._complaints: list[str] = []
+        self._plan: TrainingPlan | None = None
         record.pictures["reference"] = looping_picture(reference.clip.frames_FHWC, reference.clip.fps)
         panel.RECORDS.put(record)
         self._tell(0.0)
@@ -59,6 +64,7 @@ class TrainingProgress:
         record = self._record
         if error is None:
             record.state = panel.KEPT if record.step < record.steps else panel.FINISHED
+            record.message = record.message if self._called else record.message or record.plan
         else:
             record.state = panel.STOPPED if isinstance(error, memory.InterruptProcessingException) else panel.FAILED
             record.message = str(error) if isinstance(error, SetAndSequenceError) else ""
@@ -80,7 +86,7 @@ class TrainingProgress:
             record.losses.start = progress.step - 1
             self._previews = self._make_previews()
         self._called = True
-        record.message = progress.unsaved
+        record.message = progress.unsaved or progress.saved_more
         record.alarming = bool(progress.unsaved)
         record.step, record.steps, record.seconds_left = progress.step, progress.steps, progress.seconds_left
         record.losses.add(progress.loss)
@@ -95,6 +101,24 @@ class TrainingProgress:
         if record.wish == panel.KEEP and not last:
             raise StopTraining
 
+    def planned(self, stage: str, config: MethodConfig) -> TrainingPlan:
+        """Show in the panel what the stage will take, and return it; what it needs to fit is chosen in it."""
+        backbone, words = self._backbone, self._reference.words
+        frames, height, width = self._reference.clip.frames_FHWC.shape[:3]
+        text = backbone.encode_prompt(words.static_prompt if stage == "set" else words.motion_prompt)
+        size = frames, height, width
+        plan = plan_training(backbone, size, config, text=text, stages=(stage,), savings=self._options.savings())
+        rate = speed(backbone.device, backbone.compute_type)
+        proposal = proposal_in_words(backbone, size, config, plan, rate, text=text)
+        self._plan, self._record.plan = plan, " ".join([plan_in_words(plan, rate), proposal]).strip()
+        self._tell(0.0)
+        return plan
+
+    @property
+    def plan_words(self) -> str:
+        """What the training takes, in words."""
+        return self._record.plan
+
     def making_prior(self, done: int, clips: int) -> None:
         """Show how many prior clips are made; raises ComfyUI's interrupt when the user has pressed Cancel."""
         memory.throw_exception_if_processing_interrupted()
@@ -103,7 +127,11 @@ class TrainingProgress:
         self._tell(0.0)
 
     def ended(self, stage: Trained) -> None:
-        """Note what went wrong in the stage, if anything did, for its summary."""
+        """Note what went wrong in the stage, if anything did, for its summary, and how fast it went."""
+        if self._plan and self._called:
+            done = stage.record["steps"] / max(self._plan.stages[0].steps, 1)
+            operations = done * self._plan.stages[0].operations(self._plan.savings[0])
+            remember_speed(self._backbone.device, self._backbone.compute_type, operations, stage.record["seconds"])
         found = complaint(stage.validation, stage.taken_from), stage.unsaved
         self._complaints = [text for text in found if text]
 

@@ -4,7 +4,9 @@ from dataclasses import dataclass, replace
 
 from comfy_api.latest import io
 
+from ..setandseq_core.backbone import Savings
 from ..setandseq_core.config import MethodConfig, PriorConfig
+from ..setandseq_core.training.savings import EVERY_BLOCK
 from .numbers import CheckedNode
 from .wires import CATEGORY, SettingsWire
 
@@ -19,9 +21,11 @@ class TrainingOptions:
     gradient_checkpointing: str = "auto"
     preview_every: int = 50
 
-    def checkpointing(self, device_type: str) -> bool:
-        """Whether to save memory at the price of time; "auto" does so where memory is a GPU's."""
-        return self.gradient_checkpointing == "on" or (self.gradient_checkpointing == "auto" and device_type != "cpu")
+    def savings(self) -> Savings | None:
+        """What gradient_checkpointing stands for; None is auto."""
+        if self.gradient_checkpointing == "auto":
+            return None
+        return Savings(recomputed=EVERY_BLOCK if self.gradient_checkpointing == "on" else 0)
 
 
 class TrainingSettings(CheckedNode):
@@ -108,8 +112,8 @@ class TrainingSettings(CheckedNode):
                 io.Combo.Input(
                     "gradient_checkpointing",
                     options=["auto", "on", "off"],
-                    tooltip="Saves a lot of memory and makes training about a third slower. auto turns it on with a "
-                    "GPU and off without one.",
+                    tooltip="Saves a lot of memory and makes training about a third slower. auto saves as much memory "
+                    "as this machine needs, in ways that change no result.",
                 ),
                 io.Int.Input(
                     "preview_every",

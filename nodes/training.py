@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP, VAE
 from comfy_api.latest import io, ui
+from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..setandseq_core.clips.clip import Reference
 from ..setandseq_core.concept import Concept
@@ -48,6 +49,7 @@ class TrainIdentityLoRA(CheckedNode):
                 ),
                 _seed(),
                 *_optional_wires(),
+                _plan_only(),
             ],
             outputs=[IdentityWire.Output("identity", tooltip="The look, for Train Motion Residual.")],
             hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
@@ -66,6 +68,7 @@ class TrainIdentityLoRA(CheckedNode):
         seed: int,
         settings: TrainingOptions | None = None,
         prior: "PriorSet | None" = None,
+        plan_only: bool = False,
     ) -> io.NodeOutput:
         """Train, or go on, or take what was trained before."""
         from ..setandseq_core.learn import learn_identity
@@ -77,15 +80,19 @@ class TrainIdentityLoRA(CheckedNode):
         clips = list(references.values())
         first = clips[0]
         with differentiable():
-            backbone = _backbone(model, clip, vae, options)
+            backbone = ComfyBackbone(model, clip, vae)
             record = _record(cls.hidden, "set", first.words.static_prompt, steps)
             with TrainingProgress(backbone, record, reference=first, options=options) as progress:
+                plan = progress.planned("set", config)
+                if plan_only:
+                    return io.NodeOutput(ExecutionBlocker(None), ui=ui.PreviewText(shown(progress.plan_words)))
                 identity = learn_identity(
                     backbone,
                     clips,
                     config,
                     name="concept",
                     prior=prior,
+                    savings=plan.savings[0],
                     folder=training_folder(),
                     progress=progress,
                     prior_progress=progress.making_prior,
@@ -114,6 +121,7 @@ class TrainMotionResidual(CheckedNode):
                 *_steps_and_rate(PAPER.sequence_stage.steps),
                 _seed(),
                 *_optional_wires(),
+                _plan_only(),
             ],
             outputs=[
                 ConceptWire.Output(
@@ -136,6 +144,7 @@ class TrainMotionResidual(CheckedNode):
         seed: int,
         settings: TrainingOptions | None = None,
         prior: "PriorSet | None" = None,
+        plan_only: bool = False,
     ) -> io.NodeOutput:
         """Train, or go on, or take what was trained before."""
         from ..setandseq_core.learn import learn_motion
@@ -147,15 +156,19 @@ class TrainMotionResidual(CheckedNode):
         clips = list(references.values())
         first = clips[0]
         with differentiable():
-            backbone = _backbone(model, clip, vae, options)
+            backbone = ComfyBackbone(model, clip, vae)
             record = _record(cls.hidden, "sequence", first.words.motion_prompt, steps)
             with TrainingProgress(backbone, record, reference=first, options=options) as progress:
+                plan = progress.planned("sequence", config)
+                if plan_only:
+                    return io.NodeOutput(ExecutionBlocker(None), ui=ui.PreviewText(shown(progress.plan_words)))
                 concept = learn_motion(
                     backbone,
                     identity,
                     clips,
                     config,
                     prior=prior,
+                    savings=plan.savings[0],
                     folder=training_folder(),
                     progress=progress,
                     prior_progress=progress.making_prior,
@@ -163,10 +176,6 @@ class TrainMotionResidual(CheckedNode):
                 )
                 text = progress.summary("motion", concept)
         return io.NodeOutput(WeightedConcept(concept=concept), ui=ui.PreviewText(shown(text)))
-
-
-def _backbone(model: ModelPatcher, clip: CLIP, vae: VAE, options: TrainingOptions) -> ComfyBackbone:
-    return ComfyBackbone(model, clip, vae, checkpointing=options.checkpointing(model.load_device.type))
 
 
 def _record(hidden: Any, stage: str, prompt: str, steps: int) -> TrainingRecord:
@@ -227,6 +236,15 @@ def _steps_and_rate(steps: int) -> list[io.Input]:
             tooltip="Size of each training step. Higher learns faster; too high, and the picture breaks up.",
         ),
     ]
+
+
+def _plan_only() -> io.Boolean.Input:
+    return io.Boolean.Input(
+        "plan_only",
+        default=False,
+        optional=True,
+        tooltip="Says how much memory and time the training takes, and trains nothing.",
+    )
 
 
 def _seed() -> io.Int.Input:

@@ -9,7 +9,7 @@ Shape letters: B batch, C latent channels, F latent frames, H, W latent height a
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -126,9 +126,10 @@ def _counted_step(
             velocity = backbone.velocity(interpolate(x_0, noise, time_B), time_B, texts)
             forward = ledger.operations
             flow_loss(velocity, target_velocity(x_0, noise)).backward()
+    adapted: list[Any] = [backbone.module.get_submodule(path) for path in layers.values()]
     return StepCost(
         factors=factors,
-        inputs=sum(backbone.module.get_submodule(path).in_features for path in layers.values()),
+        inputs=sum(layer.in_features for layer in adapted),
         peak=ledger.peak,
         forward=forward,
         operations=ledger.operations,

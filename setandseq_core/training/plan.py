@@ -6,6 +6,7 @@ Every number comes from a step on fake tensors (`fake_step`), so it holds for an
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
+from typing import Any
 
 from torch import nn
 
@@ -41,7 +42,9 @@ class Costs:
 
     def peak(self, samples: int) -> int:
         """Bytes of a step at most, besides its factors, the concept and the model."""
-        return self._at(samples, *(self._beyond(cost, cost.peak - cost.factors, "kept") for cost in (self.one, self.two)))
+        return self._at(
+            samples, *(self._beyond(cost, cost.peak - cost.factors, "kept") for cost in (self.one, self.two))
+        )
 
     def kept(self, samples: int) -> int:
         """Bytes that all blocks keep for the backward pass."""
@@ -154,16 +157,17 @@ class TrainingPlan:
     @property
     def memory(self) -> int:
         """Bytes at most, with the weights."""
-        return max(
-            stage.weights + stage.memory(savings) for stage, savings in zip(self.stages, self.savings, strict=True)
-        )
+        return self.stages[0].weights + self.training_memory
+
+    @property
+    def training_memory(self) -> int:
+        """Bytes at most besides the weights."""
+        return max(savings.memory for savings in self.savings)
 
     @property
     def fits(self) -> bool:
         """Whether it can be done, if need be with the model's weights in main memory."""
-        return all(
-            stage.memory(savings) <= self.limit for stage, savings in zip(self.stages, self.savings, strict=True)
-        )
+        return self.training_memory <= self.limit
 
     @property
     def operations(self) -> int:
@@ -262,8 +266,8 @@ def _halves(batch: int) -> list[int]:
     return found
 
 
-def _size_of(layer: nn.Module) -> tuple[int, int]:
-    return int(layer.in_features), int(layer.out_features)
+def _size_of(layer: Any) -> tuple[int, int]:
+    return layer.in_features, layer.out_features
 
 
 def _material(shape_CFHW: tuple[int, ...], samples: int, of_each: int, config: MethodConfig, text: Condition) -> int:

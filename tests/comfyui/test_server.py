@@ -39,6 +39,7 @@ FROZEN_INPUTS: dict[str, dict[str, str]] = {
         "seed": "INT",
         "settings": "SETSEQ_SETTINGS",
         "prior": "SETSEQ_PRIOR",
+        "plan_only": "BOOLEAN",
     },
     "SetSeq_TrainMotionResidual": {
         **TRAINING_WIRES,
@@ -49,6 +50,7 @@ FROZEN_INPUTS: dict[str, dict[str, str]] = {
         "seed": "INT",
         "settings": "SETSEQ_SETTINGS",
         "prior": "SETSEQ_PRIOR",
+        "plan_only": "BOOLEAN",
     },
     "SetSeq_TrainingSettings": {
         "batch": "INT",
@@ -117,8 +119,8 @@ FROZEN_INPUTS: dict[str, dict[str, str]] = {
 
 FROZEN_OPTIONAL = {
     "SetSeq_ReferenceClip": {"mask"},
-    "SetSeq_TrainIdentityLoRA": {"settings", "prior"},
-    "SetSeq_TrainMotionResidual": {"settings", "prior"},
+    "SetSeq_TrainIdentityLoRA": {"settings", "prior", "plan_only"},
+    "SetSeq_TrainMotionResidual": {"settings", "prior", "plan_only"},
     "SetSeq_Regularisation": {"settings"},
     "SetSeq_LoadDynamicConcept": {"model", "schedule"},
     "SetSeq_ComposeConcepts": {"method", "masks", "schedule", "prompts"},

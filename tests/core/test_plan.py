@@ -17,14 +17,14 @@ from setandseq_core.condition import Condition
 from setandseq_core.config import MethodConfig, PriorConfig, SequenceConfig, SetConfig
 from setandseq_core.embedded.text import encode_prompt
 from setandseq_core.train import train_identity, train_motion
-from setandseq_core.training.plan import StagePlan, plan_stage, plan_training
+from setandseq_core.training.plan import plan_stage
 
-FRAMES, SIDE, BLOCKS = 9, 128, 4
+FRAMES, SIDE, BLOCKS = 9, 96, 3
 
 
 @pytest.fixture(scope="module")
 def backbone() -> WanBackbone:
-    """A random Wan of four blocks, wide enough for its activations to be most of a training's memory."""
+    """A random Wan of three blocks, wide enough for its activations to be most of a training's memory."""
     torch.manual_seed(0)
     transformer = WanTransformer3DModel(
         num_attention_heads=2, ffn_dim=1024, num_layers=BLOCKS, in_channels=16, out_channels=16
@@ -80,7 +80,7 @@ def measured(backbone: WanBackbone, stage: str, config: MethodConfig, text: Cond
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # the profiler's, where there is no GPU
 @pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("blocks", [0, 2, BLOCKS])
+@pytest.mark.parametrize("blocks", [0, 1, BLOCKS])
 @pytest.mark.parametrize("stage", ["set", "sequence"])
 def test_memory_is_within_a_tenth_of_what_is_measured(
     backbone: WanBackbone, text: Condition, stage: str, blocks: int, batch: int
@@ -89,5 +89,4 @@ def test_memory_is_within_a_tenth_of_what_is_measured(
     plan = plan_stage(backbone, stage, (FRAMES, SIDE, SIDE), config, text)
     planned = plan.memory(savings) - plan.material
     taken = measured(backbone, stage, config, text, savings)
-    print(stage, blocks, batch, planned / 2**20, taken / 2**20, planned / taken)
     assert planned == pytest.approx(taken, rel=0.1)
