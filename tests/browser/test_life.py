@@ -50,7 +50,7 @@ def test_a_subgraph_can_be_made_of_our_nodes_and_they_go_on_in_it(ui: Ui) -> Non
     reference = ui.node("SetSeq_ReferenceClip")
     ui.show(reference)
     check = ui.region("Prompt check")
-    expect(check.get_by_text("Movement: [u] calls it")).to_be_visible()
+    expect(check.get_by_text("Motion: [u] stands for")).to_be_visible()
     ui.change(reference, motion_prompt="")
     expect(check.get_by_text("Motion prompt: the static prompt again")).to_be_visible()
     ui.show(ui.node("SetSeq_TrainIdentityLoRA"))
