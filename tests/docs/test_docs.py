@@ -12,6 +12,7 @@ from setandseq_core.cli.main import commands
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 FILES = sorted((ROOT / "setandseq_core").rglob("*.py"))
+ROOMS = {part for file in FILES for part in file.with_suffix("").relative_to(ROOT / "setandseq_core").parts}
 
 
 def test_every_function_in_the_paper_map_exists() -> None:
@@ -63,5 +64,19 @@ def test_files_and_make_targets_that_are_named_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     made = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     assert set(re.findall(r"(?:`|^    )make ([a-z]+)", text, re.MULTILINE)) <= made
-    paths = re.findall(r"`((?:setandseq_core|tests|docs|benchmarks)/[\w/.]+)`", text)
+    paths = re.findall(r"`((?:setandseq_core|nodes|js|tools|locales|tests|docs|benchmarks)/[\w/.]+)`", text)
     assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_names_in_the_core_that_are_named_exist(page: Path) -> None:
+    """`flow.shift_time` or `clips.stitch.stitch`: a module of the core, by the end of its path, and a name in it."""
+    lost = []
+    for module, name in re.findall(r"`([a-z_]+(?:\.[a-z_]+)*)\.([A-Za-z_]\w+)`", page.read_text(encoding="utf-8")):
+        files = [
+            file for file in FILES if file.with_suffix("").parts[-module.count(".") - 1 :] == tuple(module.split("."))
+        ]
+        found = [re.search(rf"^\s*(?:def |class )?{name}\b", file.read_text(encoding="utf-8"), re.M) for file in files]
+        if module.split(".")[0] in ROOMS and name != "py" and not any(found):
+            lost.append(f"{module}.{name}")
+    assert lost == []
