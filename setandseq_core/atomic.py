@@ -11,7 +11,7 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -47,7 +47,7 @@ else:
 
 
 @contextmanager
-def replaced(path: Path, *, size: int = 0) -> Iterator[Path]:
+def replaced(path: Path, *, size: int = 0) -> Generator[Path]:
     """Replace `path` by what the body writes to the file that this yields; after an error `path` is as it was.
 
         with replaced(path) as partial:
@@ -101,7 +101,7 @@ def free_space(path: Path) -> int:
 
 
 @contextmanager
-def _partial_folder(parent: Path) -> Iterator[Path]:
+def _partial_folder(parent: Path) -> Generator[Path]:
     folder, lock = _locked_folder(parent)
     try:
         yield folder

@@ -35,7 +35,7 @@ class ConceptInfo:
     thumbnail: bytes | None = None
     """PNG or JPEG, at most 1 MiB and 2048 pixels a side."""
     author: str = ""
-    tags: list[str] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list[str])
 
 
 EMBEDDINGS = ("identity_embedding", "motion_embedding")
@@ -94,14 +94,14 @@ class Concept:
     info: ConceptInfo
     layers: dict[str, ConceptLayer]
     """By Wan's native layer names."""
-    embeddings: dict[str, Tensor] = field(default_factory=dict)
+    embeddings: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     """Learned tokens by name, of `EMBEDDINGS`; empty when rare words stand for them."""
 
     def __post_init__(self) -> None:
-        shapes = {layer: tuple(tuple(part.shape) for part in _parts(value)) for layer, value in self.layers.items()}
+        shapes = {layer: tuple(tuple(part.shape) for part in parts_of(value)) for layer, value in self.layers.items()}
         check_shapes(self.info.base, shapes)
         for layer, value in self.layers.items():
-            for part, tensor in zip(PARTS, _parts(value), strict=True):
+            for part, tensor in zip(PARTS, parts_of(value), strict=True):
                 if not tensor.isfinite().all():
                     raise ConceptMismatchError(
                         f"Layer {layer!r}: {part} holds NaN or infinity.",
@@ -211,5 +211,5 @@ def check_embeddings(shapes: Mapping[str, tuple[int, ...]]) -> None:
             )
 
 
-def _parts(layer: ConceptLayer) -> tuple[Tensor, Tensor, Tensor]:
+def parts_of(layer: ConceptLayer) -> tuple[Tensor, Tensor, Tensor]:
     return layer.identity_basis_OR, layer.coefficients_RI, layer.motion_residual_RI

@@ -6,9 +6,10 @@ They are saved inside the concept file, so a file tells how it was made.
 import dataclasses
 import math
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard, TypeVar, cast
 
 from .errors import ConfigError
 
@@ -121,14 +122,17 @@ class MethodConfig:
         return dataclasses.asdict(self)
 
 
+Settings = TypeVar("Settings", MethodConfig, SetConfig, SequenceConfig, PriorConfig)
+
+
 def _need(holds: bool, name: str, found: object, needed: str) -> None:
-    numbers = found if isinstance(found, tuple) else (found,)
+    numbers = cast(tuple[object, ...], found) if isinstance(found, tuple) else (found,)
     # An endless number passes "0 or more", and a concept file cannot hold it.
     if not holds or any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
         raise ConfigError(f"The setting '{name}' is {found}; it must be {needed}.")
 
 
-def config_from_dict(values: dict[str, Any], base: MethodConfig | None = None) -> MethodConfig:
+def config_from_dict(values: Mapping[str, object], base: MethodConfig | None = None) -> MethodConfig:
     """`base` (or the defaults) with the given values in place; the two stages are nested dicts.
 
     Raises:
@@ -150,9 +154,9 @@ def read_config(path: Path, base: MethodConfig | None = None) -> MethodConfig:
     return config_from_dict(values, base)
 
 
-def _replaced(config: Any, values: dict[str, Any], prefix: str) -> Any:
+def _replaced(config: Settings, values: Mapping[str, object], prefix: str) -> Settings:
     known = {f.name for f in dataclasses.fields(config)}
-    changes = {}
+    changes: dict[str, Any] = {}
     for name, value in values.items():
         if name not in known:
             raise ConfigError(f"Unknown setting '{prefix}{name}'. Known ones: {', '.join(sorted(known))}.")
@@ -160,17 +164,22 @@ def _replaced(config: Any, values: dict[str, Any], prefix: str) -> Any:
         if dataclasses.is_dataclass(current):
             if not isinstance(value, dict):
                 raise ConfigError(f"'{prefix}{name}' must be a section [{name}] of settings, not {value!r}.")
-            changes[name] = _replaced(current, value, f"{name}.")
+            changes[name] = _replaced(cast(Any, current), cast(dict[str, object], value), f"{name}.")
         else:
             changes[name] = _typed(current, value, prefix + name)
     return dataclasses.replace(config, **changes)
 
 
-def _typed(current: Any, value: Any, name: str) -> Any:
-    if isinstance(current, tuple) and isinstance(value, list | tuple):
+def _typed(current: object, value: object, name: str) -> object:
+    if _are_several(current) and _are_several(value):
         return tuple(_typed(current[0], entry, name) for entry in value)
-    if isinstance(current, float) and isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(current, float) and type(value) is int:
         return float(value)
     if type(value) is not type(current):
-        raise ConfigError(f"The setting '{name}' is {value!r}; it must be of type {type(current).__name__}.")
+        needed = type(current).__name__
+        raise ConfigError(f"The setting '{name}' is {value!r}; it must be of type {needed}.")
     return value
+
+
+def _are_several(value: object) -> TypeGuard[Sequence[object]]:
+    return isinstance(value, list | tuple)

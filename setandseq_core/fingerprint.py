@@ -3,6 +3,9 @@
 Letters: O out_features, I in_features.
 """
 
+# PyTorch leaves some types of the functions used here open.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass

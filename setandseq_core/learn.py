@@ -3,11 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from .backbone import Backbone, Savings
 from .clips.clip import Reference
 from .clips.encode import (
+    Encoded,
     FrameSequence,
     FrameSet,
     Material,
@@ -212,7 +213,7 @@ def training_record(references: Sequence[Reference], config: MethodConfig) -> di
     """What was trained on, as JSON values."""
     clip = references[0].clip
     frames, height, width = clip.frames_FHWC.shape[:3]
-    record = {
+    record: dict[str, Any] = {
         "resolution": f"{width}x{height}",
         "frames": frames,
         "fps": clip.fps,
@@ -236,7 +237,7 @@ def _check_tokens(references: Sequence[Reference], config: MethodConfig) -> None
         )
 
 
-def _stage_record(stage: str, trained: Trained, material: Material, prior: PriorSet | None) -> dict[str, Any]:
+def _stage_record(stage: str, trained: Trained, material: Material[Encoded], prior: PriorSet | None) -> dict[str, Any]:
     """When it ended and whether it was finished; its steps and seconds, and its losses pooled to at most 100; the
     validation losses before the first step and at the end, and the step whose state it is if not the last."""
     record = trained.record
@@ -261,5 +262,5 @@ def _pooled(losses: list[float]) -> list[float]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    return list(value) if isinstance(value, tuple) else value
+        return {key: _plain(entry) for key, entry in cast(dict[str, object], value).items()}
+    return list(cast(tuple[object, ...], value)) if isinstance(value, tuple) else value

@@ -16,8 +16,12 @@ cast, so it is kept once for the backward pass, also where several layers share 
 Shape letters: O out features, R rank, I in features; N all other dimensions of a layer's input.
 """
 
+# PEFT and PyTorch leave some types of the functions used here open.
+# pyright: reportPrivateUsage=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -131,7 +135,7 @@ class _Coefficients(nn.Linear):
     """The low-rank path's way down, computed in the type of its input."""
 
     def __init__(self, weight_RI: Tensor, widened: _Widened):
-        super().__init__(*reversed(weight_RI.shape), bias=False, device="meta")
+        super().__init__(weight_RI.shape[1], weight_RI.shape[0], bias=False, device="meta")
         self.weight = nn.Parameter(weight_RI)
         self._widened = widened
 
@@ -144,7 +148,7 @@ class _Basis(nn.Linear):
     """The low-rank path's way up, computed in the type of its input."""
 
     def __init__(self, weight_OR: Tensor):
-        super().__init__(*reversed(weight_OR.shape), bias=False, device="meta")
+        super().__init__(weight_OR.shape[1], weight_OR.shape[0], bias=False, device="meta")
         self.weight = nn.Parameter(weight_OR)
 
     def added_to(self, output: Tensor, z: Tensor) -> Tensor:
@@ -222,7 +226,7 @@ class TrainableConcept:
         return self.parameters()
 
     @contextmanager
-    def dropped_out(self) -> Iterator[None]:
+    def dropped_out(self) -> Generator[None]:
         """One draw of the dropped entries for a whole step, also where gradient checkpointing does a forward twice."""
         with parametrize.cached():
             for layer in self._layers.values():
@@ -235,7 +239,7 @@ class TrainableConcept:
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """What trains now, by layer and matrix name."""
-        found = {}
+        found: dict[str, nn.Parameter] = {}
         for name, layer in self._layers.items():
             matrices = {"identity_basis": layer.lora_B[IDENTITY].weight}
             for adapter, key in ((IDENTITY, "coefficients"), (MOTION, "motion_residual")):
@@ -246,7 +250,7 @@ class TrainableConcept:
 
     def read(self) -> dict[str, ConceptLayer]:
         """A copy of the weights as they are now, on the CPU in float32; no motion residual yet is one of zeros."""
-        found = {}
+        found: dict[str, ConceptLayer] = {}
         for name, layer in self._layers.items():
             coefficients = _learned(layer.lora_A[IDENTITY])
             has_motion = MOTION in layer.lora_A
@@ -304,7 +308,7 @@ def _learned(linear: Any) -> nn.Parameter:
 
 
 @contextmanager
-def _restored(module: nn.Module) -> Iterator[None]:
+def _restored(module: nn.Module) -> Generator[None]:
     """Give back gradients' flags and training mode, which PEFT changes, as they were."""
     flags = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
     training = module.training
@@ -319,7 +323,7 @@ def _restored(module: nn.Module) -> Iterator[None]:
 @contextmanager
 def trainable_concept(
     module: nn.Module, layers: Mapping[str, str], *, rank: int, seed: int, device: torch.device | None = None
-) -> Iterator[TrainableConcept]:
+) -> Generator[TrainableConcept]:
     """Put untrained concept layers into `module` and take them out at the end, whatever happens.
 
     The identity basis starts at zero and the coefficients at random, PEFT's default, drawn from `seed`.
@@ -348,7 +352,7 @@ def trainable_concept(
 @contextmanager
 def applied_coefficients(
     module: nn.Module, layers: Mapping[str, str], factors: Mapping[str, tuple[Tensor, Tensor]]
-) -> Iterator[None]:
+) -> Generator[None]:
     """Run `module` with W + up down on the named layers, through one PEFT adapter; untouched again afterwards.
 
     Args:

@@ -2,7 +2,8 @@
 
 import math
 import unicodedata
-from typing import TypeAlias
+from collections.abc import Sequence
+from typing import TypeAlias, cast
 
 Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
 
@@ -29,9 +30,9 @@ def shown_json(value: object) -> Json:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {shown(str(key)): shown_json(item) for key, item in value.items()}
+        return {shown(str(key)): shown_json(item) for key, item in cast(dict[object, object], value).items()}
     if isinstance(value, list | tuple):
-        return [shown_json(item) for item in value]
+        return [shown_json(item) for item in cast(Sequence[object], value)]
     raise TypeError(f"A {type(value).__name__} is no JSON value.")
 
 

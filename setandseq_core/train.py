@@ -59,7 +59,8 @@ def _step_samples(
     config: MethodConfig,
 ) -> list[_Samples]:
     """What a step trains on: samples of the concept, with its learned tokens, and prior ones."""
-    samples, num_prior = [], material.prior_samples(step, batch, config)
+    samples: list[_Samples] = []
+    num_prior = material.prior_samples(step, batch, config)
     if num_prior < batch:
         own = draw(material.of_step(step, config), batch - num_prior)
         texts = with_embeddings(own.texts, embeddings)
@@ -71,10 +72,10 @@ def _step_samples(
 
 def _prior(prior: EncodedPrior, count: int, batch: int, config: MethodConfig) -> _Samples:
     chosen = torch.randint(len(prior.latents_KCFHW), (count,))
-    texts = [prior.texts[index] for index in chosen.tolist()]
+    texts = [prior.texts[int(index)] for index in chosen]
     if config.prior.empty_prompts:
-        emptied = (torch.rand(count) < config.prior.empty_prompts).tolist()
-        texts = [prior.empty if is_empty else text for text, is_empty in zip(texts, emptied, strict=True)]
+        emptied_B = torch.rand(count) < config.prior.empty_prompts
+        texts = [prior.empty if is_empty else text for text, is_empty in zip(texts, emptied_B, strict=True)]
     return _Samples(x_0=prior.latents_KCFHW[chosen], texts=texts, share=config.prior.weight * count / batch)
 
 
@@ -201,7 +202,7 @@ class Trained:
     """Whether every step was done; False after a stop."""
     record: dict[str, Any]
     """The stage's steps, seconds, losses, and the date of its last step."""
-    embeddings: dict[str, Tensor] = field(default_factory=dict)
+    embeddings: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     """Learned tokens by name, if any."""
     unsaved: str = ""
     """Why the state could not be saved at the end; "" if it was."""

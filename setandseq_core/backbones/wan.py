@@ -3,6 +3,10 @@
 Shape letters: B batch, C latent channels, F frames or latent frames, H, W height and width, N tokens, D text width.
 """
 
+# diffusers and transformers leave some types of the functions used here open.
+# pyright: reportPrivateImportUsage=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path

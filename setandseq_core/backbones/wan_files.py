@@ -4,6 +4,10 @@ A file is loaded by naming the model's own weights (native_names.py), so it must
 Only text-to-video transformers (Wan 2.1, and each of the two experts of Wan 2.2 14B) and the Wan 2.1 VAE.
 """
 
+# diffusers leaves some types of the functions used here open.
+# pyright: reportPrivateUsage=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path

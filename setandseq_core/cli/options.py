@@ -31,7 +31,7 @@ Decorator = Callable[[Function], Function]
 # --- values -------------------------------------------------------------------------------------------------------
 
 
-class Parsed(click.ParamType):
+class Parsed(click.ParamType):  # pyright: ignore[reportMissingTypeArgument]  # older releases take none
     """A value that a function reads from text; the function's ValueError says what it needs."""
 
     def __init__(self, name: str, parse: Callable[[str], object]):

@@ -32,7 +32,7 @@ def words_of(options: WordsOptions, count: int) -> list[Words]:
     static = each("--static-prompt", options.static_prompt, count, "")
     identity_tokens = each("--identity-token", options.identity_token, count, "")
     motion_tokens = each("--motion-token", options.motion_token, count, "")
-    found = []
+    found: list[Words] = []
     for index in range(count):
         looks = check_prompt(static[index], "static prompt")
         if whole:

@@ -6,7 +6,7 @@ as a wish, keeps all of its steps, and then ends.
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -48,7 +48,7 @@ class Wish:
 
 
 @contextmanager
-def ending_on_signals() -> Iterator[None]:
+def ending_on_signals() -> Generator[None]:
     """Raise `Stopped` on a signal; while something is imported, end the process at once instead."""
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -63,7 +63,7 @@ def ending_on_signals() -> Iterator[None]:
 
 
 @contextmanager
-def stopping_gently(message: str) -> Iterator[Wish]:
+def stopping_gently(message: str) -> Generator[Wish]:
     """Show `message` on the first signal and note the wish; a second one raises `Stopped`."""
     wish = Wish()
 
@@ -78,8 +78,8 @@ def stopping_gently(message: str) -> Iterator[Wish]:
 
 
 @contextmanager
-def _handled_by(handler: _Handler) -> Iterator[None]:
-    before = {}
+def _handled_by(handler: _Handler) -> Generator[None]:
+    before: dict[int, _Handler | int | None] = {}
     for number in (getattr(signal, name) for name in _NAMES if hasattr(signal, name)):
         # nohup sets SIGHUP to be ignored: the program is meant to outlive its terminal.
         if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:

@@ -4,6 +4,9 @@ Shape letters: C latent channels, F latent frames, H, W latent height and width,
 the set, K prior clips.
 """
 
+# PyTorch leaves some types of the functions used here open.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -156,7 +159,7 @@ class Material(Generic[Encoded]):
 
     clips: Sequence[Encoded]
     """Taken in turn."""
-    stitched: Sequence[Encoded] = field(default_factory=list)
+    stitched: Sequence[Encoded] = field(default_factory=list)  # pyright: ignore[reportUnknownVariableType]
     """Pairs of different concepts side by side, taken now and then."""
     prior: EncodedPrior | None = None
 

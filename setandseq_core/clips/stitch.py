@@ -80,7 +80,7 @@ def _on_grey(words: Words) -> Words:
     tokens = [token for token in (words.identity_token, words.motion_token) if token]
 
     def moved(prompt: str) -> str:
-        kept = []
+        kept: list[str] = []
         for part in prompt.split(","):
             spoken = part.split()
             named = max((index for index, word in enumerate(spoken) if any(t in word for t in tokens)), default=-1)

@@ -1,6 +1,6 @@
 """Concepts on a model: the one place that decides whether they act in its weights or while it runs."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -48,7 +48,7 @@ class Applied:
 
 
 @contextmanager
-def applied_concept(backbone: Backbone, concept: Concept, strengths: Strengths = AS_LEARNED) -> Iterator[Applied]:
+def applied_concept(backbone: Backbone, concept: Concept, strengths: Strengths = AS_LEARNED) -> Generator[Applied]:
     """Run the backbone with W + A1 (s_id B1 + s_mo B2); exactly itself again afterwards.
 
     Raises:
@@ -61,7 +61,7 @@ def applied_concept(backbone: Backbone, concept: Concept, strengths: Strengths =
 @contextmanager
 def applied_layers(
     backbone: Backbone, layers: Mapping[str, ConceptLayer], strengths: Strengths = AS_LEARNED
-) -> Iterator[None]:
+) -> Generator[None]:
     """Run the backbone with layers that were trained on it, without any check; exactly itself again afterwards."""
     factors = {name: layer.factors(strengths) for name, layer in layers.items()}
     with applied_coefficients(backbone.module, backbone.layers, factors):
@@ -74,7 +74,7 @@ def applied_concepts(
     concepts: Sequence[WeightedConcept],
     regions_PFHW: Tensor | None = None,
     prompts: Sequence[str] = (),
-) -> Iterator[Applied]:
+) -> Generator[Applied]:
     """Run the backbone with concepts; exactly itself again afterwards.
 
     Args:

@@ -18,7 +18,7 @@ Letters: B batch, C latent channels, F, H, W latent frames, height, width; N tok
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -79,7 +79,7 @@ class LiveConcepts:
         return self._regions is not None
 
     @contextmanager
-    def running(self, module: nn.Module, shift: float, asked: Sequence[bool] = ()) -> Iterator[None]:
+    def running(self, module: nn.Module, shift: float, asked: Sequence[bool] = ()) -> Generator[None]:
         """Let them act in a transformer that is called with latents (B, C, F, H, W) and timestep, 1000 for noise.
 
         Args:
@@ -136,13 +136,13 @@ class LiveConcepts:
             result = result + change
         return result
 
-    def _in_regions(self, module: nn.Module, _args: tuple[Any, ...], first: Any) -> Any:
+    def _in_regions(self, module: nn.Module, _args: tuple[Any, ...], first: Tensor | tuple[Any, ...]) -> Any:
         """Each region's own answer; the `first` one's is there, a tensor or a tuple that begins with it."""
         (_, weights_FHW, move), *rest = self._places
         result = weights_FHW * _moved_back(first[0] if isinstance(first, tuple) else first, move)
         for self._alone, weights_FHW, move in rest:
             args, kwargs = self._seen_by(self._alone, move)
-            answer = module.forward(*args, **kwargs)
+            answer: Tensor | tuple[Tensor, ...] = module.forward(*args, **kwargs)
             result = result + weights_FHW * _moved_back(answer[0] if isinstance(answer, tuple) else answer, move)
         self._call = (), {}
         return (result, *first[1:]) if isinstance(first, tuple) else result
@@ -187,7 +187,7 @@ def region_weights(regions_PFHW: Tensor, size_FHW: tuple[int, ...]) -> Tensor:
 
 def to_the_middle(weights_FHW: Tensor) -> tuple[int, int]:
     """How far down and to the right to move a picture so that a region's centre comes to its middle."""
-    moves = []
+    moves: list[int] = []
     for along_N in (weights_FHW.sum(dim=(0, 2)), weights_FHW.sum(dim=(0, 1))):
         places_N = torch.arange(len(along_N), device=along_N.device) + 0.5
         centre = float((places_N * along_N).sum() / along_N.sum().clamp_min(1e-6))

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ..compose.add import Factors, added_factors
 from ..compose.strengths import WeightedConcept
@@ -78,7 +79,7 @@ def export_sum(concepts: Sequence[WeightedConcept], path: Path) -> list[str]:
 
 
 def _lora_content(factors: Factors, info: ConceptInfo, embeddings: Sequence[str]) -> FileContent:
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     rank = next(iter(factors.values()))[1].shape[0]
     for layer, (up_OR, down_RI) in factors.items():
         key = portable_name(layer)

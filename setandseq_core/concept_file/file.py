@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ..concept import EMBEDDINGS, PARTS, Concept, ConceptLayer, _parts, check_embeddings, check_shapes
+from ..concept import EMBEDDINGS, PARTS, Concept, ConceptLayer, check_embeddings, check_shapes, parts_of
 from ..errors import ConceptFileError
 from .info import HASH_KEY, format_metadata, manager_metadata, parse_metadata
 from .safetensors import FileContent, Header, check_data, data_sha256, read_header, read_tensors
@@ -32,7 +32,7 @@ def concept_content(concept: Concept, *, dtype: torch.dtype = torch.float32) -> 
     tensors = {
         f"{layer}.{part}": tensor.detach().to("cpu", dtype, copy=True).contiguous()
         for layer, value in concept.layers.items()
-        for part, tensor in zip(PARTS, _parts(value), strict=True)
+        for part, tensor in zip(PARTS, parts_of(value), strict=True)
     }
     tensors |= {name: value.detach().to("cpu", dtype, copy=True) for name, value in concept.embeddings.items()}
     for name, tensor in tensors.items():

@@ -10,7 +10,7 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
-from typing import Any
+from typing import Any, cast
 
 from PIL import Image
 
@@ -18,6 +18,7 @@ from ..concept import ConceptInfo
 from ..errors import ConceptFileError
 from ..fingerprint import BaseFingerprint
 from ..prompts import MAX_CHARACTERS, is_control
+from ..shown import Json
 from .base_label import base_label
 from .safetensors import strict_json
 
@@ -129,20 +130,20 @@ def parse_metadata(metadata: Mapping[str, str]) -> ConceptInfo:
 def _parse_info(text: str, thumbnail: bytes | None) -> ConceptInfo:
     if len(text) > MAX_INFO_CHARACTERS:
         raise ConceptFileError(f"'setandseq.info' has {len(text)} characters, the limit is {MAX_INFO_CHARACTERS}.")
-    content = strict_json(text, "'setandseq.info'")
-    _check_values(content, "setandseq.info", MAX_DEPTH)
-    kinds = {item.name: str for item in fields(ConceptInfo) if item.name != "thumbnail"}
+    found = strict_json(text, "'setandseq.info'")
+    _check_values(found, "setandseq.info", MAX_DEPTH)
+    kinds: dict[str, type] = {item.name: str for item in fields(ConceptInfo) if item.name != "thumbnail"}
     kinds |= {"base": dict, "config": dict, "training": dict, "tags": list}
-    _check_fields(content, kinds, "setandseq.info")
-    _check_fields(content["base"], {"family": str, "layers": dict, "projections": dict}, "setandseq.info.base")
+    content = _checked_fields(found, kinds, "setandseq.info")
+    base = _checked_base(content["base"])
     if not all(isinstance(tag, str) for tag in content["tags"]):
         raise ConceptFileError("'setandseq.info.tags' must be a list of texts.")
-    _check_base_numbers(**content["base"])
     _check_thumbnail(thumbnail)
-    return ConceptInfo(**content | {"base": BaseFingerprint(**content["base"]), "thumbnail": thumbnail})
+    content["base"] = base
+    return ConceptInfo(**content, thumbnail=thumbnail)
 
 
-def _check_fields(content: Any, kinds: Mapping[str, type], where: str) -> None:
+def _checked_fields(content: Json, kinds: Mapping[str, type], where: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConceptFileError(
             f"{where!r} is a {type(content).__name__}, an object is needed.",
@@ -157,12 +158,17 @@ def _check_fields(content: Any, kinds: Mapping[str, type], where: str) -> None:
     for name, kind in kinds.items():
         if not isinstance(content[name], kind):
             raise ConceptFileError(
-                f"'{where}.{name}' is a {type(content[name]).__name__}, {kind.__name__} is needed.",
+                f"'{where}.{name}' is a {_kind_of(content[name])}, {kind.__name__} is needed.",
                 hint="Get the file again.",
             )
+    return content
 
 
-def _check_values(value: Any, where: str, depth: int) -> None:
+def _kind_of(value: object) -> str:
+    return type(value).__name__
+
+
+def _check_values(value: Json, where: str, depth: int) -> None:
     if isinstance(value, str):
         if len(value) > MAX_CHARACTERS:
             raise ConceptFileError(
@@ -189,14 +195,27 @@ def _check_values(value: Any, where: str, depth: int) -> None:
         )
 
 
-def _check_base_numbers(*, family: str, layers: dict[str, Any], projections: dict[str, Any]) -> None:
+def _checked_base(found: Json) -> BaseFingerprint:
+    kinds: dict[str, type] = {"family": str, "layers": dict, "projections": dict}
+    base = BaseFingerprint(**_checked_fields(found, kinds, "setandseq.info.base"))
+    _check_numbers(base.family, base.layers, base.projections)
+    return base
+
+
+def _check_numbers(family: str, layers: Mapping[str, object], projections: Mapping[str, object]) -> None:
     if not layers or layers.keys() != projections.keys():
         raise ConceptFileError(f"'base' of family {family!r:.50} needs the same layers in 'layers' and 'projections'.")
     for layer, shape in layers.items():
-        if not (isinstance(shape, list) and len(shape) == 2 and all(type(n) is int and 0 < n < 2**24 for n in shape)):
+        if not _is_weight_shape(shape):
             raise ConceptFileError(f"'base.layers' gives layer {layer!r:.200} shape {shape!r:.100}, not two sizes.")
-        if type(projections[layer]) not in (int, float) or abs(projections[layer]) > 64:
+        projection = projections[layer]
+        if isinstance(projection, bool) or not isinstance(projection, int | float) or abs(projection) > 64:
             raise ConceptFileError(f"'base.projections' of layer {layer!r:.200} must be a number from -64 to 64.")
+
+
+def _is_weight_shape(value: object) -> bool:
+    sizes = cast(list[object], value) if isinstance(value, list) else []
+    return len(sizes) == 2 and all(type(size) is int and 0 < size < 2**24 for size in sizes)
 
 
 def _decode_thumbnail(uri: str | None) -> bytes | None:

@@ -4,9 +4,10 @@ import hashlib
 import json
 import math
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple, TypeGuard
 
 import torch
 from safetensors import SafetensorError
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from ..atomic import save_atomically
 from ..errors import ConceptFileError
+from ..shown import Json
 
 MAX_HEADER_BYTES = 4 * 2**20
 MAX_DATA_BYTES = 16 * 2**30
@@ -48,7 +50,7 @@ class FileContent:
         save_atomically(self.tensors, path, self.metadata)
 
 
-def strict_json(text: str | bytes, what: str) -> Any:
+def strict_json(text: str | bytes, what: str) -> Json:
     """Parse JSON; duplicate keys, NaN, Infinity and endless nesting are errors.
 
     Raises:
@@ -58,7 +60,7 @@ def strict_json(text: str | bytes, what: str) -> Any:
     def refuse_constant(name: str) -> float:
         raise ValueError(f"{name} is not a number")
 
-    def refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def refuse_duplicates(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
         unique = dict(pairs)
         if len(unique) != len(pairs):
             raise ValueError("a key is there twice")
@@ -106,10 +108,9 @@ def read_header(path: Path) -> Header:
     if not isinstance(header, dict):
         raise ConceptFileError(f"The header of {path.name} is a {type(header).__name__}, an object is needed.")
     metadata = header.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+    if not _are_texts(metadata):
         raise ConceptFileError(f"The metadata of {path.name} must be an object of texts.")
-    _check_layout(header, size - 8 - header_bytes)
-    return Header(metadata=metadata, shapes={name: tuple(entry["shape"]) for name, entry in header.items()})
+    return Header(metadata=metadata, shapes=_checked_layout(header, size - 8 - header_bytes))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -155,33 +156,48 @@ def check_data(path: Path, announced: str | None) -> None:
         )
 
 
-def _check_layout(entries: dict[str, Any], data_bytes: int) -> None:
+def _checked_layout(entries: Mapping[str, Json], data_bytes: int) -> dict[str, tuple[int, ...]]:
     if len(entries) > MAX_TENSORS or data_bytes > MAX_DATA_BYTES:
         raise ConceptFileError(f"{len(entries)} tensors, {data_bytes} bytes: too large for a concept.")
-    spans = sorted(_check_entry(name, entry) for name, entry in entries.items())
+    tensors = sorted(_checked_entry(name, entry) for name, entry in entries.items())
     end = 0
-    for start, stop, name in spans:
-        if start != end:
-            raise ConceptFileError(f"Tensor {name!r:.200} starts at byte {start}, {end} expected: overlap or hole.")
-        end = stop
+    for tensor in tensors:
+        if tensor.start != end:
+            name = f"{tensor.name!r:.200}"
+            raise ConceptFileError(f"Tensor {name} starts at byte {tensor.start}, {end} expected: overlap or hole.")
+        end = tensor.stop
     if end != data_bytes:
         raise ConceptFileError(f"The header describes {end} bytes of tensors, the file holds {data_bytes}: cut short?")
+    return {tensor.name: tensor.shape for tensor in tensors}
 
 
-def _check_entry(name: str, entry: Any) -> tuple[int, int, str]:
+class _Entry(NamedTuple):
+    """Where a tensor lies in the file, in bytes after the header; entries sort by that."""
+
+    start: int
+    stop: int
+    name: str
+    shape: tuple[int, ...]
+
+
+def _checked_entry(name: str, entry: Json) -> _Entry:
     what = f"Tensor {name!r:.200}"
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise ConceptFileError(f"{what} needs exactly dtype, shape and data_offsets.")
-    if entry["dtype"] not in tuple(FLOAT_BYTES):
-        raise ConceptFileError(f"{what} has dtype {entry['dtype']!r:.50}, one of {list(FLOAT_BYTES)} is needed.")
-    shape, offsets = entry["shape"], entry["data_offsets"]
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in FLOAT_BYTES:
+        raise ConceptFileError(f"{what} has dtype {dtype!r:.50}, one of {list(FLOAT_BYTES)} is needed.")
     if not (_are_sizes(shape) and len(shape) <= 4 and _are_sizes(offsets) and len(offsets) == 2):
         raise ConceptFileError(f"{what}: shape {shape!r:.100} or data_offsets {offsets!r:.100} is not a list of sizes.")
     start, stop = offsets
-    if stop - start != math.prod(shape) * FLOAT_BYTES[entry["dtype"]]:
+    if stop - start != math.prod(shape) * FLOAT_BYTES[dtype]:
         raise ConceptFileError(f"{what} of shape {shape} cannot lie in {stop - start} bytes.")
-    return start, stop, name
+    return _Entry(start, stop, name, tuple(shape))
 
 
-def _are_sizes(value: Any) -> bool:
+def _are_texts(value: Json) -> TypeGuard[dict[str, str]]:
+    return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
+
+
+def _are_sizes(value: Json) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(type(item) is int and 0 <= item < 2**48 for item in value)

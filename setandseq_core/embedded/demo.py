@@ -102,7 +102,8 @@ def write_results(
     Args:
         takes: shots and their frames, (F, H, W, 3) in [0, 1].
     """
-    rows, figures = [("reference clip", clip.frames_FHWC)], {}
+    rows = [("reference clip", clip.frames_FHWC)]
+    figures: dict[str, object] = {}
     for shot, frames_FHWC in takes:
         write_video(out / f"{shot.name}.mp4", _enlarged(frames_FHWC), clip.fps)
         figures[shot.name] = asdict(clip_figures(clip.frames_FHWC, frames_FHWC, shot.caption))

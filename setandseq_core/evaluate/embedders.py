@@ -3,6 +3,9 @@
 Shape letters: F frames, H height, W width, C channels, D numbers of an embedding.
 """
 
+# transformers leaves some types of the functions used here open.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from pathlib import Path
 from typing import Any
 

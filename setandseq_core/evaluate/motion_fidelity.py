@@ -8,6 +8,9 @@ where they are, so that neither place, look nor number of objects has to agree.
 Shape letters: F frames, H height, W width, C channels, K points or tracks, S pixels of a window.
 """
 
+# PyTorch leaves some types of the functions used here open.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from dataclasses import dataclass
 
 import torch
@@ -98,7 +101,7 @@ def fidelity(reference: Tracks, generated: Tracks) -> float:
     which frames at rest count as much as fast ones.
     """
     frames = min(reference.seen_KF.shape[1], generated.seen_KF.shape[1])
-    found = []
+    found: list[float] = []
     for late, early in ((0, 0), (1, 0), (0, 1)):
         one, two = _part(reference, late, frames - early), _part(generated, early, frames - late)
         corr_KK = _correlation(one, two)
@@ -144,7 +147,7 @@ def _pyramid(frames_FHWC: Tensor) -> list[Tensor]:
     scale = min(1.0, SIDE / max(image_FCHW.shape[2:]))
     if scale < 1:
         image_FCHW = functional.interpolate(image_FCHW, scale_factor=scale, mode="bilinear", antialias=True)
-    levels = []
+    levels: list[Tensor] = []
     for level in range(LEVELS):
         if level:
             image_FCHW = functional.avg_pool2d(image_FCHW, 2, ceil_mode=True)

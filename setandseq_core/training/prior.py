@@ -75,7 +75,8 @@ def read_prior(folder: Path, backbone: Backbone) -> PriorSet:
     Raises:
         SetAndSequenceError: there are none, or one is damaged, of another base model or of another size than the rest.
     """
-    clips, base = [], base_key(backbone)
+    clips: list[_PriorClip] = []
+    base = base_key(backbone)
     for path in sorted(folder.glob("prior_*.safetensors")):
         clips.append(_read_clip(path, base))
         if clips[-1].latents_CFHW.shape != clips[0].latents_CFHW.shape:

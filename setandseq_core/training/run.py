@@ -4,9 +4,12 @@ A stage's state is one file, named by a hash of everything that its steps depend
 wanted. The same content resumes where it stopped, more steps resume from fewer, and any other content starts anew.
 """
 
+# PyTorch leaves some types of the functions used here open.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -65,7 +68,7 @@ class Progress:
 ProgressCallback = Callable[[Progress], None]
 
 
-def content_key(*parts: Tensor | Mapping | str | int) -> str:
+def content_key(*parts: Tensor | Mapping[str, object] | str | int) -> str:
     """A hash of tensors (by their bytes and shape) and plain values, 32 hex digits."""
     digest = blake2b(digest_size=16)
     for part in parts:
@@ -93,7 +96,7 @@ class StageRun:
     progress: ProgressCallback | None = None
     validation: Validation | None = None
     """None validates nothing."""
-    losses: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list[float])
     seconds: float = 0.0
     date: str = ""
     """When its last step was done, ISO 8601 in UTC."""
@@ -351,7 +354,7 @@ class StageRun:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def _readable(path: Path) -> Generator[None]:
     """Turn everything that reading a damaged state can raise into an error that says what to do."""
     try:
         yield

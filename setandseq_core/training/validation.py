@@ -127,7 +127,7 @@ def validation_loss(
         text: the prompt of all.
     """
     low, high = (unshift_time(time, backbone.shift) for time in time_range)
-    losses = []
+    losses: list[float] = []
     for index, quantile in enumerate(QUANTILES):
         x_0 = x_0_BCFHW[index % len(x_0_BCFHW)].unsqueeze(0)
         noise = latent_noise(tuple(x_0.shape), index).to(x_0)

@@ -6,6 +6,9 @@ are folded into one period of the texture, and every texture is fitted to that a
 Shape letters: F frames, H height, W width, C colour channels (RGB in [0, 1]), P pixels, N bins in a period.
 """
 
+# PyTorch leaves some types of the functions used here open.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from dataclasses import dataclass
 from functools import cache
 
@@ -20,9 +23,9 @@ from ..world.scene import (
     SIZE,
     TEXTURE_PERIOD,
     TEXTURES,
-    _tone_share,
     background_tones,
     clip_times,
+    tone_share,
 )
 
 BINS = 24
@@ -77,7 +80,7 @@ def fit_backdrop(frames_FHWC: Tensor) -> Backdrop:
         back_FHWC, dark_C, light_C = middle_C.expand_as(frames_FHWC), middle_C, middle_C
     else:
         x_FHW, y_FHW = _coordinates(best.camera, len(frames_FHWC))
-        share_FHW = _tone_share(best.texture, x_FHW + best.phase[0], y_FHW + best.phase[1])
+        share_FHW = tone_share(best.texture, x_FHW + best.phase[0], y_FHW + best.phase[1])
         dark_C, light_C = _fit_tones(frames_FHWC, share_FHW, near_FHW)
         back_FHWC = torch.lerp(dark_C, light_C, share_FHW.unsqueeze(-1))
     return Backdrop(
@@ -134,7 +137,7 @@ def _texture_spectra(texture: str) -> tuple[Tensor, Tensor]:
     """Fourier transforms of one period of the light tone's share, and of its square: (N, N) each."""
     grid = (torch.arange(BINS) + 0.5) * TEXTURE_PERIOD / BINS
     x, y = torch.broadcast_tensors(grid.view(1, -1), grid.view(-1, 1))
-    share = _tone_share(texture, x, y)
+    share = tone_share(texture, x, y)
     return torch.fft.fft2(share), torch.fft.fft2(share.square())
 
 

@@ -6,6 +6,9 @@
 Shape letters: F frames, H height, W width, C channels, S side of a crop, K shape templates.
 """
 
+# PyTorch leaves some types of the functions used here open.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -123,7 +126,7 @@ def _name_colour(colour_C: Tensor) -> str:
 def _shape_templates() -> Tensor:
     """Crops of every shape as worn at every angle, normalised as a sprite's are: (wear, shapes, angles, S * S)."""
     grid = torch.arange(SIZE) + 0.5 - SIZE / 2
-    templates = []
+    templates: list[Tensor] = []
     for averages, contrast in WEAR:
         for shape in SHAPES.values():
             cover = torch.stack([_cover(shape, grid, 12.0, 2 * math.pi * k / ANGLES) for k in range(ANGLES)])
@@ -236,7 +239,7 @@ def _paths() -> tuple[str, ...]:
 
 def _path_error(name: str, travel_F2: Tensor, times_F: Tensor, weight_F: Tensor) -> float:
     """Weighted squared error of the motion's path at its best reach and at most one frame early or late."""
-    errors = []
+    errors: list[float] = []
     for shift in (-1 / 16, 0.0, 1 / 16):
         path = MOTIONS[name](times_F + shift, 1.0, Random(0))
         path_F2 = _centred(torch.stack([path.x, path.y], dim=1), weight_F)

@@ -6,6 +6,9 @@ Shape letters: F frames, H height, W width, C channels, S side of a crop, R refe
 V variants (small shifts and turns) of a generated frame.
 """
 
+# PyTorch leaves some types of the functions used here open.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -133,7 +136,8 @@ def _body(frames_FHWC: Tensor, mask_FHW: Tensor, whole_F: Tensor) -> _Body:
 
 def _likeness(reference: _Body, generated: _Body) -> float:
     """Mean over the generated frames of the best likeness to any reference frame."""
-    reference_RCS, best = _crops(reference).flatten(2), []
+    reference_RCS = _crops(reference).flatten(2)
+    best: list[Tensor] = []
     for turn in range(0, 360, TURN):
         crops_GCSS = _crops(generated, math.radians(turn))
         for dx, dy in ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)):
@@ -229,7 +233,7 @@ def _turns(image_FCHW: Tensor, track_F3: Tensor) -> Tensor:
     """
     steps = torch.arange(-6, 7) * math.radians(7.5)
     before_FCSS = normalised_crops(image_FCHW[:-1], track_F3[:-1])
-    errors = []
+    errors: list[Tensor] = []
     for step in steps.tolist():
         turned = normalised_crops(image_FCHW[1:], track_F3[1:], torch.full((len(track_F3) - 1,), step))
         errors.append((turned - before_FCSS).square().mean(dim=(1, 2, 3)))
@@ -248,6 +252,8 @@ def prompt_adherence(frames_FHWC: Tensor, caption: Caption) -> float:
     A still camera is not stated, and a creature or wandering has no words: those do not count.
     """
     seen = score(detect(frames_FHWC), caption)
-    skipped = {"count", "sprite 1 object", "sprite 2 object"} | ({"camera"} if caption.camera == "still" else set())
+    skipped = {"count", "sprite 1 object", "sprite 2 object"}
+    if caption.camera == "still":
+        skipped.add("camera")
     stated = [right for name, right in seen.items() if name not in skipped]
     return sum(stated) / len(stated)

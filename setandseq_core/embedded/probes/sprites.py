@@ -3,6 +3,9 @@
 Shape letters: F frames, H height, W width, C colour channels (RGB in [0, 1]), P pixels, S side of a crop.
 """
 
+# PyTorch leaves some types of the functions used here open.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 import math
 from dataclasses import dataclass
 

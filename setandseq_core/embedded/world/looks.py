@@ -107,7 +107,7 @@ def random_colour(rng: Random) -> Colour:
 
 def creature_look(rng: Random) -> Look:
     """A look that no word of the grammar names: one or two shapes in random colours and patterns."""
-    parts = []
+    parts: list[Part] = []
     for index in range(rng.choice((1, 2, 2))):
         far = 0.0 if index == 0 else 0.75
         size = rng.uniform(0.8, 1.0) if index == 0 else rng.uniform(0.45, 0.7)

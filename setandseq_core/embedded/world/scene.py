@@ -8,6 +8,9 @@ Units: pixels with the origin at the top left, angles in radians, time u in [0, 
 colours RGB in [0, 1]. Shape letters: F frames, H height, W width.
 """
 
+# PyTorch leaves some types of the functions used here open.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -246,7 +249,7 @@ def place_sprite(look: Look, motion: str, radius: float, rng: Random, *, slot: t
 
 def scene_of(caption: Caption, rng: Random) -> Scene:
     """A scene that the caption describes; places, radii, phases and unnamed looks come from `rng`."""
-    sprites = []
+    sprites: list[Sprite] = []
     for index, words in enumerate(caption.sprites):
         if words.shape == "creature":
             look = creature_look(rng)
@@ -265,7 +268,7 @@ def scene_of(caption: Caption, rng: Random) -> Scene:
 
 def wide_scene(rng: Random) -> Scene:
     """A scene far beyond the grammar, for the VAE: any colours, looks, sizes, paths one or two sprites."""
-    sprites = []
+    sprites: list[Sprite] = []
     for _ in range(rng.choice((1, 2))):
         motion = rng.choice(("wandering", "wandering", *NAMED_MOTIONS))
         sprites.append(place_sprite(creature_look(rng), motion, rng.uniform(9, 18), rng))
@@ -278,7 +281,7 @@ def wide_scene(rng: Random) -> Scene:
     )
 
 
-def _tone_share(texture: str, x: Tensor, y: Tensor) -> Tensor:
+def tone_share(texture: str, x: Tensor, y: Tensor) -> Tensor:
     """How much of the light tone shows at background coordinates, in [0, 1], edges one pixel soft."""
     if texture == "plain":
         return torch.full_like(x, 0.4)
@@ -337,7 +340,7 @@ def render(scene: Scene, frame: int | None = None) -> Tensor:
     back_x = (x - SIZE / 2 + travel) / zoom + scene.phase[0]
     back_y = (y - SIZE / 2) / zoom + scene.phase[1]
     back_x, back_y = torch.broadcast_tensors(back_x, back_y)
-    frames = _mix(_tone_share(scene.texture, back_x, back_y), *scene.tones)
+    frames = _mix(tone_share(scene.texture, back_x, back_y), *scene.tones)
     for sprite in scene.sprites:
         frames = _draw(frames, sprite, x, y, chosen)
     return frames

@@ -1,0 +1,28 @@
+"""The part of imageio-ffmpeg that is used here; the package has no types."""
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+def get_ffmpeg_exe() -> str: ...
+def count_frames_and_secs(path: str) -> tuple[int, float]: ...
+def read_frames(
+    path: str,
+    pix_fmt: str = ...,
+    bpp: int | None = ...,
+    input_params: Sequence[str] | None = ...,
+    output_params: Sequence[str] | None = ...,
+    bits_per_pixel: int | None = ...,
+) -> Generator[Any]: ...
+def write_frames(
+    path: str,
+    size: tuple[int, int],
+    *,
+    pix_fmt_in: str = ...,
+    pix_fmt_out: str = ...,
+    fps: float = ...,
+    quality: float | None = ...,
+    codec: str | None = ...,
+    macro_block_size: int = ...,
+    ffmpeg_log_level: str = ...,
+    output_params: Sequence[str] | None = ...,
+) -> Generator[None, bytes | None]: ...
