@@ -206,7 +206,7 @@ class Trained:
     """Learned tokens by name, if any."""
     unsaved: str = ""
     """Why the state could not be saved at the end; "" if it was."""
-    validation: dict[int, float] = field(default_factory=dict)
+    validation: dict[int, float] = field(default_factory=dict[int, float])
     """Step -> validation loss after it; 0 is before the first step."""
     taken_from: int | None = None
     """The step whose state this is, where the last one was worse than none; None for the last."""

@@ -5,7 +5,7 @@ ffmpeg plays a file that was cut off as far as it goes and reports success, so t
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -71,7 +71,7 @@ def _check_path(path: Path) -> None:
 
 
 @contextmanager
-def _opened(source: VideoSource) -> Iterator[BinaryIO]:
+def _opened(source: VideoSource) -> Generator[BinaryIO]:
     """The bytes of a video from their beginning; a file in memory is left at its beginning too."""
     if isinstance(source, Path):
         with source.open("rb") as file:

@@ -11,7 +11,7 @@ Shape letters: H height, W width, C channels.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,7 +182,7 @@ class OpenVideo:
 
     def _decoded(self, packet: "Packet[VideoStream]") -> list[VideoFrame]:
         try:
-            frames = self.decoder.decode(packet)
+            frames: list[VideoFrame] = self.decoder.decode(packet)  # pyright: ignore[reportUnknownMemberType]
         except InvalidDataError:
             return []
         for frame in frames:
@@ -191,7 +191,7 @@ class OpenVideo:
 
 
 @contextmanager
-def open_video(source: VideoSource) -> Iterator[OpenVideo]:
+def open_video(source: VideoSource) -> Generator[OpenVideo]:
     """Open a video file.
 
     Raises:
@@ -216,7 +216,7 @@ def _picture_stream(container: InputContainer, name: str) -> VideoStream:
         if container.streams.audio:
             raise VideoError(f"{name} holds sound only; a video with pictures is needed.")
         raise unreadable(name, "it has no pictures")
-    if stream.codec_context is None:  # ffmpeg knows no decoder
+    if stream.codec_context is None:  # pyright: ignore[reportUnnecessaryComparison]  # ffmpeg knows no decoder
         raise unreadable(name, "its coding is not known")
     check_side(name, stream.width, stream.height)
     return stream

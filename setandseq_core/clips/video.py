@@ -182,7 +182,7 @@ class _Read:
     def _frame(self, picture: Picture) -> Tensor:
         # ffmpeg makes 16 bits out of 8 by a shift, so that white is not 65535.
         white = 255 if picture.dtype == np.uint8 else 255 * 256
-        signal_HWC = torch.from_numpy(picture.astype(np.float32)).div_(white).clamp_(0, 1)
+        signal_HWC = torch.as_tensor(picture.astype(np.float32)).div_(white).clamp_(0, 1)
         return signal_HWC if self.transfer is None else to_sdr(signal_HWC, self.transfer)
 
     def remark(self) -> str:

@@ -5,7 +5,7 @@ Shape letters: B batch, C latent channels, F latent frames, H, W latent height a
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -34,9 +34,9 @@ class Validation:
 
     measure: Callable[[], float]
     """The validation loss of the parameters as they are."""
-    losses: dict[int, float] = field(default_factory=dict)
+    losses: dict[int, float] = field(default_factory=dict[int, float])
     """Step -> loss after it; 0 is before the first step."""
-    best: dict[str, Tensor] = field(default_factory=dict)
+    best: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     """Parameters by name, on the CPU, after `best_step`."""
     best_step: int = 0
     """Of the validated steps after the start, the one with the lowest loss; 0 before there is one."""
@@ -105,7 +105,7 @@ def complaint(losses: Mapping[int, float], taken_from: int | None) -> str:
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
+def evaluating(module: nn.Module) -> Generator[None]:
     """Leave nothing out inside: a model in training drops coefficients."""
     module.eval()
     try:

@@ -1,18 +1,9 @@
 """The part of imageio-ffmpeg that is used here; the package has no types."""
 
 from collections.abc import Generator, Sequence
-from typing import Any
 
 def get_ffmpeg_exe() -> str: ...
-def count_frames_and_secs(path: str) -> tuple[int, float]: ...
-def read_frames(
-    path: str,
-    pix_fmt: str = ...,
-    bpp: int | None = ...,
-    input_params: Sequence[str] | None = ...,
-    output_params: Sequence[str] | None = ...,
-    bits_per_pixel: int | None = ...,
-) -> Generator[Any]: ...
+def count_frames_and_secs(path: str) -> tuple[int | None, float | None]: ...
 def write_frames(
     path: str,
     size: tuple[int, int],
