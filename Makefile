@@ -11,13 +11,14 @@ COMFYUI := $(or $(COMFYUI_PATH),$(FETCHED))
 READY := $(VENV)/ready-$(shell { echo "$(COMFYUI)"; $(if $(COMFYUI_PATH),cat "$(COMFYUI_PATH)/requirements.txt";) } \
 	2>/dev/null | cksum | cut -d' ' -f1)
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-frontends fuzz check check-js screenshots bench bench-method clean
+.PHONY: help install demo test test-frontends fuzz kills check check-js screenshots bench bench-method clean
 
 help:
 	@echo "make demo     run ComfyUI, learn a concept from a clip and make videos with it, into demo_output/ (minutes)"
 	@echo "make test     all tests and checks"
-	@echo "make fuzz     2,000 damaged concept files instead of the 400 of make test"
+	@echo "make fuzz     2,000 damaged concept files and 300 damaged videos; make test has 400 and 60"
 	@echo "make test-frontends  all browser tests, in the oldest frontend that we support and in the newest release (needs chromium)"
+	@echo "make kills    kill trainings and servers at 24 random moments: nothing may be lost (minutes)"
 	@echo "make check    ruff and pyright only; what is in js/ too, where there is npm"
 	@echo "make screenshots  the pictures of what the browser shows, for docs and help pages (minutes, needs chromium)"
 	@echo "make bench    what both stages cost beside a plain LoRA"
@@ -42,8 +43,9 @@ test: $(READY)
 	@echo "== make test: all tests and checks passed in $(CURDIR), with $$($(BIN)/python --version)"
 
 fuzz: $(READY)
-	@echo "== 2,000 damaged concept files"
-	@SETANDSEQ_FUZZ_CONCEPTS=2000 $(BIN)/python -m pytest tests/core/test_fuzz.py
+	@echo "== 2,000 damaged concept files, 300 damaged videos"
+	@SETANDSEQ_FUZZ_CONCEPTS=2000 SETANDSEQ_FUZZ_VIDEOS=300 $(BIN)/python -m pytest \
+		tests/core/test_fuzz.py tests/core/test_video_fuzz.py
 
 test-frontends: $(READY)
 	@echo "== browser tests in the oldest and in the newest frontend"
@@ -52,6 +54,10 @@ test-frontends: $(READY)
 		echo "== frontends $$oldest and $$latest" && \
 		$(BIN)/python -m pytest tests/browser --frontend "$$oldest" --frontend "$$latest" && \
 		echo "== make test-frontends: all browser tests passed in frontends $$oldest and $$latest"
+
+kills: $(READY)
+	@echo "== kills of trainings on the command line and in ComfyUI"
+	@$(BIN)/python -m tools.kills
 
 check: $(READY)
 	@echo "== ruff"

@@ -241,7 +241,6 @@ def train_identity(
         parameters = concept.begin_set_stage(stage.coefficient_dropout)
         if config.token_learning_rate:
             parameters |= concept.learn_embedding(EMBEDDINGS[0], first.text.tokens_ND[0])
-        tokens = list(concept.embeddings.values())
         run = StageRun(
             stage="set",
             key=key,
@@ -250,7 +249,7 @@ def train_identity(
             method=config,
             folder=folder,
             progress=progress,
-            validation=_validation(backbone, some_frames(first), first.text, tokens, config),
+            validation=_validation(backbone, concept, some_frames(first), first.text, config),
             savings=saved,
         )
         run_set_stage(backbone, concept, material, config, run)
@@ -291,7 +290,6 @@ def train_motion(
         parameters = concept.begin_sequence_stage(stage.coefficient_dropout)
         if config.token_learning_rate:
             parameters |= concept.learn_embedding(EMBEDDINGS[1], first.text.tokens_ND[0])
-        tokens = list(concept.embeddings.values())
         run = StageRun(
             stage="sequence",
             key=key,
@@ -300,7 +298,7 @@ def train_motion(
             method=config,
             folder=folder,
             progress=progress,
-            validation=_validation(backbone, first.latents_CFHW.unsqueeze(0), first.text, tokens, config),
+            validation=_validation(backbone, concept, first.latents_CFHW.unsqueeze(0), first.text, config),
             savings=saved,
         )
         run_sequence_stage(backbone, concept, material, config, run)
@@ -314,11 +312,12 @@ def some_frames(frame_set: FrameSet) -> Tensor:
 
 
 def _validation(
-    backbone: Backbone, x_0_BCFHW: Tensor, text: Condition, tokens: Sequence[Tensor], config: MethodConfig
+    backbone: Backbone, concept: TrainableConcept, x_0_BCFHW: Tensor, text: Condition, config: MethodConfig
 ) -> Validation:
     def measure() -> float:
-        with evaluating(backbone.module):
-            return validation_loss(backbone, x_0_BCFHW, with_embeddings([text], tokens)[0], config.time_range)
+        learned = with_embeddings([text], list(concept.embeddings.values()))[0]
+        with evaluating(backbone.module), concept.dropped_out():  # of which nothing is, while evaluating
+            return validation_loss(backbone, x_0_BCFHW, learned, config.time_range)
 
     return Validation(measure=measure)
 

@@ -146,12 +146,24 @@ def _again(packet: Packet, number: int, stream: VideoStream) -> Packet:
     return copy
 
 
+def web(path: Path) -> Path:
+    """A webm, for web pages."""
+    return write(path, even_ticks(12), codec="libvpx-vp9")
+
+
+def picture_loop(path: Path) -> Path:
+    """A gif."""
+    return write(path, even_ticks(12), codec="gif", pix_fmt="rgb8")
+
+
 MAKERS = {
     "phone.mov": phone,
     "screen.mp4": screen,
     "fast.mp4": fast,
     "anamorphic.mp4": anamorphic,
     "trimmed.mp4": trimmed,
+    "small.webm": web,
+    "small.gif": picture_loop,
     "hour.mp4": hour,
 }
 

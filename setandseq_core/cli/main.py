@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import click
 
 from ..errors import SetAndSequenceError
+from .clean import clean
 from .compose import compose
 from .console import PROGRAM, show_any_text, tell, visible
 from .demo import demo
@@ -31,7 +32,7 @@ class Commands(click.Group):
 
 commands = Commands(
     name="setandseq_core",
-    commands=[train, prior, sample, compose, evaluate, inspect, export, demo],
+    commands=[train, prior, sample, compose, evaluate, inspect, export, clean, demo],
     help="Learn how something looks and how it moves from one clip, and make new clips with it.",
     epilog=f"'{PROGRAM} COMMAND --help' explains a command and shows an example.",
 )

@@ -39,6 +39,14 @@ def bound_kept(folder: Path, most: int = MOST_BYTES) -> int:
     return before - left
 
 
+def empty_kept(folder: Path) -> int:
+    """Remove them all, and the folder if nothing else is in it; return the bytes freed."""
+    freed = bound_kept(folder, 0)
+    with suppress(OSError):  # there is something else in it
+        folder.rmdir()
+    return freed
+
+
 def _size(path: Path) -> int:
     with suppress(OSError):
         return path.stat().st_size

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from setandseq_core.training.kept import bound_kept, kept_bytes, kept_files
+from setandseq_core.training.kept import bound_kept, empty_kept, kept_bytes, kept_files
 
 
 @pytest.fixture
@@ -40,3 +40,10 @@ def test_the_oldest_go_first(folder: Path, most: int, left: list[str]) -> None:
 
 def test_a_folder_that_is_not_there_is_empty(tmp_path: Path) -> None:
     assert bound_kept(tmp_path / "none") == 0
+
+
+def test_all_of_it_is_removed_and_the_folder_if_it_is_empty_then(folder: Path) -> None:
+    assert empty_kept(folder) == 300 and [path.name for path in folder.iterdir()] == ["mine.safetensors"]
+    (folder / "mine.safetensors").unlink()
+    (folder / "set_b.safetensors").write_bytes(b"x")
+    assert empty_kept(folder) == 1 and not folder.exists()

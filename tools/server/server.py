@@ -132,6 +132,13 @@ class Server:
             self._events = None
         self._session.close()
 
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self.stop()
+
     def restart(self) -> None:
         """A new server on the same folder: what ComfyUI keeps in memory is gone, files stay."""
         self.stop()

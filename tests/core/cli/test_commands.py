@@ -265,3 +265,36 @@ def test_several_videos_are_learned_jointly_with_masks_and_a_prior(
     capsys.readouterr()
     error = told_error([*train, *second, *masks[:2], "--out", str(out)])
     assert "There are 2 videos, but 1 times --mask" in error
+
+
+def test_clean_shows_what_trainings_keep_and_removes_it_when_told(
+    train: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "blob.safetensors"
+    assert main([*train, "--out", str(out)]) == 0
+    kept = tmp_path / "blob.safetensors.training"
+    capsys.readouterr()
+    assert main(["clean", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert f"{kept}: 4 files" in shown and "MiB in all. Add --yes to remove it." in shown and kept.exists()
+    assert main(["clean", str(tmp_path), "--yes"]) == 0
+    assert "Removed 0." in capsys.readouterr().out and not kept.exists() and out.exists()
+    assert main(["clean", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "0.0 MiB in all.\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+def test_a_full_disk_is_told_in_words_and_the_training_goes_on(train: list[str], tmp_path: Path) -> None:
+    """No file may have more than 4 KiB: the state is not kept, and in the end the concept cannot be written."""
+    limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); "
+    limited += "from setandseq_core.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    out = tmp_path / "blob.safetensors"
+    done = subprocess.run(
+        [sys.executable, "-c", limited, *train, "--out", str(out)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.count("The training state is not saved.") == 2
+    assert "learning the motion 3/3" in done.stderr
+    *_, error, hint = done.stderr.splitlines()
+    assert error.startswith(f"error: {out} cannot be written") and "It needs" in error and "free space" in hint
+    assert not out.exists() and not list(tmp_path.rglob(".setandseq-*"))

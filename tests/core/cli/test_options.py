@@ -46,6 +46,7 @@ FROZEN = {
     },
     "inspect": {"file": None},
     "export": {"file": None, "--out": None, **STRENGTHS},
+    "clean": {"folder": Path("."), "--yes": False},
     "demo": {"--out": Path("demo_output")},
 }
 TRAIN = ["train", "--video", "a.mp4", "--static-prompt", "a", "--out", "b"]

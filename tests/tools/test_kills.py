@@ -1,0 +1,14 @@
+"""A short `make kills`: a training is killed at a step, in a write and while it starts."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools.kills import kill_command_line
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a file that is open cannot be deleted there")
+def test_killed_trainings_give_the_same_concept_and_leave_nothing_lying(tmp_path: Path) -> None:
+    killed = kill_command_line(kills=3, steps=8, seed=1, save_seconds=0.3, folder=tmp_path)
+    assert len(killed) == 3 and max(each.lost_seconds for each in killed) < 20

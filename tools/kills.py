@@ -1,0 +1,248 @@
+"""Kill trainings, as a power cut would, and look at what is left: `python -m tools.kills` (or `make kills`).
+
+A command line that trains the embedded model is killed by SIGKILL at random moments: in both stages, while prior clips
+are made, and while its state is written. The same command is given again until it is done. The concept must be the one
+of a training that nobody killed, bit for bit; little work may be lost at each kill, and nothing may be left lying. Then
+a ComfyUI that trains is killed in the same way.
+
+The moments come from a fixed seed; where they fall among the steps depends on the machine.
+"""
+
+import argparse
+import random
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from setandseq_core.atomic import PARTIAL_FOLDERS
+from setandseq_core.cli.main import main as main_of_core
+from setandseq_core.concept import Concept
+from setandseq_core.concept_file.file import load_concept
+from setandseq_core.training.run import SAVE_SECONDS
+from tools.server.folder import ROOT
+from tools.server.server import Server
+from tools.workflows.graphs import training
+
+SETTINGS = """
+rank = 4
+[prior]
+clips = 2
+[set_stage]
+steps = {steps}
+batch = 1
+learning_rate = 0.001
+[sequence_stage]
+steps = {steps}
+batch = 1
+learning_rate = 0.001
+"""
+PROMPTS = ("--static-prompt", "a sks creature, plain background", "--dynamic-prompt", "zub hopping")
+EVERY_STEP = """
+import sys
+from setandseq_core.cli import console
+from setandseq_core.cli.main import main
+from setandseq_core.training import run
+console.PLAIN_SECONDS = 0.0
+run.SAVE_SECONDS = float(sys.argv[1])
+run.SAVE_SHARE = 1.0
+sys.exit(main(sys.argv[2:]))
+"""
+"""The command line with a line for every step, and a state that is saved more often."""
+STEP = re.compile(r"learning the (look|motion) (\d+)/")
+LOST_SECONDS = 30.0
+"""The most work that a kill may cost."""
+START_SECONDS = 300.0
+
+
+@dataclass
+class Killed:
+    """What a kill has cost."""
+
+    moment: str
+    stage: str = ""
+    step: int = 0
+    lost_steps: int = 0
+    lost_seconds: float = 0.0
+
+
+@dataclass
+class Training:
+    """A command that trains, given again and again."""
+
+    folder: Path
+    steps: int
+    seed: int
+    save_seconds: float
+    """Between two states; the shorter, the fewer steps are done again."""
+    seen: dict[tuple[str, int], float] = field(default_factory=dict)
+    """When a step was done last."""
+
+    @property
+    def out(self) -> Path:
+        """The concept."""
+        return self.folder / "bee.safetensors"
+
+    def arguments(self) -> list[str]:
+        """The command."""
+        self.folder.mkdir(exist_ok=True)
+        settings = self.folder.with_suffix(".toml")
+        settings.write_text(SETTINGS.format(steps=self.steps))
+        clip = ROOT / "setandseq_core" / "embedded" / "demo_clip.mp4"
+        files = ["--video", str(clip), "--config", str(settings), "--out", str(self.out), "--seed", str(self.seed)]
+        return ["train", *files, *PROMPTS]
+
+    def start(self) -> "subprocess.Popen[str]":
+        """Give the command in a process of its own."""
+        command = [sys.executable, "-c", EVERY_STEP, str(self.save_seconds), *self.arguments()]
+        return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+
+    def finish(self) -> Concept:
+        """Let it run to its end, in this process."""
+        if main_of_core(self.arguments()):
+            raise RuntimeError("The training has failed; see above.")
+        return load_concept(self.out)
+
+    def kill(self, moment: str, chance: random.Random) -> Killed | None:
+        """Give the command and kill it at a moment; None if it was done before that.
+
+        Args:
+            moment: "steps": some time after its first step; "write": while it writes a file; "start": before any step.
+            chance: decides how long after.
+        """
+        with self.start() as process:
+            killed = Killed(moment=moment)
+            reached = self._reach(process, moment, chance, killed)
+            process.kill()
+        return killed if reached else None
+
+    def _reach(self, process: "subprocess.Popen[str]", moment: str, chance: random.Random, killed: Killed) -> bool:
+        assert process.stderr is not None
+        if moment == "start":
+            time.sleep(chance.uniform(0.2, 3.0))
+            return process.poll() is None
+        deadline = time.monotonic() + START_SECONDS
+        until = None
+        first = True
+        for line in process.stderr:
+            step = STEP.search(line)
+            if step is None:
+                continue
+            now = time.monotonic()
+            killed.stage, killed.step = step[1], int(step[2])
+            if first:
+                before = [number for stage, number in self.seen if stage == killed.stage]
+                self._account(killed, max(before, default=0))
+                first = False
+            self.seen[killed.stage, killed.step] = now
+            until = until or now + chance.uniform(0.1, 2.5)
+            if moment == "steps" and now > until:
+                return True
+            if moment == "write" and now > until:
+                return self._wait_for_write(process, deadline)
+        return False
+
+    def _account(self, killed: Killed, before: int) -> None:
+        """Steps done again after the last kill, and the seconds that they took."""
+        killed.lost_steps = max(0, before - killed.step + 1)
+        times = [self.seen.get((killed.stage, number)) for number in range(killed.step - 1, before + 1)]
+        known = [moment for moment in times if moment is not None]
+        killed.lost_seconds = max(known) - min(known) if known else 0.0
+
+    def _wait_for_write(self, process: "subprocess.Popen[str]", deadline: float) -> bool:
+        while process.poll() is None and time.monotonic() < deadline:
+            if any(self.folder.rglob(PARTIAL_FOLDERS)):
+                return True
+            time.sleep(0.0005)
+        return False
+
+
+def same(one: Concept, two: Concept) -> bool:
+    """Whether two concepts have the same weights and losses, bit for bit."""
+    losses = [[concept.info.training[stage]["losses"] for stage in ("set", "sequence")] for concept in (one, two)]
+    return losses[0] == losses[1] and all(
+        torch.equal(getattr(layer, part), getattr(two.layers[name], part))
+        for name, layer in one.layers.items()
+        for part in ("identity_basis_OR", "coefficients_RI", "motion_residual_RI")
+    )
+
+
+def left_lying(folder: Path) -> list[Path]:
+    """Files that no user asked for, and that no next start would remove."""
+    return [*folder.rglob(PARTIAL_FOLDERS), *folder.rglob("*.tmp*")]
+
+
+def kill_command_line(kills: int, steps: int, seed: int, save_seconds: float, folder: Path) -> list[Killed]:
+    """Train until so many kills have hit; each training is finished and compared with one that nobody killed.
+
+    Raises:
+        AssertionError: a concept is another one, or something is left lying.
+    """
+    chance = random.Random(seed)
+    found: list[Killed] = []
+    while len(found) < kills:
+        run = Training(folder=folder / "killed", steps=steps, seed=len(found), save_seconds=save_seconds)
+        while len(found) < kills:
+            moment = ("steps", "write", "steps", "start")[len(found) % 4]
+            killed = run.kill(moment, chance)
+            if killed is None:
+                break
+            found.append(killed)
+            print(f"  kill {len(found)}: {killed}", flush=True)
+        whole = Training(folder=folder / "whole", steps=steps, seed=run.seed, save_seconds=save_seconds)
+        assert same(run.finish(), whole.finish()), "the concept is another one after kills"
+        assert not left_lying(folder), left_lying(folder)
+    return found
+
+
+def kill_servers(kills: int, seed: int, folder: Path) -> None:
+    """Kill a ComfyUI while it trains, start it again and give the same prompt until it is done.
+
+    Raises:
+        AssertionError: the concept is another one, or something is left lying.
+    """
+    chance = random.Random(seed)
+    graph = training(set_steps=30, sequence_steps=30)
+    concepts = []
+    for name, count in (("killed", kills), ("whole", 0)):
+        server = Server(folder / name)
+        for number in range(count):
+            server.start()
+            server.queue(graph)
+            time.sleep(chance.uniform(2.0, 20.0))
+            server.kill()
+            print(f"  kill {number + 1} of a server", flush=True)
+        with server:
+            server.run(graph).succeeded()
+        assert not left_lying(folder / name), left_lying(folder / name)
+        (saved,) = (folder / name / "models" / "dynamic_concepts").glob("*.safetensors")
+        concepts.append(load_concept(saved))
+    assert same(*concepts), "the concept is another one after kills of the server"
+
+
+def main() -> None:
+    """Kill, and say what it has cost."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20, help="of the command line")
+    parser.add_argument("--servers", type=int, default=4, help="kills of a ComfyUI")
+    parser.add_argument("--steps", type=int, default=60, help="of each stage")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--save-seconds", type=float, default=1.0, help=f"between two states, {SAVE_SECONDS:g} in use")
+    given = parser.parse_args()
+    with TemporaryDirectory() as folder:
+        found = kill_command_line(given.kills, given.steps, given.seed, given.save_seconds, Path(folder))
+        kill_servers(given.servers, given.seed, Path(folder) / "servers")
+    lost = max(killed.lost_seconds for killed in found)
+    in_use = lost + SAVE_SECONDS - given.save_seconds
+    print(f"{len(found)} kills of the command line, {given.servers} of a server: all concepts bit for bit the same.")
+    print(f"At most {lost:.1f} s lost with a state every {given.save_seconds:g} s: {in_use:.1f} s in use.")
+    assert in_use < LOST_SECONDS
+
+
+if __name__ == "__main__":
+    main()
