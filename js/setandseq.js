@@ -5,6 +5,7 @@ import { app } from "../../scripts/app.js";
 import { conceptCard, refreshAfterSaving } from "./card.mjs";
 import { addStyles } from "./dom.mjs";
 import { tellErrors } from "./errors.mjs";
+import { KEPT_COMMAND } from "./kept.mjs";
 import { strengthPad } from "./pad.mjs";
 import { listenToTraining, trainingPanel } from "./panel.mjs";
 import { promptCheck } from "./prompts.mjs";
@@ -22,6 +23,8 @@ const WIDGETS = {
 
 app.registerExtension({
   name: "setandseq.nodes",
+  commands: [KEPT_COMMAND],
+  menuCommands: [{ path: ["Set-and-Sequence"], commands: [KEPT_COMMAND.id] }],
   init() {
     speak(() => String(app.extensionManager.setting.get("Comfy.Locale") ?? "en"));
   },

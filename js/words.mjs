@@ -79,6 +79,11 @@ const FRENCH = {
   "Length: {0} of {1} words.": "Longueur : {0} mots sur {1}.",
   "Length: about {0} of {1} tokens.": "Longueur : environ {0} jetons sur {1}.",
   "{0} Shorten the prompt.": "{0} Raccourcissez le prompt.",
+  // Kept trainings
+  "Remove kept trainings": "Supprimer les entraînements conservés",
+  "Trainings keep {0} MiB in {1}. Concepts stay; a training that is removed cannot be resumed.":
+    "Les entraînements conservent {0} Mio dans {1}. Les concepts restent ; un entraînement supprimé ne peut pas être repris.",
+  "{0} MiB removed": "{0} Mio supprimés",
   // Training panel
   "Training": "Entraînement",
   "Losses, time left and sample videos appear here while this node trains.":

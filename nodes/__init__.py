@@ -8,6 +8,7 @@ from .concepts import LoadDynamicConcept, SaveDynamicConcept
 from .embedded import EmbeddedTextEncoder, ExampleClip, register_prompt_notes, register_weights
 from .evaluate import EvaluateConcept
 from .folders import register
+from .kept import register_kept
 from .panel import register_panel
 from .prior import PriorClips
 from .reference import ReferenceClip
@@ -42,6 +43,7 @@ class SetAndSequence(ComfyExtension):
         register_card()
         register_prompt_notes()
         register_panel()
+        register_kept()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """All nodes."""

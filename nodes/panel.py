@@ -123,6 +123,10 @@ class Records:
         for oldest in list(self._records)[:-MOST_RECORDS]:
             del self._records[oldest]
 
+    def any_trains(self) -> bool:
+        """Whether a training is going on."""
+        return any(record.state == TRAINING for record in self._records.values())
+
     def get(self, node: str, workflow: str = "") -> TrainingRecord | None:
         """Of that node in that workflow, or in a prompt of which no workflow is known."""
         return self._records.get((workflow, node)) or self._records.get(("", node))

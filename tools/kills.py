@@ -14,7 +14,7 @@ import re
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -32,6 +32,7 @@ from tools.workflows.graphs import training
 SETTINGS = """
 rank = 4
 [prior]
+share = {share}
 clips = 2
 [set_stage]
 steps = {steps}
@@ -78,6 +79,8 @@ class Training:
     folder: Path
     steps: int
     seed: int
+    prior: bool
+    """Whether prior clips are made, which takes most of the time of a short training."""
     save_seconds: float
     """Between two states; the shorter, the fewer steps are done again."""
     seen: dict[tuple[str, int], float] = field(default_factory=dict)
@@ -92,7 +95,7 @@ class Training:
         """The command."""
         self.folder.mkdir(exist_ok=True)
         settings = self.folder.with_suffix(".toml")
-        settings.write_text(SETTINGS.format(steps=self.steps))
+        settings.write_text(SETTINGS.format(steps=self.steps, share=0.5 * self.prior))
         clip = ROOT / "setandseq_core" / "embedded" / "demo_clip.mp4"
         files = ["--video", str(clip), "--config", str(settings), "--out", str(self.out), "--seed", str(self.seed)]
         return ["train", *files, *PROMPTS]
@@ -177,7 +180,9 @@ def left_lying(folder: Path) -> list[Path]:
     return [*folder.rglob(PARTIAL_FOLDERS), *folder.rglob("*.tmp*")]
 
 
-def kill_command_line(kills: int, steps: int, seed: int, save_seconds: float, folder: Path) -> list[Killed]:
+def kill_command_line(
+    kills: int, steps: int, seed: int, save_seconds: float, folder: Path, *, prior: bool = True
+) -> list[Killed]:
     """Train until so many kills have hit; each training is finished and compared with one that nobody killed.
 
     Raises:
@@ -186,7 +191,13 @@ def kill_command_line(kills: int, steps: int, seed: int, save_seconds: float, fo
     chance = random.Random(seed)
     found: list[Killed] = []
     while len(found) < kills:
-        run = Training(folder=folder / "killed", steps=steps, seed=len(found), save_seconds=save_seconds)
+        run = Training(
+            folder=folder / "killed",
+            steps=steps,
+            seed=len(found),
+            prior=prior,
+            save_seconds=save_seconds,
+        )
         while len(found) < kills:
             moment = ("steps", "write", "steps", "start")[len(found) % 4]
             killed = run.kill(moment, chance)
@@ -194,7 +205,7 @@ def kill_command_line(kills: int, steps: int, seed: int, save_seconds: float, fo
                 break
             found.append(killed)
             print(f"  kill {len(found)}: {killed}", flush=True)
-        whole = Training(folder=folder / "whole", steps=steps, seed=run.seed, save_seconds=save_seconds)
+        whole = replace(run, folder=folder / "whole")
         assert same(run.finish(), whole.finish()), "the concept is another one after kills"
         assert not left_lying(folder), left_lying(folder)
     return found

@@ -12,6 +12,10 @@ from ..errors import ConceptFileError
 from .info import HASH_KEY, format_metadata, manager_metadata, parse_metadata
 from .safetensors import FileContent, Header, check_data, data_sha256, read_header, read_tensors
 
+SIGN = "use_the_node_Load_Dynamic_Concept"
+"""An empty tensor. A LoRA loader that is given a concept knows none of its tensors and writes their names into its log:
+this one says what to do."""
+
 
 def save_concept(concept: Concept, path: Path, *, dtype: torch.dtype = torch.float32) -> None:
     """Write a concept file; `path` holds either its old content or all of the new.
@@ -41,6 +45,7 @@ def concept_content(concept: Concept, *, dtype: torch.dtype = torch.float32) -> 
                 f"{name} holds values too large for {dtype}.",
                 hint="Save as float32 or bfloat16.",
             )
+    tensors[SIGN] = torch.empty(0)
     metadata = format_metadata(concept.info, embeddings=bool(concept.embeddings))
     metadata |= manager_metadata(concept.info, concept.rank, data_sha256(tensors), kind="setandseq-concept")
     return FileContent(tensors=tensors, metadata=metadata)
@@ -63,7 +68,9 @@ def load_concept(path: Path) -> Concept:
             hint="Get the file again.",
         )
     check_embeddings(embeddings)
-    layers = _layer_names([name for name in header.shapes if name not in embeddings])
+    if header.shapes.get(SIGN, (0,)) != (0,):
+        raise ConceptFileError(f"{SIGN} must be empty.", hint="Get the file again.")
+    layers = _layer_names([name for name in header.shapes if name not in embeddings and name != SIGN])
     check_shapes(info.base, {layer: tuple(header.shapes[f"{layer}.{part}"] for part in PARTS) for layer in layers})
     check_data(path, header.metadata.get(HASH_KEY))
     tensors = read_tensors(path)

@@ -209,7 +209,8 @@ def test_file_keys_and_metadata_are_frozen(tmp_path: Path) -> None:
     with safe_open(tmp_path / "a.safetensors", "pt") as file:
         keys, metadata = sorted(file.keys()), file.metadata()
     parts = ("coefficients", "identity_basis", "motion_residual")
-    assert keys == [f"{layer}.{part}" for layer in (Q, FFN) for part in parts]
+    layers = [f"{layer}.{part}" for layer in (Q, FFN) for part in parts]
+    assert keys == [*layers, "use_the_node_Load_Dynamic_Concept"]
     assert sorted(metadata) == [
         *("modelspec." + key for key in ("architecture", "author", "date", "description", "hash_sha256", "resolution")),
         *(

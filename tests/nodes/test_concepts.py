@@ -332,3 +332,13 @@ def test_what_is_shown_says_what_strengths_mean(
         "Motion strength -10: pushes away from the trained motion.",
         "Motion strength -10: far beyond the trained strength; the picture may break up.",
     ]
+
+
+def test_the_lora_loader_says_in_the_log_which_node_takes_a_concept(
+    pack: Pack, load_wan: Call, make_concept: Call, saved: Callable[..., list[str]], folders: Path, caplog: Any
+) -> None:
+    model = load_wan()
+    saved(make_concept(model), "bee")
+    content = import_module("comfy.utils").load_torch_file(str(folders / "dynamic_concepts" / "bee.safetensors"))
+    import_module("comfy.sd").load_lora_for_models(model, None, content, 1.0, 0.0)
+    assert caplog.messages[-1] == "lora key not loaded: use_the_node_Load_Dynamic_Concept"

@@ -52,3 +52,14 @@ def test_what_was_trained_before_has_its_curve_again(panel: Any) -> None:
     record = panel.TrainingRecord(node="1", stage="set")
     panel.trained_before(record, [0.5, 0.4, 0.3], 300)
     assert (record.step, record.steps, record.losses.stride) == (300, 300, 100)
+
+
+def test_records_know_whether_any_node_trains(pack: Callable[[str], Any]) -> None:
+    panel = pack("nodes.panel")
+    records = panel.Records()
+    record = panel.TrainingRecord(node="1")
+    assert not records.any_trains()
+    records.put(record)
+    assert records.any_trains()
+    record.state = panel.FAILED
+    assert not records.any_trains()

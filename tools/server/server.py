@@ -144,6 +144,13 @@ class Server:
         self.stop()
         self.start()
 
+    def resident_mib(self) -> float:
+        """The memory that its process takes, in MiB; Linux only."""
+        if self._process is None:
+            raise ComfyUIError("This server does not run.")
+        status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii")
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
+
     def log_text(self) -> str:
         """What the server wrote since its last start."""
         log = self.folder / LOG_NAME
