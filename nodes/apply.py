@@ -19,9 +19,9 @@ from .models import PREFIX, model_fingerprint, model_name, wan_layers
 from .wires import WeightedConcept
 
 KEY = "setandseq"
-"""Of our wrappers in a MODEL."""
+"""Key of the wrappers that this pack adds to a MODEL."""
 KINDS, POSITIVE = "cond_or_uncond", 0
-"""Which prompt each part of a batch is for, and what the prompt's is called there; 1 is the negative prompt's."""
+"""The option that says which prompt each part of a batch is for, and its value for the positive prompt."""
 
 
 def apply_concepts(
@@ -94,7 +94,7 @@ def _run_live(live: LiveConcepts, executor: WrapperExecutor, *args: Any, **kwarg
 
 
 def _asked(*arguments: Any) -> list[bool]:
-    """For each part of a batch whether it is the prompt's, from the transformer_options among these."""
+    """Which parts of a batch belong to the positive prompt, from transformer_options."""
     found = (value[KINDS] for value in arguments if isinstance(value, dict) and KINDS in value)
     return [kind == POSITIVE for kind in next(found, [POSITIVE])]
 

@@ -72,16 +72,14 @@ class ComfyBackbone:
 
     @property
     def module(self) -> nn.Module:
-        """The transformer."""
         return self.model.model.diffusion_model
 
     @property
     def device(self) -> torch.device:
-        """Where the transformer runs."""
         return self.model.load_device
 
     def fingerprint(self) -> BaseFingerprint:
-        """Which base the MODEL is, whatever LoRAs are on it."""
+        """Fingerprint of the base model, without the LoRAs on it."""
         return model_fingerprint(self.model)
 
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
@@ -157,7 +155,7 @@ class ComfyBackbone:
 
     @property
     def compute_type(self) -> torch.dtype:
-        """The type that the transformer computes in, whatever type its weights are kept in."""
+        """The type that the transformer computes in; its weights may have another."""
         return self.model.model.get_dtype_inference()
 
     def memory_limit(self) -> int:

@@ -18,19 +18,18 @@ from .numbers import CheckedNode
 from .wires import CATEGORY, ConceptWire, ScheduleWire, WeightedConcept
 
 Conditioning = list[tuple[Tensor, dict[str, Any]]]
-"""ComfyUI's CONDITIONING: texts (1, N, D), each with its settings."""
+"""ComfyUI's CONDITIONING: a list of texts (1, N, D), each with its settings."""
 MOST = 20
-"""Concepts that one node takes."""
+"""Largest number of concepts on one node."""
 PLAIN = frozenset(("pooled_output", "attention_mask"))
-"""Settings that any prompt may have, and no Wan model uses."""
+"""Settings that every prompt may have and no Wan model uses."""
 
 
 class ComposeConcepts(CheckedNode):
-    """The node; its work is in `apply_concepts`."""
+    """Puts concepts on a MODEL by `apply_concepts`."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs; frozen in tests/comfyui."""
         return io.Schema(
             node_id="SetSeq_ComposeConcepts",
             display_name="Compose Concepts",
@@ -104,7 +103,6 @@ class ComposeConcepts(CheckedNode):
         schedule: StrengthSchedule | None = None,
         prompts: dict[str, Conditioning | None] | None = None,
     ) -> io.NodeOutput:
-        """Apply them all."""
         strengths = Strengths(identity_strength, motion_strength)
         scaled = [each.times(strengths, schedule) for each in concepts.values()]
         regions = regions_for(method, len(scaled), masks)
@@ -136,11 +134,10 @@ def _text_of(number: int, prompt: Conditioning) -> Tensor:
 
 
 class StrengthScheduleNode(CheckedNode):
-    """The node; what it makes is a `StrengthSchedule`."""
+    """Makes a `StrengthSchedule`."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs; frozen in tests/comfyui."""
         return io.Schema(
             node_id="SetSeq_StrengthSchedule",
             display_name="Strength Schedule",
@@ -174,7 +171,6 @@ class StrengthScheduleNode(CheckedNode):
         end: float,
         negative_strength: float = 1.0,
     ) -> io.NodeOutput:
-        """Make it."""
         identity = ((begin, identity_first), (end, identity_last))
         motion = ((begin, motion_first), (end, motion_last))
         return io.NodeOutput(StrengthSchedule(identity=identity, motion=motion, negative_strength=negative_strength))
@@ -200,11 +196,10 @@ def _share(name: str, default: float, tooltip: str, *, optional: bool = False) -
 
 
 class TransferMotion(io.ComfyNode):
-    """The node; its work is in `transfer_motion`."""
+    """Combines two concepts by `moving_as`."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs; frozen in tests/comfyui."""
         return io.Schema(
             node_id="SetSeq_TransferMotion",
             display_name="Transfer Motion",
@@ -221,5 +216,4 @@ class TransferMotion(io.ComfyNode):
 
     @classmethod
     def execute(cls, identity: WeightedConcept, motion: WeightedConcept) -> io.NodeOutput:
-        """Combine both."""
         return io.NodeOutput(moving_as(identity, motion))

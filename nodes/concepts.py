@@ -20,7 +20,7 @@ from .numbers import complaint
 from .wires import CATEGORY, ConceptWire, ScheduleWire, WeightedConcept
 
 FAR = 3.0
-"""Beyond this strength, results have little to do with what was learned."""
+"""Beyond this strength, results have little to do with the concept."""
 NO_MODEL = (
     "Load Dynamic Concept has no model to apply the concept to. Connect Load Diffusion Model to its model input, or "
     "connect its concept output to Compose Concepts."
@@ -45,7 +45,7 @@ def save_files(weighted: WeightedConcept, name: str, plain_lora: bool) -> str:
 
 
 def usable(name: str) -> bool:
-    """Whether it can be a file's name; one that comes by a wire is seen only when the training is done."""
+    """Whether the name can be a file name. A name from a link is known only after the training."""
     try:
         return bool(safe_name(dated(name)))
     except ConceptFileError:
@@ -53,7 +53,7 @@ def usable(name: str) -> bool:
 
 
 def summary(weighted: WeightedConcept) -> str:
-    """What a loaded concept is, and what its strengths mean where they are unusual."""
+    """Describes a loaded concept and explains unusual strengths."""
     info = weighted.concept.info
     return "\n".join(
         [
@@ -67,7 +67,7 @@ def summary(weighted: WeightedConcept) -> str:
 
 
 def strength_notes(part: str, strength: float) -> list[str]:
-    """A line on a strength that does not simply mean more or less of its part."""
+    """Explains a strength that is off, negative or very high."""
     if strength == 0:
         return [f"{part} strength 0: the {part.lower()} is off."]
     notes = [f"{part} strength {strength:g}: pushes away from the trained {part.lower()}."] if strength < 0 else []
@@ -77,7 +77,7 @@ def strength_notes(part: str, strength: float) -> list[str]:
 
 
 def strength_input(name: str, part: str, times: str = "") -> io.Float.Input:
-    """A strength of a node; `times` says what else it is multiplied by."""
+    """The input of a strength; `times` says what else multiplies it."""
     return io.Float.Input(
         name,
         default=1.0,
@@ -90,18 +90,16 @@ def strength_input(name: str, part: str, times: str = "") -> io.Float.Input:
 
 
 def schedule_input() -> io.Input:
-    """The input for a schedule, the same on every node that has one."""
     return ScheduleWire.Input(
         "schedule", optional=True, tooltip="From Strength Schedule: strengths that change during sampling."
     )
 
 
 class SaveDynamicConcept(io.ComfyNode):
-    """The node; its work is in `save_files`."""
+    """Saves a concept by `save_files`."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs; frozen in tests/comfyui."""
         return io.Schema(
             node_id="SetSeq_SaveDynamicConcept",
             display_name="Save Dynamic Concept",
@@ -125,7 +123,7 @@ class SaveDynamicConcept(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name: str | None = None) -> bool | str:
-        """Say that a name cannot be one before minutes of training; `name` is None when it comes by a wire."""
+        """Refuse a bad name before minutes of training; `name` is None if it comes from a link."""
         try:
             return name is None or bool(safe_name(dated(name)))
         except ConceptFileError as error:
@@ -133,16 +131,14 @@ class SaveDynamicConcept(io.ComfyNode):
 
     @classmethod
     def execute(cls, concept: WeightedConcept, name: str, plain_lora: bool) -> io.NodeOutput:
-        """Save, and show where."""
         return io.NodeOutput(ui=show_text(save_files(concept, name, plain_lora), cls.hidden.unique_id))
 
 
 class LoadDynamicConcept(io.ComfyNode):
-    """The node; its work is in `load_concept` and `apply_concepts`."""
+    """Loads a concept by `load_concept` and puts it on a MODEL by `apply_concepts`."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs; frozen in tests/comfyui."""
         return io.Schema(
             node_id="SetSeq_LoadDynamicConcept",
             display_name="Load Dynamic Concept",
@@ -177,7 +173,7 @@ class LoadDynamicConcept(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, concept: str | None = None, **values: object) -> bool | str:
-        """Say where files belong when there is no such file; `concept` is None when it comes by a wire."""
+        """Say where files belong if the file is missing; `concept` is None if it comes from a link."""
         try:
             return (concept is None or bool(find_concept(concept))) and (complaint(cls.define_schema(), values) or True)
         except ConceptFileError as error:
@@ -185,7 +181,7 @@ class LoadDynamicConcept(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, concept: str | None = None, **_: Any) -> str:
-        """Run again when the file is another one."""
+        """Run again if the file has changed."""
         if concept is None:
             return ""
         about = find_concept(concept).stat()
@@ -200,7 +196,6 @@ class LoadDynamicConcept(io.ComfyNode):
         model: ModelPatcher | None = None,
         schedule: StrengthSchedule | None = None,
     ) -> io.NodeOutput:
-        """Load, and put it on the model if there is one."""
         weighted = WeightedConcept(
             concept=load_concept(find_concept(concept)),
             strengths=Strengths(identity_strength, motion_strength),

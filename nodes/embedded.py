@@ -40,7 +40,6 @@ class EmbeddedTokenizer:
         return {KEY: [[(*pair, index) for index, pair in enumerate(pairs, 1)] if return_word_ids else [*pairs]]}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """No weights."""
         return {}
 
 
@@ -58,7 +57,7 @@ class EmbeddedEncoder(nn.Module):
         """As `set_clip_options`."""
 
     def encode_token_weights(self, tokens: dict[str, list[list[tuple[Any, ...]]]]) -> tuple[Tensor, None]:
-        """Tokens (1, N, 4096), 48 for each section, each word's vector times its weight; nothing pooled."""
+        """Encode into tokens (1, N, 4096), 48 per section, each times its word's weight; no pooled output."""
         return torch.cat([_encode(section) for section in tokens[KEY]]).unsqueeze(0).to(intermediate_device()), None
 
 
@@ -99,7 +98,6 @@ class EmbeddedTextEncoder(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Names and texts of the node."""
         return io.Schema(
             node_id="SetSeq_EmbeddedTextEncoder",
             display_name="Embedded Text Encoder",
@@ -113,7 +111,6 @@ class EmbeddedTextEncoder(io.ComfyNode):
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
-        """Make the CLIP."""
         return io.NodeOutput(embedded_clip())
 
 
@@ -122,7 +119,6 @@ class ExampleClip(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Names and texts of the node."""
         return io.Schema(
             node_id="SetSeq_ExampleClip",
             display_name="Example Clip",
@@ -136,5 +132,4 @@ class ExampleClip(io.ComfyNode):
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
-        """Open the file."""
         return io.NodeOutput(InputImpl.VideoFromFile(str(CLIP_FILE)))

@@ -17,7 +17,7 @@ from .wires import CATEGORY, ReferenceWire
 def evaluate_clip(
     reference: Reference, images: Tensor, prompt: str, vision: ClipVisionModel | None, clip: CLIP | None
 ) -> Evaluation:
-    """All figures of a generated clip, with the models that are connected; no prompt is the reference's own."""
+    """All figures of a generated clip, with the connected models. An empty prompt means the reference's own."""
     words, frames_FHWC = reference.words, images[..., :3]
     tokens, prompt = (words.identity_token, words.motion_token), prompt.strip() or words.motion_prompt
     return evaluate(
@@ -32,16 +32,15 @@ def evaluate_clip(
 
 
 def _on_wire(figure: Figure) -> float | ExecutionBlocker:
-    """The value; what uses a figure that was not computed is not run, and tells why."""
+    """The figure's value. If it was not computed, nodes that use it do not run and say why."""
     return ExecutionBlocker(figure.why) if figure.value is None else figure.value
 
 
 class EvaluateConcept(io.ComfyNode):
-    """The node; its work is in `evaluate_clip`."""
+    """Measures a generated clip by `evaluate_clip`."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs; frozen in tests/comfyui."""
         return io.Schema(
             node_id="SetSeq_EvaluateConcept",
             display_name="Evaluate Concept",
@@ -100,7 +99,6 @@ class EvaluateConcept(io.ComfyNode):
         clip_vision: ClipVisionModel | None = None,
         clip: CLIP | None = None,
     ) -> io.NodeOutput:
-        """Compute, and show the report."""
         found = evaluate_clip(reference, images, prompt, clip_vision, clip)
         figures = (found.identity, found.motion, found.prompt_adherence, found.temporal_coherence, found.mse)
         report = found.report()

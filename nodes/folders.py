@@ -62,17 +62,17 @@ def _has_own_default() -> bool:
 
 
 def concepts_folder() -> Path:
-    """Where new concepts are saved."""
+    """Folder for new concepts."""
     return Path(folder_paths.get_folder_paths(CONCEPTS)[0])
 
 
 def loras_folder() -> Path:
-    """Where new plain LoRAs are saved."""
+    """Folder for new plain LoRAs."""
     return Path(folder_paths.get_folder_paths("loras")[0])
 
 
 def training_folder() -> Path:
-    """Where training keeps its state and what it has finished."""
+    """Folder for training states and finished stages."""
     return Path(folder_paths.get_user_directory()) / "setandseq" / "training"
 
 
@@ -96,7 +96,7 @@ def find_concept(name: str) -> Path:
 
 
 def _spellings(name: str) -> tuple[str, ...]:
-    """A name with the separators of this and of other systems: workflows travel."""
+    """The name with the separators of every system, since workflows are shared between systems."""
     return name, name.replace("\\", "/"), name.replace("/", "\\")
 
 
@@ -158,7 +158,7 @@ def save_new(content: FileContent, folder: Path, name: str) -> Path:
 
 
 def _metadata(path: Path) -> dict[str, str] | None:
-    """Everything that tells two files apart, with the hash of the data; None for a damaged or foreign file."""
+    """The metadata, including the hash of the data; None for a damaged or foreign file."""
     try:
         metadata = read_header(path).metadata
         check_data(path, metadata[HASH_KEY])

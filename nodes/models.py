@@ -24,7 +24,7 @@ EMBEDDED = "256 wide, 6 blocks"
 """The size of the embedded model; no other Wan is that small."""
 
 THIS_SERVER = uuid4().hex
-"""Tells this run of the server from every other one."""
+"""Identifies this run of the server."""
 
 _fingerprints: "WeakKeyDictionary[nn.Module, BaseFingerprint]" = WeakKeyDictionary()
 
@@ -47,7 +47,7 @@ def check_video_model(model: ModelPatcher) -> None:
 
 
 def model_name(model: ModelPatcher) -> str:
-    """What a person calls the model, such as "Wan 2.1 T2V (1536 wide, 30 blocks)"."""
+    """Name of the model for people, such as "Wan 2.1 T2V (1536 wide, 30 blocks)"."""
     base: Any = model.model
     kind, config = type(base), base.model_config.unet_config
     if not isinstance(base, WAN21):

@@ -10,16 +10,16 @@ Numeric = (io.Float.Input, io.Int.Input)
 
 
 class CheckedNode(io.ComfyNode):
-    """A node whose numbers are in their ranges and whose options are in their lists."""
+    """A node that refuses numbers outside their ranges and options outside their lists."""
 
     @classmethod
     def validate_inputs(cls, **values: object) -> bool | str:
-        """Say which value is out of range; what comes by a wire is not known yet and is None, or not there."""
+        """Say which value is out of range. Values from links are not known yet: they are None or missing."""
         return complaint(cls.define_schema(), values) or True
 
 
 def complaint(schema: io.Schema, values: dict[str, object]) -> str:
-    """The first value that its input does not take, in words; "" where there is none."""
+    """A message about the first invalid value; "" if there is none."""
     for each in schema.inputs:
         value = values.get(each.id)
         if value is None:

@@ -36,7 +36,7 @@ class LossCurve:
     _pending: list[float] = field(default_factory=list)
 
     def add(self, loss: float) -> None:
-        """The loss of the next step."""
+        """Add the loss of the next step."""
         self._pending.append(loss)
         if len(self._pending) < self.stride:
             return
@@ -48,7 +48,7 @@ class LossCurve:
 
     @property
     def end(self) -> int:
-        """Steps done."""
+        """Number of steps done."""
         return self.start + self.stride * len(self.values) + len(self._pending)
 
 
@@ -128,7 +128,7 @@ class Records:
         return any(record.state == TRAINING for record in self._records.values())
 
     def get(self, node: str, workflow: str = "") -> TrainingRecord | None:
-        """Of that node in that workflow, or in a prompt of which no workflow is known."""
+        """The record of that node in that workflow, or in a prompt without a known workflow."""
         return self._records.get((workflow, node)) or self._records.get(("", node))
 
 
@@ -136,7 +136,7 @@ RECORDS = Records()
 
 
 def workflow_id(extra_pnginfo: object) -> str:
-    """Of the workflow that a prompt was made from; "" where the client sent none."""
+    """Id of the workflow behind a prompt; "" if the client sent none."""
     workflow = extra_pnginfo.get("workflow") if isinstance(extra_pnginfo, Mapping) else None
     return str(workflow.get("id") or "") if isinstance(workflow, Mapping) else ""
 

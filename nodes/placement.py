@@ -73,7 +73,7 @@ class _FrozenNorm(_Frozen):
 
 
 def _no_view(output: Tensor) -> Tensor:
-    """The same memory as a tensor that autograd does not take for a part of another: adapters are added into it."""
+    """The same memory as a tensor that autograd does not see as a view, because adapters are added to it in place."""
     return torch.ops.aten._unsafe_view(output, output.shape)
 
 

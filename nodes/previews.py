@@ -38,7 +38,7 @@ Clock = Callable[[], float]
 
 
 def clock_of(device: torch.device) -> Clock:
-    """What time is counted in: of the processor where that trains, since other programs use it, too."""
+    """The clock for training time: processor time on a CPU, which other programs share, else wall-clock time."""
     return time.process_time if device.type == "cpu" else time.monotonic
 
 
@@ -95,7 +95,7 @@ class Previews:
         self._samples, self._validations = Budget(self._clock), Budget(self._clock)
 
     def _seconds(self) -> float:
-        """The node's time so far; what was before the first step counts in as the steps go on."""
+        """The node's time so far. Time before the first step is added gradually."""
         return self._clock() - self._first + self._before * self._record.step / self._record.steps
 
     def validate(self, validation: Validation | None, ends: bool) -> None:
@@ -136,7 +136,7 @@ def _shown(backbone: ComfyBackbone, latents_CFHW: Tensor) -> bytes | None:
 
 
 def fits_beside(vae: VAE, latent_shape: tuple[int, ...], device: torch.device) -> bool:
-    """Whether decoding leaves the loaded model where it is: it must not be moved while it trains."""
+    """Whether decoding fits beside the loaded model, which must not be moved during training."""
     needed: Any = vae.patcher.model_size() + vae.memory_used_decode((1, *latent_shape), vae.vae_dtype)
     return needed < memory.get_free_memory(device)
 

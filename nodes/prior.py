@@ -21,11 +21,10 @@ DEFAULT = PriorConfig()
 
 
 class PriorClips(io.ComfyNode):
-    """The node; its work is in the core's `make_prior`."""
+    """Makes prior clips by `make_prior`."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs; frozen in tests/comfyui/test_server.py."""
         return io.Schema(
             node_id="SetSeq_PriorClips",
             display_name="Practice Clips",
@@ -71,7 +70,6 @@ class PriorClips(io.ComfyNode):
     def execute(
         cls, model: ModelPatcher, clip: CLIP, vae: VAE, reference: Reference, prompts: str, clips: int, seed: int
     ) -> io.NodeOutput:
-        """Make them, or take those that were made before."""
         from ..setandseq_core.clips.prior_prompts import automatic_prompts, read_prompts
         from ..setandseq_core.training.prior import make_prior
 
@@ -95,7 +93,7 @@ class PriorClips(io.ComfyNode):
 
 
 def making_progress(node_id: str) -> Callable[[int, int], None]:
-    """Shows on a node how many prior clips are made, and stops when the user has pressed Cancel."""
+    """A callback that shows the number of finished prior clips on a node and raises after Cancel."""
     bar = ProgressBar(1, node_id=node_id)
 
     def show(done: int, clips: int) -> None:

@@ -116,7 +116,7 @@ class TrainingProgress:
 
     @property
     def plan_words(self) -> str:
-        """What the training takes, in words."""
+        """Describes the memory and time that the training needs."""
         return self._record.plan
 
     def making_prior(self, done: int, clips: int) -> None:

@@ -25,11 +25,10 @@ TOKEN = re.compile(r"\[[^\[\]\s]+\]")
 
 
 class ReferenceClip(CheckedNode):
-    """The node; its work is in the functions below."""
+    """Prepares a clip with the functions below."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs; frozen in tests/comfyui/test_server.py."""
         return io.Schema(
             node_id="SetSeq_ReferenceClip",
             display_name="Reference Clip",
@@ -146,7 +145,6 @@ class ReferenceClip(CheckedNode):
         length: float = 0.0,
         mask: Tensor | None = None,
     ) -> io.NodeOutput:
-        """Fit the clip and tell what was chosen."""
         check_video_model(model)
         words = words_of(static_prompt, motion_prompt)
         source = source_of(video, image_fps)

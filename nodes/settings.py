@@ -15,25 +15,24 @@ PAPER = MethodConfig()
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class TrainingOptions:
-    """What travels on a SETSEQ_SETTINGS wire."""
+    """The value of a SETSEQ_SETTINGS wire."""
 
     config: MethodConfig = PAPER
     gradient_checkpointing: str = "auto"
     preview_every: int = 50
 
     def savings(self) -> Savings | None:
-        """What gradient_checkpointing stands for; None is auto."""
+        """The memory savings that gradient_checkpointing asks for; None chooses automatically."""
         if self.gradient_checkpointing == "auto":
             return None
         return Savings(recomputed=EVERY_BLOCK if self.gradient_checkpointing == "on" else 0)
 
 
 class TrainingSettings(CheckedNode):
-    """The node of all that rarely needs to change."""
+    """Advanced settings of both stages."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs; frozen in tests/comfyui/test_server.py."""
         return io.Schema(
             node_id="SetSeq_TrainingSettings",
             display_name="Training Settings",
@@ -141,7 +140,6 @@ class TrainingSettings(CheckedNode):
         gradient_checkpointing: str,
         preview_every: int,
     ) -> io.NodeOutput:
-        """Collect them."""
         config = replace(
             PAPER,
             token_masking=token_masking,
@@ -156,11 +154,10 @@ class TrainingSettings(CheckedNode):
 
 
 class Regularisation(CheckedNode):
-    """The node of what keeps the model's own knowledge and several concepts apart."""
+    """Settings of prior clips, stitched clips and learned tokens."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs; frozen in tests/comfyui/test_server.py."""
         return io.Schema(
             node_id="SetSeq_Regularisation",
             display_name="Regularisation",
@@ -257,7 +254,6 @@ class Regularisation(CheckedNode):
         time_shift: float,
         settings: TrainingOptions | None = None,
     ) -> io.NodeOutput:
-        """Put them into the settings."""
         options = settings or TrainingOptions()
         config = replace(
             options.config,

@@ -28,7 +28,6 @@ class TrainIdentityLoRA(CheckedNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs; frozen in tests/comfyui/test_server.py."""
         return io.Schema(
             node_id="SetSeq_TrainIdentityLoRA",
             display_name="Train Identity LoRA",
@@ -70,7 +69,7 @@ class TrainIdentityLoRA(CheckedNode):
         prior: "PriorSet | None" = None,
         plan_only: bool = False,
     ) -> io.NodeOutput:
-        """Train, or go on, or take what was trained before."""
+        """Train, resume, or return the finished result."""
         from ..setandseq_core.learn import learn_identity
         from .progress import TrainingProgress
 
@@ -107,7 +106,6 @@ class TrainMotionResidual(CheckedNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs; frozen in tests/comfyui/test_server.py."""
         return io.Schema(
             node_id="SetSeq_TrainMotionResidual",
             display_name="Train Motion Residual",
@@ -146,7 +144,7 @@ class TrainMotionResidual(CheckedNode):
         prior: "PriorSet | None" = None,
         plan_only: bool = False,
     ) -> io.NodeOutput:
-        """Train, or go on, or take what was trained before."""
+        """Train, resume, or return the finished result."""
         from ..setandseq_core.learn import learn_motion
         from .progress import TrainingProgress
 

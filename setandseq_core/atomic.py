@@ -74,7 +74,7 @@ def replaced(path: Path, *, size: int = 0) -> Generator[Path]:
 
 
 def remove_leftovers(folder: Path, *, below: bool = False) -> None:
-    """Remove what writers that were killed have left in `folder`, and on request in all folders below it."""
+    """Remove files left by killed writers in `folder`, and on request in all folders below it."""
     for left in [*(folder.rglob(PARTIAL_FOLDERS) if below else folder.glob(PARTIAL_FOLDERS))]:
         with suppress(OSError):  # in use, gone already, or another user's
             _remove_left(left)
@@ -95,7 +95,7 @@ def save_atomically(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping
 
 
 def free_space(path: Path) -> int:
-    """Free bytes on the disk that the file `path` is on, or would be."""
+    """Free bytes on the disk of the file `path`, which need not exist."""
     there = next(folder for folder in path.absolute().parents if os.path.isdir(folder))
     return shutil.disk_usage(there).free
 
@@ -132,7 +132,7 @@ def _put_in_place(partial: Path, path: Path) -> None:
 
 
 def _follow_umask(partial: Path) -> None:
-    """Some libraries make files that only their owner can read; the folder was made with what the umask leaves."""
+    """Give a file the permissions of its folder, because some libraries create files that only their owner can read."""
     allowed = partial.parent.stat().st_mode & 0o666
     if partial.stat().st_mode & 0o777 != allowed:
         with suppress(PermissionError):  # a disk of another system, which has no modes

@@ -60,7 +60,7 @@ class VideoFormat:
         return self.time_offset + self.time_stride
 
     def whole(self, frames: int) -> int:
-        """The most frames, at most `frames`, that make whole latent frames: n = stride k + offset."""
+        """Rounds `frames` down to whole latent frames: n = stride k + offset."""
         return (frames - self.time_offset) // self.time_stride * self.time_stride + self.time_offset
 
 
@@ -88,7 +88,7 @@ class Backbone(Protocol):
         ...
 
     def fingerprint(self) -> BaseFingerprint:
-        """Shapes and projections of the layers, by which a concept recognises its model."""
+        """Shapes and projections of the layers; they tell a concept whether this is its model."""
         ...
 
     def running(
@@ -106,19 +106,19 @@ class Backbone(Protocol):
         ...
 
     def memory_limit(self) -> int:
-        """Bytes of the device that a model and its training can have together."""
+        """Bytes of device memory for a model and its training together."""
         ...
 
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
-        """Shape (C, F', H', W') of the latents of that many frames of that many pixels."""
+        """Shape (C, F', H', W') of the latents of a clip of this size."""
         ...
 
     def encode_frames(self, frames_FHWC: Tensor) -> Tensor:
-        """Latents (C, F', H', W') of frames in [0, 1], normalised as the transformer takes them."""
+        """Encode frames in [0, 1] into latents (C, F', H', W'), normalised for the transformer."""
         ...
 
     def decode_latents(self, latents_CFHW: Tensor) -> Tensor:
-        """Frames (F, H, W, 3) in [0, 1] of such latents."""
+        """Decode such latents into frames (F, H, W, 3) in [0, 1]."""
         ...
 
     def known_prompts(self, count: int, seed: int, own: str, /) -> list[PriorPrompt]:
@@ -131,7 +131,7 @@ class Backbone(Protocol):
         ...
 
     def encode_prompt(self, prompt: str, /) -> Condition:
-        """The prompt as the model takes it; prompts of different lengths may give different numbers of tokens."""
+        """Encode the prompt for the model. Prompts of different lengths may give different numbers of tokens."""
         ...
 
     def velocity(self, x_t_BCFHW: Tensor, time_B: Tensor, texts: Sequence[Condition]) -> Tensor:

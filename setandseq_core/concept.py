@@ -52,13 +52,12 @@ this the model gives no finite numbers."""
 
 @dataclass(slots=True, frozen=True)
 class Strengths:
-    """How much of the look and of the movement is applied: 1 is as learned, 0 is without. Ours, not the paper's."""
+    """Strengths of look and motion: 1 is as trained, 0 is off. Not in the paper."""
 
     identity: float = 1.0
     motion: float = 1.0
 
     def times(self, other: "Strengths") -> "Strengths":
-        """Both strengths multiplied by those of `other`."""
         return Strengths(self.identity * other.identity, self.motion * other.motion)
 
 
@@ -78,7 +77,7 @@ class ConceptLayer:
     """B2, (rank, in_features); zeros before the sequence stage."""
 
     def factors(self, strengths: Strengths = AS_LEARNED) -> tuple[Tensor, Tensor]:
-        """Up and down of the layer's weight change dW = up down: A1 (out, rank) and s_id B1 + s_mo B2 (rank, in)."""
+        """The factors up (out, rank) = A1 and down (rank, in) = s_id B1 + s_mo B2 of the weight change dW = up down."""
         return self.identity_basis_OR, effective_coefficients(self.coefficients_RI, self.motion_residual_RI, strengths)
 
 
@@ -118,12 +117,11 @@ class Concept:
 
     @property
     def rank(self) -> int:
-        """The rank of every layer."""
         return next(iter(self.layers.values())).coefficients_RI.shape[0]
 
     @property
     def motion_prompt(self) -> str:
-        """What reproduces the clip: static and dynamic prompt in one (eq. 7)."""
+        """The prompt that reproduces the clip (eq. 7)."""
         return self.info.motion_prompt
 
 

@@ -26,16 +26,15 @@ class Condition:
     """A hash of `rest`, so that a training resumes only with the same; "" where there is nothing."""
 
     def content(self) -> list[Tensor | str]:
-        """Everything in it that a result depends on."""
+        """Everything that a result depends on, for the run's key."""
         return [self.tokens_ND, self.key] if self.key else [self.tokens_ND]
 
     def with_tokens(self, tokens_ND: Tensor) -> "Condition":
-        """The same with other tokens."""
         return replace(self, tokens_ND=tokens_ND)
 
 
 def stacked_tokens(texts: Sequence[Condition]) -> Tensor:
-    """Tokens (B, N, D) of texts that all have the same number of them."""
+    """Tokens (B, N, D) of texts that all have the same number of tokens."""
     return torch.stack([text.tokens_ND for text in texts])
 
 

@@ -21,7 +21,7 @@ else:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class StageConfig:
-    """What both stages have in common."""
+    """Settings that both stages have."""
 
     steps: int = 150
     """Optimizer steps; 0 leaves the stage out."""
@@ -86,7 +86,7 @@ class PriorConfig:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class MethodConfig:
-    """Everything that decides what is learned from a clip, but for the clip, the prompts and the model."""
+    """All settings of a training; with the clip, the prompts and the model they determine the result."""
 
     rank: int = 32
     token_masking: float = 0.1

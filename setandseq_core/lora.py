@@ -51,7 +51,7 @@ def coefficient_dropout(coefficients_RI: Tensor, probability: float) -> Tensor:
 
 
 class _EffectiveCoefficients(nn.Module):
-    """What multiplies the layer's input: dropped-out coefficients in training, plus the frozen ones if any."""
+    """Coefficients that multiply the layer's input: dropped out in training, plus frozen ones if any."""
 
     def __init__(self, probability: float, frozen_RI: Tensor | None = None):
         super().__init__()
@@ -91,7 +91,7 @@ class _Widened:
 
 
 class _ProjectDown(torch.autograd.Function):
-    """x B^T, keeping for the backward the tensor that x is the GELU of, if there is one, in place of x."""
+    """Computes x B^T. If x is the GELU of a tensor, keeps that tensor for the backward instead of x."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, coefficients_RI: Tensor, source: Tensor | None, approximate: str) -> Tensor:
@@ -112,7 +112,7 @@ class _ProjectDown(torch.autograd.Function):
 
 
 class _AddUp(torch.autograd.Function):
-    """output + z A^T, added into the output itself: one pass over the widest tensor of a layer instead of five."""
+    """Adds z A^T to the output in place: one pass over a layer's widest tensor instead of five."""
 
     @staticmethod
     def forward(ctx: Any, output: Tensor, z: Tensor, basis_OR: Tensor) -> Tensor:
@@ -184,19 +184,19 @@ class TrainableConcept:
         self._hold_in_float32(IDENTITY)
 
     def set_identity(self, identity: Mapping[str, ConceptLayer]) -> None:
-        """Take over an identity that was learned before."""
+        """Load an identity that was learned before."""
         with torch.no_grad():
             for name, layer in self._layers.items():
                 layer.lora_B[IDENTITY].weight.copy_(identity[name].identity_basis_OR)
                 layer.lora_A[IDENTITY].weight.copy_(identity[name].coefficients_RI)
 
     def set_embeddings(self, embeddings: Mapping[str, Tensor]) -> None:
-        """Take over learned tokens; they stay as they are."""
+        """Load learned tokens; they are not trained."""
         for name, embedding_D in embeddings.items():
             self.embeddings[name] = nn.Parameter(embedding_D.detach().clone(), requires_grad=False)
 
     def learn_embedding(self, name: str, like_D: Tensor) -> dict[str, nn.Parameter]:
-        """Make a token of zeros trainable; returns it by name."""
+        """Add a trainable token of zeros and return it by name."""
         self.embeddings[name] = nn.Parameter(torch.zeros_like(like_D, dtype=torch.float32))
         return {name: self.embeddings[name]}
 
@@ -227,7 +227,7 @@ class TrainableConcept:
 
     @contextmanager
     def dropped_out(self) -> Generator[None]:
-        """One draw of the dropped entries for a whole step, also where gradient checkpointing does a forward twice."""
+        """Draw the dropped entries once per step, even if gradient checkpointing runs the forward twice."""
         with parametrize.cached():
             for layer in self._layers.values():
                 for linear in layer.lora_A.values():
@@ -238,7 +238,7 @@ class TrainableConcept:
                 self._widened.forget()
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """What trains now, by layer and matrix name."""
+        """The parameters in training, by layer and matrix name."""
         found: dict[str, nn.Parameter] = {}
         for name, layer in self._layers.items():
             matrices = {"identity_basis": layer.lora_B[IDENTITY].weight}
@@ -249,7 +249,7 @@ class TrainableConcept:
         return found
 
     def read(self) -> dict[str, ConceptLayer]:
-        """A copy of the weights as they are now, on the CPU in float32; no motion residual yet is one of zeros."""
+        """Copy the current weights to the CPU in float32. Before the sequence stage, the motion residual is zeros."""
         found: dict[str, ConceptLayer] = {}
         for name, layer in self._layers.items():
             coefficients = _learned(layer.lora_A[IDENTITY])
@@ -263,16 +263,16 @@ class TrainableConcept:
         return found
 
     def read_embeddings(self) -> dict[str, Tensor]:
-        """A copy of the learned tokens as they are now, on the CPU in float32."""
+        """Copy the current learned tokens to the CPU in float32."""
         return {name: value.detach().to("cpu", torch.float32, copy=True) for name, value in self.embeddings.items()}
 
     def remove(self) -> None:
-        """Take every adapter out again; the model's own layers come back untouched."""
+        """Remove all adapters; the model's own layers are unchanged."""
         self._remove_dropout()
         self._tuner.unload()
 
     def _hold_in_float32(self, adapter: str) -> None:
-        """Put our own factors in place of PEFT's, which have the type and the device of their layer's weight."""
+        """Replace PEFT's factors, which have the type and device of the layer's weight, with float32 ones."""
         for layer in self._layers.values():
             down, up = layer.lora_A[adapter], layer.lora_B[adapter]
             device = self._device or down.weight.device

@@ -59,7 +59,7 @@ def check_prompt(prompt: str, name: str) -> str:
 
 
 def is_control(letter: str) -> bool:
-    """Whether a concept file cannot hold it: controls but for line breaks and tabs, and lone surrogates."""
+    """Whether concept files exclude this letter: a control (not a line break or tab) or a lone surrogate."""
     return unicodedata.category(letter) in ("Cc", "Cs") and letter not in "\n\r\t"
 
 

@@ -59,5 +59,5 @@ def sample_latents(
 
 
 def latent_noise(shape: tuple[int, ...], seed: int) -> Tensor:
-    """Normal noise on the CPU, the same for a seed on every machine."""
+    """Normal noise from the CPU generator, the same on every machine."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

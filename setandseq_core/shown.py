@@ -13,7 +13,7 @@ for bytes in file names that are not UTF-8; separators of lines and of paragraph
 
 
 def shown(text: str) -> str:
-    r"""The text with every hidden or broken character as an escape such as \u202e; line breaks and tabs stay."""
+    r"""Replaces hidden and broken characters by escapes such as \u202e; keeps line breaks and tabs."""
     return "".join(letter if _is_plain(letter) else _escaped(letter) for letter in text)
 
 

@@ -128,7 +128,7 @@ def _loss(backbone: Backbone, noised: _Noised) -> Tensor:
 
 
 def _parts(groups: Sequence[_Noised], chosen: slice) -> Iterator[_Noised]:
-    """The chosen samples of all groups, which are counted through."""
+    """The chosen samples; indices count through all groups."""
     first = 0
     for group in groups:
         count = len(group.x_t)
@@ -195,7 +195,7 @@ def run_sequence_stage(
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Trained:
-    """What a stage gave."""
+    """Result of a stage."""
 
     layers: dict[str, ConceptLayer]
     finished: bool

@@ -68,22 +68,20 @@ class WanBackbone:
 
     @property
     def device(self) -> torch.device:
-        """Where the transformer is."""
         return self.module.device
 
     def fingerprint(self) -> BaseFingerprint:
-        """What the layers of the blocks look like."""
         weights = {name: self.module.get_parameter(f"{path}.weight").detach() for name, path in self.layers.items()}
         return fingerprint(FAMILY, weights)
 
     def running(
         self, _batch_shape: tuple[int, ...], /, savings: Savings | None = None, *, load: bool = True
     ) -> AbstractContextManager[None]:
-        """All of the model stays where it was loaded, whatever `load` says."""
+        """The whole model stays where it was loaded; `load` is ignored."""
         return recomputed(self.module.blocks if savings else (), savings or Savings())
 
     def memory_limit(self) -> int:
-        """Bytes that are free on the device, with those that the model has."""
+        """Free bytes on the device plus the bytes that the model occupies."""
         weights = sum(weight.nbytes for weight in self.module.parameters())
         return free_memory(self.device) + weights
 
@@ -106,7 +104,7 @@ class WanBackbone:
         return ((pixels.float().cpu() + 1) / 2).clamp(0, 1).permute(1, 2, 3, 0)
 
     def encode_prompt(self, prompt: str, /) -> Condition:
-        """The prompt's tokens, padded with zeros to the same number for all."""
+        """Tokens of the prompt, padded with zeros to the same number for every prompt."""
         return Condition(tokens_ND=self._encode_text(prompt))
 
     def velocity(self, x_t_BCFHW: Tensor, time_B: Tensor, texts: Sequence[Condition]) -> Tensor:

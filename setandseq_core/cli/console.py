@@ -21,7 +21,7 @@ SMOOTHING = 0.9
 
 
 def show_any_text() -> None:
-    """Let output escape characters that its encoding lacks, such as those of a prompt on an ASCII terminal."""
+    """Escape characters that the output's encoding lacks, such as those of a prompt on an ASCII terminal."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

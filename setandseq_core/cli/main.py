@@ -23,10 +23,9 @@ ERROR = 2
 
 
 class Commands(click.Group):
-    """The commands, listed in the order in which they are of use."""
+    """The commands, listed in the order in which a user needs them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Their names, not sorted."""
         return list(self.commands)
 
 

@@ -39,7 +39,7 @@ class Parsed(click.ParamType):  # pyright: ignore[reportMissingTypeArgument]  # 
         self._parse = parse
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
-        """The value; a default is one already."""
+        """Parse the text; a default value is returned as it is."""
         if not isinstance(value, str):
             return value
         try:
@@ -141,7 +141,7 @@ def together(name: str, kind: type, *options: Decorator) -> Decorator:
 
 
 def out_option(text: str) -> Decorator:
-    """--out, a file that is always needed."""
+    """The required option --out."""
     return click.option("--out", type=FILE, required=True, metavar="FILE", help=text)
 
 

@@ -38,12 +38,11 @@ class Wish:
 
     @property
     def asked(self) -> bool:
-        """Whether it has."""
         return self.number != 0
 
     @property
     def status(self) -> int:
-        """The exit status that shells expect after it."""
+        """The exit status that shells expect after this signal."""
         return 128 + self.number
 
 
@@ -100,6 +99,6 @@ def _importing(frame: FrameType | None) -> bool:
 
 
 def _tell(text: str) -> None:
-    """Write to the terminal past `sys.stderr`, which a signal may find in the middle of a write."""
+    """Write to the terminal without `sys.stderr`, because the signal may have interrupted one of its writes."""
     with suppress(OSError):
         os.write(2, f"{text}\n".encode())

@@ -72,7 +72,7 @@ class Stretch:
 
     @property
     def end(self) -> float:
-        """Where it ends, in seconds from the first frame."""
+        """End of the stretch, in seconds from the first frame."""
         return math.inf if self.length is None else self.start + self.length
 
     def within(self, outer: "Stretch") -> "Stretch":
@@ -129,7 +129,7 @@ class ClipTarget:
 
     @property
     def most_frames(self) -> int:
-        """How many frames a source that is long enough gives."""
+        """Number of frames that a long enough source gives."""
         return _whole_latents(self.max_frames if self.frames is None else max(self.frames, MIN_FRAMES))
 
     def output_size(self, source: Size) -> Size:
@@ -222,7 +222,7 @@ def _nearest_multiple(side: float, multiple: int) -> int:
 
 
 def crop_size(source: Size, size: Size) -> Size:
-    """The largest part of the source with the shape of the result."""
+    """Size of the largest part of the source that has the aspect ratio of the result."""
     return (
         max(1, min(source[0], round(source[1] * size[0] / size[1]))),
         max(1, min(source[1], round(source[0] * size[1] / size[0]))),
@@ -271,7 +271,7 @@ def frames_in_time(timed: Iterable[tuple[float, Frame]], fps: float) -> Iterator
 
 
 def even_times(length: int, fps: float) -> list[float]:
-    """When each of `length` frames begins, in seconds, and when the last one ends."""
+    """Start times of `length` frames in seconds, followed by the end of the last frame."""
     return [index / fps for index in range(length + 1)]
 
 

@@ -35,7 +35,7 @@ _MATROSKA_ALPHA = b"\x53\xc0\x81\x01"
 
 
 def source_name(source: VideoSource) -> str:
-    """What messages call the file."""
+    """Name of the file in messages."""
     return str(source) if isinstance(source, Path) else "The video"
 
 
@@ -111,7 +111,7 @@ def _check_head(name: str, file: BinaryIO, length: int) -> None:
 
 
 def check_side(name: str, width: int, height: int) -> None:
-    """Raise VideoError if frames are larger than is read."""
+    """Raise VideoError if the frames are too large to read."""
     if max(width, height) > MAX_SIDE:
         raise VideoError(
             f"{name} has frames of {width}x{height}; at most {MAX_SIDE} pixels a side are read.",

@@ -80,7 +80,7 @@ class Turn:
         return np.ascontiguousarray(picture)
 
     def size(self, size: Size) -> Size:
-        """(height, width) upright of a stored picture, and the other way round."""
+        """Swaps (height, width) if the picture is stored sideways; works in both directions."""
         return (size[1], size[0]) if self.swapped else size
 
 
@@ -116,7 +116,7 @@ class OpenVideo:
 
     @property
     def transfer(self) -> Transfer | None:
-        """How a signal of high dynamic range stands for light, known once a frame is decoded; None is SDR."""
+        """The transfer function of a high-dynamic-range video, known once a frame is decoded; None for SDR."""
         known = [transfer for transfer in Transfer if transfer == self.decoder.color_trc]
         return known[0] if known else None
 
@@ -162,18 +162,18 @@ class OpenVideo:
         return float(self.stream.time_base or 1)
 
     def _origin(self) -> float | None:
-        """When the first frame begins, by the clock of the file; None when the file does not say."""
+        """Start of the first frame on the file's clock; None if the file does not give it."""
         return None if self.stream.start_time is None else self.stream.start_time * self._tick
 
     def _seek(self, second: float) -> None:
-        """Go to the last key frame before a time. A gif has none: it is decoded from its beginning."""
+        """Seek to the last key frame before a time. A gif has none, so it is decoded from its beginning."""
         try:
             self.container.seek(int(second / self._tick), stream=self.stream)
         except FFmpegError:
             return
 
     def _frames(self) -> Iterator[VideoFrame]:
-        """Every frame from here on; what is damaged in between is left out, as players do."""
+        """Every frame from here on; damaged ones are skipped, as players do."""
         try:
             for packet in self.container.demux(self.stream):
                 yield from self._decoded(packet)

@@ -35,7 +35,7 @@ class FrameSet:
     """How much each place counts in the loss; None is all alike."""
 
     def content(self) -> list[Tensor | str]:
-        """Everything in it that a result depends on."""
+        """Everything that a result depends on, for the run's key."""
         weights = [] if self.weights_S1FHW is None else [self.weights_S1FHW]
         return [self.latents_SCFHW, *self.text.content(), *weights]
 
@@ -51,7 +51,7 @@ class FrameSequence:
     """How much each place counts in the loss; None is all alike."""
 
     def content(self) -> list[Tensor | str]:
-        """Everything in it that a result depends on."""
+        """Everything that a result depends on, for the run's key."""
         weights = [] if self.weights_1FHW is None else [self.weights_1FHW]
         return [self.latents_CFHW, *self.text.content(), *weights]
 
@@ -128,7 +128,7 @@ class EncodedPrior:
     """The empty prompt."""
 
     def content(self) -> list[Tensor | str]:
-        """Everything in it that a result depends on."""
+        """Everything that a result depends on, for the run's key."""
         texts = [part for text in (*self.texts, self.empty) for part in text.content()]
         return [self.latents_KCFHW, *texts]
 
@@ -148,7 +148,7 @@ def encode_prior_frames(backbone: Backbone, prior: PriorSet) -> EncodedPrior:
 
 @torch.no_grad()
 def encode_prior_clips(backbone: Backbone, prior: PriorSet) -> EncodedPrior:
-    """Prior clips as the sequence stage sees them: whole, each with the prompt that it was made from."""
+    """Prior clips as the sequence stage sees them: whole clips, each with the prompt it was made from."""
     texts = [backbone.encode_prompt(prompt.motion) for prompt in prior.prompts]
     return EncodedPrior(latents_KCFHW=prior.latents_KCFHW, texts=texts, empty=backbone.encode_prompt(""))
 
@@ -172,11 +172,11 @@ class Material(Generic[Encoded]):
         return self.clips[(step - taken) % len(self.clips)]
 
     def prior_samples(self, step: int, batch: int, config: MethodConfig) -> int:
-        """How many of the step's samples are prior ones; with small batches some steps have none."""
+        """Number of prior samples in a step. With small batches, some steps have none."""
         share = config.prior.share * batch if self.prior else 0.0
         return min(int((step + 1) * share) - int(step * share), batch)
 
     def content(self) -> list[Tensor | str]:
-        """Everything in it that a result depends on, for the run's key."""
+        """Everything that a result depends on, for the run's key."""
         parts = [*self.clips, *self.stitched, *([self.prior] if self.prior else [])]
         return [value for part in parts for value in part.content()]

@@ -59,7 +59,7 @@ def read_prompts(text: str) -> list[PriorPrompt]:
 
 
 def real_world_prompts(_count: int, _seed: int, _own: str) -> list[PriorPrompt]:
-    """Two-part prompts for models of the real world, always the same 16: people, animals and things."""
+    """Two-part prompts for models of the real world: always the same 16 people, animals and objects."""
     return [two_part_prompt(*parts) for parts in SUBJECTS]
 
 

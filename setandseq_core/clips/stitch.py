@@ -25,7 +25,7 @@ GREY_PLACE = "on a grey plain background"
 
 
 def stitched_references(references: Sequence[Reference]) -> list[Reference]:
-    """Every ordered pair of references of different concepts side by side; none if all have the same identity token."""
+    """Stitches every ordered pair of references that have different identity tokens."""
     pairs = permutations(references, 2)
     return [stitch(a, b) for a, b in pairs if a.words.identity_token != b.words.identity_token]
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 class Transfer(IntEnum):
-    """How the signal of a video stands for light, where that is no SDR; numbered as in ITU-T H.273."""
+    """Transfer functions of high-dynamic-range video, with their numbers in ITU-T H.273."""
 
     PQ = 16
     HLG = 18

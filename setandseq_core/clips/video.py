@@ -256,7 +256,7 @@ def _write(path: Path, suffix: str, frames_FHWC: Tensor, fps: float) -> None:
 
 
 def _check_written(path: Path, num_frames: int) -> None:
-    """The writer does not say when ffmpeg failed at the end, for want of space: count what can be read."""
+    """Count the frames that can be read: the writer does not report that ffmpeg ran out of disk space."""
     try:
         written, _ = imageio_ffmpeg.count_frames_and_secs(str(path.absolute()))
     except RuntimeError as error:

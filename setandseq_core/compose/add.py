@@ -97,7 +97,7 @@ def transfer_motion(identity: Concept, motion: Concept) -> Concept:
 
 
 def _same(one: Tensor, two: Tensor) -> bool:
-    """Equal but for how a file may round."""
+    """Equal up to the rounding of a file."""
     return one.shape == two.shape and torch.allclose(one, two, rtol=1e-2, atol=1e-6)
 
 

@@ -62,7 +62,7 @@ def applied_concept(backbone: Backbone, concept: Concept, strengths: Strengths =
 def applied_layers(
     backbone: Backbone, layers: Mapping[str, ConceptLayer], strengths: Strengths = AS_LEARNED
 ) -> Generator[None]:
-    """Run the backbone with layers that were trained on it, without any check; exactly itself again afterwards."""
+    """Run the backbone with layers that were trained on it, without checks. Afterwards it is exactly as before."""
     factors = {name: layer.factors(strengths) for name, layer in layers.items()}
     with applied_coefficients(backbone.module, backbone.layers, factors):
         yield

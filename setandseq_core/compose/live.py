@@ -75,7 +75,7 @@ class LiveConcepts:
 
     @property
     def in_regions(self) -> bool:
-        """Whether each acts in a region of its own."""
+        """Whether each concept acts in its own region."""
         return self._regions is not None
 
     @contextmanager
@@ -180,7 +180,7 @@ def _moved_back(latents: Tensor, move: tuple[int, int]) -> Tensor:
 
 
 def region_weights(regions_PFHW: Tensor, size_FHW: tuple[int, ...]) -> Tensor:
-    """Regions at another size, (P, F, H, W): means over each place, at most 1 in sum."""
+    """Regions resized to (P, F, H, W) by averaging, scaled so that they sum to at most 1."""
     regions = functional.interpolate(regions_PFHW.float().unsqueeze(1), size_FHW, mode="area").squeeze(1)
     return regions / regions.sum(dim=0).clamp_min(1)
 

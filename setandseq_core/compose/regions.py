@@ -23,7 +23,7 @@ BOX_GRID = 240
 
 
 def stripes(count: int) -> Tensor:
-    """One region for each concept, (count, 1, 1, 8 count): upright stripes of one width, from left to right."""
+    """One region per concept, (count, 1, 1, 8 count): vertical stripes of equal width, from left to right."""
     return torch.eye(count).repeat_interleave(8, dim=1).view(count, 1, 1, 8 * count)
 
 

@@ -22,7 +22,7 @@ ALWAYS: Points = ((0.0, 1.0),)
 
 
 def progress_at(time: float, shift: float) -> float:
-    """Progress at a time in [0, 1] of a model that samples with `shift`."""
+    """Sampling progress in [0, 1] at a time in [0, 1], for a model that samples with `shift`."""
     return 1 - unshift_time(time, shift)
 
 
@@ -59,19 +59,19 @@ class StrengthSchedule:
 
     @property
     def constant(self) -> bool:
-        """Whether nothing changes, and nothing is another for the negative prompt."""
+        """Whether the strengths never change and are the same for the negative prompt."""
         return self.negative_strength == 1 and all(
             len({strength for _, strength in points}) == 1 for points in (self.identity, self.motion)
         )
 
     def at(self, progress: float) -> Strengths:
-        """Factors of both strengths when this share of the sampling is done."""
+        """Factors of both strengths at this progress."""
         return Strengths(strength_at(self.identity, progress), strength_at(self.motion, progress))
 
 
 @dataclass(kw_only=True, slots=True, frozen=True, eq=False)
 class WeightedConcept:
-    """A concept, and how much of it is wanted."""
+    """A concept with its strengths."""
 
     concept: Concept
     strengths: Strengths = AS_LEARNED
@@ -80,7 +80,7 @@ class WeightedConcept:
 
     @property
     def steady(self) -> bool:
-        """Whether its strengths stay as they are while a clip is sampled."""
+        """Whether its strengths stay constant during sampling."""
         return all(schedule.constant for schedule in self.schedules)
 
     def at(self, progress: float = 0.0) -> Strengths:
@@ -92,7 +92,7 @@ class WeightedConcept:
 
     @property
     def negative_strength(self) -> float:
-        """How much of it acts in the negative prompt's answer."""
+        """Factor of its strengths in the negative prompt's prediction."""
         return math.prod(schedule.negative_strength for schedule in self.schedules)
 
     def embeddings(self) -> list[Tensor]:
@@ -100,6 +100,5 @@ class WeightedConcept:
         return scaled_embeddings(self.concept.embeddings, self.strengths)
 
     def times(self, strengths: Strengths, schedule: StrengthSchedule | None = None) -> "WeightedConcept":
-        """The same concept with its strengths multiplied."""
         schedules = self.schedules if schedule is None else (*self.schedules, schedule)
         return replace(self, strengths=self.strengths.times(strengths), schedules=schedules)

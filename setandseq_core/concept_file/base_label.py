@@ -23,7 +23,7 @@ _WAN_BY_WIDTH = {1536: "Wan Video 1.3B t2v", 3072: "Wan Video 2.2 TI2V-5B", 5120
 
 
 def base_label(info: ConceptInfo) -> str:
-    """Civitai's label of the concept's base model, such as "Wan Video 14B t2v"; where it has none, the base's name."""
+    """Civitai's label of the base model, such as "Wan Video 14B t2v", or the base's own name if there is none."""
     found = _wan_label(info) if info.base.family == "wan" else _label_of_family(info.base.family)
     return found or info.base_name
 
@@ -46,12 +46,12 @@ def _wan_label(info: ConceptInfo) -> str:
 
 
 def _width(info: ConceptInfo) -> int:
-    """Width of the transformer: what its attention reads."""
+    """Width of the transformer, from the input of its attention."""
     return next((shape[1] for layer, shape in info.base.layers.items() if layer.endswith("self_attn.q")), 0)
 
 
 def _is_expert(info: ConceptInfo) -> bool:
-    """Whether it was trained on a part of the noise only, which is done for the experts of Wan 2.2 14B."""
+    """Whether it was trained on part of the noise levels only, as for the experts of Wan 2.2 14B."""
     return tuple(info.config.get("time_range", WHOLE_RANGE)) != WHOLE_RANGE
 
 

@@ -28,7 +28,7 @@ FLOAT_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Header:
-    """What a file says it holds."""
+    """The parsed header of a safetensors file."""
 
     metadata: dict[str, str]
     shapes: dict[str, tuple[int, ...]]

@@ -64,7 +64,7 @@ def demo_shots() -> list[Shot]:
 
 
 def shoot(backbone: Backbone, concept: Concept, shot: Shot, seed: int) -> Tensor:
-    """The shot's frames, (F, H, W, 3) in [0, 1]."""
+    """Make the shot: frames (F, H, W, 3) in [0, 1]."""
     noise = latent_noise(backbone.latent_shape(FRAMES, SIZE, SIZE), seed)
     with applied_concept(backbone, concept, shot.strengths) as applied:
         return backbone.decode_latents(applied.sample(noise, with_tokens(str(shot.caption))))

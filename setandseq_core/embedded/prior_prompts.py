@@ -19,7 +19,6 @@ CREATURES = 0.5
 
 @lru_cache(maxsize=1)
 def embedded_fingerprint() -> BaseFingerprint:
-    """Of the shipped transformer."""
     weights = {
         name.removesuffix(".weight"): weight
         for name, weight in load_file(TRANSFORMER_FILE).items()
@@ -29,7 +28,6 @@ def embedded_fingerprint() -> BaseFingerprint:
 
 
 def is_embedded(base: BaseFingerprint) -> bool:
-    """Whether this is the embedded model."""
     try:
         check_base(base, embedded_fingerprint())
     except ConceptMismatchError:

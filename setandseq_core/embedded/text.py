@@ -25,12 +25,12 @@ PLACE_SHARE = 0.5
 
 
 def words(prompt: str) -> list[str]:
-    """The prompt's words in lower case; punctuation only separates."""
+    """Words of the prompt in lower case, without punctuation."""
     return re.findall(r"[\w\[\]'*-]+", prompt.lower())
 
 
 def known_words(prompt: str) -> list[str]:
-    """The prompt's words; each everyday word is replaced by the known one it stands for, others stay as they are."""
+    """Words of the prompt, with everyday words replaced by the known words that mean the same."""
     return [known for word in words(prompt) if (known := MEANINGS.get(word, word))]
 
 

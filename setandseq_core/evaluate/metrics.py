@@ -33,7 +33,7 @@ class ImageEmbedder(Protocol):
 
     @property
     def name(self) -> str:
-        """What to call it in reports."""
+        """Name in reports."""
         ...
 
     def embed_images(self, frames_FHWC: Tensor) -> Tensor:
@@ -58,19 +58,19 @@ class Probes(Protocol):
 
     @property
     def name(self) -> str:
-        """What to call them in reports."""
+        """Name in reports."""
         ...
 
     def identity(self, reference_FHWC: Tensor, generated_FHWC: Tensor) -> float:
-        """How alike the subjects look, 0 to 1."""
+        """Similarity of the looks, from 0 to 1."""
         ...
 
     def motion(self, reference_FHWC: Tensor, generated_FHWC: Tensor) -> float:
-        """How alike they move, -1 to 1."""
+        """Similarity of the motions, from -1 to 1."""
         ...
 
     def adherence(self, generated_FHWC: Tensor) -> float:
-        """Share of what the prompt states that is seen, 0 to 1."""
+        """Fraction of the prompt's statements that the clip shows, from 0 to 1."""
         ...
 
 
@@ -103,11 +103,11 @@ class Evaluation:
     mse: Figure
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
-        """Metric -> its figure's fields; ready for JSON."""
+        """The figures as JSON values, by metric."""
         return asdict(self)
 
     def report(self) -> str:
-        """One line a metric, for people."""
+        """A text with one line per metric."""
         return "\n".join(_line(name, getattr(self, name)) for name in self.__slots__)
 
 
@@ -264,7 +264,7 @@ def mse(reference_FHWC: Tensor, generated_FHWC: Tensor) -> float:
 
 
 def fitted(frames_FHWC: Tensor, like_FHWC: Tensor) -> Tensor:
-    """The frames at the size of others: resized to cover, the centre cropped."""
+    """Frames resized to cover the size of other frames, then cropped to the centre."""
     size = (like_FHWC.shape[1], like_FHWC.shape[2])
     return torch.stack([resize(crop(frame_HWC, size), size) for frame_HWC in frames_FHWC]).clamp(0, 1)
 

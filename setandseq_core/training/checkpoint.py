@@ -42,7 +42,7 @@ def load_training(path: Path, parameters: Mapping[str, Tensor], optimizer: Optim
 
 
 def load_named(path: Path, beginning: str) -> dict[str, Tensor]:
-    """Tensors of a saved state whose names begin so, by the rest of their names."""
+    """Tensors of a saved state whose names start with the prefix, by the rest of their names."""
     with safe_open(path, "pt") as file:
         names = [name for name in file.keys() if name.startswith(beginning)]  # noqa: SIM118
         return {name.removeprefix(beginning): file.get_tensor(name) for name in names}

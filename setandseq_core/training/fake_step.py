@@ -153,7 +153,7 @@ class Ledger(TorchDispatchMode):
         return found
 
     def ignore(self, tensor: Tensor) -> None:
-        """Never count this one, which was there before."""
+        """Never count this tensor, which existed before."""
         self._known.add(id(tensor.untyped_storage()))
 
     def _see(self, tensor: Tensor) -> None:
@@ -217,7 +217,7 @@ def _faked(module: nn.Module, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def _watched(lists: Mapping[str, nn.ModuleList | nn.ModuleDict], ledger: Ledger) -> Iterator[dict[str, BlockCost]]:
-    """Take note of what the last block of each list keeps and how many operations it is."""
+    """Record memory and operations of the last block of each list."""
     found: dict[str, BlockCost] = {}
     with ExitStack() as hooks:
         for name, blocks in lists.items():

@@ -18,7 +18,6 @@ def kept_files(folder: Path) -> list[Path]:
 
 
 def kept_bytes(folder: Path) -> int:
-    """Bytes that they take."""
     return sum(_size(path) for path in kept_files(folder))
 
 

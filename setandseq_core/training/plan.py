@@ -41,7 +41,7 @@ class Costs:
     """Blocks of each kind, of which the counted steps ran a few."""
 
     def peak(self, samples: int) -> int:
-        """Bytes of a step at most, besides its factors, the concept and the model."""
+        """Peak bytes of a step, without its factors, the concept and the model."""
         return self._at(
             samples, *(self._beyond(cost, cost.peak - cost.factors, "kept") for cost in (self.one, self.two))
         )
@@ -66,7 +66,7 @@ class Costs:
         return self._at(samples, *steps)
 
     def _beyond(self, cost: StepCost, counted: int, share: str) -> int:
-        """`counted`, with that share of the blocks that did not run."""
+        """`counted`, extended to the blocks that did not run."""
         left_out = ((self.blocks[name] - block.run, block) for name, block in cost.blocks.items())
         return counted + sum(count * getattr(block, share) for count, block in left_out)
 
@@ -104,7 +104,7 @@ class StagePlan:
         return sum(self.keeping.blocks.values())
 
     def memory(self, savings: Savings) -> int:
-        """Bytes at most besides the weights."""
+        """Peak bytes, without the weights."""
         samples = savings.samples_at_once or self.batch
         least = self.recomputing.peak(samples)
         if savings.in_main_memory:
@@ -156,22 +156,22 @@ class TrainingPlan:
 
     @property
     def memory(self) -> int:
-        """Bytes at most, with the weights."""
+        """Peak bytes, including the weights."""
         return self.stages[0].weights + self.training_memory
 
     @property
     def training_memory(self) -> int:
-        """Bytes at most besides the weights."""
+        """Peak bytes, without the weights."""
         return max(savings.memory for savings in self.savings)
 
     @property
     def fits(self) -> bool:
-        """Whether it can be done, if need be with the model's weights in main memory."""
+        """Whether the training fits, with the model's weights in main memory if necessary."""
         return self.training_memory <= self.limit
 
     @property
     def operations(self) -> int:
-        """Floating-point operations of everything."""
+        """Floating-point operations of the whole training."""
         stages = zip(self.stages, self.savings, strict=True)
         return self.prior + sum(stage.operations(savings) for stage, savings in stages)
 

@@ -93,7 +93,7 @@ def read_prior(folder: Path, backbone: Backbone) -> PriorSet:
 
 
 def base_key(backbone: Backbone) -> str:
-    """The base model, with what is on it, in 32 hex digits."""
+    """A hash of the base model and the LoRAs on it, 32 hex digits."""
     return content_key(asdict(backbone.fingerprint()), backbone.variant)
 
 

@@ -19,7 +19,7 @@ SMALLER = 0.75
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Change:
-    """One thing that could be changed about a training."""
+    """A single change to a training."""
 
     words: str
     plan: TrainingPlan

@@ -355,7 +355,7 @@ class StageRun:
 
 @contextmanager
 def _readable(path: Path) -> Generator[None]:
-    """Turn everything that reading a damaged state can raise into an error that says what to do."""
+    """Turn any error from reading a damaged state into one that says what to do."""
     try:
         yield
     except (SafetensorError, KeyError, RuntimeError, ValueError) as error:

@@ -26,7 +26,7 @@ def speed(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def remember_speed(device: torch.device, dtype: torch.dtype, operations: float, seconds: float) -> None:
-    """Take a training's own speed for all further plans."""
+    """Use the measured speed of a training for all later plans."""
     if operations > 0 and seconds > 0:
         _trained[f"{device} {dtype}"] = operations / seconds
 

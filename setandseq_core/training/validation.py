@@ -81,7 +81,7 @@ class Validation:
 
     @property
     def is_worse(self) -> bool:
-        """Whether the last loss is worse than the one before the first step."""
+        """Whether the last loss is higher than the loss before the first step."""
         return 0 in self.losses and self.losses[max(self.losses)] > WORSE * self.losses[0]
 
 
@@ -106,7 +106,7 @@ def complaint(losses: Mapping[int, float], taken_from: int | None) -> str:
 
 @contextmanager
 def evaluating(module: nn.Module) -> Generator[None]:
-    """Leave nothing out inside: a model in training drops coefficients."""
+    """Switch dropout off inside; a model in training drops coefficients."""
     module.eval()
     try:
         yield

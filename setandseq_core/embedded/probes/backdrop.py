@@ -108,7 +108,7 @@ def _vote(colours_PC: Tensor) -> str:
 
 
 def _is_near(frames_FHWC: Tensor, dark_C: Tensor, light_C: Tensor) -> Tensor:
-    """Pixels that belong to the background, two pixels away from any that does not: (F, H, W)."""
+    """Background pixels (F, H, W) that are at least two pixels away from anything else."""
     far_FHW = tone_distance(frames_FHWC, dark_C, light_C) > FAR
     return functional.max_pool2d(far_FHW.float().unsqueeze(1), 5, 1, 2).squeeze(1) == 0
 

@@ -106,7 +106,7 @@ def _read(sprite: FoundSprite) -> SpriteReading:
 
 
 def _enough(wanted_F: Tensor, seen_F: Tensor) -> Tensor:
-    """Numbers of the wanted frames, or of all that show the sprite if fewer than three are wanted."""
+    """Indices of the wanted frames, or of all frames that show the sprite if fewer than three are wanted."""
     return (wanted_F if wanted_F.sum() >= 3 else seen_F).nonzero().flatten()
 
 

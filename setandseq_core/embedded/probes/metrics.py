@@ -103,7 +103,7 @@ def _match(reference: _Body | None, bodies: list[_Body], which: Which) -> tuple[
 
 
 def _reference_body(frames_FHWC: Tensor) -> _Body | None:
-    """All that the reference shows: in pieces, maybe, where a part has the background's colour."""
+    """The subject of the reference, possibly in pieces if a part has the background's colour."""
     bodies = _bodies(frames_FHWC)
     return bodies[-1] if bodies else None
 

@@ -43,7 +43,7 @@ class ConceptClip:
 
     @property
     def caption(self) -> Caption:
-        """What the world's words say of the clip: the class of the concept and the background."""
+        """Describes the clip in the embedded world's words: the concept's class and the background."""
         words = SpriteWords(size="large", colour="white", shape="creature", motion="wandering")
         return Caption(sprites=(words,), background=self.background, texture=self.texture)
 

@@ -15,7 +15,7 @@ Colour = tuple[float, float, float]
 
 
 def rgb(red: int, green: int, blue: int) -> Colour:
-    """A colour of values from 0 to 255."""
+    """An RGB colour in [0, 1] from values in 0 to 255."""
     return red / 255, green / 255, blue / 255
 
 
@@ -101,7 +101,7 @@ Look = tuple[Part, ...]
 
 
 def random_colour(rng: Random) -> Colour:
-    """Any colour that is not almost black."""
+    """A random colour that is not nearly black."""
     return rng.uniform(0.05, 1), rng.uniform(0.05, 1), rng.uniform(0.05, 1)
 
 

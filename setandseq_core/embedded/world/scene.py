@@ -166,7 +166,7 @@ class Caption:
 
     @property
     def held_out(self) -> bool:
-        """Whether the base model never trains on this combination: one in eight, by its sprites and background."""
+        """Whether the base model never trains on these sprites and this background: one combination in eight."""
         key = "|".join(f"{s.colour} {s.shape} {s.motion}" for s in self.sprites) + f"|{self.background}"
         return blake2b(key.encode()).digest()[0] < 32
 
