@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -190,11 +191,13 @@ def kill_command_line(
     """
     chance = random.Random(seed)
     found: list[Killed] = []
-    while len(found) < kills:
+    for number in count():
+        if len(found) >= kills:
+            break
         run = Training(
-            folder=folder / "killed",
+            folder=folder / f"killed_{number}",
             steps=steps,
-            seed=len(found),
+            seed=number,
             prior=prior,
             save_seconds=save_seconds,
         )
@@ -205,7 +208,7 @@ def kill_command_line(
                 break
             found.append(killed)
             print(f"  kill {len(found)}: {killed}", flush=True)
-        whole = replace(run, folder=folder / "whole")
+        whole = replace(run, folder=folder / f"whole_{number}")
         assert same(run.finish(), whole.finish()), "the concept is another one after kills"
         assert not left_lying(folder), left_lying(folder)
     return found
@@ -220,9 +223,9 @@ def kill_servers(kills: int, seed: int, folder: Path) -> None:
     chance = random.Random(seed)
     graph = training(set_steps=30, sequence_steps=30)
     concepts = []
-    for name, count in (("killed", kills), ("whole", 0)):
+    for name, times in (("killed", kills), ("whole", 0)):
         server = Server(folder / name)
-        for number in range(count):
+        for number in range(times):
             server.start()
             server.queue(graph)
             time.sleep(chance.uniform(2.0, 20.0))
