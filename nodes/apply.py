@@ -110,7 +110,8 @@ def check_fit(concept: Concept, model: ModelPatcher) -> None:
     except ConceptMismatchError as error:
         raise ConceptMismatchError(
             f"The concept '{concept.info.name}' was made for {concept.info.base_name}. It does not fit the connected "
-            f"model, {model_name(model)}. {error}"
+            f"model, {model_name(model)}. {error.message}",
+            hint=error.hint,
         ) from error
 
 

@@ -64,7 +64,7 @@ def _encoder(clip: CLIP) -> Any:
     model = clip.cond_stage_model
     encoder = getattr(model, model.clip, None) if isinstance(model, SD1ClipModel) else None
     if encoder is None or not hasattr(encoder.transformer, "text_projection"):
-        raise MetricError(f"The connected text encoder ({type(model).__name__}) does not belong to a CLIP. {GIVE}")
+        raise MetricError(f"The connected text encoder ({type(model).__name__}) does not belong to a CLIP.", hint=GIVE)
     return encoder
 
 
@@ -78,7 +78,7 @@ def _check_projection(clip: CLIP) -> None:
     names = [files] if isinstance(files, str) else list(files)
     if not any("text_projection" in key for name in names for key in _keys(Path(name))):
         found = ", ".join(Path(name).name for name in names) or "a loader that does not tell its file"
-        raise MetricError(f"The connected CLIP ({found}) has no text projection that could be found. {GIVE}")
+        raise MetricError(f"The connected CLIP ({found}) has no text projection that could be found.", hint=GIVE)
 
 
 def _keys(file: Path) -> list[str]:

@@ -150,7 +150,9 @@ def read_config(path: Path, base: MethodConfig | None = None) -> MethodConfig:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"The settings file {path} cannot be read: {error}. It must be a TOML text file.") from error
+        raise ConfigError(
+            f"The settings file {path} cannot be read: {error}.", hint="Give a TOML text file."
+        ) from error
     return config_from_dict(values, base)
 
 
@@ -159,7 +161,7 @@ def _replaced(config: Settings, values: Mapping[str, object], prefix: str) -> Se
     changes: dict[str, Any] = {}
     for name, value in values.items():
         if name not in known:
-            raise ConfigError(f"Unknown setting '{prefix}{name}'. Known ones: {', '.join(sorted(known))}.")
+            raise ConfigError(f"Unknown setting '{prefix}{name}'.", hint=f"Known ones: {', '.join(sorted(known))}.")
         current = getattr(config, name)
         if dataclasses.is_dataclass(current):
             if not isinstance(value, dict):

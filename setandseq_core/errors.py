@@ -1,5 +1,7 @@
 """Everything that can go wrong for a user: the message says what was found and needed, the hint what to do next."""
 
+from typing import ClassVar
+
 from .shown import shown
 
 
@@ -8,12 +10,14 @@ class SetAndSequenceError(Exception):
 
     Args:
         message: whole sentences: what was found, and what was needed.
-        hint: whole sentences: what to do next.
+        hint: whole sentences: what to do next; the class's own, if it has one, where none is given.
     """
+
+    usual_hint: ClassVar[str] = ""
 
     def __init__(self, message: str, *, hint: str = ""):
         self.message = shown(message)  # it may quote file names and texts from files
-        self.hint = shown(hint)
+        self.hint = shown(hint or self.usual_hint)
         super().__init__(f"{self.message} {self.hint}".strip())
 
 
@@ -27,6 +31,8 @@ class VideoError(SetAndSequenceError):
 
 class ConceptFileError(SetAndSequenceError):
     """A concept file that is damaged, hostile or of an unknown version."""
+
+    usual_hint = "Get the file again."
 
 
 class ConceptMismatchError(SetAndSequenceError):

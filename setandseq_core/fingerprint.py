@@ -97,7 +97,8 @@ def check_base(concept: BaseFingerprint, model: BaseFingerprint) -> None:
         if list(model.layers[layer]) != list(shape):
             raise ConceptMismatchError(
                 f"Layer {layer!r}: the concept was made for weights of shape {list(shape)}, this model has "
-                f"{list(model.layers[layer])}. It was made for another base model, probably of another size."
+                f"{list(model.layers[layer])}. It was made for another base model, probably of another size.",
+                hint="Load that one, or train the concept again on this one.",
             )
     apart = distance(concept, model)
     if apart > MAX_DISTANCE:

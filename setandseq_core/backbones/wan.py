@@ -129,7 +129,8 @@ class UMT5Prompts:
             if not (folder / part).is_dir():
                 raise BackboneError(
                     f"{folder} has no folder '{part}'. A Wan model needs the tokenizer and text_encoder folders of its "
-                    "diffusers release; give the folder that holds them with --text-encoder."
+                    "diffusers release.",
+                    hint="Give the folder that holds them with --text-encoder.",
                 )
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(

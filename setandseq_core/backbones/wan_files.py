@@ -61,7 +61,7 @@ def transformer_config(shapes: Shapes) -> Config:
     """
     for key in shapes:
         if variant := next((name for start, name in _VARIANTS.items() if key.startswith(start)), None):
-            raise BackboneError(f"this is the {variant} variant of Wan (it has {key!r}); {_ONLY_TEXT_TO_VIDEO}")
+            raise BackboneError(f"this is the {variant} variant of Wan (it has {key!r})", hint=_ONLY_TEXT_TO_VIDEO)
     dim, in_channels, *patch = _shape(shapes, "patch_embedding.weight", 5, "Wan transformer")
     projected, _ = _shape(shapes, "head.head.weight", 2, "Wan transformer")
     ffn_dim, _ = _shape(shapes, "blocks.0.ffn.0.weight", 2, "Wan transformer")
@@ -96,7 +96,9 @@ def vae_config(shapes: Shapes) -> Config:
         BackboneError: not a Wan VAE, or that of Wan 2.2 5B.
     """
     if "decoder.upsamples.0.upsamples.0.residual.2.weight" in shapes:
-        raise BackboneError("this is the Wan 2.2 5B VAE (48 channels); use the Wan 2.1 VAE, which Wan 2.2 14B uses too")
+        raise BackboneError(
+            "this is the Wan 2.2 5B VAE (48 channels)", hint="Use the Wan 2.1 VAE, which Wan 2.2 14B uses too."
+        )
     base_dim, in_channels, *_ = _shape(shapes, "encoder.conv1.weight", 5, "Wan VAE")
     out_channels, *_ = _shape(shapes, "decoder.head.2.weight", 5, "Wan VAE")
     z_dim, *_ = _shape(shapes, "conv2.weight", 5, "Wan VAE")
@@ -149,12 +151,13 @@ def load_vae(path: str | Path, dtype: torch.dtype) -> AutoencoderKLWan:
     return _load_file(path, dtype, AutoencoderKLWan, vae_config, native_vae_name)
 
 
-_ONLY_TEXT_TO_VIDEO = "only text-to-video is supported for now: use a Wan 2.1 or Wan 2.2 14B T2V model"
+_ONLY_TEXT_TO_VIDEO = "The command line trains text-to-video only: use a Wan 2.1 or Wan 2.2 14B T2V model."
+_DOWNLOAD_AGAIN = "Download it again."
 
 
 def _shape(shapes: Shapes, key: str, ndim: int, what: str) -> Sequence[int]:
     if key not in shapes:
-        raise BackboneError(f"not a {what}: no key {key!r}; found {_some(shapes)}.{_diffusers_hint(shapes)}")
+        raise BackboneError(f"not a {what}: no key {key!r}; found {_some(shapes)}", hint=_diffusers_hint(shapes))
     if len(shapes[key]) != ndim:
         raise BackboneError(f"not a {what}: {key!r} has shape {tuple(shapes[key])}, not {ndim} dimensions")
     return shapes[key]
@@ -169,14 +172,14 @@ def _some(keys: Iterable[str], most: int = 3) -> str:
 
 def _diffusers_hint(keys: Iterable[str]) -> str:
     ours = any(key.startswith(("condition_embedder.", "encoder.conv_in.")) for key in keys)
-    return " These are diffusers names: give the folder of the file (with its config.json) instead." if ours else ""
+    return "These are diffusers names: give the folder of the file (with its config.json) instead." if ours else ""
 
 
 def _check_text_to_video(config: Mapping[str, Any]) -> None:
     read, written = config.get("in_channels", 16), config.get("out_channels") or config.get("in_channels", 16)
     if read != written or config.get("image_dim") or config.get("added_kv_proj_dim"):
         found = f"{read} channels in, {written} out"
-        raise BackboneError(f"this is an image-to-video or control variant of Wan ({found}); {_ONLY_TEXT_TO_VIDEO}")
+        raise BackboneError(f"this is an image-to-video or control variant of Wan ({found})", hint=_ONLY_TEXT_TO_VIDEO)
 
 
 def _load_file(
@@ -187,7 +190,7 @@ def _load_file(
     native_name: Callable[[str], str],
 ) -> Model:
     if not path.is_file():
-        raise BackboneError(f"{path}: no such file or folder; give a .safetensors file or a diffusers folder")
+        raise BackboneError(f"{path}: no such file or folder.", hint="Give a .safetensors file or a diffusers folder.")
     try:
         with safe_open(path, framework="pt") as file:
             prefix = PREFIX if any(key.startswith(PREFIX) for key in file.keys()) else ""  # noqa: SIM118
@@ -201,9 +204,11 @@ def _load_file(
                 key: file.get_tensor(stored[name]).to(_kept_dtype(model, key, dtype)) for key, name in names.items()
             }
     except (SafetensorError, OSError) as error:
-        raise BackboneError(f"{path}: cannot be read as a .safetensors file ({error}); download it again") from error
+        raise BackboneError(
+            f"{path}: cannot be read as a .safetensors file ({error}).", hint=_DOWNLOAD_AGAIN
+        ) from error
     except BackboneError as error:
-        raise BackboneError(f"{path}: {error}") from error
+        raise BackboneError(f"{path}: {error.message}.", hint=error.hint) from error
     model.load_state_dict(weights, assign=True)
     return model.eval()
 
@@ -215,14 +220,19 @@ def _kept_dtype(model: ModelMixin, key: str, dtype: torch.dtype) -> torch.dtype:
 
 def _check_fit(found: Shapes, needed: Shapes) -> None:
     if quantised := [key for key in found if key.endswith(_QUANTISED)]:
-        raise BackboneError(f"its weights are quantised (it has {_some(quantised, 1)}); use a float16 or bfloat16 file")
+        raise BackboneError(
+            f"its weights are quantised (it has {_some(quantised, 1)})", hint="Use a float16 or bfloat16 file."
+        )
     if missing := needed.keys() - found.keys():
-        raise BackboneError(f"weights are missing: {_some(missing)}; the file is incomplete, download it again")
+        raise BackboneError(f"weights are missing: {_some(missing)}", hint=_DOWNLOAD_AGAIN)
     if extra := found.keys() - needed.keys():
-        raise BackboneError(f"weights that this kind of model does not have: {_some(extra)}; {_ONLY_TEXT_TO_VIDEO}")
+        raise BackboneError(f"weights that this kind of model does not have: {_some(extra)}", hint=_ONLY_TEXT_TO_VIDEO)
     for key, shape in needed.items():
         if tuple(found[key]) != tuple(shape):
-            raise BackboneError(f"{key!r} has shape {tuple(found[key])}, but the other weights need {tuple(shape)}")
+            raise BackboneError(
+                f"{key!r} has shape {tuple(found[key])}, but the other weights need {tuple(shape)}",
+                hint=_DOWNLOAD_AGAIN,
+            )
 
 
 def _load_folder(path: Path, subfolder: str, dtype: torch.dtype, model_class: type[Model]) -> Model:
@@ -231,20 +241,25 @@ def _load_folder(path: Path, subfolder: str, dtype: torch.dtype, model_class: ty
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BackboneError(
-            f"{path}: no readable config.json in it or in its folder {subfolder!r} ({error}); give a diffusers folder"
+            f"{path}: no readable config.json in it or in its folder {subfolder!r} ({error}).",
+            hint="Give a diffusers folder.",
         ) from error
     found = config.get("_class_name") if isinstance(config, dict) else None
     if found != model_class.__name__:
-        raise BackboneError(f"{folder}: holds a {found}, not a {model_class.__name__}; {_ONLY_TEXT_TO_VIDEO}")
+        raise BackboneError(f"{folder}: holds a {found}, not a {model_class.__name__}.", hint=_ONLY_TEXT_TO_VIDEO)
     try:
         if subfolder == "transformer":
             _check_text_to_video(config)
         loaded: Any = model_class.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, torch_dtype=dtype, output_loading_info=True
         )
-    except (OSError, ValueError, RuntimeError, TypeError, SafetensorError, BackboneError) as error:
-        raise BackboneError(f"{folder}: {error}") from error
+    except BackboneError as error:
+        raise BackboneError(f"{folder}: {error.message}.", hint=error.hint) from error
+    except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
+        raise BackboneError(f"{folder}: {error}", hint=_DOWNLOAD_AGAIN) from error
     model, report = loaded
     if wrong := {key for part in ("missing_keys", "unexpected_keys", "mismatched_keys") for key in report[part]}:
-        raise BackboneError(f"{folder}: weights do not fit its config.json: {_some(map(str, wrong))}")
+        raise BackboneError(
+            f"{folder}: weights do not fit its config.json: {_some(map(str, wrong))}.", hint=_DOWNLOAD_AGAIN
+        )
     return model

@@ -80,7 +80,9 @@ class Stretch:
         start = outer.start + self.start
         end = min(outer.end, outer.start + self.end)
         if start >= end:
-            raise VideoError(f"start is {self.start:g} s, but the video is cut to {outer.length:g} s. Start earlier.")
+            raise VideoError(
+                f"start is {self.start:g} s, but the video is cut to {outer.length:g} s.", hint="Start earlier."
+            )
         return Stretch(start=start, length=None if end == math.inf else end - start)
 
 
@@ -343,16 +345,22 @@ def check_frames(frames_FHWC: Tensor) -> None:
     if len(shape) != 4 or shape[3] != 3:
         raise VideoError(f"The frames have shape {shape}; (frames, height, width, 3) is needed.")
     if frames_FHWC.numel() == 0:
-        raise VideoError(f"There is nothing in the frames, their shape is {shape}; give at least one frame.")
+        raise VideoError(f"There is nothing in the frames, their shape is {shape}.", hint="Give at least one frame.")
     if not frames_FHWC.is_floating_point():
-        raise VideoError(f"The frames are {frames_FHWC.dtype}; floats in [0, 1] are needed: divide bytes by 255.")
+        raise VideoError(
+            f"The frames are {frames_FHWC.dtype}; floats in [0, 1] are needed.", hint="Divide bytes by 255."
+        )
     if not frames_FHWC.isfinite().all():
         bad = int((~frames_FHWC.isfinite()).sum())
-        raise VideoError(f"{bad} values of the frames are not finite (nan or inf); look at the step that made them.")
+        raise VideoError(
+            f"{bad} values of the frames are not finite (nan or inf).", hint="Look at the step that made them."
+        )
     low = float(frames_FHWC.min())
     high = float(frames_FHWC.max())
     if low < -0.5 or high > 1.5:  # a decoder may overshoot a little; another range would be a wrong picture
-        raise VideoError(f"The values of the frames go from {low:g} to {high:g}; they must be in [0, 1]: rescale them.")
+        raise VideoError(
+            f"The values of the frames go from {low:g} to {high:g}; they must be in [0, 1].", hint="Rescale them."
+        )
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)

@@ -74,8 +74,8 @@ def transfer_motion(identity: Concept, motion: Concept) -> Concept:
         if one is None or two is None or not _same(one.identity_basis_OR, two.identity_basis_OR):
             raise ConceptMismatchError(
                 f"The concepts {names} do not share an identity basis: they differ in layer {name!r}. Motion can be "
-                "transferred only between concepts whose sequence stages went on from the same set stage: train the "
-                "look of all clips jointly once, then the motion of each on it."
+                "transferred only between concepts whose sequence stages went on from the same set stage.",
+                hint="Train the look of all clips jointly once, then the motion of each on it.",
             )
     info = replace(
         identity.info,

@@ -63,10 +63,7 @@ def load_concept(path: Path) -> Concept:
     info = parse_metadata(header.metadata)
     embeddings = {name: header.shapes[name] for name in EMBEDDINGS if name in header.shapes}
     if embeddings and header.metadata["setandseq.version"] == "1":
-        raise ConceptFileError(
-            "A file of version 1 cannot hold learned tokens.",
-            hint="Get the file again.",
-        )
+        raise ConceptFileError("A file of version 1 cannot hold learned tokens.")
     check_embeddings(embeddings)
     if header.shapes.get(SIGN, (0,)) != (0,):
         raise ConceptFileError(f"{SIGN} must be empty.", hint="Get the file again.")
@@ -105,6 +102,5 @@ def _layer_names(found: list[str]) -> list[str]:
         raise ConceptFileError(
             f"The tensors do not make a concept: missing {missing[:3]!s:.300}, unknown {extra[:3]!s:.300}. Each "
             f"layer needs exactly {', '.join(PARTS)}.",
-            hint="Get the file again.",
         )
     return layers

@@ -61,7 +61,8 @@ def format_metadata(info: ConceptInfo, *, embeddings: bool = False) -> dict[str,
         text = json.dumps(content, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise ConceptFileError(
-            f"Concept {info.name!r}: its info cannot be saved ({error}). Only JSON values, no NaN."
+            f"Concept {info.name!r}: its info cannot be saved ({error}).",
+            hint="Give only JSON values, and no NaN.",
         ) from error
     _parse_info(text, info.thumbnail)
     return {"setandseq.version": VERSIONS[embeddings], "setandseq.info": text}
@@ -117,13 +118,12 @@ def parse_metadata(metadata: Mapping[str, str]) -> ConceptInfo:
         )
     if version not in VERSIONS:
         newer = version.isdecimal() and version.isascii() and len(version) < 9 and int(version) > int(FORMAT_VERSION)
-        step = "It is from a newer version: update the pack." if newer else "Get the file again."
-        raise ConceptFileError(f"Concept version {version!r:.50} is unknown, this reads 1 to {FORMAT_VERSION}. {step}")
-    if "setandseq.info" not in metadata:
         raise ConceptFileError(
-            "The file has no 'setandseq.info' in its metadata.",
-            hint="Get the file again.",
+            f"Concept version {version!r:.50} is unknown, this reads 1 to {FORMAT_VERSION}.",
+            hint="It is from a newer version: update the pack." if newer else "",
         )
+    if "setandseq.info" not in metadata:
+        raise ConceptFileError("The file has no 'setandseq.info' in its metadata.")
     return _parse_info(metadata["setandseq.info"], _decode_thumbnail(metadata.get(THUMBNAIL_KEY)))
 
 
@@ -145,22 +145,13 @@ def _parse_info(text: str, thumbnail: bytes | None) -> ConceptInfo:
 
 def _checked_fields(content: Json, kinds: Mapping[str, type], where: str) -> dict[str, Any]:
     if not isinstance(content, dict):
-        raise ConceptFileError(
-            f"{where!r} is a {type(content).__name__}, an object is needed.",
-            hint="Get the file again.",
-        )
+        raise ConceptFileError(f"{where!r} is a {type(content).__name__}, an object is needed.")
     if content.keys() != kinds.keys():
         missing, extra = sorted(kinds.keys() - content.keys()), sorted(content.keys() - kinds.keys())
-        raise ConceptFileError(
-            f"{where!r} lacks {missing} and has unknown {extra[:5]!s:.200}.",
-            hint="Get the file again.",
-        )
+        raise ConceptFileError(f"{where!r} lacks {missing} and has unknown {extra[:5]!s:.200}.")
     for name, kind in kinds.items():
         if not isinstance(content[name], kind):
-            raise ConceptFileError(
-                f"'{where}.{name}' is a {_kind_of(content[name])}, {kind.__name__} is needed.",
-                hint="Get the file again.",
-            )
+            raise ConceptFileError(f"'{where}.{name}' is a {_kind_of(content[name])}, {kind.__name__} is needed.")
     return content
 
 
@@ -175,24 +166,15 @@ def _check_values(value: Json, where: str, depth: int) -> None:
                 f"{where!r:.200} has a text of {len(value)} characters, the limit is {MAX_CHARACTERS}."
             )
         if any(map(is_control, value)):
-            raise ConceptFileError(
-                f"{where!r:.200} has a control character in a text.",
-                hint="Get the file again.",
-            )
+            raise ConceptFileError(f"{where!r:.200} has a control character in a text.")
     elif isinstance(value, dict | list):
         if depth == 0:
-            raise ConceptFileError(
-                f"{where!r:.200} is nested more than {MAX_DEPTH} deep.",
-                hint="Get the file again.",
-            )
+            raise ConceptFileError(f"{where!r:.200} is nested more than {MAX_DEPTH} deep.")
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             _check_values(str(key), where, 0)
             _check_values(item, f"{where}.{key}", depth - 1)
     elif isinstance(value, int | float) and not abs(value) < 1e300:
-        raise ConceptFileError(
-            f"{where!r:.200} is out of range.",
-            hint="Get the file again.",
-        )
+        raise ConceptFileError(f"{where!r:.200} is out of range.")
 
 
 def _checked_base(found: Json) -> BaseFingerprint:
@@ -225,17 +207,11 @@ def _decode_thumbnail(uri: str | None) -> bytes | None:
     if not comma or start not in ("data:image/png", "data:image/jpeg"):
         raise ConceptFileError(f"{THUMBNAIL_KEY!r} must be a PNG or JPEG data URI, it starts with {uri[:30]!r}.")
     if len(data) > 4 * (MAX_THUMBNAIL_BYTES // 3 + 1):
-        raise ConceptFileError(
-            f"The thumbnail has over {MAX_THUMBNAIL_BYTES} bytes.",
-            hint="Get the file again.",
-        )
+        raise ConceptFileError(f"The thumbnail has over {MAX_THUMBNAIL_BYTES} bytes.")
     try:
         return base64.b64decode(data, validate=True)
     except binascii.Error as error:
-        raise ConceptFileError(
-            f"{THUMBNAIL_KEY!r} is not valid base64 ({error}).",
-            hint="Get the file again.",
-        ) from error
+        raise ConceptFileError(f"{THUMBNAIL_KEY!r} is not valid base64 ({error}).") from error
 
 
 def _check_thumbnail(thumbnail: bytes | None) -> None:

@@ -73,10 +73,7 @@ def strict_json(text: str | bytes, what: str) -> Json:
             raise ValueError(f"over {MAX_VALUES} values")
         return json.loads(text, parse_constant=refuse_constant, object_pairs_hook=refuse_duplicates)
     except (ValueError, RecursionError) as error:
-        raise ConceptFileError(
-            f"{what} is not valid JSON ({str(error)[:100]}).",
-            hint="Get the file again.",
-        ) from error
+        raise ConceptFileError(f"{what} is not valid JSON ({str(error)[:100]}).") from error
 
 
 def read_header(path: Path) -> Header:
@@ -94,10 +91,7 @@ def read_header(path: Path) -> Header:
     with path.open("rb") as file:
         head = file.read(8)
         if len(head) < 8:
-            raise ConceptFileError(
-                f"{path.name} is empty or cut short ({size} bytes).",
-                hint="Get the file again.",
-            )
+            raise ConceptFileError(f"{path.name} is empty or cut short ({size} bytes).")
         (header_bytes,) = struct.unpack("<Q", head)
         if header_bytes > min(MAX_HEADER_BYTES, size - 8):
             raise ConceptFileError(
@@ -122,10 +116,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ConceptFileError(
-            f"{path.name} cannot be read ({str(error)[:200]}).",
-            hint="Get the file again.",
-        ) from error
+        raise ConceptFileError(f"{path.name} cannot be read ({str(error)[:200]}).") from error
     # A copy, for load_file maps the file, and a mapped file cannot be replaced on Windows.
     return {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
 
@@ -150,10 +141,7 @@ def check_data(path: Path, announced: str | None) -> None:
         while block := file.read(2**20):
             digest.update(block)
     if f"0x{digest.hexdigest()}" != announced:
-        raise ConceptFileError(
-            f"{path.name} is damaged: its tensors do not match the hash in it.",
-            hint="Get the file again.",
-        )
+        raise ConceptFileError(f"{path.name} is damaged: its tensors do not match the hash in it.")
 
 
 def _checked_layout(entries: Mapping[str, Json], data_bytes: int) -> dict[str, tuple[int, ...]]:

@@ -77,8 +77,8 @@ def load_embedder(folder: Path, *, device: str = "cpu", reads_text: bool = False
     needed = ("config.json", "preprocessor_config.json")
     if missing := [name for name in needed if not (folder / name).is_file()]:
         raise BackboneError(
-            f"{folder} holds no {' and no '.join(missing)}; a model's folder as transformers saves it is needed, such "
-            "as a download of openai/clip-vit-large-patch14 or facebook/dinov2-base with all its small files."
+            f"{folder} holds no {' and no '.join(missing)}; a model's folder as transformers saves it is needed.",
+            hint="Download openai/clip-vit-large-patch14 or facebook/dinov2-base with all its small files.",
         )
     try:
         model = AutoModel.from_pretrained(

@@ -258,7 +258,8 @@ def mse(reference_FHWC: Tensor, generated_FHWC: Tensor) -> float:
     if reference_FHWC.shape != generated_FHWC.shape:
         raise VideoError(
             f"The reference has shape {tuple(reference_FHWC.shape)} and the generated clip "
-            f"{tuple(generated_FHWC.shape)}; sample as many frames as the reference has."
+            f"{tuple(generated_FHWC.shape)}.",
+            hint="Sample as many frames as the reference has.",
         )
     return float((reference_FHWC - generated_FHWC).square().mean())
 

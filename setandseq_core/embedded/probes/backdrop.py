@@ -65,8 +65,8 @@ def fit_backdrop(frames_FHWC: Tensor) -> Backdrop:
     """
     if frames_FHWC.ndim != 4 or frames_FHWC.shape[1:] != (SIZE, SIZE, 3):
         raise VideoError(
-            f"The clip has shape {tuple(frames_FHWC.shape)}; the detectors read (frames, {SIZE}, {SIZE}, 3). "
-            "Resize it with video.fit_clip."
+            f"The clip has shape {tuple(frames_FHWC.shape)}; the detectors read (frames, {SIZE}, {SIZE}, 3).",
+            hint="Resize it with fit_clip.",
         )
     colour = _vote(frames_FHWC[:, ::2, ::2].reshape(-1, 3))
     dark_C, light_C = torch.tensor(background_tones(BACKGROUND_COLOURS[colour])).unbind(0)
