@@ -214,4 +214,5 @@ def check_embeddings(shapes: Mapping[str, tuple[int, ...]]) -> None:
 
 
 def parts_of(layer: ConceptLayer) -> tuple[Tensor, Tensor, Tensor]:
+    """A layer's matrices in the order of `PARTS`."""
     return layer.identity_basis_OR, layer.coefficients_RI, layer.motion_residual_RI

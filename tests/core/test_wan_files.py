@@ -249,7 +249,7 @@ class TestUnusableFile:
     ],
 )
 def test_other_variants_of_wan_are_refused_by_name(transformer_file: Path, key: str, variant: str) -> None:
-    with pytest.raises(BackboneError, match=f"the {variant} variant of Wan .*{key}.*only text-to-video is supported"):
+    with pytest.raises(BackboneError, match=f"the {variant} variant of Wan .*{key}.*trains text-to-video only"):
         load_transformer(rewrite(transformer_file, **{key: torch.zeros(1)}), torch.float32)
 
 
@@ -311,7 +311,7 @@ def test_image_to_video_folder_is_refused(transformer: WanTransformer3DModel, tm
     transformer.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"image_dim": 1280}))
-    with pytest.raises(BackboneError, match=r"image-to-video or control variant.*only text-to-video"):
+    with pytest.raises(BackboneError, match=r"image-to-video or control variant.*trains text-to-video only"):
         load_transformer(tmp_path, torch.float32)
 
 
