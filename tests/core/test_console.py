@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from setandseq_core.cli.console import ProgressLine, pasteable
+from setandseq_core.cli.console import ProgressLine, pasteable, warn
 from setandseq_core.training.clock import clock
 
 
@@ -60,3 +60,13 @@ def test_a_pasted_file_name_is_the_file(name: bytes) -> None:
     assert shown.isprintable()
     pasted = subprocess.run(["bash", "-c", f"printf %s {shown}"], capture_output=True, check=True).stdout
     assert pasted.removeprefix(b"./") == name
+
+
+@pytest.mark.parametrize(("stream", "expected"), [(Terminal(), "\x1b[31mworse\x1b[0m\n"), (io.StringIO(), "worse\n")])
+def test_a_warning_is_red_on_a_terminal_alone(
+    stream: io.StringIO, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(sys, "stderr", stream)
+    warn("worse")
+    assert stream.getvalue() == expected
