@@ -101,9 +101,35 @@ function contents(node, concept) {
   return [
     make("div", { class: "setandseq-head" }, ...picture(concept), facts),
     ...misfit(concept),
+    ...newer(node),
     prompt(node, say("look"), concept.static_prompt),
     prompt(node, say("look and motion"), concept.motion_prompt),
   ];
+}
+
+/**
+ * The newest version of a concept: saving "bee" again makes "bee_2".
+ * @param {string} file
+ * @param {string[]} files
+ */
+export function newestVersion(file, files) {
+  const parts = (/** @type {string} */ name) => /^(.*?)(?:_(\d+))?\.safetensors$/.exec(name) ?? [];
+  const [, base] = parts(file);
+  const versions = files.filter((each) => parts(each)[1] === base && base !== undefined);
+  const number = (/** @type {string} */ name) => Number(parts(name)[2] ?? 1);
+  return versions.reduce((newest, each) => (number(each) > number(newest) ? each : newest), file);
+}
+
+/** @param {GraphNode} node */
+function newer(node) {
+  const widget = widgetOf(node, "concept");
+  const file = String(widget?.value ?? "");
+  const files = /** @type {string[]} */ (Array.isArray(widget?.options.values) ? widget.options.values : []);
+  const newest = newestVersion(file, files);
+  if (newest === file) return [];
+  const click = () => asOneStep(() => setWidget(node, "concept", newest));
+  const take = make("button", { type: "button", text: say("Use it"), click });
+  return [make("p", { class: "setandseq-newer" }, make("span", { text: say("{0} is newer.", newest) }), take)];
 }
 
 /** @param {Concept} concept */

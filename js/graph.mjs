@@ -3,6 +3,8 @@
 
 import { app } from "../../scripts/app.js";
 
+/** The file that Embedded Model loads. */
+const EMBEDDED_FILE = "setandseq_embedded_transformer.safetensors";
 const POLL_MS = 200;
 
 /**
@@ -48,30 +50,61 @@ export function asOneStep(change) {
 }
 
 /**
- * The node that an input is connected to.
+ * The node that an input is connected to, inside or outside of subgraphs too.
  * @param {GraphNode} node
  * @param {string} name
  * @returns {GraphNode | null}
  */
 export function sourceOf(node, name) {
-  const slot = node.inputs?.findIndex((input) => input.name === name) ?? -1;
-  return slot < 0 ? null : /** @type {GraphNode | null} */ (node.getInputNode(slot));
+  const input = node.inputs?.find((each) => each.name === name);
+  return originOf(node.graph, input?.link);
 }
 
 /**
- * All nodes behind one, the nearest first.
+ * Where a wire comes from. Frontend 1.58 looks for the source of a subgraph's input among its outputs, so we follow the
+ * links ourselves.
+ * @param {any} graph
+ * @param {any} id of the link
+ * @returns {GraphNode | null}
+ */
+function originOf(graph, id) {
+  const link = id === null || id === undefined ? undefined : graph?.getLink(id);
+  if (!link) return null;
+  if (link.origin_id === graph.inputNode?.id) {
+    const holder = holderOf(graph);
+    return holder ? originOf(holder.graph, holder.inputs[link.origin_slot]?.link) : null;
+  }
+  const source = graph.getNodeById(link.origin_id);
+  const inside = source?.subgraph;
+  return inside ? originOf(inside, inside.outputs[link.origin_slot]?.linkIds[0]) : source ?? null;
+}
+
+/**
+ * The node that shows a subgraph; the first where there are several.
+ * @param {any} subgraph
+ * @param {any} [graph]
+ * @returns {any}
+ */
+function holderOf(subgraph, graph = app.rootGraph) {
+  for (const node of graph.nodes ?? []) {
+    const found = node.subgraph === subgraph ? node : node.subgraph && holderOf(subgraph, node.subgraph);
+    if (found) return found;
+  }
+  return undefined;
+}
+
+/**
+ * All nodes behind one, the nearest first; of a subgraph all that are in it.
  * @param {GraphNode} node
  * @returns {GraphNode[]}
  */
 export function nodesAfter(node) {
-  /** @type {GraphNode[]} */
+  /** @type {any[]} */
   const found = [node];
   for (const each of found) {
-    for (let slot = 0; slot < (each.outputs?.length ?? 0); slot += 1) {
-      for (const next of each.getOutputNodes(slot) ?? []) {
-        if (!found.includes(/** @type {GraphNode} */ (next))) found.push(/** @type {GraphNode} */ (next));
-      }
-    }
+    const next = [...(each.subgraph?.nodes ?? [])];
+    for (let slot = 0; slot < (each.outputs?.length ?? 0); slot += 1) next.push(...(each.getOutputNodes(slot) ?? []));
+    for (const one of next) if (!found.includes(one)) found.push(one);
   }
   return found.slice(1);
 }
@@ -85,6 +118,7 @@ export function modelFile(node) {
   const seen = new Set();
   for (let each = sourceOf(node, "model"); each && !seen.has(each); each = sourceOf(each, "model")) {
     seen.add(each);
+    if (each.comfyClass === "SetSeq_EmbeddedModel") return EMBEDDED_FILE;
     const file = widgetOf(each, "unet_name") ?? widgetOf(each, "ckpt_name");
     if (file) return String(file.value ?? "");
   }

@@ -2,6 +2,7 @@
 // The strength pad: identity and motion strength as one point. It keeps nothing itself: it shows and moves two numbers.
 
 import { make } from "./dom.mjs";
+import { dragged } from "./drag.mjs";
 import { asOneStep, follow, isWired, setWidget, widen, widgetOf } from "./graph.mjs";
 import { showOnNode } from "./shown.mjs";
 import { say } from "./words.mjs";
@@ -49,7 +50,7 @@ export function strengthPad(node) {
   const presets = PRESETS.map(({ label, strengths, means }) =>
     make("button", { type: "button", text: say(label), title: say(means), click: () => asOneStep(() => write(strengths)) }),
   );
-  dragged(field, point, (x, y) => write([x * MOST, (1 - y) * MOST]));
+  dragged(field, (x, y) => write([x * MOST, (1 - y) * MOST]), () => point.focus());
 
   function show() {
     const strengths = read();
@@ -87,41 +88,6 @@ function onKey(event, strengths, write) {
   event.preventDefault();
   const size = event.shiftKey ? 5 * STEP : STEP;
   write(strengths.map((strength, axis) => strength + size * (arrow[axis] ?? 0)));
-}
-
-/**
- * Call `moved` with the share of the way from the left and from the top, while the point is dragged.
- * @param {HTMLElement} field
- * @param {HTMLElement} point
- * @param {(x: number, y: number) => void} moved
- */
-function dragged(field, point, moved) {
-  /** @param {PointerEvent} event */
-  const move = (event) => {
-    const box = field.getBoundingClientRect();
-    moved(share(event.clientX - box.left, box.width), share(event.clientY - box.top, box.height));
-  };
-  field.addEventListener("pointerdown", (event) => {
-    if (event.button !== 0) return;
-    event.preventDefault();
-    event.stopPropagation();
-    field.setPointerCapture(event.pointerId);
-    point.focus();
-    move(event);
-  });
-  field.addEventListener("pointermove", (event) => {
-    if (!field.hasPointerCapture(event.pointerId)) return;
-    event.stopPropagation();
-    move(event);
-  });
-}
-
-/**
- * @param {number} part
- * @param {number} whole
- */
-function share(part, whole) {
-  return whole > 0 ? Math.min(Math.max(part / whole, 0), 1) : 0;
 }
 
 /** @param {number} strength */

@@ -6,7 +6,7 @@ import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { drawCurve, verdict } from "./curve.mjs";
 import { make } from "./dom.mjs";
-import { executionIds, whileInGraph, widen, workflowId } from "./graph.mjs";
+import { asOneStep, executionIds, setWidget, whileInGraph, widen, widgetOf, workflowId } from "./graph.mjs";
 import { showOnNode } from "./shown.mjs";
 import { say } from "./words.mjs";
 
@@ -37,16 +37,22 @@ import { say } from "./words.mjs";
 
 const EVENT = "setandseq.training";
 const WIDTH = 340;
-const HEIGHT = 330;
+const HEIGHT = 250;
 /** @type {Record<string, string>} */
 const STAGES = { set: "Learning the look", sequence: "Learning the motion" };
 /** @type {Record<string, string>} */
 const ENDS = {
   finished: "finished",
-  kept: "stopped and kept",
-  stopped: "stopped; run again to resume",
-  failed: "stopped by an error",
+  kept: "finished early",
+  stopped: "paused; run again to resume",
+  failed: "failed",
 };
+/** The property that tells a node from the same one in another copy of the workflow; see nodes/panel.py. */
+const COPY = "setandseq_copy";
+/** By stage, the widgets that may hold its number of steps. @type {Record<string, string[]>} */
+const STEPS = { set: ["look_steps", "steps"], sequence: ["motion_steps", "steps"] };
+/** How many more steps a click on "Train more" adds, as a share of those that were done. */
+const MORE = 0.5;
 const IDLE = "Losses, time left and sample videos appear here while this node trains.";
 
 /** @type {Set<TrainingPanel>} */
@@ -62,6 +68,7 @@ export function listenToTraining() {
 
 /** @param {GraphNode} node */
 export function trainingPanel(node) {
+  node.properties[COPY] ??= Math.random().toString(36).slice(2);
   const panel = new TrainingPanel(node);
   showOnNode(node, "training_panel", panel.element, () => HEIGHT);
   widen(node, WIDTH);
@@ -90,9 +97,16 @@ class TrainingPanel {
       make("span", { class: "setandseq-key-validation", text: say("validation: fixed noise") }),
     );
     this.pictures = make("div", { class: "setandseq-pictures" });
-    this.keep = this.#button("keep", "Stop and keep", "Ends this stage now, keeps what was learned and continues with the next node");
-    this.stop = this.#button("stop", "Stop", "Cancels the run. Run again to resume from here");
-    this.buttons = make("div", { class: "setandseq-buttons" }, this.keep, this.stop);
+    this.keep = this.#button("keep", "Finish now", "Ends this stage, keeps what was learned and continues");
+    this.stop = this.#button("stop", "Pause", "Stops the run. Run again to resume from here");
+    this.more = make("button", {
+      type: "button",
+      text: say("Train more"),
+      title: say("Adds half as many steps and runs again, from what is there"),
+      click: () => this.#trainMore(),
+    });
+    this.strip = make("div", { class: "setandseq-strip", role: "group", "aria-label": say("Samples") });
+    this.buttons = make("div", { class: "setandseq-buttons" }, this.keep, this.stop, this.more);
     this.element = make(
       "section",
       { class: "setandseq-panel", "aria-label": say("Training") },
@@ -102,6 +116,7 @@ class TrainingPanel {
       this.curve,
       this.legend,
       this.pictures,
+      this.strip,
       this.buttons,
     );
     this.#show();
@@ -112,7 +127,7 @@ class TrainingPanel {
    * @param {News} news
    */
   hear(news) {
-    if (!executionIds(this.node).includes(news.node) || (news.workflow && news.workflow !== workflowId())) return;
+    if (!executionIds(this.node).includes(news.node) || (news.workflow && news.workflow !== this.#copy())) return;
     const known = this.#record;
     const continues = known?.run === news.run;
     const fits = continues && known.stride === news.stride && known.losses.length >= news.first;
@@ -133,7 +148,7 @@ class TrainingPanel {
   /** Ask the server for the whole record: after a reload, in a second tab, or when something was missed. */
   async askForAll() {
     for (const id of executionIds(this.node)) {
-      const answer = await api.fetchApi(route(id));
+      const answer = await api.fetchApi(this.#route(id));
       const record = answer.ok ? await answer.json() : {};
       if (!record.node) continue;
       this.#record = record;
@@ -157,10 +172,33 @@ class TrainingPanel {
   async #wish(wish) {
     if (!this.#record) return;
     this.keep.disabled = this.stop.disabled = true;
-    const answer = await api.fetchApi(route(this.#record.node, wish), { method: "POST" });
+    const answer = await api.fetchApi(this.#route(this.#record.node, wish), { method: "POST" });
     if (answer.ok) return;
     app.extensionManager.toast.add({ severity: "warn", summary: say("Training"), detail: await answer.text(), life: 5000 });
     await this.askForAll();
+  }
+
+  /** What tells this node from the same one in another copy of the workflow. */
+  #copy() {
+    return String(this.node.properties[COPY] ?? workflowId());
+  }
+
+  /**
+   * @param {string} node
+   * @param {string} [rest] of the address
+   * @param {string} [version] what makes the browser ask again
+   */
+  #route(node, rest = "", version = "") {
+    const query = new URLSearchParams({ workflow: this.#copy(), ...(version ? { version } : {}) });
+    return `/setandseq/training/${encodeURIComponent(node)}${rest ? `/${rest}` : ""}?${query}`;
+  }
+
+  #trainMore() {
+    const record = this.#record;
+    const name = STEPS[record?.stage ?? ""]?.find((each) => widgetOf(this.node, each));
+    if (!record || !name) return;
+    asOneStep(() => setWidget(this.node, name, record.step + Math.max(1, Math.round(MORE * record.step))));
+    void app.queuePrompt(0, 1);
   }
 
   #show() {
@@ -168,15 +206,20 @@ class TrainingPanel {
     const trains = record?.state === "training";
     this.element.classList.toggle("setandseq-idle", !record);
     this.keep.disabled = this.stop.disabled = !trains || record.wish !== "";
+    this.keep.hidden = this.stop.hidden = !trains;
+    this.more.hidden = record?.state !== "finished" && record?.state !== "kept";
     this.bar.hidden = !record;
     if (!record) {
       this.title.textContent = say(IDLE);
       this.verdict.textContent = "";
       this.curve.replaceChildren();
       this.pictures.replaceChildren();
+      this.pictures.dataset["sources"] = "";
+      this.strip.replaceChildren();
       return;
     }
     this.title.textContent = titled(record);
+    this.title.classList.toggle("setandseq-alarm", record.state === "failed");
     this.#showBar(record);
     const losses = record.losses.map((loss, index) => ({ step: record.start + (index + 1) * record.stride, loss }));
     const validation = record.validation.map(([step, loss]) => ({ step, loss }));
@@ -201,25 +244,65 @@ class TrainingPanel {
   #showPictures(record) {
     const labels = { reference: say("Your clip"), sample: say("Sample at step {0}", record.sample_step) };
     const wanted = /** @type {("reference" | "sample")[]} */ (["reference", "sample"]).filter((name) => record.pictures.includes(name));
-    const sources = wanted.map((name) => api.apiURL(route(record.node, name, `${record.run}.${record.sample_step}`)));
+    const sources = wanted.map((name) => this.#source(record, name));
     if (this.pictures.dataset["sources"] === sources.join()) return;
     this.pictures.dataset["sources"] = sources.join();
     const figures = wanted.map((name, index) => {
-      const picture = make("img", { src: sources[index] ?? "", alt: `${labels[name]}: ${record.prompt}`, draggable: "false" });
-      return make("figure", {}, picture, make("figcaption", { text: labels[name] }));
+      const alt = `${labels[name]}: ${record.prompt}`;
+      return make("figure", {}, picture(sources[index] ?? "", alt), make("figcaption", { text: labels[name] }));
     });
     this.pictures.replaceChildren(...figures);
+    this.#showStrip(record);
+  }
+
+  /**
+   * All samples that are kept, each with its step.
+   * @param {News} record
+   */
+  #showStrip(record) {
+    const steps = record.pictures.flatMap((name) => /^sample_(\d+)$/.exec(name)?.[1] ?? []).map(Number).sort((a, b) => a - b);
+    const figures = steps.map((step) => {
+      const source = this.#source(record, `sample_${step}`);
+      return make("figure", {}, picture(source, say("Sample at step {0}", step)), make("figcaption", { text: step }));
+    });
+    this.strip.replaceChildren(...(steps.length > 1 ? figures : []));
+  }
+
+  /**
+   * @param {News} record
+   * @param {string} name of the picture
+   */
+  #source(record, name) {
+    return api.apiURL(this.#route(record.node, name, `${record.run}.${name === "sample" ? record.sample_step : 0}`));
   }
 }
 
 /**
- * @param {string} node
- * @param {string} [rest] of the address
- * @param {string} [version] what makes the browser ask again
+ * A picture that is shown large on a click.
+ * @param {string} src
+ * @param {string} alt
  */
-function route(node, rest = "", version = "") {
-  const query = new URLSearchParams({ workflow: workflowId(), ...(version ? { version } : {}) });
-  return `/setandseq/training/${encodeURIComponent(node)}${rest ? `/${rest}` : ""}?${query}`;
+function picture(src, alt) {
+  const title = say("Click to see it large");
+  const small = make("img", { src, alt, title, draggable: "false" });
+  const button = make("button", { type: "button", class: "setandseq-picture", click: () => showLarge(src, alt) }, small);
+  return button;
+}
+
+/**
+ * @param {string} src
+ * @param {string} alt
+ */
+function showLarge(src, alt) {
+  const close = () => dialog.close();
+  const dialog = make(
+    "dialog",
+    { class: "setandseq-large", "aria-label": alt, click: close, close: () => dialog.remove() },
+    make("img", { src, alt }),
+    make("p", { text: alt }),
+  );
+  document.body.append(dialog);
+  dialog.showModal();
 }
 
 /** @param {News} record */

@@ -3,20 +3,27 @@
 
 import { api } from "../../scripts/api.js";
 import { make } from "./dom.mjs";
-import { follow, isWired, modelFile, nodesAfter, sourceOf, widen, widgetOf } from "./graph.mjs";
+import { asOneStep, follow, isWired, modelFile, nodesAfter, setWidget, sourceOf, widen, widgetOf } from "./graph.mjs";
 import { showOnNode } from "./shown.mjs";
 import { say } from "./words.mjs";
 
 const WIDTH = 420;
 const ROOM_FOR_PROMPTS = 120;
-const HEIGHT = 154;
+const LINE = 19;
+const MARGINS = 14;
+const LEAST_LINES = 3;
 const TOKEN = /\[[^[\]\s]+\]/g;
+/** Nodes that give the embedded text encoder. */
+const EMBEDDED = ["SetSeq_EmbeddedModel", "SetSeq_EmbeddedTextEncoder"];
 const EMBEDDED_WORDS = 48;
 const WAN_TOKENS = 512;
 /** What the tokenizer of Wan's text encoder makes of an English word, on average. */
 const TOKENS_A_WORD = 1.35;
 
-/** @typedef {{ok: boolean, text: string}} Finding */
+/**
+ * @typedef {{label: string, name: string, text: string}} Fix what a button says, and the prompt that it writes
+ * @typedef {{ok: boolean | null, text: string, fix?: Fix}} Finding ok is null where nothing was checked
+ */
 
 /**
  * What is right and what is missing in the two prompts; sentences for people.
@@ -30,12 +37,21 @@ export function checkPrompts(staticPrompt, motionPrompt, embedded) {
   const own = tokensOf(motionPrompt).filter((token) => !tokens.includes(token));
   return [
     lookFinding(staticPrompt, tokens),
-    ...(motionPrompt.trim() ? motionFindings(staticPrompt, motionPrompt, tokens, own) : [{ ok: false, text: say(EMPTY_MOTION) }]),
+    ...(motionPrompt.trim() ? motionFindings(staticPrompt, motionPrompt, tokens, own) : [emptyMotion(staticPrompt)]),
     lengthFinding(staticPrompt, motionPrompt, embedded),
   ];
 }
 
-const EMPTY_MOTION = "Motion prompt: repeat the static prompt and add the motion: ... [u] spinning.";
+/**
+ * @param {string} staticPrompt
+ * @returns {Finding}
+ */
+function emptyMotion(staticPrompt) {
+  const fix = { label: say("Repeat it"), name: "motion_prompt", text: staticPrompt };
+  const text = say("Motion prompt: repeat the look prompt and add the motion: ... [u] spinning.");
+  return staticPrompt.trim() ? { ok: false, text, fix } : { ok: false, text };
+}
+
 const FILLERS = new Set(["a", "an", "the", "and", "on", "in", "of", "with", "at", "is", "it", "to"]);
 
 /**
@@ -44,9 +60,10 @@ const FILLERS = new Set(["a", "an", "the", "and", "on", "in", "of", "with", "at"
  * @returns {Finding}
  */
 function lookFinding(prompt, tokens) {
-  if (!prompt.trim()) return { ok: false, text: say("Static prompt: describe the look, such as: a [v] dancer in a red dress.") };
-  if (!tokens.length) return { ok: false, text: say("Static prompt: add [v] before the subject, or the model has no word for your concept.") };
-  return { ok: true, text: say("Look: {0} stands for it. Everything else you name can be changed later.", tokens[0] ?? "") };
+  if (!prompt.trim()) return { ok: false, text: say("Look prompt: describe the look, such as: a [v] dancer in a red dress.") };
+  if (tokens.length) return { ok: true, text: say("Look: {0} stands for it.", tokens[0] ?? "") };
+  const fix = { label: say("Add {0}", "[v]"), name: "static_prompt", text: withToken(prompt, "[v]") };
+  return { ok: false, text: say("Look prompt: add [v] before the subject, or the model has no word for your concept."), fix };
 }
 
 /**
@@ -60,22 +77,39 @@ function motionFindings(staticPrompt, motionPrompt, tokens, own) {
   const lost = tokens.filter((token) => !motionPrompt.includes(token));
   const omitted = namedOnlyIn(staticPrompt, motionPrompt).join(" ");
   const missing = say("Motion prompt: {0} is missing. It needs both tokens.", lost.join(", "));
+  const put = lost.reduce(withToken, motionPrompt);
+  const fix = { label: say("Add {0}", lost.join(", ")), name: "motion_prompt", text: put };
   return [
-    ...(lost.length ? [{ ok: false, text: missing }] : []),
-    movementFinding(namedOnlyIn(motionPrompt, staticPrompt).join(" "), own),
+    ...(lost.length ? [{ ok: false, text: missing, fix }] : []),
+    movementFinding(motionPrompt, namedOnlyIn(motionPrompt, staticPrompt), own),
     ...(omitted ? [{ ok: false, text: say("Motion prompt: it leaves out \"{0}\". Describe the look in both prompts.", omitted) }] : []),
   ];
 }
 
 /**
- * @param {string} movement
+ * @param {string} prompt
+ * @param {string[]} words that only this prompt has
  * @param {string[]} own
  * @returns {Finding}
  */
-function movementFinding(movement, own) {
+function movementFinding(prompt, words, own) {
+  const movement = words.join(" ");
   if (!movement) return { ok: false, text: say("Motion prompt: add the motion, such as: [u] spinning.") };
-  if (!own.length) return { ok: false, text: say("Motion prompt: add [u] before \"{0}\".", movement) };
-  return { ok: true, text: say("Motion: {0} stands for \"{1}\".", own[0] ?? "", movement) };
+  if (own.length) return { ok: true, text: say("Motion: {0} stands for \"{1}\".", own[0] ?? "", movement) };
+  const begins = prompt.toLowerCase().indexOf(words[0] ?? "");
+  const fix = { label: say("Add {0}", "[u]"), name: "motion_prompt", text: `${prompt.slice(0, begins)}[u] ${prompt.slice(begins)}` };
+  return { ok: false, text: say("Motion prompt: add [u] before \"{0}\".", movement), fix };
+}
+
+/**
+ * The prompt with a token before its subject, which is taken to begin after the first article.
+ * @param {string} prompt
+ * @param {string} token
+ */
+export function withToken(prompt, token) {
+  const article = /\b(?:an?|the)\s+/i.exec(prompt);
+  const place = article ? article.index + article[0].length : 0;
+  return `${prompt.slice(0, place)}${token} ${prompt.slice(place)}`;
 }
 
 /**
@@ -122,9 +156,9 @@ function wordsOf(prompt) {
  * @param {GraphNode} node
  */
 function isEmbedded(node) {
-  const encoders = nodesAfter(node).map((after) => sourceOf(after, "clip"));
+  const encoders = [node, ...nodesAfter(node)].map((after) => sourceOf(after, "clip"));
   const encoder = encoders.find((source) => source !== null);
-  return encoder ? encoder?.comfyClass === "SetSeq_EmbeddedTextEncoder" : modelFile(node).startsWith("setandseq_embedded");
+  return encoder ? EMBEDDED.includes(encoder.comfyClass ?? "") : modelFile(node).startsWith("setandseq_embedded");
 }
 
 /** @param {GraphNode} node */
@@ -134,24 +168,31 @@ export function promptCheck(node) {
   const section = make(
     "section",
     { class: "setandseq-check", "aria-label": say("Prompt check") },
-    make("div", { class: "setandseq-quiet", text: say("[v] stands for the look, [u] for the motion.") }),
     make("div", { role: "status" }, list),
   );
   const prompts = () => names.map((name) => String(widgetOf(node, name)?.value ?? ""));
   const wired = () => names.filter((name) => isWired(node, name));
-  showOnNode(node, "prompt_check", section, () => HEIGHT);
+  const height = () => MARGINS + LINE * Math.max(list.childElementCount, LEAST_LINES);
+  showOnNode(node, "prompt_check", section, height);
+  /** @param {Finding[]} findings */
+  const show = (findings) => {
+    list.append(...findings.map((finding) => shown(finding, node)));
+    section.style.minHeight = `${height()}px`;
+    node.setDirtyCanvas(true, true);
+  };
   widen(node, WIDTH, ROOM_FOR_PROMPTS);
   const state = () => JSON.stringify([prompts(), wired(), isEmbedded(node)]);
   follow(node, state, async () => {
     const [staticPrompt = "", motionPrompt = ""] = prompts();
     const findings = wired().length
-      ? [{ ok: true, text: say("{0}: set by a link, so not checked here.", wired().join(", ")) }]
+      ? [{ ok: null, text: say("{0}: set by a link, so not checked here.", wired().join(", ")) }]
       : checkPrompts(staticPrompt, motionPrompt, isEmbedded(node));
-    list.replaceChildren(...findings.map(shown));
+    list.replaceChildren();
+    show(findings);
     if (wired().length || !isEmbedded(node)) return;
     const checked = state();
     const notes = await embeddedNotes(`${staticPrompt}, ${motionPrompt}`);
-    if (state() === checked) list.append(...notes.map((text) => shown({ ok: false, text })));
+    if (state() === checked) show(notes.map((text) => ({ ok: false, text })));
   });
 }
 
@@ -169,9 +210,18 @@ async function embeddedNotes(prompt) {
   }
 }
 
-/** @param {Finding} finding */
-function shown({ ok, text }) {
-  const name = say(ok ? "good:" : "to do:");
-  const mark = make("span", { class: "setandseq-mark", role: "img", "aria-label": name, text: ok ? "\u2713" : "!" });
-  return make("li", { class: ok ? "setandseq-good" : "setandseq-missing" }, mark, text);
+/**
+ * @param {Finding} finding
+ * @param {GraphNode} node
+ */
+function shown({ ok, text, fix }, node) {
+  const [name, mark] = ok === null ? [say("not checked:"), "\u2013"] : ok ? [say("good:"), "\u2713"] : [say("to do:"), "!"];
+  const click = () => fix && asOneStep(() => setWidget(node, fix.name, fix.text));
+  return make(
+    "li",
+    { class: ok === null ? "setandseq-quiet" : ok ? "setandseq-good" : "setandseq-missing" },
+    make("span", { class: "setandseq-mark", role: "img", "aria-label": name, text: mark }),
+    make("span", { text }),
+    ...(fix ? [make("button", { type: "button", text: fix.label, title: fix.text, click })] : []),
+  );
 }

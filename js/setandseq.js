@@ -9,11 +9,13 @@ import { KEPT_COMMAND } from "./kept.mjs";
 import { strengthPad } from "./pad.mjs";
 import { listenToTraining, trainingPanel } from "./panel.mjs";
 import { promptCheck } from "./prompts.mjs";
+import { stretchChooser } from "./stretch.mjs";
 import { speak } from "./words.mjs";
 
 /** By node id, what is put on a node when it is made. @type {Record<string, ((node: GraphNode) => void)[]>} */
 const WIDGETS = {
-  SetSeq_ReferenceClip: [promptCheck],
+  SetSeq_TrainConcept: [stretchChooser, promptCheck, trainingPanel],
+  SetSeq_ReferenceClip: [stretchChooser, promptCheck],
   SetSeq_TrainIdentityLoRA: [trainingPanel],
   SetSeq_TrainMotionResidual: [trainingPanel],
   SetSeq_SaveDynamicConcept: [refreshAfterSaving],

@@ -39,6 +39,8 @@ const FRENCH = {
   "Written into {0}": "Écrit dans {0}",
   "Change the words around the tokens. Press Ctrl+Z to undo.":
     "Changez les mots autour des jetons. Ctrl+Z pour annuler.",
+  "{0} is newer.": "{0} est plus récent.",
+  "Use it": "L'utiliser",
   // Strength pad
   "Strength pad": "Pavé des forces",
   "Look and motion strength": "Force de l'apparence et du mouvement",
@@ -57,18 +59,19 @@ const FRENCH = {
   "The look, with more of its motion": "L'apparence, avec plus de mouvement",
   // Prompt check
   "Prompt check": "Vérification des prompts",
-  "[v] stands for the look, [u] for the motion.": "[v] désigne l'apparence, [u] le mouvement.",
   "good:": "bien :",
   "to do:": "à faire :",
+  "not checked:": "non vérifié :",
+  "Add {0}": "Ajouter {0}",
+  "Repeat it": "Le répéter",
   "{0}: set by a link, so not checked here.": "{0} : reçu par un lien, donc non vérifié ici.",
-  "Static prompt: describe the look, such as: a [v] dancer in a red dress.":
-    "Prompt statique : décrivez l'apparence, par exemple : a [v] dancer in a red dress.",
-  "Static prompt: add [v] before the subject, or the model has no word for your concept.":
-    "Prompt statique : ajoutez [v] devant le sujet, sinon le modèle n'a pas de mot pour votre concept.",
-  "Look: {0} stands for it. Everything else you name can be changed later.":
-    "Apparence : {0} la désigne. Tout ce que vous nommez d'autre pourra être changé.",
-  "Motion prompt: repeat the static prompt and add the motion: ... [u] spinning.":
-    "Prompt de mouvement : répétez le prompt statique et ajoutez le mouvement : ... [u] spinning.",
+  "Look prompt: describe the look, such as: a [v] dancer in a red dress.":
+    "Prompt d'apparence : décrivez l'apparence, par exemple : a [v] dancer in a red dress.",
+  "Look prompt: add [v] before the subject, or the model has no word for your concept.":
+    "Prompt d'apparence : ajoutez [v] devant le sujet, sinon le modèle n'a pas de mot pour votre concept.",
+  "Look: {0} stands for it.": "Apparence : {0} la désigne.",
+  "Motion prompt: repeat the look prompt and add the motion: ... [u] spinning.":
+    "Prompt de mouvement : répétez le prompt d'apparence et ajoutez le mouvement : ... [u] spinning.",
   "Motion prompt: {0} is missing. It needs both tokens.": "Prompt de mouvement : {0} manque. Il faut les deux jetons.",
   "Motion prompt: it leaves out \"{0}\". Describe the look in both prompts.":
     "Prompt de mouvement : il omet « {0} ». Décrivez l'apparence dans les deux prompts.",
@@ -84,6 +87,15 @@ const FRENCH = {
   "Trainings keep {0} MiB in {1}. Concepts stay; a training that is removed cannot be resumed.":
     "Les entraînements conservent {0} Mio dans {1}. Les concepts restent ; un entraînement supprimé ne peut pas être repris.",
   "{0} MiB removed": "{0} Mio supprimés",
+  // Clip
+  "Clip": "Clip",
+  "Start": "Début",
+  "End": "Fin",
+  "The clip that is learned from": "Le clip dont on apprend",
+  "Connect Load Video to see the clip.": "Connectez Load Video pour voir le clip.",
+  "The browser cannot show this file. It can be trained on all the same.":
+    "Le navigateur ne peut pas montrer ce fichier. L'entraînement reste possible.",
+  "{0} s to {1} s of {2} s": "{0} s à {1} s sur {2} s",
   // Training panel
   "Training": "Entraînement",
   "Losses, time left and sample videos appear here while this node trains.":
@@ -95,17 +107,20 @@ const FRENCH = {
   "{0}, {1} left": "{0}, encore {1}",
   "{0}, stopping ...": "{0}, arrêt ...",
   "finished": "terminé",
-  "stopped and kept": "arrêté et gardé",
-  "stopped; run again to resume": "arrêté ; relancez pour reprendre",
-  "stopped by an error": "arrêté par une erreur",
+  "finished early": "terminé plus tôt",
+  "paused; run again to resume": "en pause ; relancez pour reprendre",
+  "failed": "échec",
   "Training steps": "Pas d'entraînement",
   "loss, smoothed": "perte, lissée",
   "validation: fixed noise": "validation : bruit fixe",
-  "Stop and keep": "Arrêter et garder",
-  "Ends this stage now, keeps what was learned and continues with the next node":
-    "Termine cette étape, garde ce qui a été appris et passe au nœud suivant",
-  "Stop": "Arrêter",
-  "Cancels the run. Run again to resume from here": "Annule. Relancez pour reprendre d'ici",
+  "Finish now": "Terminer",
+  "Ends this stage, keeps what was learned and continues": "Termine cette étape, garde ce qui a été appris et continue",
+  "Pause": "Pause",
+  "Stops the run. Run again to resume from here": "Arrête. Relancez pour reprendre d'ici",
+  "Train more": "Entraîner encore",
+  "Adds half as many steps and runs again, from what is there": "Ajoute la moitié des pas et relance à partir de l'acquis",
+  "Samples": "Essais",
+  "Click to see it large": "Cliquez pour agrandir",
   "Your clip": "Votre clip",
   "Sample at step {0}": "Essai au pas {0}",
   "{0} steps": "{0} pas",

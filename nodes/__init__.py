@@ -5,7 +5,14 @@ from comfy_api.latest import ComfyExtension, io
 from .card import register_card
 from .compose import ComposeConcepts, StrengthScheduleNode, TransferMotion
 from .concepts import LoadDynamicConcept, SaveDynamicConcept
-from .embedded import EmbeddedTextEncoder, ExampleClip, register_prompt_notes, register_weights
+from .embedded import (
+    EmbeddedModel,
+    EmbeddedTextEncoder,
+    ExampleClip,
+    register_example_clip,
+    register_prompt_notes,
+    register_weights,
+)
 from .evaluate import EvaluateConcept
 from .folders import register
 from .kept import register_kept
@@ -13,9 +20,11 @@ from .panel import register_panel
 from .prior import PriorClips
 from .reference import ReferenceClip
 from .settings import Regularisation, TrainingSettings
+from .train_concept import TrainConcept
 from .training import TrainIdentityLoRA, TrainMotionResidual
 
 NODES: list[type[io.ComfyNode]] = [
+    TrainConcept,
     ReferenceClip,
     PriorClips,
     TrainIdentityLoRA,
@@ -28,6 +37,7 @@ NODES: list[type[io.ComfyNode]] = [
     StrengthScheduleNode,
     TransferMotion,
     EvaluateConcept,
+    EmbeddedModel,
     EmbeddedTextEncoder,
     ExampleClip,
 ]
@@ -42,6 +52,7 @@ class SetAndSequence(ComfyExtension):
         register_weights()
         register_card()
         register_prompt_notes()
+        register_example_clip()
         register_panel()
         register_kept()
 

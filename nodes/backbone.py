@@ -26,7 +26,7 @@ from ..setandseq_core.prompts import PriorPrompt
 from ..setandseq_core.training.run import content_key
 from ..setandseq_core.training.savings import FREE_SHARE, recomputed
 from .attention import differentiable_attention
-from .embedded import known_prompts
+from .embedded import format_of, known_prompts
 from .models import check_video_model, model_fingerprint, model_name, patches_key, wan_layers
 from .placement import frozen
 
@@ -176,6 +176,9 @@ class ComfyBackbone:
 
 def model_format(model: ModelPatcher) -> VideoFormat:
     """Clips that a Wan model takes: a token is a patch of two by two latents."""
+    embedded = format_of(model)
+    if embedded is not None:
+        return embedded
     size_multiple = 2 * model.model.latent_format.spacial_downscale_ratio
     if isinstance(model.model, WAN22):
         return VideoFormat(fps=24.0, frames=121, size=(704, 1280), size_multiple=size_multiple)

@@ -3,7 +3,6 @@
 from dataclasses import replace
 from typing import Any
 
-import folder_paths
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
@@ -14,7 +13,7 @@ from ..setandseq_core.concept_file.export import lora_content, missing_tokens
 from ..setandseq_core.concept_file.file import concept_content, load_concept
 from ..setandseq_core.errors import ConceptFileError
 from .apply import apply_concepts, base_note
-from .folders import CONCEPTS, concepts_folder, dated, find_concept, loras_folder, safe_name, save_new
+from .folders import CONCEPTS, concept_names, concepts_folder, dated, find_concept, loras_folder, safe_name, save_new
 from .messages import show_text
 from .numbers import complaint
 from .wires import CATEGORY, ConceptWire, ScheduleWire, WeightedConcept
@@ -149,7 +148,7 @@ class LoadDynamicConcept(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "concept",
-                    options=folder_paths.get_filename_list(CONCEPTS),
+                    options=concept_names(),
                     tooltip=f"A file in models/{CONCEPTS}. Press R to see new files.",
                 ),
                 strength_input("identity_strength", "the look"),

@@ -6,20 +6,27 @@ import folder_paths
 import torch
 from aiohttp import web
 from comfy.model_management import intermediate_device
-from comfy.sd import CLIP
+from comfy.model_patcher import ModelPatcher
+from comfy.sd import CLIP, VAE, load_diffusion_model
 from comfy.sd1_clip import escape_important, token_weights, unescape_important
 from comfy.supported_models_base import ClipTarget
+from comfy.utils import load_torch_file
 from comfy_api.latest import InputImpl, io
+from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 from server import PromptServer
 from torch import Tensor, nn
 
+from ..setandseq_core.backbone import VideoFormat
 from ..setandseq_core.clips.prior_prompts import real_world_prompts
-from ..setandseq_core.embedded.files import CLIP_FILE, WEIGHTS
+from ..setandseq_core.config import MethodConfig
+from ..setandseq_core.embedded.files import CLIP_FILE, TRANSFORMER_FILE, VAE_FILE, WEIGHTS
 from ..setandseq_core.embedded.prior_prompts import is_embedded, world_prompts
+from ..setandseq_core.embedded.settings import EMBEDDED_CONFIG, EMBEDDED_FORMAT, EMBEDDED_SHIFT
 from ..setandseq_core.embedded.text import encode_words, known_words, prompt_notes
 from ..setandseq_core.embedded.world.vocabulary import sentences
 from ..setandseq_core.fingerprint import BaseFingerprint
 from ..setandseq_core.prompts import PriorPrompt
+from .models import model_fingerprint
 from .wires import CATEGORY
 
 KEY = "setandseq"
@@ -85,12 +92,58 @@ def known_prompts(base: BaseFingerprint, count: int, seed: int, own: str) -> lis
     return (world_prompts if is_embedded(base) else real_world_prompts)(count, seed, own)
 
 
+def format_of(model: ModelPatcher) -> VideoFormat | None:
+    """Clips that the embedded model takes; None for any other model."""
+    return EMBEDDED_FORMAT if is_embedded(model_fingerprint(model)) else None
+
+
+def method_for(model: ModelPatcher) -> MethodConfig:
+    """The settings that suit a model: the embedded one is small and learns at higher rates."""
+    return EMBEDDED_CONFIG if is_embedded(model_fingerprint(model)) else MethodConfig()
+
+
 def register_prompt_notes() -> None:
     """Answer `GET /setandseq/prompt_notes?prompt=...` with sentences on words the embedded model does not know."""
 
     @PromptServer.instance.routes.get("/setandseq/prompt_notes")
     async def notes(request: web.Request) -> web.Response:
         return web.json_response(sentences(prompt_notes(request.query.get("prompt", ""))))
+
+
+def register_example_clip() -> None:
+    """Answer `GET /setandseq/example_clip` with the clip that Example Clip gives."""
+
+    @PromptServer.instance.routes.get("/setandseq/example_clip")
+    async def clip(_: web.Request) -> web.FileResponse:
+        return web.FileResponse(CLIP_FILE)
+
+
+class EmbeddedModel(io.ComfyNode):
+    """All of the embedded model."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Names and texts of the node."""
+        return io.Schema(
+            node_id="SetSeq_EmbeddedModel",
+            display_name="Embedded Model",
+            category=CATEGORY,
+            description="The small video model that comes with this pack: 64x64 pixels, 17 frames, simple shapes. It is"
+            " for trying things out; nothing is downloaded.",
+            search_aliases=["small model", "example model", "set and sequence model", "load model"],
+            inputs=[],
+            outputs=[
+                io.Model.Output("model", tooltip="For Train Concept and the sampler."),
+                io.Clip.Output("clip", tooltip="For Train Concept and CLIP Text Encode."),
+                io.Vae.Output("vae", tooltip="For Train Concept and VAE Decode."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        """Load it."""
+        (model,) = ModelSamplingSD3().patch(load_diffusion_model(str(TRANSFORMER_FILE)), EMBEDDED_SHIFT)
+        return io.NodeOutput(model, embedded_clip(), VAE(sd=load_torch_file(str(VAE_FILE))))
 
 
 class EmbeddedTextEncoder(io.ComfyNode):

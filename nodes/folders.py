@@ -76,6 +76,19 @@ def training_folder() -> Path:
     return Path(folder_paths.get_user_directory()) / "setandseq" / "training"
 
 
+def concept_names() -> list[str]:
+    """The names of all concepts, the newest first."""
+    return sorted(folder_paths.get_filename_list(CONCEPTS), key=_changed, reverse=True)
+
+
+def _changed(name: str) -> float:
+    path = folder_paths.get_full_path(CONCEPTS, name)
+    try:
+        return Path(path or "").stat().st_mtime
+    except OSError:  # deleted since the list was made
+        return 0.0
+
+
 def find_concept(name: str) -> Path:
     """The file of a concept by its name in the list.
 

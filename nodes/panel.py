@@ -19,6 +19,10 @@ ROUTE = "/setandseq/training/{node}"
 MOST_VALUES = 1000
 """Losses kept of a training; beyond it each value becomes the mean of two."""
 MOST_RECORDS = 20
+SAMPLE = "sample_"
+MOST_SAMPLES = 8
+COPY = "setandseq_copy"
+"""The property of a train node that tells it from the same node in another copy of the workflow."""
 TRAINING, FINISHED, KEPT, STOPPED, FAILED = "training", "finished", "kept", "stopped", "failed"
 KEEP, STOP = "keep", "stop"
 """What a user may wish: to end and keep what was learned, or to cancel the prompt."""
@@ -58,7 +62,7 @@ class TrainingRecord:
 
     node: str
     workflow: str = ""
-    """Id of the workflow file, where the prompt came from one; other files may have nodes of the same id."""
+    """Which copy of a workflow it is in, see `copy_id`; other copies have nodes of the same id."""
     run: int = field(default_factory=time.time_ns)
     """Tells two trainings of a node apart."""
     stage: str = ""
@@ -77,8 +81,17 @@ class TrainingRecord:
     validation: list[tuple[int, float]] = field(default_factory=list)
     """(step, loss)."""
     pictures: dict[str, bytes] = field(default_factory=dict)
-    """WebP files: "reference", and "sample" when there is one."""
+    """WebP files: "reference", "sample" for the newest one, and "sample_40" for that of step 40."""
     sample_step: int = 0
+
+    def add_sample(self, picture: bytes) -> None:
+        """Show a sample of the present step; of older ones, some spread over all steps are kept."""
+        self.pictures["sample"] = self.pictures[f"{SAMPLE}{self.step}"] = picture
+        self.sample_step = self.step
+        steps = sorted(int(name.removeprefix(SAMPLE)) for name in self.pictures if name.startswith(SAMPLE))
+        if len(steps) > MOST_SAMPLES:
+            gaps = {step: after - before for before, step, after in zip(steps, steps[1:], steps[2:], strict=False)}
+            del self.pictures[f"{SAMPLE}{min(gaps, key=gaps.__getitem__)}"]
 
     def news(self, first: int = 0, first_validation: int = 0) -> dict[str, Any]:
         """The record as JSON values, its losses from these indices on."""
@@ -135,10 +148,25 @@ class Records:
 RECORDS = Records()
 
 
-def workflow_id(extra_pnginfo: object) -> str:
-    """Id of the workflow behind a prompt; "" if the client sent none."""
+def copy_id(extra_pnginfo: object, node_id: str) -> str:
+    """Which copy of a workflow a node is in: its own mark, or the workflow's id; "" where the client sent neither."""
     workflow = extra_pnginfo.get("workflow") if isinstance(extra_pnginfo, Mapping) else None
-    return str(workflow.get("id") or "") if isinstance(workflow, Mapping) else ""
+    if not isinstance(workflow, Mapping):
+        return ""
+    properties = _node(workflow, node_id).get("properties")
+    mark = properties.get(COPY) if isinstance(properties, Mapping) else None
+    return str(mark or workflow.get("id") or "")
+
+
+def _node(workflow: Mapping[str, Any], node_id: str) -> Mapping[str, Any]:
+    """The node that a prompt calls "4", or "5:101" in a subgraph; an empty one if the workflow has none such."""
+    definitions = workflow.get("definitions")
+    subgraphs = definitions.get("subgraphs", ()) if isinstance(definitions, Mapping) else ()
+    graph, found = workflow, {}
+    for part in node_id.split(":"):
+        found = next((node for node in graph.get("nodes", ()) if str(node.get("id")) == part), {})
+        graph = next((each for each in subgraphs if each.get("id") == found.get("type")), {})
+    return found
 
 
 def tell(record: TrainingRecord, first: int = 0, first_validation: int = 0) -> None:

@@ -120,7 +120,7 @@ class Previews:
             latents_CFHW = sample_latents(self._backbone, self._noise, prompt, steps=SAMPLE_STEPS, guidance=1.0)
             content = _shown(self._backbone, latents_CFHW)
         if content is not None:
-            self._record.pictures["sample"], self._record.sample_step = content, self._record.step
+            self._record.add_sample(content)
 
 
 def _shown(backbone: ComfyBackbone, latents_CFHW: Tensor) -> bytes | None:

@@ -83,7 +83,8 @@ class TrainingProgress:
         memory.throw_exception_if_processing_interrupted()
         record, last = self._record, progress.step == progress.steps
         if not self._called:
-            record.losses.start = progress.step - 1
+            for loss in progress.losses[:-1]:
+                record.losses.add(loss)
             self._previews = self._make_previews()
         self._called = True
         record.message = progress.unsaved or progress.saved_more

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import Input, io
@@ -21,6 +22,7 @@ MODEL_FRAMES = 81
 """What Wan was trained on at most; longer clips work, but worse."""
 SECONDS = 86400.0
 """Largest start and length: a day."""
+LOOK_PROMPT, MOTION_PROMPT = "look prompt", "motion prompt"
 TOKEN = re.compile(r"\[[^\[\]\s]+\]")
 
 
@@ -45,18 +47,7 @@ class ReferenceClip(CheckedNode):
                     types=[io.Video, io.Image],
                     tooltip="The clip: a VIDEO, or its frames as IMAGE. One to five seconds of one subject.",
                 ),
-                io.String.Input(
-                    "static_prompt",
-                    multiline=True,
-                    tooltip="Describes the look, with a token in brackets in front of the subject: a [v] dancer in a "
-                    "red dress, on a bright stage. Name everything you want to change later, such as the background.",
-                ),
-                io.String.Input(
-                    "motion_prompt",
-                    multiline=True,
-                    tooltip="Repeats the static prompt and adds the motion, with a second token in front of it: a [v] "
-                    "dancer in a red dress [u] spinning, on a bright stage.",
-                ),
+                *prompt_inputs(),
                 io.Int.Input(
                     "frames",
                     default=81,
@@ -86,24 +77,10 @@ class ReferenceClip(CheckedNode):
                     min=1.0,
                     max=240.0,
                     step=0.01,
+                    advanced=True,
                     tooltip="Frame rate of an IMAGE input. A VIDEO carries its own.",
                 ),
-                io.Float.Input(
-                    "start",
-                    default=0.0,
-                    min=0.0,
-                    max=SECONDS,
-                    step=0.01,
-                    tooltip="Where the clip begins in the video, in seconds. Only the clip is decoded from a file.",
-                ),
-                io.Float.Input(
-                    "length",
-                    default=0.0,
-                    min=0.0,
-                    max=SECONDS,
-                    step=0.01,
-                    tooltip="Largest length to use, in seconds. 0 sets no limit besides frames.",
-                ),
+                *stretch_inputs(),
                 io.Mask.Input(
                     "mask",
                     optional=True,
@@ -121,14 +98,7 @@ class ReferenceClip(CheckedNode):
     @classmethod
     def validate_inputs(cls, **values: object) -> bool | str:
         """Refuse a prompt that cannot be used; one that comes by a wire is None."""
-        prompts = values.get("static_prompt"), values.get("motion_prompt")
-        try:
-            for prompt, name in zip(prompts, ("static prompt", "motion prompt"), strict=True):
-                if isinstance(prompt, str):
-                    check_prompt(prompt, name)
-        except PromptError as error:
-            return str(error)
-        return super().validate_inputs(**values)
+        return prompt_complaint(values) or super().validate_inputs(**values)
 
     @classmethod
     def execute(
@@ -156,6 +126,81 @@ class ReferenceClip(CheckedNode):
         return io.NodeOutput(reference, clip.frames_FHWC, ui=show_text(" ".join(notes), cls.hidden.unique_id))
 
 
+def prompt_inputs() -> list[io.Input]:
+    """Both prompts of a clip."""
+    return [
+        io.String.Input(
+            "static_prompt",
+            display_name="look prompt",
+            multiline=True,
+            tooltip="Describes the look, with a token in brackets in front of the subject: a [v] dancer in a "
+            "red dress, on a bright stage. Name everything you want to change later, such as the background.",
+        ),
+        io.String.Input(
+            "motion_prompt",
+            display_name="motion prompt",
+            multiline=True,
+            tooltip="Repeats the look prompt and adds the motion, with a second token in front of it: a [v] "
+            "dancer in a red dress [u] spinning, on a bright stage.",
+        ),
+    ]
+
+
+def stretch_inputs() -> list[io.Input]:
+    """The part of a video that is taken."""
+    return [
+        io.Float.Input(
+            "start",
+            default=0.0,
+            min=0.0,
+            max=SECONDS,
+            step=0.01,
+            advanced=True,
+            tooltip="Where the clip begins in the video, in seconds. Only the clip is decoded from a file.",
+        ),
+        io.Float.Input(
+            "length",
+            default=0.0,
+            min=0.0,
+            max=SECONDS,
+            step=0.01,
+            advanced=True,
+            tooltip="Largest length to use, in seconds. 0 sets no limit besides frames.",
+        ),
+    ]
+
+
+def prompt_complaint(values: Mapping[str, object]) -> str:
+    """Why the prompts cannot be used, "" if they can; one that comes by a wire is None."""
+    prompts = values.get("static_prompt"), values.get("motion_prompt")
+    try:
+        for prompt, name in zip(prompts, (LOOK_PROMPT, MOTION_PROMPT), strict=True):
+            if isinstance(prompt, str):
+                check_prompt(prompt, name)
+        check_tokens(*(prompt if isinstance(prompt, str) else None for prompt in prompts))
+    except PromptError as error:
+        return str(error)
+    return ""
+
+
+def check_tokens(static_prompt: str | None, motion_prompt: str | None) -> None:
+    """Refuse prompts that leave the concept without a word, or that say nothing about its motion.
+
+    Raises:
+        PromptError: the look prompt has no token, or both prompts are the same.
+    """
+    if static_prompt is not None and not TOKEN.search(static_prompt):
+        raise PromptError(
+            f"The look prompt '{static_prompt:.200}' has no token, so the model has no word for your concept.",
+            hint="Add [v] in front of the subject, such as: a [v] dancer in a red dress.",
+        )
+    if static_prompt is not None and static_prompt == motion_prompt:
+        raise PromptError(
+            "Both prompts are the same, so nothing describes the motion.",
+            hint="Add it to the motion prompt, such as: ... [u] spinning.",
+        )
+
+
 def target_of(model: ModelPatcher, frames: int, width: int, height: int) -> ClipTarget:
     """The clip that a model takes, of at most so many frames; a width or height of 0 follows the video."""
     wanted = model_format(model)
@@ -172,16 +217,17 @@ def words_of(static_prompt: str, motion_prompt: str) -> Words:
     """The prompts with their tokens: the first in brackets, and the first that only the motion prompt has.
 
     Raises:
-        PromptError: a prompt is empty, or the motion prompt lacks the identity token.
+        PromptError: a prompt is empty, has no token, or says no more than the other.
     """
-    static_prompt = check_prompt(static_prompt, "static prompt")
-    motion_prompt = check_prompt(motion_prompt, "motion prompt")
+    static_prompt = check_prompt(static_prompt, LOOK_PROMPT)
+    motion_prompt = check_prompt(motion_prompt, MOTION_PROMPT)
+    check_tokens(static_prompt, motion_prompt)
     identity = TOKEN.findall(static_prompt)
     motion = [token for token in TOKEN.findall(motion_prompt) if token not in identity]
     return Words(
         static_prompt=static_prompt,
         motion_prompt=motion_prompt,
-        identity_token=identity[0] if identity else "",
+        identity_token=identity[0],
         motion_token=motion[0] if motion else "",
     )
 
@@ -190,10 +236,6 @@ def _warnings(clip: Clip, words: Words) -> list[str]:
     found = []
     if len(clip.frames_FHWC) > MODEL_FRAMES:
         found.append(f"Wan was trained on at most {MODEL_FRAMES} frames. More need a lot of memory and may look worse.")
-    if not words.identity_token:
-        found.append("The static prompt has no token, such as [v], so its ordinary words will stand for the look.")
     if not words.motion_token:
         found.append("The motion prompt has no token of its own, such as [u], so its words will stand for the motion.")
-    if words.static_prompt == words.motion_prompt:
-        found.append("Both prompts are the same. Describe the motion in the motion prompt.")
     return found

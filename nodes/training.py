@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP, VAE
@@ -10,14 +10,13 @@ from comfy_api.latest import io, ui
 from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..setandseq_core.clips.clip import Reference
-from ..setandseq_core.concept import Concept
+from ..setandseq_core.errors import ConfigError
 from ..setandseq_core.shown import shown
-from .backbone import ComfyBackbone, differentiable
-from .folders import training_folder
+from .backbone import differentiable
+from .lesson import LearnedLook, Lesson, learn_look, learn_movement, plan_stage
 from .numbers import CheckedNode
-from .panel import TrainingRecord, workflow_id
 from .settings import PAPER, TrainingOptions
-from .wires import CATEGORY, ConceptWire, IdentityWire, PriorWire, ReferenceWire, SettingsWire, WeightedConcept
+from .wires import CATEGORY, ConceptWire, PriorWire, ReferenceWire, SettingsWire, WeightedConcept
 
 if TYPE_CHECKING:
     from ..setandseq_core.clips.prior_prompts import PriorSet
@@ -50,7 +49,12 @@ class TrainIdentityLoRA(CheckedNode):
                 *_optional_wires(),
                 _plan_only(),
             ],
-            outputs=[IdentityWire.Output("identity", tooltip="The look, for Train Motion Residual.")],
+            outputs=[
+                ConceptWire.Output(
+                    "identity",
+                    tooltip="The look, for Train Motion Residual, or for any input that takes a concept.",
+                )
+            ],
             hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
         )
 
@@ -70,35 +74,22 @@ class TrainIdentityLoRA(CheckedNode):
         plan_only: bool = False,
     ) -> io.NodeOutput:
         """Train, resume, or return the finished result."""
-        from ..setandseq_core.learn import learn_identity
-        from .progress import TrainingProgress
-
         options = settings or TrainingOptions()
         stage = replace(options.config.set_stage, steps=steps, learning_rate=learning_rate)
         config = replace(options.config, rank=rank, seed=seed, set_stage=stage)
-        clips = list(references.values())
-        first = clips[0]
+        lesson = Lesson(
+            clip=clip,
+            vae=vae,
+            references=tuple(references.values()),
+            options=replace(options, config=config),
+            prior=prior,
+        )
         with differentiable():
-            backbone = ComfyBackbone(model, clip, vae)
-            record = _record(cls.hidden, "set", first.words.static_prompt, steps)
-            with TrainingProgress(backbone, record, reference=first, options=options) as progress:
-                plan = progress.planned("set", config)
-                if plan_only:
-                    return io.NodeOutput(ExecutionBlocker(None), ui=ui.PreviewText(shown(progress.plan_words)))
-                identity = learn_identity(
-                    backbone,
-                    clips,
-                    config,
-                    name="concept",
-                    prior=prior,
-                    savings=plan.savings[0],
-                    folder=training_folder(),
-                    progress=progress,
-                    prior_progress=progress.making_prior,
-                    trained=progress.ended,
-                )
-                text = progress.summary("look", identity)
-        return io.NodeOutput(identity, ui=ui.PreviewText(shown(text)))
+            if plan_only:
+                return _planned(plan_stage(model, lesson, "set", cls.hidden))
+            learned = learn_look(model, lesson, cls.hidden)
+        look = LearnedLook(concept=learned.concept, lesson=lesson)
+        return io.NodeOutput(look, ui=ui.PreviewText(shown(learned.text)))
 
 
 class TrainMotionResidual(CheckedNode):
@@ -113,12 +104,13 @@ class TrainMotionResidual(CheckedNode):
             description="Second stage: keeps the look and learns the motion from the whole clip.",
             search_aliases=["train lora", "dynamic concept", "sequence stage", "set and sequence"],
             inputs=[
-                *_wires(),
-                IdentityWire.Input("identity", tooltip="The look, from Train Identity LoRA with the same model."),
-                _references(),
+                io.Model.Input("model", tooltip="The model that learned the look."),
+                ConceptWire.Input(
+                    "identity",
+                    tooltip="From Train Identity LoRA. The clips, their prompts and the settings come with it.",
+                ),
                 *_steps_and_rate(PAPER.sequence_stage.steps),
                 _seed(),
-                *_optional_wires(),
                 _plan_only(),
             ],
             outputs=[
@@ -133,52 +125,32 @@ class TrainMotionResidual(CheckedNode):
     def execute(
         cls,
         model: ModelPatcher,
-        clip: CLIP,
-        vae: VAE,
-        identity: Concept,
-        references: Mapping[str, Reference],
+        identity: WeightedConcept,
         steps: int,
         learning_rate: float,
         seed: int,
-        settings: TrainingOptions | None = None,
-        prior: "PriorSet | None" = None,
         plan_only: bool = False,
     ) -> io.NodeOutput:
         """Train, resume, or return the finished result."""
-        from ..setandseq_core.learn import learn_motion
-        from .progress import TrainingProgress
-
-        options = settings or TrainingOptions()
+        if not isinstance(identity, LearnedLook):
+            raise ConfigError(
+                f"The identity '{identity.concept.info.name}' does not come from Train Identity LoRA in this workflow, "
+                "so the clip and the settings of its training are missing.",
+                hint="Connect Train Identity LoRA: what it trained before is not trained again.",
+            )
+        options = identity.lesson.options
         stage = replace(options.config.sequence_stage, steps=steps, learning_rate=learning_rate)
-        config = replace(options.config, rank=identity.rank, seed=seed, sequence_stage=stage)
-        clips = list(references.values())
-        first = clips[0]
+        config = replace(options.config, seed=seed, sequence_stage=stage)
+        lesson = replace(identity.lesson, options=replace(options, config=config))
         with differentiable():
-            backbone = ComfyBackbone(model, clip, vae)
-            record = _record(cls.hidden, "sequence", first.words.motion_prompt, steps)
-            with TrainingProgress(backbone, record, reference=first, options=options) as progress:
-                plan = progress.planned("sequence", config)
-                if plan_only:
-                    return io.NodeOutput(ExecutionBlocker(None), ui=ui.PreviewText(shown(progress.plan_words)))
-                concept = learn_motion(
-                    backbone,
-                    identity,
-                    clips,
-                    config,
-                    prior=prior,
-                    savings=plan.savings[0],
-                    folder=training_folder(),
-                    progress=progress,
-                    prior_progress=progress.making_prior,
-                    trained=progress.ended,
-                )
-                text = progress.summary("motion", concept)
-        return io.NodeOutput(WeightedConcept(concept=concept), ui=ui.PreviewText(shown(text)))
+            if plan_only:
+                return _planned(plan_stage(model, lesson, "sequence", cls.hidden))
+            learned = learn_movement(model, identity.concept, lesson, cls.hidden)
+        return io.NodeOutput(WeightedConcept(concept=learned.concept), ui=ui.PreviewText(shown(learned.text)))
 
 
-def _record(hidden: Any, stage: str, prompt: str, steps: int) -> TrainingRecord:
-    workflow = workflow_id(hidden.extra_pnginfo)
-    return TrainingRecord(node=str(hidden.unique_id), workflow=workflow, stage=stage, prompt=prompt, steps=steps)
+def _planned(plan: str) -> io.NodeOutput:
+    return io.NodeOutput(ExecutionBlocker(None), ui=ui.PreviewText(shown(plan)))
 
 
 def _wires() -> list[io.Input]:

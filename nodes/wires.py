@@ -7,7 +7,6 @@ from ..setandseq_core.compose.strengths import WeightedConcept
 __all__ = [
     "CATEGORY",
     "ConceptWire",
-    "IdentityWire",
     "PriorWire",
     "ReferenceWire",
     "ScheduleWire",
@@ -16,7 +15,6 @@ __all__ = [
 ]
 
 ReferenceWire = io.Custom("SETSEQ_REFERENCE")
-IdentityWire = io.Custom("SETSEQ_IDENTITY")
 ConceptWire = io.Custom("SETSEQ_CONCEPT")
 SettingsWire = io.Custom("SETSEQ_SETTINGS")
 PriorWire = io.Custom("SETSEQ_PRIOR")

@@ -2,23 +2,16 @@
 
 import torch
 
-from ..backbone import VideoFormat
 from ..backbones.wan import WanBackbone
 from ..backbones.wan_files import load_transformer, load_vae
-from ..config import MethodConfig, SequenceConfig, SetConfig
 from .files import TRANSFORMER_FILE, VAE_FILE
 from .prior_prompts import world_prompts
+from .settings import EMBEDDED_CONFIG, EMBEDDED_FORMAT
 from .text import encode_prompt
-from .world.scene import FPS, FRAMES, SIZE
+
+__all__ = ["EMBEDDED_CONFIG", "EMBEDDED_FORMAT", "NAME", "load_embedded"]
 
 NAME = "Set-and-Sequence embedded model"
-EMBEDDED_FORMAT = VideoFormat(fps=FPS, frames=FRAMES, size=(SIZE, SIZE), size_multiple=16)
-EMBEDDED_CONFIG = MethodConfig(
-    gradient_clipping=1.0,
-    set_stage=SetConfig(steps=100, learning_rate=1.5e-3, batch=4, time_shift=1.0),
-    sequence_stage=SequenceConfig(steps=200, learning_rate=3e-3, batch=4),
-)
-"""The method's settings for the embedded model: it is small and learns at higher rates than the large ones."""
 
 
 def load_embedded() -> WanBackbone:

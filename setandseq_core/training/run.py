@@ -9,7 +9,7 @@ wanted. The same content resumes where it stopped, more steps resume from fewer,
 
 import json
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -53,6 +53,8 @@ class Progress:
     """Steps done, 1 to `steps`."""
     steps: int
     loss: float
+    losses: Sequence[float]
+    """Of all steps so far, also of those before a resume."""
     seconds_left: float
     """Of this stage, from its own pace so far."""
     unsaved: str = ""
@@ -344,6 +346,7 @@ class StageRun:
             step=len(self.losses),
             steps=self.config.steps,
             loss=self.losses[-1],
+            losses=self.losses,
             seconds_left=(self.config.steps - len(self.losses)) * elapsed / done,
             unsaved=self.unsaved,
             lowered_at=self.lowered_at,

@@ -68,6 +68,17 @@ def test_another_file_gives_another_card(ui: Ui, save: Save) -> None:
     expect(card.get_by_text("ant", exact=True)).to_be_visible()
 
 
+def test_a_newer_version_is_offered_and_a_new_node_takes_the_newest(ui: Ui, save: Save) -> None:
+    older = save("bee", file="bee")
+    newest = save("bee again", file="bee_2")
+    card = card_of(ui, older)
+    expect(card.get_by_text("bee_2.safetensors is newer.")).to_be_visible()
+    card.get_by_role("button", name="Use it").click()
+    expect(card.get_by_text("bee again", exact=True)).to_be_visible()
+    expect(card.get_by_role("button", name="Use it")).to_have_count(0)
+    assert ui.widgets(ui.add("SetSeq_LoadDynamicConcept"))["concept"] == newest
+
+
 def test_a_click_copies_a_prompt_or_a_token(ui: Ui, save: Save) -> None:
     card = card_of(ui, save())
     for text in (MOTION, "[u]"):

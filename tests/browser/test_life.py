@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tools.pictures.interface import Ui
-from tools.workflows.embedded import START
+from tools.workflows.embedded import TRAIN
 from tools.workflows.make import FOLDER
 
 pytestmark = pytest.mark.every_frontend
@@ -37,7 +37,7 @@ REMOVE = "id => window.app.graph.remove(window.app.graph.nodes.find(node => Stri
 
 
 def workflow() -> dict[str, Any]:
-    return json.loads((FOLDER / f"{START}.json").read_text(encoding="utf-8"))
+    return json.loads((FOLDER / f"{TRAIN}.json").read_text(encoding="utf-8"))
 
 
 def test_a_subgraph_can_be_made_of_our_nodes_and_they_go_on_in_it(ui: Ui) -> None:
@@ -52,7 +52,7 @@ def test_a_subgraph_can_be_made_of_our_nodes_and_they_go_on_in_it(ui: Ui) -> Non
     check = ui.region("Prompt check")
     expect(check.get_by_text("Motion: [u] stands for")).to_be_visible()
     ui.change(reference, motion_prompt="")
-    expect(check.get_by_text("Motion prompt: the static prompt again")).to_be_visible()
+    expect(check.get_by_text("Motion prompt: repeat the look prompt")).to_be_visible()
     ui.show(ui.node("SetSeq_TrainIdentityLoRA"))
     expect(ui.region("Training").get_by_text("appear here").first).to_be_visible()
     ui.page.evaluate(CLOSE_SUBGRAPH)

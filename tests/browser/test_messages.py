@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tools.pictures.interface import Ui
-from tools.workflows.embedded import START
+from tools.workflows.embedded import TRAIN
 from tools.workflows.make import FOLDER
 
 SCALE = "() => window.app.canvas.ds.scale"
@@ -16,7 +16,7 @@ WAIT_MS = 60_000
 
 def start_here(node_type: str, widget: int, value: str) -> dict[str, Any]:
     """The first workflow with another value on a node of that type."""
-    workflow = json.loads((FOLDER / f"{START}.json").read_text(encoding="utf-8"))
+    workflow = json.loads((FOLDER / f"{TRAIN}.json").read_text(encoding="utf-8"))
     (node,) = (node for node in workflow["nodes"] if node["type"] == node_type)
     node["widgets_values"][widget] = value
     return workflow
@@ -26,7 +26,7 @@ def start_here(node_type: str, widget: int, value: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("widget", "value", "message"),
     [
-        (0, " ", "The static prompt is empty. Describe the clip in words"),
+        (0, " ", "The look prompt is empty. Describe the clip in words"),
         (1, "\n", "The motion prompt is empty. Describe the clip in words"),
     ],
     ids=["no static prompt", "no motion prompt"],

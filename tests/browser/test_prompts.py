@@ -18,8 +18,8 @@ MOVE = "a [v] dancer in a red dress [u] spinning fast, on a bright stage"
     ("look", "move", "to_do"),
     [
         (LOOK, MOVE, []),
-        ("", "", ["Static prompt: describe the look", "Motion prompt: repeat the static prompt"]),
-        ("a dancer", "a dancer [u] spinning", ["Static prompt: add [v]"]),
+        ("", "", ["Look prompt: describe the look", "Motion prompt: repeat the look prompt"]),
+        ("a dancer", "a dancer [u] spinning", ["Look prompt: add [v]"]),
         (LOOK, LOOK, ["Motion prompt: add the motion"]),
         (LOOK, f"{LOOK} [u]", ["Motion prompt: add the motion"]),
         (LOOK, f"{LOOK}, spinning fast", ['Motion prompt: add [u] before "spinning fast"']),
@@ -43,7 +43,7 @@ def test_lengths_for_wan_are_an_estimate_of_tokens(canvas: Ui) -> None:
 def test_the_check_follows_what_is_written(ui: Ui) -> None:
     node = ui.add("SetSeq_ReferenceClip")
     check = ui.region("Prompt check")
-    expect(check.get_by_text("Static prompt: describe the look")).to_be_visible()
+    expect(check.get_by_text("Look prompt: describe the look")).to_be_visible()
     boxes = ui.page.locator("textarea")
     boxes.nth(0).fill(LOOK)
     expect(check.get_by_text("Look: [v] stands for it.")).to_be_visible()
@@ -71,3 +71,30 @@ def test_words_the_embedded_model_does_not_know_are_named(canvas: Ui) -> None:
     canvas.page.evaluate(CONNECT, [model, reference])
     check = canvas.region("Prompt check")
     expect(check.get_by_text("The embedded model was never trained on: sqare (nearest: square).")).to_be_visible()
+
+
+def test_a_button_puts_the_missing_token_in(ui: Ui) -> None:
+    node = ui.add("SetSeq_TrainConcept", static_prompt="a dancer in red", motion_prompt="a dancer in red spinning")
+    check = ui.region("Prompt check")
+    for name in ("Add [v]", "Add [v]", "Add [u]"):
+        check.get_by_role("button", name=name).first.click()
+        ui.page.wait_for_timeout(500)
+    values = ui.widgets(node)
+    assert values["static_prompt"] == "a [v] dancer in red"
+    assert values["motion_prompt"] == "a [v] dancer in red [u] spinning"
+    expect(check.get_by_role("button")).to_have_count(0)
+    expect(check.get_by_role("img", name="good:")).to_have_count(3)
+
+
+def test_what_comes_by_a_wire_gets_no_tick(canvas: Ui) -> None:
+    reference = canvas.add("SetSeq_ReferenceClip", static_prompt=LOOK, motion_prompt=MOVE)
+    text = canvas.add("PrimitiveString")
+    canvas.show(reference)
+    canvas.page.evaluate(
+        "([from, to]) => { const of = id => app.graph.nodes.find(node => String(node.id) === id); const into = of(to);"
+        " of(from).connect(0, into, into.inputs.findIndex(input => input.name === 'static_prompt')); }",
+        [text, reference],
+    )
+    check = canvas.region("Prompt check")
+    expect(check.get_by_role("img", name="not checked:")).to_be_visible()
+    expect(check.get_by_role("img", name="good:")).to_have_count(0)

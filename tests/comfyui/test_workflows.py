@@ -22,10 +22,12 @@ from setandseq_core.clips.video import read_clip
 from setandseq_core.concept_file.file import load_concept
 from setandseq_core.embedded.demo import demo_shots
 from setandseq_core.embedded.files import CLIP_FILE
-from setandseq_core.embedded.model import EMBEDDED_CONFIG
+from setandseq_core.embedded.settings import EMBEDDED_CONFIG
+from setandseq_core.embedded.world.scene import FRAMES
 from tools.server.run import ComfyUIError, Run
 from tools.server.server import Server
 from tools.workflows import embedded, wan
+from tools.workflows.graphs import training
 from tools.workflows.make import FOLDER, MAKERS, workflow_texts
 from tools.workflows.prompt import to_prompt
 
@@ -35,6 +37,7 @@ Prompt = dict[str, Any]
 TINY_TRANSFORMER: dict[str, Any] = {"num_attention_heads": 1, "attention_head_dim": 128, "ffn_dim": 64, "num_layers": 2}
 TINY_VAE: dict[str, Any] = {"base_dim": 4, "z_dim": 16, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2}
 SIZE, LENGTH = 64, 5
+SETTINGS = training()["options"]["inputs"]
 WORDS = 40
 """That the embedded text encoder is given at most."""
 
@@ -95,6 +98,8 @@ def shortened(prompt: Prompt) -> Prompt:
     for class_type in ("KSampler", "SetSeq_TrainIdentityLoRA", "SetSeq_TrainMotionResidual"):
         for inputs in nodes_of(prompt, class_type):
             inputs["steps"] = 2
+    for inputs in nodes_of(prompt, "SetSeq_TrainConcept"):
+        inputs |= {"look_steps": 2, "motion_steps": 2}
     for inputs in nodes_of(prompt, "KSamplerAdvanced"):
         for bound in ("start_at_step", "end_at_step"):
             inputs[bound] = 2 * inputs[bound] // inputs["steps"]
@@ -175,11 +180,19 @@ def test_embedded_workflows_run_one_after_the_other(studio: Server, concepts: Pa
     assert set(videos(studio, studio.run(shortened(file_prompt(studio, embedded.COMPOSE))))) == {"composed"}
 
 
+def test_start_here_trains_saves_and_makes_a_video(studio: Server, concepts: Path) -> None:
+    prompt = shortened(file_prompt(studio, embedded.START))
+    (video,) = videos(studio, studio.run(prompt)).values()
+    assert shape(video) == (FRAMES, 64, 64, 3)
+    trained = load_concept(concepts / "my_concept.safetensors").info.training
+    assert (trained["set"]["steps"], trained["sequence"]["steps"]) == (2, 2)
+
+
 def test_wan_workflows_run_one_after_the_other(studio: Server, concepts: Path) -> None:
     train = tiny(file_prompt(studio, wan.TRAIN))
     (video,) = videos(studio, studio.run(train)).values()
     assert shape(video) == (LENGTH, SIZE, SIZE, 3)
-    assert load_concept(concepts / "my_concept.safetensors").info.training["frames"] == LENGTH
+    assert load_concept(concepts / "my_concept.safetensors").info.training["frames"] == FRAMES
 
     (video,) = videos(studio, studio.run(tiny(file_prompt(studio, wan.SHARED)))).values()
     assert shape(video) == (LENGTH, SIZE, SIZE, 3)
@@ -193,8 +206,8 @@ def test_each_expert_takes_only_its_own_concept(studio: Server, concepts: Path) 
     for expert, (file, settings) in times.items():
         train = tiny(file_prompt(studio, wan.TRAIN))
         nodes_of(train, "UNETLoader")[0]["unet_name"] = file["name"]
-        nodes_of(train, "SetSeq_TrainingSettings")[0].update(settings)
-        nodes_of(train, "SetSeq_SaveDynamicConcept")[0]["name"] = f"my_concept_{expert}"
+        train["settings"] = {"class_type": "SetSeq_TrainingSettings", "inputs": SETTINGS | settings}
+        nodes_of(train, "SetSeq_TrainConcept")[0].update(settings=["settings", 0], name=f"my_concept_{expert}")
         studio.run(without_videos(train)).succeeded()
     experts = tiny(file_prompt(studio, wan.EXPERTS))
     (video,) = videos(studio, studio.run(experts)).values()

@@ -1,6 +1,7 @@
 """What the training panel is told."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -43,9 +44,29 @@ def test_records_belong_to_a_node_of_a_workflow_and_the_oldest_are_forgotten(pan
     assert records.get("5", "two").workflow == ""  # a prompt without a workflow may be anyone's
 
 
-def test_the_workflow_is_the_one_that_the_prompt_came_from(panel: Any) -> None:
-    assert panel.workflow_id({"workflow": {"id": "abc"}}) == "abc"
-    assert [panel.workflow_id(found) for found in (None, {}, {"workflow": None}, {"workflow": {}}, [])] == [""] * 5
+def test_a_node_is_known_by_its_own_mark_in_subgraphs_too_or_else_by_its_workflow(panel: Any) -> None:
+    inner = {"id": "aaa", "nodes": [{"id": 101, "properties": {panel.COPY: "inside"}}]}
+    nodes = [{"id": 4, "properties": {panel.COPY: "mark"}}, {"id": 5, "type": "aaa"}, {"id": 6, "properties": {}}]
+    workflow = {"id": "abc", "nodes": nodes, "definitions": {"subgraphs": [inner]}}
+    ids = ("4", "5:101", "5", "6", "99")
+    assert [panel.copy_id({"workflow": workflow}, node_id) for node_id in ids] == [
+        "mark",
+        "inside",
+        "abc",
+        "abc",
+        "abc",
+    ]
+    assert [panel.copy_id(found, "4") for found in (None, {}, {"workflow": None}, {"workflow": {}}, [])] == [""] * 5
+
+
+def test_samples_of_all_stretches_of_a_training_are_kept(panel: Any) -> None:
+    record = panel.TrainingRecord(node="1")
+    for record.step in range(10, 1010, 10):
+        record.add_sample(str(record.step).encode())
+    steps = sorted(int(name.removeprefix(panel.SAMPLE)) for name in record.pictures if name.startswith(panel.SAMPLE))
+    assert record.pictures["sample"] == b"1000" and record.sample_step == 1000
+    assert len(steps) == panel.MOST_SAMPLES and steps[0] == 10 and steps[-1] == 1000
+    assert max(after - before for before, after in pairwise(steps)) <= 300
 
 
 def test_what_was_trained_before_has_its_curve_again(panel: Any) -> None:

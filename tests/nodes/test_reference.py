@@ -107,8 +107,10 @@ def test_a_mask_that_does_not_fit_is_refused(refer: Call, mask: torch.Tensor, me
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"static_prompt": " "}, "static prompt is empty"),
+        ({"static_prompt": " "}, "look prompt is empty"),
         ({"motion_prompt": "a dancer"}, "does not hold it"),
+        ({"static_prompt": "a dancer", "motion_prompt": "a dancer spinning"}, "has no token"),
+        ({"motion_prompt": INPUTS["static_prompt"]}, "Both prompts are the same"),
         ({"video": torch.rand(1, 64, 64, 3)}, "is a single picture"),
         ({"video": torch.rand(4, 64, 64, 3)}, "too short"),
         ({"video": torch.rand(0, 64, 64, 3)}, "nothing in the frames"),
@@ -129,9 +131,7 @@ def test_models_that_cannot_learn_a_concept_are_refused(refer: Call, image_model
 @pytest.mark.parametrize(
     ("changes", "note"),
     [
-        ({"static_prompt": "a dancer", "motion_prompt": "a dancer spinning"}, "The static prompt has no token"),
         ({"motion_prompt": "a [v] dancer spinning"}, "no token of its own"),
-        ({"motion_prompt": INPUTS["static_prompt"]}, "Both prompts are the same"),
         ({"video": torch.rand(100, 32, 32, 3), "image_fps": 16.0, "frames": 101}, "at most 81 frames"),
     ],
 )

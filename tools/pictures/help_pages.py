@@ -13,7 +13,8 @@ from tools.server.folder import ROOT
 FOLDER = ROOT / "js" / "docs" / "images"
 EXAMPLE = ROOT / "setandseq_core" / "embedded" / "demo_clip.mp4"
 COLOURS = 160
-TRAINING = ("SetSeq_TrainIdentityLoRA", "SetSeq_TrainMotionResidual")
+STAGES = ("SetSeq_TrainIdentityLoRA", "SetSeq_TrainMotionResidual")
+TRAINING = ("SetSeq_TrainConcept", *STAGES)
 VALUES: dict[str, dict[str, object]] = {
     "SetSeq_ReferenceClip": {"static_prompt": INFO["static_prompt"], "motion_prompt": INFO["motion_prompt"]},
     "SetSeq_LoadDynamicConcept": {"concept": "bee.safetensors"},

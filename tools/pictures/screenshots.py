@@ -9,15 +9,18 @@ from tools.pictures import help_pages as help_pictures
 from tools.pictures.interface import Ui
 from tools.pictures.pictures import PICTURE_MS, beside, fit, interface, node_picture, opened, save
 from tools.server.folder import ROOT
-from tools.workflows.embedded import START
+from tools.workflows.embedded import START, TRAIN
 from tools.workflows.make import FOLDER as WORKFLOWS
 
 FOLDER = ROOT / "docs" / "images"
 PICTURE_COLOURS = 96
 """Of a picture that has pictures in it."""
-IDENTITY, MOTION = help_pictures.TRAINING
+CONCEPT = "SetSeq_TrainConcept"
 END_MS = 3_600_000
-STEP = "([index, least]) => Number([...document.querySelectorAll('.setandseq-bar')][index]?.ariaValueNow) >= least"
+MOTION_STEP = """least => {
+  const title = document.querySelector('.setandseq-title').textContent;
+  return Number(/^Learning the motion: step (\\d+)/.exec(title)?.[1] ?? 0) >= least;
+}"""
 PROMPTS = {
     "static_prompt": "a [v] dancer in a red dress, on a bright stage",
     "motion_prompt": "a [v] dancer in a red dress spinning fast, on a bright stage",
@@ -26,34 +29,43 @@ PROMPTS = {
 EMPTY = {"version": 0.4, "nodes": [], "links": []}
 
 
-def wait_for_step(ui: Ui, panel: int, least: int) -> None:
-    """Until the first (0) or the second stage (1) has done that many steps."""
-    ui.page.wait_for_function(STEP, arg=[panel, least], timeout=END_MS, polling=500)
-
-
-def panels(ui: Ui) -> None:
-    """A training on the way: its panels in both renderers, dark and light, and the whole workflow; then its end."""
+def start_here(ui: Ui) -> None:
+    """A training on the way: the first workflow, and its panel in both renderers, dark and light; then its end."""
     ui.render("nodes2")
     ui.load(json.loads((WORKFLOWS / f"{START}.json").read_text(encoding="utf-8")))
-    nodes = [ui.node(IDENTITY), ui.node(MOTION)]
+    node = ui.node(CONCEPT)
     ui.run()
-    wait_for_step(ui, 1, 105)
-    save(beside([node_picture(ui, node) for node in nodes]), FOLDER / "panel.png")
-    fit(ui, scale=0.57)
+    ui.page.wait_for_function(MOTION_STEP, arg=105, timeout=END_MS, polling=500)
+    fit(ui, scale=0.84)
     save(opened(ui.page.screenshot(timeout=PICTURE_MS)), FOLDER / "start_here.png")
+    dark = node_picture(ui, node)
     ui.render("canvas")
+    save(beside([dark, node_picture(ui, node)]), FOLDER / "panel.png")
     ui.set("Comfy.ColorPalette", "light")
-    save(beside([node_picture(ui, node) for node in nodes]), FOLDER / "panel_light.png")
+    save(node_picture(ui, node), FOLDER / "panel_light.png")
     ui.set("Comfy.ColorPalette", "dark")
+    wait_for_end(ui)
+    ui.render("nodes2")
+    save(node_picture(ui, node), help_pictures.FOLDER / f"{CONCEPT}.png")
+
+
+def stages(ui: Ui) -> None:
+    """Both train nodes, which take what Train Concept has trained."""
+    ui.load(json.loads((WORKFLOWS / f"{TRAIN}.json").read_text(encoding="utf-8")))
+    ui.run()
     ui.region("Training").nth(1).get_by_text("Learned the motion").wait_for(timeout=END_MS)
+    for name in help_pictures.STAGES:
+        save(node_picture(ui, ui.node(name)), help_pictures.FOLDER / f"{name}.png")
+    wait_for_end(ui)
+
+
+def wait_for_end(ui: Ui) -> None:
+    """Until nothing runs."""
     ui.page.wait_for_function(
         "() => fetch('/queue').then(answer => answer.json()).then(queue => !queue.queue_running.length)",
         timeout=END_MS,
         polling=1000,
     )
-    ui.render("nodes2")
-    for node, name in zip(nodes, help_pictures.TRAINING, strict=True):
-        save(node_picture(ui, node), help_pictures.FOLDER / f"{name}.png")
 
 
 def concept(ui: Ui) -> None:
@@ -87,7 +99,7 @@ def main() -> None:
     """Take them all."""
     FOLDER.mkdir(exist_ok=True)
     with interface(1500, 1000) as ui:
-        for take in (templates, panels, concept, help_pictures.take):
+        for take in (templates, start_here, stages, concept, help_pictures.take):
             take(ui)
 
 

@@ -6,15 +6,14 @@ from typing import Any
 from setandseq_core.concept import WITHOUT, Strengths
 from setandseq_core.embedded.demo import SEED, demo_shots
 from setandseq_core.embedded.files import TRANSFORMER_FILE, VAE_FILE
-from setandseq_core.embedded.model import EMBEDDED_CONFIG
+from setandseq_core.embedded.settings import EMBEDDED_CONFIG, EMBEDDED_SHIFT
 from setandseq_core.embedded.world.concepts import CONCEPTS, DEMO, with_tokens
 from setandseq_core.embedded.world.scene import FPS, FRAMES, SIZE
-from tools.workflows.graph import COLLAPSED_WIDTH, COLUMN_STEP, GREEN, RED, Column, Graph, noted_columns
+from tools.workflows.graph import COLLAPSED_WIDTH, COLUMN_STEP, GREEN, RED, Column, Graph, Subgraph, noted_columns
 from tools.workflows.notes import COMPOSE_NOTE, START_NOTE, TRAIN_NOTE, USE_NOTE
 from tools.workflows.slots import Output
 
 CONCEPT = CONCEPTS[DEMO]
-SHIFT = 3.0
 SAMPLING = {"seed": SEED, "steps": 20, "cfg": 4.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
 SMALL_SHOT = 440
 """From one video's top to the next."""
@@ -39,24 +38,54 @@ class Base:
 
 
 def start_workflow(object_info: dict[str, Any]) -> Graph:
-    """The shortest way to a first concept: as below, with two videos."""
+    """The shortest way to a first concept: one node that trains, and one that makes a video."""
     graph = Graph(START, object_info)
-    first, second, third, fourth, last = noted_columns(graph, 5, (START, START_NOTE, 640))
-    base, concept = _trained(first, second, third, fourth)
-    model = fourth.add("SetSeq_ComposeConcepts", model=base.model, concepts=[concept])["model"]
-    fourth.group("Step5 - Apply")
-    prompts = _Prompts(graph, third, base, step=6)
-    edited = with_tokens(str(CONCEPT.edited(background="pink", texture="striped")))
-    shots = [("The clip again", CONCEPT.motion_prompt), ("Another background", edited)]
-    positives = [prompts.positive(prompt) for _, prompt in shots]
-    studio = prompts.finish(elsewhere=second)
-    for (title, _), positive in zip(shots, positives, strict=True):
-        name = f"start/{title.lower().replace(' ', '_')}"
-        studio.shoot_small((last.x, last.y), model, positive, name, f"Step8 - {title}")
-        last.y += SMALL_SHOT
-    last.add("SetSeq_SaveDynamicConcept", tall=160, concept=concept, name="my_concept")
-    last.group("Step9 - Save")
+    graph.scale = 1.0
+    graph.note("Start here", START_NOTE, (0, 0), (300, 390))
+    model = graph.add("SetSeq_EmbeddedModel", (0, 440), size=(300, 110))
+    clip = graph.add("SetSeq_ExampleClip", (0, 600), size=(300, 60))
+    trained = graph.add(
+        "SetSeq_TrainConcept",
+        (330, 0),
+        size=(480, 660),
+        model=model["model"],
+        clip=model["clip"],
+        vae=model["vae"],
+        video=clip["video"],
+        static_prompt=CONCEPT.static_prompt,
+        motion_prompt=CONCEPT.motion_prompt,
+    )
+    maker = _video_maker(object_info, with_tokens(str(CONCEPT.edited(background="pink", texture="striped"))))
+    wires = {"model": trained["model"], "clip": model["clip"], "vae": model["vae"]}
+    made = graph.use(maker, (840, 0), (360, 230), **wires)
+    graph.add("SaveVideo", (840, 280), size=(360, 380), video=made["VIDEO"], filename_prefix="setandseq/start")
     return graph
+
+
+def _video_maker(object_info: dict[str, Any], prompt: str) -> Subgraph:
+    """Stock nodes from a model and a prompt to a video of the embedded model's size, as one node."""
+    inner = Subgraph("Make a Video", object_info, START, model="MODEL", clip="CLIP", vae="VAE")
+    texts = []
+    for y, title, colours, text in ((0, "Prompt", GREEN, prompt), (190, "Negative Prompt", RED, "")):
+        options: dict[str, Any] = {"size": (400, 130), "title": title, "colours": colours}
+        texts.append(inner.add("CLIPTextEncode", (0, y), clip=inner["clip"], text=text, **options))
+    size: dict[str, Any] = {"width": SIZE, "height": SIZE, "length": FRAMES, "batch_size": 1}
+    latent = inner.add("EmptyHunyuanLatentVideo", (0, 380), **size)
+    sampler = inner.add(
+        "KSampler",
+        (450, 0),
+        model=inner["model"],
+        positive=texts[0]["CONDITIONING"],
+        negative=texts[1]["CONDITIONING"],
+        latent_image=latent["LATENT"],
+        **SAMPLING,
+    )
+    frames = inner.add("VAEDecode", (820, 0), samples=sampler["LATENT"], vae=inner["vae"])
+    video = inner.add("CreateVideo", (820, 120), images=frames["IMAGE"], fps=float(FPS))
+    inner.give("VIDEO", video["VIDEO"])
+    inner.promote(texts[0], "text")
+    inner.promote(sampler, "seed")
+    return inner
 
 
 def train_workflow(object_info: dict[str, Any]) -> Graph:
@@ -147,7 +176,7 @@ def _trained(first: Column, second: Column, third: Column, fourth: Column) -> tu
     wires = _train_wires(base, reference, settings)
     identity = _train_identity(third, wires)
     third.group("Step3 - Train: the look")
-    concept = _train_motion(fourth, wires, identity)
+    concept = _train_motion(fourth, base.model, identity)
     fourth.group("Step4 - Train: the motion")
     return base, concept
 
@@ -156,7 +185,7 @@ def _load_base(column: Column) -> Base:
     loader = column.add("UNETLoader", unet_name=TRANSFORMER_FILE.name, weight_dtype="default", collapsed=True)
     clip = column.add("SetSeq_EmbeddedTextEncoder", collapsed=True)
     vae = column.add("VAELoader", vae_name=VAE_FILE.name, collapsed=True)
-    model = column.add("ModelSamplingSD3", model=loader["MODEL"], shift=SHIFT, collapsed=True)
+    model = column.add("ModelSamplingSD3", model=loader["MODEL"], shift=EMBEDDED_SHIFT, collapsed=True)
     column.group("Step1 - Load models")
     return Base(model=model["MODEL"], clip=clip["clip"], vae=vae["VAE"])
 
@@ -218,10 +247,10 @@ def _train_identity(column: Column, wires: dict[str, Any]) -> Output:
     return column.add("SetSeq_TrainIdentityLoRA", **wires, **rate)["identity"]
 
 
-def _train_motion(column: Column, wires: dict[str, Any], identity: Output) -> Output:
+def _train_motion(column: Column, model: Output, identity: Output) -> Output:
     stage = EMBEDDED_CONFIG.sequence_stage
-    rate = {"steps": stage.steps, "learning_rate": stage.learning_rate}
-    return column.add("SetSeq_TrainMotionResidual", identity=identity, **wires, **rate)["concept"]
+    rate = {"steps": stage.steps, "learning_rate": stage.learning_rate, "seed": EMBEDDED_CONFIG.seed}
+    return column.add("SetSeq_TrainMotionResidual", model=model, identity=identity, **rate)["concept"]
 
 
 @dataclass(frozen=True, slots=True)

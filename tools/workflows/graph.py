@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from tools.workflows.prompt import INSIDE, OUTSIDE
 from tools.workflows.slots import Output, node_height, node_inputs, node_slots
 
 FRONTEND_VERSION = "1.47.12"
@@ -30,7 +31,7 @@ SHOWN = {
     "SetSeq_TrainMotionResidual": 360,
     "SetSeq_LoadDynamicConcept": 470,
     "SetSeq_ComposeConcepts": 180,
-    "SetSeq_ReferenceClip": 185,
+    "SetSeq_ReferenceClip": 277,
 }
 """Height of what js/ shows on a node, below its inputs."""
 COLLAPSED_WIDTH = 225
@@ -39,6 +40,8 @@ NODE_GAP, GROUP_GAP = 50, 70
 """Between two nodes of a column, and what is added between two groups."""
 COLUMN_WIDTH, COLUMN_STEP = 400, 440
 """Of a column's nodes, and from one column's left edge to the next: five of them can be read as they open."""
+
+LINK_KEYS = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
 
 Point = tuple[float, float]
 
@@ -66,12 +69,18 @@ class Node:
 class Graph:
     """A workflow in the making."""
 
+    first_id = 1
+    """Of its nodes and links."""
+    scale = 0.6
+    """At which it opens."""
+
     def __init__(self, name: str, object_info: dict[str, Any]) -> None:
-        self._name = name
+        self.name = name
         self._object_info = object_info
         self._nodes: list[dict[str, Any]] = []
         self._links: list[list[Any]] = []
         self._groups: list[dict[str, Any]] = []
+        self._subgraphs: list[Subgraph] = []
 
     def add(
         self,
@@ -107,7 +116,7 @@ class Graph:
         height = node_height(sockets, info["output"], widgets, stock=stock)
         outputs = zip(info["output_name"], info["output"], strict=True)
         entry = {
-            "id": len(self._nodes) + 1,
+            "id": self._next_id,
             "type": type_,
             "pos": list(pos),
             "size": list(size or (315, height + SHOWN.get(type_, 0))),
@@ -129,7 +138,7 @@ class Graph:
     def note(self, title: str, text: str, pos: Point, size: Point) -> Node:
         """A text in Markdown; lines that only its source breaks become one."""
         entry = {
-            "id": len(self._nodes) + 1,
+            "id": self._next_id,
             "type": "MarkdownNote",
             "pos": list(pos),
             "size": list(size),
@@ -160,23 +169,46 @@ class Graph:
             }
         )
 
+    def use(self, subgraph: "Subgraph", pos: Point, size: Point, **inputs: Output) -> Node:
+        """A node that holds a subgraph; on it are the widgets that the subgraph promotes."""
+        entry = {
+            "id": self._next_id,
+            "type": subgraph.id,
+            "pos": list(pos),
+            "size": list(size),
+            "flags": {},
+            "order": 0,
+            "mode": 0,
+            "inputs": [],
+            "outputs": [{"name": name, "type": kind, "links": None} for name, kind in subgraph.output_types()],
+            "title": subgraph.name,
+            "properties": {"proxyWidgets": subgraph.promoted},
+            "widgets_values": [],
+        }
+        self._nodes.append(entry)
+        self._subgraphs.append(subgraph)
+        for name, kind in subgraph.input_types():
+            link = self._link(inputs[name], entry)
+            entry["inputs"].append({"name": name, "type": kind, "link": link})
+        return Node(entry)
+
     def workflow(self) -> dict[str, Any]:
         """What the file holds."""
-        for order, node_id in enumerate(_execution_order(self._nodes, self._links)):
-            self._nodes[node_id - 1]["order"] = order
+        self._number()
         left = min(node["pos"][0] for node in self._nodes)
         top = min(node["pos"][1] for node in self._nodes)
         return {
-            "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"setandseq/{self._name}")),
+            "id": unique_id(self.name),
             "revision": 0,
-            "last_node_id": len(self._nodes),
-            "last_link_id": len(self._links),
+            "last_node_id": max(graph.last_ids()[0] for graph in (self, *self._subgraphs)),
+            "last_link_id": max(graph.last_ids()[1] for graph in (self, *self._subgraphs)),
             "nodes": self._nodes,
             "links": self._links,
             "groups": self._groups,
+            **self._definitions(),
             "config": {},
             "extra": {
-                "ds": {"scale": 0.6, "offset": [60 - left, 140 - top]},
+                "ds": {"scale": self.scale, "offset": [60 - left, 140 - top]},
                 "frontendVersion": FRONTEND_VERSION,
             },
             "version": 0.4,
@@ -186,12 +218,105 @@ class Graph:
         """The file."""
         return json.dumps(self.workflow(), indent=2) + "\n"
 
+    def last_ids(self) -> tuple[int, int]:
+        """Of its nodes and of its links; one before the first where there are none."""
+        return self.first_id + len(self._nodes) - 1, self.first_id + len(self._links) - 1
+
+    @property
+    def _next_id(self) -> int:
+        return self.first_id + len(self._nodes)
+
+    def _number(self) -> None:
+        """Give each node its place in the order of execution."""
+        by_id = {node["id"]: node for node in self._nodes}
+        for order, node_id in enumerate(_execution_order(self._nodes, self._links)):
+            by_id[node_id]["order"] = order
+
+    def _definitions(self) -> dict[str, Any]:
+        definitions = [subgraph.definition() for subgraph in self._subgraphs]
+        return {"definitions": {"subgraphs": definitions}} if definitions else {}
+
     def _link(self, source: Output, target: dict[str, Any]) -> int:
-        link_id = len(self._links) + 1
+        link_id = self.first_id + len(self._links)
         self._links.append([link_id, source.node_id, source.slot, target["id"], len(target["inputs"]), source.type])
-        output = self._nodes[source.node_id - 1]["outputs"][source.slot]
+        output = self._outputs_of(source.node_id)[source.slot]
         output["links"] = [*(output["links"] or ()), link_id]
         return link_id
+
+    def _outputs_of(self, node_id: int) -> list[dict[str, Any]]:
+        return self._nodes[node_id - self.first_id]["outputs"]
+
+
+class Subgraph(Graph):
+    """A workflow that another one shows as one node; its wires from and to the outside are named and typed.
+
+    Its ids begin where no workflow of ours ends: new frontends want each id once in a file.
+    """
+
+    first_id = 101
+
+    def __init__(self, name: str, object_info: dict[str, Any], owner: str, **inputs: str) -> None:
+        super().__init__(name, object_info)
+        self.id = unique_id(f"{owner}/{name}")
+        self.promoted: list[list[str]] = []
+        self._given = [{"name": given, "type": kind, "links": None} for given, kind in inputs.items()]
+        self._results: list[tuple[str, Output, int]] = []
+
+    def __getitem__(self, name: str) -> Output:
+        """What comes from the outside by that name."""
+        slot = next(slot for slot, given in enumerate(self._given) if given["name"] == name)
+        return Output(INSIDE, slot, self._given[slot]["type"])
+
+    def give(self, name: str, source: Output) -> None:
+        """An output of the node that holds it."""
+        link_id = self._link(source, {"id": OUTSIDE, "inputs": self._results})
+        self._results.append((name, source, link_id))
+
+    def promote(self, node: Node, *widgets: str) -> None:
+        """Show widgets of a node inside on the node that holds the subgraph."""
+        self.promoted += [[str(node.entry["id"]), widget] for widget in widgets]
+
+    def input_types(self) -> list[tuple[str, str]]:
+        """Name and type of each input."""
+        return [(given["name"], given["type"]) for given in self._given]
+
+    def output_types(self) -> list[tuple[str, str]]:
+        """Name and type of each output."""
+        return [(name, source.type) for name, source, _ in self._results]
+
+    def definition(self) -> dict[str, Any]:
+        """What the file holds of it."""
+        self._number()
+        left, top, right, _ = zip(*(Node(entry).box for entry in self._nodes), strict=True)
+        node_id, link_id = self.last_ids()
+        return {
+            "id": self.id,
+            "version": 1,
+            "state": {"lastGroupId": 0, "lastNodeId": node_id, "lastLinkId": link_id, "lastRerouteId": 0},
+            "revision": 0,
+            "config": {},
+            "name": self.name,
+            "inputNode": {"id": INSIDE, "bounding": [min(left) - 200, min(top), 120, 20 * len(self._given) + 40]},
+            "outputNode": {"id": OUTSIDE, "bounding": [max(right) + 80, min(top), 120, 60]},
+            "inputs": [self._socket(given["name"], given["type"], given["links"] or []) for given in self._given],
+            "outputs": [self._socket(name, source.type, [link]) for name, source, link in self._results],
+            "widgets": [],
+            "nodes": self._nodes,
+            "groups": self._groups,
+            "links": [dict(zip(LINK_KEYS, link, strict=True)) for link in self._links],
+            "extra": {},
+        }
+
+    def _socket(self, name: str, kind: str, links: list[int]) -> dict[str, Any]:
+        return {"id": unique_id(f"{self.id}/{name}"), "name": name, "type": kind, "linkIds": links}
+
+    def _outputs_of(self, node_id: int) -> list[dict[str, Any]]:
+        return self._given if node_id == INSIDE else super()._outputs_of(node_id)
+
+
+def unique_id(name: str) -> str:
+    """The same name always gives the same id."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"setandseq/{name}"))
 
 
 def _colours(colours: tuple[str, str] | None) -> dict[str, str]:
@@ -200,14 +325,20 @@ def _colours(colours: tuple[str, str] | None) -> dict[str, str]:
 
 def _execution_order(nodes: list[dict[str, Any]], links: list[list[Any]]) -> list[int]:
     """Ids in the order in which the interface counts them: a node when its last input's source has been."""
-    waiting = {node["id"]: sum(entry["link"] is not None for entry in node["inputs"]) for node in nodes}
+    by_id = {node["id"]: node for node in nodes}
+    sources = {link[0]: link[1] for link in links}
     targets = {link[0]: link[3] for link in links}
-    ready, order = deque(node["id"] for node in nodes if not waiting[node["id"]]), []
+    waiting = {
+        node_id: sum(sources.get(entry["link"]) in by_id for entry in node["inputs"]) for node_id, node in by_id.items()
+    }
+    ready, order = deque(node_id for node_id in by_id if not waiting[node_id]), []
     while ready:
-        node = nodes[ready.popleft() - 1]
+        node = by_id[ready.popleft()]
         order.append(node["id"])
         for output in node["outputs"]:
             for link in output["links"] or ():
+                if targets[link] not in by_id:
+                    continue
                 waiting[targets[link]] -= 1
                 if not waiting[targets[link]]:
                     ready.append(targets[link])

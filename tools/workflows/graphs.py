@@ -65,7 +65,14 @@ def training(
         "options": node("SetSeq_TrainingSettings", batch=batch, **settings),
         "settings": node("SetSeq_Regularisation", settings=["options", 0], **regularisation),
         "identity": node("SetSeq_TrainIdentityLoRA", **wires, steps=set_steps, rank=rank),
-        "concept": node("SetSeq_TrainMotionResidual", **wires, steps=sequence_steps, identity=["identity", 0]),
+        "concept": node(
+            "SetSeq_TrainMotionResidual",
+            model=["model", 0],
+            identity=["identity", 0],
+            steps=sequence_steps,
+            learning_rate=1e-3,
+            seed=seed,
+        ),
         "save": node("SetSeq_SaveDynamicConcept", concept=["concept", 0], name="my_concept", plain_lora=False),
     }
 

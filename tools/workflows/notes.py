@@ -3,31 +3,18 @@
 START_NOTE = """
 ## Start here
 
-Press **Run** and watch the two train nodes. You need no download and no graphics card; it takes a few minutes.
+Press **Run**. In a few minutes you get a *concept*: how the bee in the clip looks and how it moves, as one small file.
 
-**What you see**
-
-- *Reference Clip* holds a clip of a bee and two prompts. `[v]` stands for its look, `[u]` for its motion.
-- *Train Identity LoRA* learns the look, then *Train Motion Residual* learns the motion. Each shows its losses, the time
-  left and a sample. **Stop and keep** ends a stage early and continues with what was learned.
-- *Save Dynamic Concept* writes `models/dynamic_concepts/my_concept.safetensors`.
-- On the right are two videos: the clip again, and the same creature on a different background.
-
-**Next**
-
-- Change the background in the green prompt and press **Run**. Only the video is made again; nothing is trained twice.
-- Drag the point on *Compose Concepts* down for less motion.
-- **2 Use and edit a concept** uses the file without training. **1 Train on the embedded model** makes more videos.
+1. **Train Concept** learns it. `[v]` in the prompts stands for the look, `[u]` for the motion.
+2. **Make a Video** uses it: write another prompt and press **Run** again. Nothing is trained twice.
 
 **Your own clip**
 
-1. Double-click an empty spot, type *Load Video*, press Enter and click to place the node. Upload your clip there.
-2. Connect its VIDEO output to **video** on *Reference Clip*, in place of the example.
-3. Describe your clip in both prompts; the check below them shows what is missing. Change the name on *Save Dynamic
-   Concept*, and the green prompts.
+1. Double-click an empty spot, type *Load Video*, press Enter and click to place it. Upload your clip.
+2. Connect its VIDEO to **video** on *Train Concept*.
+3. Describe your clip in both prompts, and give it a name.
 
-This small model draws simple shapes in 64x64 pixels. For real videos, open **4 Train on your clip**, which does the
-same with Wan 2.1.
+This small model draws 64x64 pixels. For real videos, open **4 Train on your clip**.
 """
 
 TRAIN_NOTE = """

@@ -3,9 +3,14 @@
 `object_info` is what the server's /object_info says: the inputs and outputs of every node it has.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+Node = dict[str, Any]
+Link = list[Any]
+"""Id, source's id and slot, target's id and slot, type."""
+INSIDE, OUTSIDE = -10, -20
+"""Ids of the nodes that stand for the inputs and the outputs of a subgraph."""
 NOTES = ("Note", "MarkdownNote")
 REROUTE = "Reroute"
 PRIMITIVE = "PrimitiveNode"
@@ -18,11 +23,13 @@ WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COLOR", DYNAMIC_C
 def to_prompt(workflow: dict[str, Any], object_info: dict[str, Any]) -> dict[str, Any]:
     """The prompt of a workflow file of version 0.4, as the interface would queue it; node ids are kept.
 
-    Muted and bypassed nodes, notes, reroutes and primitives are resolved as the interface does it.
+    Muted and bypassed nodes, notes, reroutes, primitives and subgraphs are resolved as the interface does it; a node in
+    a subgraph has an id such as "5:101".
 
     Raises:
-        ValueError: a node is a subgraph, or of a type that the server does not have.
+        ValueError: a node is of a type that the server does not have.
     """
+    workflow = unpacked(workflow)
     graph = _Links(workflow)
     return {
         str(node["id"]): {
@@ -33,6 +40,50 @@ def to_prompt(workflow: dict[str, Any], object_info: dict[str, Any]) -> dict[str
         for node in workflow["nodes"]
         if not _virtual(node) and node.get("mode", 0) not in (MUTED, BYPASSED)
     }
+
+
+def unpacked(workflow: dict[str, Any]) -> dict[str, Any]:
+    """The workflow with the nodes of its subgraphs in place of the nodes that hold them; ids become texts."""
+    definitions = {each["id"]: each for each in workflow.get("definitions", {}).get("subgraphs", ())}
+    nodes, links = workflow["nodes"], workflow["links"]
+    while held := next((node for node in nodes if node["type"] in definitions), None):
+        nodes, links = _without(held, definitions[held["type"]], nodes, links)
+    return {"nodes": nodes, "links": links}
+
+
+def _without(held: Node, inner: dict[str, Any], nodes: list[Node], links: list[Link]) -> tuple[list[Node], list[Link]]:
+    """Nodes and links with the inside of one subgraph in place of the node that holds it."""
+
+    def named(number: object) -> str:
+        return f"{held['id']}:{number}"
+
+    given = [entry.get("link") for entry in held["inputs"]]
+    sources = {link[0]: link[1:3] for link in links}
+    results = {link["target_slot"]: link for link in inner["links"] if link["target_id"] == OUTSIDE}
+    found = []
+    for link_id, *origin, target, target_slot, kind in links:
+        if origin[0] == held["id"]:
+            link = results[origin[1]]
+            origin = [named(link["origin_id"]), link["origin_slot"]]
+        if target != held["id"]:
+            found.append([link_id, *origin, target, target_slot, kind])
+    for link in inner["links"]:
+        origin = [named(link["origin_id"]), link["origin_slot"]]
+        if link["origin_id"] == INSIDE:
+            origin = sources.get(given[link["origin_slot"]])
+        if origin is not None and link["target_id"] != OUTSIDE:
+            found.append([named(link["id"]), *origin, named(link["target_id"]), link["target_slot"], link["type"]])
+    return [
+        *(node for node in nodes if node is not held),
+        *(_renamed(node, named) for node in inner["nodes"]),
+    ], found
+
+
+def _renamed(node: Node, named: Callable[[object], str]) -> Node:
+    inputs = [
+        {**entry, "link": None if entry.get("link") is None else named(entry["link"])} for entry in node["inputs"]
+    ]
+    return {**node, "id": named(node["id"]), "inputs": inputs}
 
 
 def input_specs(inputs: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any], bool]]:
@@ -142,7 +193,6 @@ def _info(node: dict[str, Any], object_info: dict[str, Any]) -> dict[str, Any]:
     if node["type"] not in object_info:
         raise ValueError(
             f"Node {node['id']} is of type '{node['type']}', which the server does not have. "
-            "Subgraphs are not turned into prompts: unpack them in the interface first. "
-            "For another type, install the pack that it comes from."
+            "Install the pack that it comes from."
         )
     return object_info[node["type"]]

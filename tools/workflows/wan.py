@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tools.workflows.graph import COLUMN_STEP, GREEN, RED, Column, Graph, Node, noted_columns
+from tools.workflows.graph import COLUMN_STEP, GREEN, RED, Column, Graph, Node, Subgraph, noted_columns
 from tools.workflows.slots import Output
 
 REPOSITORY = "https://huggingface.co/Comfy-Org/{}/resolve/main/{}"
@@ -29,6 +29,9 @@ NEGATIVE_PROMPT = (
 )
 
 
+SAMPLING: dict[str, Any] = {"seed": 1, "steps": 30, "cfg": 6.0, "sampler_name": "uni_pc", "scheduler": "simple"}
+
+
 def model_file(directory: str, name: str, repository: str = WAN21) -> dict[str, str]:
     """What a loader says of the file that it needs."""
     path = f"split_files/{directory}/{name}"
@@ -49,24 +52,17 @@ FILM = {
 TRAIN_NOTE = """
 ## A concept from your clip
 
-Wan 2.1 1.3B learns the look and the motion of one subject from one clip, and puts it into new videos.
+1. Choose your clip in *Load Video*: one to five seconds of one thing, filling much of the picture, moving throughout.
+2. In *Train Concept*, describe how it looks, with `[v]` before the thing. Then describe it again with how it moves,
+   with `[u]` before the motion. Name everything that should stay changeable, such as the background.
+3. In *Make a Video*, write what you want to see, with `[v]` and `[u]`.
+4. Press **Run**.
 
-1. Choose your clip in *Load Video*: one to five seconds of one subject that fills a good part of the picture and
-   moves throughout.
-2. Describe the clip in *Reference Clip*. The static prompt describes the look, with `[v]` in front of the subject.
-   The motion prompt repeats it and adds the motion, with `[u]` in front. Name everything you want to change later,
-   such as the background.
-3. Write what you want to see into the positive prompt, with `[v]` and `[u]`.
-4. Press **Run**. The concept is saved as `models/dynamic_concepts/my_concept.safetensors`. If you cancel, the next
-   run resumes where the training stopped; a finished training is not repeated.
+The concept is saved in `models/dynamic_concepts`. To use it later, or to share it, open workflow **6**.
 
-**If something is not right**
+Cancelled? Press **Run** again: training resumes. What was trained is not trained twice.
 
-- Out of memory: use fewer frames or a smaller width on *Reference Clip*, then batch 1 on *Training Settings*.
-- The motion is wrong: use more steps on *Train Motion Residual*.
-- The look is wrong: use more steps on *Train Identity LoRA*.
-
-To use the concept later, or to share it, see workflow **6**.
+**The motion or the look is not close enough?** Add *Training Settings* and raise the steps.
 """
 
 EXPERTS_NOTE = """
@@ -115,37 +111,49 @@ nodes are ComfyUI's own; you can continue with any other video node.
 
 
 def train_workflow(object_info: dict[str, Any]) -> Graph:
-    """(d) Train on the user's clip."""
+    """(d) Train on the user's clip: one node that trains, and one that makes a video."""
     graph = Graph(TRAIN, object_info)
-    notes = (TRAIN, TRAIN_NOTE, 480), _files_note(SMALL, TEXT, VAE)
-    first, second, third, fourth, last = noted_columns(graph, 5, *notes)
-    loader, clip, vae = _loaders(first, [SMALL])
-    model = first.add("ModelSamplingSD3", model=loader["MODEL"], shift=3.0, collapsed=True)["MODEL"]
-    first.group("Step1 - Load models")
-    video = second.add("LoadVideo", tall=320, file="my_clip.mp4")
-    prompts: dict[str, Any] = {"static_prompt": STATIC_PROMPT, "motion_prompt": MOTION_PROMPT}
-    reference = second.add("SetSeq_ReferenceClip", model=model, video=video["VIDEO"], frames=33, **prompts)
-    second.group("Step2 - Your clip")
-    settings = second.add("SetSeq_TrainingSettings", batch=2, collapsed=True)
-    second.group("Settings")
-    wires = {"model": model, "clip": clip["CLIP"], "vae": vae["VAE"], "references": [reference["reference"]]}
-    wires["settings"] = settings["settings"]
-    identity = third.add("SetSeq_TrainIdentityLoRA", **wires)
-    third.group("Step3 - Train: the look")
-    concept = fourth.add("SetSeq_TrainMotionResidual", identity=identity["identity"], **wires)["concept"]
-    fourth.group("Step4 - Train: the motion")
-    applied = fourth.add("SetSeq_ComposeConcepts", model=model, concepts=[concept])
-    fourth.group("Step5 - Apply")
-    positive, negative = _prompts(third, clip["CLIP"], EDITED_PROMPT)
-    third.group("Step6 - Prompt")
-    latent = last.add("EmptyHunyuanLatentVideo", width=832, height=480, length=33)
-    last.group("Step7 - Video size")
-    wires = {"model": applied["model"], "positive": positive, "negative": negative, "latent_image": latent["LATENT"]}
-    _save(last, _sample(last, **wires), vae["VAE"])
-    last.group("Step8 - Generate")
-    last.add("SetSeq_SaveDynamicConcept", tall=160, concept=concept, name="my_concept")
-    last.group("Step9 - Save")
+    graph.scale = 1.0
+    graph.note(TRAIN, f"{TRAIN_NOTE}\n{_files_text(SMALL, TEXT, VAE)}", (0, 0), (310, 680))
+    model = graph.add("UNETLoader", (340, 0), size=(280, 85), unet_name=SMALL["name"], models=[SMALL])
+    clip = graph.add("CLIPLoader", (340, 130), size=(280, 110), clip_name=TEXT["name"], type="wan", models=[TEXT])
+    vae = graph.add("VAELoader", (340, 290), size=(280, 60), vae_name=VAE["name"], models=[VAE])
+    video = graph.add("LoadVideo", (340, 400), size=(280, 280), file="my_clip.mp4")
+    wires = {"clip": clip["CLIP"], "vae": vae["VAE"]}
+    prompts = {"static_prompt": STATIC_PROMPT, "motion_prompt": MOTION_PROMPT}
+    learns = {"model": model["MODEL"], "video": video["VIDEO"], **wires, **prompts}
+    trained = graph.add("SetSeq_TrainConcept", (650, 0), size=(440, 680), **learns)
+    made = graph.use(_video_maker(object_info), (1120, 0), (310, 320), model=trained["model"], **wires)
+    graph.add("SaveVideo", (1120, 370), size=(310, 310), video=made["VIDEO"], filename_prefix="setandseq/my_concept")
     return graph
+
+
+def _video_maker(object_info: dict[str, Any]) -> Subgraph:
+    """The official text-to-video template, from its model to its video, as one node."""
+    inner = Subgraph("Make a Video", object_info, TRAIN, model="MODEL", clip="CLIP", vae="VAE")
+    shifted = inner.add("ModelSamplingSD3", (0, 0), model=inner["model"], shift=8.0)
+    texts = []
+    prompts = ((130, "Prompt", GREEN, EDITED_PROMPT), (360, "Negative Prompt", RED, NEGATIVE_PROMPT))
+    for y, title, colours, text in prompts:
+        options: dict[str, Any] = {"size": (400, 180), "title": title, "colours": colours}
+        texts.append(inner.add("CLIPTextEncode", (0, y), clip=inner["clip"], text=text, **options))
+    latent = inner.add("EmptyHunyuanLatentVideo", (0, 590), width=832, height=480, length=33)
+    sampler = inner.add(
+        "KSampler",
+        (450, 0),
+        model=shifted["MODEL"],
+        positive=texts[0]["CONDITIONING"],
+        negative=texts[1]["CONDITIONING"],
+        latent_image=latent["LATENT"],
+        **SAMPLING,
+    )
+    frames = inner.add("VAEDecode", (820, 0), samples=sampler["LATENT"], vae=inner["vae"])
+    video = inner.add("CreateVideo", (820, 120), images=frames["IMAGE"], fps=16.0)
+    inner.give("VIDEO", video["VIDEO"])
+    inner.promote(texts[0], "text")
+    inner.promote(latent, "width", "height", "length")
+    inner.promote(sampler, "seed")
+    return inner
 
 
 def experts_workflow(object_info: dict[str, Any]) -> Graph:
@@ -242,8 +250,7 @@ def _prompts(column: Column, clip: Output, text: str) -> tuple[Output, Output]:
 
 
 def _sample(column: Column, **wires: Output) -> Output:
-    settings = {"seed": 1, "steps": 30, "cfg": 6.0, "sampler_name": "uni_pc", "scheduler": "simple"}
-    return column.add("KSampler", **wires, **settings)["LATENT"]
+    return column.add("KSampler", **wires, **SAMPLING)["LATENT"]
 
 
 def _save(column: Column, latents: Output, vae: Output) -> None:
@@ -254,5 +261,9 @@ def _save(column: Column, latents: Output, vae: Output) -> None:
 
 def _files_note(*files: dict[str, str]) -> Note:
     """Which files go where."""
+    return "Model files", _files_text(*files), 100 + 35 * len(files)
+
+
+def _files_text(*files: dict[str, str]) -> str:
     lines = [f"- [{file['name']}]({file['url']}) in `models/{file['directory']}`" for file in files]
-    return "Model files", "\n".join(["## Model files", "", *lines]), 100 + 35 * len(files)
+    return "\n".join(["## Model files", "", *lines])

@@ -1,0 +1,188 @@
+// @ts-check
+// The stretch of the video that is learned from: it loops, and its start and its end can be dragged.
+
+import { api } from "../../scripts/api.js";
+import { make } from "./dom.mjs";
+import { dragged } from "./drag.mjs";
+import { asOneStep, follow, isWired, modelFile, setWidget, sourceOf, widgetOf } from "./graph.mjs";
+import { showOnNode } from "./shown.mjs";
+import { say } from "./words.mjs";
+
+const HEIGHT = 92;
+const STEP = 0.1;
+const LEAST = 0.2;
+/** Frames a second and frames that a model takes, where the graph does not tell. */
+const FPS = 16;
+const FRAMES = 81;
+const EMBEDDED_FRAMES = 17;
+
+/** @typedef {{start: number, end: number}} Stretch in seconds */
+
+/**
+ * The part of a video that start and length mean.
+ * @param {number} start
+ * @param {number} length 0 for as much as the model takes
+ * @param {number} most seconds that the model takes
+ * @param {number} duration of the video
+ * @returns {Stretch}
+ */
+export function stretchOf(start, length, most, duration) {
+  const begin = Math.min(start, Math.max(duration - LEAST, 0));
+  return { start: begin, end: Math.min(begin + (length > 0 ? Math.min(length, most) : most), duration) };
+}
+
+/** @param {GraphNode} node */
+export function stretchChooser(node) {
+  const video = make("video", { playsinline: true, "aria-label": say("The clip that is learned from") });
+  video.muted = true;
+  const from = handle("start", "Start");
+  const to = handle("end", "End");
+  const range = make("div", { class: "setandseq-range" });
+  const track = make("div", { class: "setandseq-track" }, range, from, to);
+  const text = make("output", { class: "setandseq-quiet" });
+  const section = make(
+    "section",
+    { class: "setandseq-stretch", "aria-label": say("Clip") },
+    video,
+    make("div", {}, text, track),
+  );
+  const number = (/** @type {string} */ name) => Number(widgetOf(node, name)?.value ?? 0);
+  const current = () => stretchOf(number("start"), number("length"), mostSeconds(node), video.duration || 0);
+
+  /** @param {Stretch} stretch */
+  const write = ({ start, end }) => {
+    setWidget(node, "start", rounded(start));
+    setWidget(node, "length", rounded(Math.min(end - start, mostSeconds(node))));
+    video.currentTime = start;
+    show();
+  };
+  /** @type {"start" | "end"} */
+  let held = "start";
+  dragged(
+    track,
+    (x) => write(moved(current(), held, x * video.duration, video.duration)),
+    ({ target, clientX }) => {
+      held = target === to || (target !== from && nearerToEnd(clientX, from, to)) ? "end" : "start";
+      (held === "end" ? to : from).focus();
+    },
+  );
+  for (const [element, name] of /** @type {[HTMLElement, "start" | "end"][]} */ ([[from, "start"], [to, "end"]])) {
+    element.addEventListener("keydown", (event) => {
+      const way = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (!way || !video.duration) return;
+      event.preventDefault();
+      const now = current();
+      asOneStep(() => write(moved(now, name, now[name] + way * STEP, video.duration)));
+    });
+  }
+  video.addEventListener("timeupdate", () => {
+    const { start, end } = current();
+    if (video.currentTime >= end || video.currentTime < start - STEP) video.currentTime = start;
+  });
+  video.addEventListener("ended", () => {
+    video.currentTime = current().start;
+    void video.play();
+  });
+  video.addEventListener("loadedmetadata", () => {
+    show();
+    video.currentTime = current().start;
+    video.play().catch(() => {}); // a browser may not allow it before the first click; then it stands still
+  });
+  video.addEventListener("error", () => show());
+
+  function show() {
+    const known = video.duration > 0;
+    track.hidden = video.hidden = !known;
+    if (!known) {
+      text.textContent = say(video.src ? "The browser cannot show this file. It can be trained on all the same." : "Connect Load Video to see the clip.");
+      return;
+    }
+    const { start, end } = current();
+    const place = (/** @type {number} */ time) => `${(100 * time) / video.duration}%`;
+    from.style.left = range.style.left = place(start);
+    to.style.left = place(end);
+    range.style.width = place(end - start);
+    for (const [element, time] of /** @type {[HTMLElement, number][]} */ ([[from, start], [to, end]])) {
+      element.setAttribute("aria-valuemax", video.duration.toFixed(2));
+      element.setAttribute("aria-valuenow", time.toFixed(2));
+    }
+    text.textContent = say("{0} s to {1} s of {2} s", start.toFixed(2), end.toFixed(2), video.duration.toFixed(2));
+  }
+
+  showOnNode(node, "stretch_chooser", section, () => HEIGHT);
+  follow(
+    node,
+    () => [videoAddress(node), number("start"), number("length"), mostSeconds(node)].join("\n"),
+    () => {
+      const address = videoAddress(node);
+      if (video.getAttribute("src") !== address) {
+        if (address) video.src = address;
+        else video.removeAttribute("src");
+        video.load();
+      }
+      show();
+    },
+  );
+}
+
+/**
+ * The stretch with one end moved, within the video.
+ * @param {Stretch} stretch
+ * @param {"start" | "end"} name
+ * @param {number} time
+ * @param {number} duration
+ * @returns {Stretch}
+ */
+export function moved({ start, end }, name, time, duration) {
+  if (name === "end") return { start, end: Math.min(Math.max(time, start + LEAST), duration) };
+  const begin = Math.min(Math.max(time, 0), Math.max(duration - LEAST, 0));
+  return { start: begin, end: Math.min(begin + end - start, duration) };
+}
+
+/**
+ * @param {string} name
+ * @param {string} label
+ */
+function handle(name, label) {
+  const kind = `setandseq-handle setandseq-handle-${name}`;
+  return make("div", { class: kind, role: "slider", tabindex: 0, "aria-label": say(label), "aria-valuemin": 0 });
+}
+
+/**
+ * @param {number} x
+ * @param {HTMLElement} from
+ * @param {HTMLElement} to
+ */
+function nearerToEnd(x, from, to) {
+  const [first, last] = [from, to].map((element) => Math.abs(element.getBoundingClientRect().left - x));
+  return (last ?? 0) < (first ?? 0);
+}
+
+/**
+ * How many seconds the model takes at most.
+ * @param {GraphNode} node
+ */
+function mostSeconds(node) {
+  const frames = Number(widgetOf(node, "frames")?.value ?? FRAMES);
+  return (modelFile(node).startsWith("setandseq_embedded") ? Math.min(frames, EMBEDDED_FRAMES) : frames) / FPS;
+}
+
+/**
+ * Where the browser finds the connected video; "" where the graph does not tell.
+ * @param {GraphNode} node
+ */
+function videoAddress(node) {
+  const source = sourceOf(node, "video");
+  if (source?.comfyClass === "SetSeq_ExampleClip") return api.apiURL("/setandseq/example_clip");
+  const file = source?.comfyClass === "LoadVideo" && !isWired(source, "file") ? String(widgetOf(source, "file")?.value ?? "") : "";
+  if (!file) return "";
+  const [, path = "", type = "input"] = /^(.*?)(?: \[(\w+)\])?$/.exec(file) ?? [];
+  const cut = path.lastIndexOf("/") + 1;
+  const query = new URLSearchParams({ filename: path.slice(cut), subfolder: path.slice(0, cut), type });
+  return api.apiURL(`/view?${query}`);
+}
+
+/** @param {number} seconds */
+function rounded(seconds) {
+  return Math.round(100 * seconds) / 100;
+}

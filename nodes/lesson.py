@@ -1,0 +1,121 @@
+"""Both stages of a training as functions; the train nodes are covers of these."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from comfy.model_patcher import ModelPatcher
+from comfy.sd import CLIP, VAE
+
+from ..setandseq_core.clips.clip import Reference
+from ..setandseq_core.concept import Concept
+from .backbone import ComfyBackbone
+from .folders import training_folder
+from .panel import TrainingRecord, copy_id
+from .settings import TrainingOptions
+from .wires import WeightedConcept
+
+if TYPE_CHECKING:
+    from ..setandseq_core.clips.prior_prompts import PriorSet
+    from .progress import TrainingProgress
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Lesson:
+    """Everything that both stages of a training take, apart from the model."""
+
+    clip: CLIP
+    vae: VAE
+    references: tuple[Reference, ...]
+    options: TrainingOptions
+    prior: "PriorSet | None" = None
+
+    def backbone(self, model: ModelPatcher) -> ComfyBackbone:
+        """The model with its text encoder and VAE, as the core sees it."""
+        return ComfyBackbone(model, self.clip, self.vae)
+
+
+@dataclass(kw_only=True, slots=True, frozen=True, eq=False)
+class LearnedLook(WeightedConcept):
+    """A concept without motion, and the lesson that Train Motion Residual carries on."""
+
+    lesson: Lesson
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Learned:
+    """The result of a stage."""
+
+    concept: Concept
+    text: str
+    """What the node says about it."""
+
+
+def learn_look(model: ModelPatcher, lesson: Lesson, node: Any) -> Learned:
+    """The set stage; to be used inside `differentiable`.
+
+    Args:
+        node: the hidden inputs of the node that shows it.
+    """
+    from ..setandseq_core.learn import learn_identity
+
+    config, backbone = lesson.options.config, lesson.backbone(model)
+    with _progress(backbone, lesson, "set", node) as progress:
+        plan = progress.planned("set", config)
+        concept = learn_identity(
+            backbone,
+            lesson.references,
+            config,
+            name="concept",
+            prior=lesson.prior,
+            savings=plan.savings[0],
+            folder=training_folder(),
+            progress=progress,
+            prior_progress=progress.making_prior,
+            trained=progress.ended,
+        )
+        return Learned(concept=concept, text=progress.summary("look", concept))
+
+
+def learn_movement(model: ModelPatcher, look: Concept, lesson: Lesson, node: Any) -> Learned:
+    """The sequence stage; see `learn_look`."""
+    from ..setandseq_core.learn import learn_motion
+
+    config, backbone = lesson.options.config, lesson.backbone(model)
+    with _progress(backbone, lesson, "sequence", node) as progress:
+        plan = progress.planned("sequence", config)
+        concept = learn_motion(
+            backbone,
+            look,
+            lesson.references,
+            config,
+            prior=lesson.prior,
+            savings=plan.savings[0],
+            folder=training_folder(),
+            progress=progress,
+            prior_progress=progress.making_prior,
+            trained=progress.ended,
+        )
+        return Learned(concept=concept, text=progress.summary("motion", concept))
+
+
+def plan_stage(model: ModelPatcher, lesson: Lesson, stage: str, node: Any) -> str:
+    """What a stage will take, in words; see `learn_look`."""
+    backbone = lesson.backbone(model)
+    with _progress(backbone, lesson, stage, node) as progress:
+        progress.planned(stage, lesson.options.config)
+        return progress.plan_words
+
+
+def _progress(backbone: ComfyBackbone, lesson: Lesson, stage: str, node: Any) -> "TrainingProgress":
+    from .progress import TrainingProgress
+
+    first, config, node_id = lesson.references[0], lesson.options.config, str(node.unique_id)
+    is_set = stage == "set"
+    record = TrainingRecord(
+        node=node_id,
+        workflow=copy_id(node.extra_pnginfo, node_id),
+        stage=stage,
+        prompt=first.words.static_prompt if is_set else first.words.motion_prompt,
+        steps=(config.set_stage if is_set else config.sequence_stage).steps,
+    )
+    return TrainingProgress(backbone, record, reference=first, options=lesson.options)

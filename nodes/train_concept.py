@@ -1,0 +1,148 @@
+"""Train Concept: from a video to a saved concept, and to a model that has it, in one node."""
+
+from dataclasses import replace
+
+from comfy.model_patcher import ModelPatcher
+from comfy.sd import CLIP, VAE
+from comfy_api.latest import Input, io
+
+from ..setandseq_core.clips.clip import Reference, Stretch
+from ..setandseq_core.config import MethodConfig
+from ..setandseq_core.errors import ConceptFileError
+from .apply import apply_concepts
+from .backbone import differentiable, model_format
+from .concepts import save_files
+from .embedded import method_for
+from .folders import dated, safe_name
+from .lesson import Lesson, learn_look, learn_movement
+from .messages import show_text
+from .models import check_video_model
+from .numbers import CheckedNode
+from .reference import prompt_complaint, prompt_inputs, stretch_inputs, target_of, words_of
+from .settings import TrainingOptions
+from .sources import source_of
+from .wires import CATEGORY, ConceptWire, SettingsWire, WeightedConcept
+
+
+class TrainConcept(CheckedNode):
+    """The node; its work is that of Reference Clip, both train nodes, and the nodes that save and apply concepts."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs; frozen in tests/comfyui/test_server.py."""
+        return io.Schema(
+            node_id="SetSeq_TrainConcept",
+            display_name="Train Concept",
+            category=CATEGORY,
+            description="Learns the look and the motion of one short video, saves them as a concept, and gives the "
+            "model with the concept on it.",
+            search_aliases=[
+                "learn video",
+                "train video lora",
+                "train lora",
+                "character",
+                "motion",
+                "dynamic concept",
+                "set and sequence",
+            ],
+            inputs=[
+                io.Model.Input("model", tooltip="The video model that learns, as for sampling. It is left as it was."),
+                io.Clip.Input("clip", tooltip="The text encoder that belongs to the model."),
+                io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
+                io.Video.Input("video", tooltip="One to five seconds of one subject that fills much of the picture."),
+                *prompt_inputs(),
+                io.String.Input(
+                    "name",
+                    default="my_concept",
+                    tooltip="The file's name in models/dynamic_concepts. animals/bee makes a folder.",
+                ),
+                *stretch_inputs(),
+                _steps("look_steps", "look"),
+                _steps("motion_steps", "motion"),
+                SettingsWire.Input(
+                    "settings",
+                    optional=True,
+                    tooltip="From Training Settings or Regularisation. Without it, the settings suit the model.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output("model", tooltip="The model with the concept on it, for the sampler."),
+                ConceptWire.Output("concept", tooltip="For Compose Concepts."),
+                io.String.Output("motion_prompt", tooltip="The prompt that calls the look and the motion."),
+            ],
+            hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def validate_inputs(cls, **values: object) -> bool | str:
+        """Refuse prompts and a name that cannot be used, before minutes of training; what comes by a wire is None."""
+        return prompt_complaint(values) or _name_complaint(values.get("name")) or super().validate_inputs(**values)
+
+    @classmethod
+    def execute(
+        cls,
+        model: ModelPatcher,
+        clip: CLIP,
+        vae: VAE,
+        video: Input.Video,
+        static_prompt: str,
+        motion_prompt: str,
+        name: str,
+        start: float = 0.0,
+        length: float = 0.0,
+        look_steps: int = 0,
+        motion_steps: int = 0,
+        settings: TrainingOptions | None = None,
+    ) -> io.NodeOutput:
+        """Train both stages, resume, or take what was trained before; then save."""
+        check_video_model(model)
+        words = words_of(static_prompt, motion_prompt)
+        wanted = model_format(model)
+        stretch = Stretch(start=start, length=length or None)
+        fitted = source_of(video, wanted.fps).clip(target_of(model, wanted.frames, 0, 0), stretch)
+        options = settings or TrainingOptions(config=method_for(model))
+        lesson = Lesson(
+            clip=clip,
+            vae=vae,
+            references=(Reference(clip=fitted, words=words),),
+            options=replace(options, config=with_steps(options.config, look_steps, motion_steps)),
+        )
+        with differentiable():
+            look = learn_look(model, lesson, cls.hidden)
+            learned = learn_movement(model, look.concept, lesson, cls.hidden)
+        weighted = WeightedConcept(concept=learned.concept)
+        saved = save_files(weighted, name, plain_lora=False)
+        shown = show_text("\n".join([f"{fitted.choice}.", look.text, learned.text, saved]), cls.hidden.unique_id)
+        return io.NodeOutput(apply_concepts(model, [weighted]), weighted, words.motion_prompt, ui=shown)
+
+
+def with_steps(config: MethodConfig, look: int, motion: int) -> MethodConfig:
+    """The settings with other numbers of steps; 0 leaves a stage's as they are."""
+    return replace(
+        config,
+        set_stage=replace(config.set_stage, steps=look or config.set_stage.steps),
+        sequence_stage=replace(config.sequence_stage, steps=motion or config.sequence_stage.steps),
+    )
+
+
+def _steps(name: str, part: str) -> io.Int.Input:
+    return io.Int.Input(
+        name,
+        default=0,
+        min=0,
+        max=100_000,
+        advanced=True,
+        tooltip=f"Training steps for the {part}. 0 takes the number that suits the model. More steps resume what was "
+        "trained before.",
+    )
+
+
+def _name_complaint(name: object) -> str:
+    if not isinstance(name, str):
+        return ""
+    try:
+        safe_name(dated(name))
+    except ConceptFileError as error:
+        return str(error)
+    return ""

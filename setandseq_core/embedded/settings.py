@@ -1,0 +1,15 @@
+"""What suits the embedded model: its clips, and the settings that it learns with. Importing it is cheap."""
+
+from ..backbone import VideoFormat
+from ..config import MethodConfig, SequenceConfig, SetConfig
+from .world.scene import FPS, FRAMES, SIZE
+
+EMBEDDED_FORMAT = VideoFormat(fps=FPS, frames=FRAMES, size=(SIZE, SIZE), size_multiple=16)
+EMBEDDED_CONFIG = MethodConfig(
+    gradient_clipping=1.0,
+    set_stage=SetConfig(steps=100, learning_rate=1.5e-3, batch=4, time_shift=1.0),
+    sequence_stage=SequenceConfig(steps=200, learning_rate=3e-3, batch=4),
+)
+"""The method's settings for the embedded model: it is small and learns at higher rates than the large ones."""
+EMBEDDED_SHIFT = 3.0
+"""Of its times, in sampling and in training (`flow.shift_time`)."""
