@@ -37,7 +37,7 @@ import { say } from "./words.mjs";
 
 const EVENT = "setandseq.training";
 const WIDTH = 340;
-const HEIGHT = 250;
+const HEIGHT = 310;
 /** @type {Record<string, string>} */
 const STAGES = { set: "Learning the look", sequence: "Learning the motion" };
 /** @type {Record<string, string>} */

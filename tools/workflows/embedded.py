@@ -47,7 +47,7 @@ def start_workflow(object_info: dict[str, Any]) -> Graph:
     trained = graph.add(
         "SetSeq_TrainConcept",
         (330, 0),
-        size=(480, 660),
+        size=(480, 720),
         model=model["model"],
         clip=model["clip"],
         vae=model["vae"],

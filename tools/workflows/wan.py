@@ -122,7 +122,7 @@ def train_workflow(object_info: dict[str, Any]) -> Graph:
     wires = {"clip": clip["CLIP"], "vae": vae["VAE"]}
     prompts = {"static_prompt": STATIC_PROMPT, "motion_prompt": MOTION_PROMPT}
     learns = {"model": model["MODEL"], "video": video["VIDEO"], **wires, **prompts}
-    trained = graph.add("SetSeq_TrainConcept", (650, 0), size=(440, 680), **learns)
+    trained = graph.add("SetSeq_TrainConcept", (650, 0), size=(440, 740), **learns)
     made = graph.use(_video_maker(object_info), (1120, 0), (310, 320), model=trained["model"], **wires)
     graph.add("SaveVideo", (1120, 370), size=(310, 310), video=made["VIDEO"], filename_prefix="setandseq/my_concept")
     return graph
