@@ -213,6 +213,7 @@ def _plan_only() -> io.Boolean.Input:
         "plan_only",
         default=False,
         optional=True,
+        advanced=True,
         tooltip="Says how much memory and time the training takes, and trains nothing.",
     )
 
