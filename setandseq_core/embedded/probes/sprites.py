@@ -3,13 +3,16 @@
 Shape letters: F frames, H height, W width, C colour channels (RGB in [0, 1]), P pixels, S side of a crop.
 """
 
-# PyTorch leaves some types of the functions used here open.
+# PyTorch and SciPy leave some types of the functions used here open.
+# pyright: reportMissingTypeStubs=false
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
@@ -76,17 +79,10 @@ def one_sprite(backdrop: Backdrop) -> tuple[Tensor, Tensor]:
 
 def label_blobs(mask_FHW: Tensor) -> Tensor:
     """A number per connected blob (8 neighbours) of each frame, int64, 0 where the mask is not."""
-    frames, height, width = mask_FHW.shape
-    inside = mask_FHW.float()
-    labels = inside * torch.arange(1, height * width + 1).view(1, height, width)
-    while True:
-        spread = functional.max_pool2d(labels.unsqueeze(1), 3, 1, 1).squeeze(1) * inside
-        # A label is the place of a pixel in the same blob: take over what that pixel has learned.
-        ends = torch.cat([torch.zeros(frames, 1), spread.flatten(1)], dim=1)
-        spread = ends.gather(1, spread.flatten(1).long()).view_as(labels)
-        if torch.equal(spread, labels):
-            return labels.long()
-        labels = spread
+    within_a_frame = np.zeros((3, 3, 3))
+    within_a_frame[1] = 1
+    labels_FHW, _ = ndimage.label(mask_FHW.numpy(), within_a_frame)
+    return torch.from_numpy(labels_FHW).long()
 
 
 def _smooth(values_FHW: Tensor) -> Tensor:
@@ -103,7 +99,7 @@ def _shrink(mask_FHW: Tensor, pixels: int) -> Tensor:
 
 def _blobs(labels_HW: Tensor, least: int = LEAST_AREA) -> list[Tensor]:
     """Masks (H, W) of the blobs of at least `least` pixels, largest first, at most two."""
-    areas = torch.bincount(labels_HW.flatten(), minlength=SIZE * SIZE + 1)
+    areas = torch.bincount(labels_HW.flatten(), minlength=3)
     areas[0] = 0
     values, numbers = areas.topk(2)
     return [labels_HW == n for n, area in zip(numbers.tolist(), values.tolist(), strict=True) if area >= least]
