@@ -22,11 +22,12 @@ ALLOWED = {
     "numpy",
     "peft",
     "safetensors",
+    "scipy",
     "tomli",
     "torch",
     "transformers",
 }
-HEAVY = {"PIL", "av", "diffusers", "imageio_ffmpeg", "numpy", "peft", "safetensors", "torch", "transformers"}
+HEAVY = {"PIL", "av", "diffusers", "imageio_ffmpeg", "numpy", "peft", "safetensors", "scipy", "torch", "transformers"}
 
 
 def imported_in_new_process(statement: str) -> set[str]:
