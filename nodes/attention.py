@@ -17,23 +17,32 @@ WIDEST_HEAD = 128
 CAN_CHOOSE = "set_priority" in signature(sdpa_kernel).parameters
 
 
-def differentiable_attention(_attention: Any, *args: Any, **options: Any) -> Tensor:
+def differentiable_attention(
+    _attention: Any, q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **options: Any
+) -> Tensor:
     """PyTorch's own attention instead of the one the server was started with, which may have no backward."""
-    if len(args) == 4 and _suits_cudnn(*args, options):
-        return _attention_by_cudnn(*args, scale=options.get("scale"))
-    return attention_pytorch(*args, **options)
+    if not args and _suits_cudnn(q, k, v, heads, options):
+        return _attention_by_cudnn(q, k, v, heads, options.get("scale"))
+    return attention_pytorch(q, k, v, heads, *args, **options)
 
 
 def _suits_cudnn(q_BND: Tensor, k_BND: Tensor, v_BND: Tensor, heads: int, options: dict[str, Any]) -> bool:
-    if not (CAN_CHOOSE and q_BND.is_cuda and torch.version.cuda and q_BND.dtype in (torch.bfloat16, torch.float16)):
+    """Whether the call is one that cuDNN has both passes for, and the card one on which they are the fastest."""
+    is_half = q_BND.dtype in (torch.bfloat16, torch.float16)
+    if not (CAN_CHOOSE and q_BND.is_cuda and torch.version.cuda and is_half):
         return False
+    if torch.cuda.get_device_capability(q_BND.device) < HOPPER:
+        return False
+    return _is_usual(q_BND, k_BND, v_BND, heads, options)
+
+
+def _is_usual(q_BND: Tensor, k_BND: Tensor, v_BND: Tensor, heads: int, options: dict[str, Any]) -> bool:
     unusual = ("mask", "skip_reshape", "skip_output_reshape", "enable_gqa")
     if any(options.get(name) not in (None, False) for name in unusual):
         return False
     width = q_BND.shape[-1] // heads
-    fits = q_BND.ndim == 3 and width <= WIDEST_HEAD and width % 8 == 0
     same_heads = q_BND.shape[-1] == k_BND.shape[-1] == v_BND.shape[-1]
-    return fits and same_heads and torch.cuda.get_device_capability(q_BND.device) >= HOPPER
+    return q_BND.ndim == 3 and same_heads and width <= WIDEST_HEAD and width % 8 == 0
 
 
 def _attention_by_cudnn(q_BND: Tensor, k_BND: Tensor, v_BND: Tensor, heads: int, scale: float | None) -> Tensor:

@@ -44,6 +44,7 @@ def start(*, dynamic_vram: bool, hold_gib: float = 0.0) -> Pack:
     if dynamic_vram and card().type == "cuda":
         if not control.init_devices([(0, max(out_of_reach, 0))]):
             raise RuntimeError("ComfyUI's dynamic VRAM does not start on this machine.")
+        control.set_log_error()
         patcher: Any = import_module("comfy.model_patcher")
         patcher.CoreModelPatcher = patcher.ModelPatcherDynamic
         placement: Any = import_module("comfy.memory_management")

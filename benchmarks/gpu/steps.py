@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from benchmarks.gpu.inside import GIB, card, taken_bytes
 
@@ -49,11 +50,23 @@ HEADER = """\
 |---|---|---|---|---|---|---|"""
 
 
+class _Counter(TorchDispatchMode):
+    """Counts floating-point operations; PyTorch's own counter also keeps every activation alive."""
+
+    operations = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func._overloadpacket in flop_registry:
+            self.operations += flop_registry[func._overloadpacket](*args, **(kwargs or {}), out_val=result)
+        return result
+
+
 @contextmanager
 def watched_steps() -> Iterator[Steps]:
     """Watch every optimizer step in this process, whoever makes it."""
     found = Steps()
-    counter = FlopCounterMode(display=False)
+    counter = _Counter()
     _reset_peak()
 
     def after_step(*_: Any) -> None:
@@ -65,7 +78,8 @@ def watched_steps() -> Iterator[Steps]:
             counter.__enter__()
         elif len(found.ends) == COUNTED + 1:
             counter.__exit__(None, None, None)
-            found.operations = counter.get_total_flops()
+            found.operations = counter.operations
+            _reset_peak()  # the first steps also make the optimizer's state
 
     hook = register_optimizer_step_post_hook(after_step)
     try:
