@@ -28,7 +28,7 @@ from ..setandseq_core.training.savings import FREE_SHARE, recomputed
 from .attention import differentiable_attention
 from .embedded import format_of, known_prompts
 from .models import check_video_model, model_fingerprint, model_name, patches_key, wan_layers
-from .placement import frozen
+from .placement import frozen, in_bfloat16
 
 FORCE_CAST = "comfy_force_cast_weights"
 """Of ComfyUI's layers: whether they compute with unpacked weights."""
@@ -144,6 +144,7 @@ class ComfyBackbone:
                 torch.compiler.set_stance("force_eager"),  # compiled code would leave the adapters out
                 _without_inference_tensors(self.module),
                 _unquantised(self.module),
+                in_bfloat16(self.model.model, self.device),
                 frozen(self.module),
                 recomputed(blocks, saved),
             ):

@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import comfy.model_management as memory
 import comfy.ops
 import torch
+from comfy.model_base import BaseModel
 from comfy.quant_ops import QuantizedTensor
 from comfy.weight_adapter.base import WeightAdapterBase
 from comfy.weight_adapter.bypass import BypassForwardHook
@@ -19,6 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 Forward = Callable[..., Tensor]
+CASTS = "comfy_cast_weights"
+"""Of ComfyUI's layers: whether they bring their weights into the type of their input."""
 OPS = "comfy.ops"
 """The module whose layers hand out their weights by `cast_bias_weight`."""
 
@@ -185,3 +189,35 @@ def frozen(module: nn.Module) -> Iterator[None]:
                 del layer.forward
             else:
                 layer.forward = forward
+
+
+@contextmanager
+def in_bfloat16(model: BaseModel, device: torch.device) -> Iterator[None]:
+    """Compute in bfloat16 where ComfyUI would compute in float16, as it does with Wan on most cards.
+
+    The loss of a clip is a mean over a million latents, so its gradients lie below what float16 can hold: most of their
+    digits are lost, and many become zero. Layers cast their weights as they run, as for any weights of another type.
+    """
+    if model.get_dtype_inference() != torch.float16 or not _has_bfloat16(device):
+        yield
+        return
+    layers = [part for part in model.diffusion_model.modules() if isinstance(part, comfy.ops.CastWeightBiasOp)]
+    before = [vars(layer).get(CASTS) for layer in layers]
+    compute_type = model.manual_cast_dtype
+    model.manual_cast_dtype = torch.bfloat16
+    for layer in layers:
+        setattr(layer, CASTS, True)
+    try:
+        yield
+    finally:
+        model.manual_cast_dtype = compute_type
+        for layer, casts in zip(layers, before, strict=True):
+            if casts is None:
+                delattr(layer, CASTS)
+            else:
+                setattr(layer, CASTS, casts)
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """Whether the device computes in bfloat16, whatever is fastest for answers alone."""
+    return memory.is_device_cpu(device) or bool(memory.should_use_bf16(device, prioritize_performance=False))

@@ -213,6 +213,13 @@ def answer(model: Any, time: float) -> Tensor:
         return ((LATENTS - denoised) / time).clone()
 
 
+def fill(parameters: dict[str, nn.Parameter]) -> None:
+    """Give a concept in training an effect, always the same."""
+    with torch.no_grad():
+        for index, value in enumerate(parameters.values()):
+            value.copy_(0.05 * torch.randn(value.shape, generator=torch.Generator().manual_seed(index)))
+
+
 @pytest.mark.parametrize("name", WIRES)
 def test_merged_and_live_concepts_are_the_same(pack: Pack, wire: Call, make_concept: Call, name: str) -> None:
     model = wire(name)
@@ -236,17 +243,14 @@ def test_merged_and_live_concepts_are_the_same(pack: Pack, wire: Call, make_conc
 def test_gradients_pass_the_wire(pack: Pack, wire: Call, embedded_wires: tuple[Any, Any], name: str) -> None:
     """The slope of the loss along the concept's gradient is that of central differences."""
     model = wire(name)
-    backbone = pack("nodes.backbone").ComfyBackbone(model, *embedded_wires, checkpointing=True)
+    backbone = pack("nodes.backbone").ComfyBackbone(model, *embedded_wires)
     trainable, moved = pack("setandseq_core.lora").trainable_concept, 1e-3
     with pack("nodes.backbone").differentiable():
         text = backbone.encode_prompt("a [v] bee")
         latents, layers = LATENTS.clone(), backbone.layers
         with backbone.running((1, 16, 2, 4, 8)), trainable(backbone.module, layers, rank=2, seed=0) as concept:
             parameters = concept.begin_set_stage(0.0)
-            with torch.no_grad():
-                for index, value in enumerate(parameters.values()):
-                    torch.manual_seed(index)
-                    value.normal_(std=0.05)
+            fill(parameters)
 
             def loss() -> Tensor:
                 with concept.dropped_out():
@@ -316,3 +320,31 @@ def test_a_concept_of_an_expert_says_which_noise_it_was_trained_on(
     concept.info.config["time_range"] = [0.875, 1.0]
     assert pack("nodes.apply").base_note(concept, load_wan()) == ""
     assert "noise levels 0.875 to 1" in pack("nodes.apply").base_note(concept, moved(load_wan(), 0.3))
+
+
+def gradients(pack: Pack, wires: tuple[Any, Any], model: Any) -> Tensor:
+    """Of a concept on the MODEL, all in one row, for the loss of a clip as long as real ones are."""
+    backbone = pack("nodes.backbone").ComfyBackbone(model, *wires)
+    trainable = pack("setandseq_core.lora").trainable_concept
+    with pack("nodes.backbone").differentiable():
+        text = backbone.encode_prompt("a [v] bee")
+        with backbone.running((1, 16, 2, 4, 8)), trainable(backbone.module, backbone.layers, rank=2, seed=0) as concept:
+            parameters = concept.begin_set_stage(0.0)
+            fill(parameters)
+            with concept.dropped_out():
+                answer = backbone.velocity(LATENTS.clone(), torch.tensor([0.6]), [text])
+                (answer.float().square().mean() * LATENTS.numel() / 2e6).backward()
+            return torch.cat([value.grad.flatten() for value in parameters.values() if value.grad is not None])
+
+
+def test_gradients_keep_their_digits_on_a_model_that_computes_in_float16(
+    pack: Pack, load_wan: Call, embedded_wires: tuple[Any, Any]
+) -> None:
+    exact = gradients(pack, embedded_wires, load_wan())
+    model = load_wan(dtype=torch.float16)
+    model.model.manual_cast_dtype = torch.float16  # as on a card; ComfyUI gives the CPU float32
+    found = gradients(pack, embedded_wires, model)
+    assert torch.cosine_similarity(found, exact, dim=0) > 0.999
+    assert model.model.get_dtype_inference() == torch.float16
+    layer: Any = model.model.diffusion_model.blocks[0].ffn[0]
+    assert "forward" not in vars(layer) and layer.weight.dtype == torch.float16
