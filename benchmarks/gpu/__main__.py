@@ -3,7 +3,7 @@
     python -m benchmarks.gpu [PART ...] [--size true] [--dynamic-vram] [--hold GIB] [--steps 5]
 
 Everything happens in this process, offline, with random weights of the true shapes of Wan 2.1 1.3B (bfloat16) and 14B
-(8-bit floats) that are made on the card, 33 frames of 480p, rank 32, one sample a step and checkpointing by block.
+(8-bit floats) that are made on the card, 33 frames of 480p, rank 32, one sample a step, memory saved as the plan says.
 Without a part, all of them run: `rate` is the card's bfloat16 product rate, `1.3B` and `14B` are both stages,
 `kernels` profiles a step of 1.3B, `node` and `peft` are the same step of 1.3B by ComfyUI's TrainLoraNode and by plain
 PEFT on diffusers, `checks` are resume, Cancel, too little memory, and the MODEL afterwards.
@@ -38,16 +38,14 @@ class Bench:
     steps: int
     rank: int
     batch: int
-    checkpointing: bool
+    recomputed: bool
     rate: float = 1.0
     """Operations a second of the card's bfloat16 products."""
 
     def training(self, shape: Shape, clip: Clip | None = None) -> Training:
         """Both stages on a MODEL of that shape."""
         model = load_model(random_weights(shape))
-        return Training(
-            pack=self.pack, model=model, clip=clip or self.clip, rank=self.rank, checkpointing=self.checkpointing
-        )
+        return Training(pack=self.pack, model=model, clip=clip or self.clip, rank=self.rank, recomputed=self.recomputed)
 
     def measure_rate(self) -> Iterator[str]:
         """The card's bfloat16 product rate, which the others' shares are of."""
@@ -60,11 +58,11 @@ class Bench:
         training = self.training(self.shapes[size])
         yield f"<!-- {self.shapes[size].name}: made and loaded in {time.perf_counter() - begun:.1f} s -->"
         for stage in ("set", "sequence"):
-            planned = training.planned_bytes(stage, self.batch)
+            plan = training.plan(stage, self.batch)
             yield self._row(
-                f"{self.shapes[size].name}, {stage} stage",
+                f"{self.shapes[size].name}, {training.savings_in_words(plan)}, {stage} stage",
                 lambda stage=stage: training.watched(stage, steps=self.steps, batch=self.batch),
-                planned,
+                plan.memory,
             )
 
     def kernels(self) -> Iterator[str]:
@@ -126,7 +124,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--hold", type=float, default=0.0, metavar="GIB", help="use the card as if it had only that much"
     )
-    parser.add_argument("--kept", action="store_true", help="without checkpointing")
+    parser.add_argument("--checkpointing", action="store_true", help="of all blocks; without, as the plan wants it")
     parser.add_argument("--steps", type=int, default=5, help="at least 3: one warms up, one is counted")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--rank", type=int, default=32)
@@ -152,7 +150,7 @@ def main() -> None:
         steps=arguments.steps,
         rank=arguments.rank,
         batch=arguments.batch,
-        checkpointing=not arguments.kept,
+        recomputed=arguments.checkpointing,
     )
     known = parts(bench)
     name = torch.cuda.get_device_name() if card().type == "cuda" else "the CPU"

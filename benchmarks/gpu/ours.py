@@ -19,14 +19,14 @@ class Training:
     model: Any
     clip: Clip
     rank: int = 32
-    checkpointing: bool = True
+    recomputed: bool = False
+    """Whether all blocks run again in the backward pass; else as many as the plan wants."""
     identity: Any = field(init=False, default=None)
     """What the set stage learned; the sequence stage starts from it."""
     backbone: Any = field(init=False)
 
     def __post_init__(self) -> None:
-        make = self.pack("nodes.backbone").ComfyBackbone
-        self.backbone = make(self.model, RandomText(), load_vae())
+        self.backbone = self.pack("nodes.backbone").ComfyBackbone(self.model, RandomText(), load_vae())
 
     def config(self, steps: int, batch: int) -> Any:
         """Settings of both stages without prior clips."""
@@ -42,7 +42,7 @@ class Training:
         """Train the "set" or the "sequence" stage; returns what it gave. Options are those of `train_identity`."""
         train, encode = (self.pack(f"setandseq_core.{name}") for name in ("train", "clips.encode"))
         config = self.config(steps, batch)
-        options = {"savings": self.savings()} | options
+        options = {"savings": self.plan(stage, batch).savings[0]} | options
         with self.pack("nodes.backbone").differentiable():
             material = encode.Material(clips=[self._encoded(stage)])
             if stage == "set":
@@ -63,7 +63,7 @@ class Training:
         train, encode = (self.pack(f"setandseq_core.{name}") for name in ("train", "clips.encode"))
         trainable = self.pack("setandseq_core.lora").trainable_concept
         run_of_stage = self.pack("setandseq_core.training.run").StageRun
-        config, backbone, savings = self.config(steps, batch), self.backbone, self.savings()
+        config, backbone, savings = self.config(steps, batch), self.backbone, self.plan(stage, batch).savings[0]
         is_set = stage == "set"
         with self.pack("nodes.backbone").differentiable():
             one = self._encoded(stage)
@@ -88,16 +88,20 @@ class Training:
                 loop(backbone, concept, encode.Material(clips=[one]), config, run)
         return found
 
-    def savings(self) -> Any:
-        """Every block runs again, or none."""
-        saving = self.pack("setandseq_core.training.savings")
-        return saving.Savings(recomputed=saving.EVERY_BLOCK if self.checkpointing else 0)
-
-    def planned_bytes(self, stage: str, batch: int = 1) -> int | None:
-        """Memory that the plan foresees for a stage besides the model's weights."""
-        plan = self.pack("setandseq_core.training.plan")
-        frames_FHWC = self.clip.pixels()
+    def plan(self, stage: str, batch: int = 1) -> Any:
+        """What a stage will take, and how it is made to fit."""
+        plans, savings = self.pack("setandseq_core.training.plan"), self.pack("setandseq_core.training.savings")
+        all_blocks = self.pack("setandseq_core.backbone").Savings(recomputed=savings.EVERY_BLOCK)
         with self.pack("nodes.backbone").differentiable():
-            text = self.backbone.encode_prompt(PROMPT)
-            size = tuple(frames_FHWC.shape[:3])
-            return plan.plan_stage(self.backbone, stage, size, self.config(1, batch), text).memory(self.savings())
+            return plans.plan_training(
+                self.backbone,
+                (self.clip.frames, self.clip.height, self.clip.width),
+                self.config(1, batch),
+                text=self.backbone.encode_prompt(PROMPT),
+                stages=(stage,),
+                savings=all_blocks if self.recomputed else None,
+            )
+
+    def savings_in_words(self, plan: Any) -> str:
+        """How a planned stage is made to fit, such as "with checkpointing"."""
+        return self.pack("setandseq_core.training.savings").in_words(plan.savings[0]) or "everything kept"

@@ -29,4 +29,5 @@ def test_every_part_runs() -> None:
         "PEFT on diffusers",
     ]
     assert all(float(row[2]) > 0 and float(row[6]) > 0 for row in rows)
+    assert all(row[5].strip() for row in rows[:4])  # what the plan foresees
     assert "resumes" in run.stdout and "Cancel ends a training" in run.stdout
