@@ -13,7 +13,6 @@ from typing import Any
 import comfy.model_management as memory
 import comfy.ops
 import torch
-from comfy.model_base import BaseModel
 from comfy.quant_ops import QuantizedTensor
 from comfy.weight_adapter.base import WeightAdapterBase
 from comfy.weight_adapter.bypass import BypassForwardHook
@@ -192,7 +191,7 @@ def frozen(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def in_bfloat16(model: BaseModel, device: torch.device) -> Iterator[None]:
+def in_bfloat16(model: Any, device: torch.device) -> Iterator[None]:
     """Compute in bfloat16 where ComfyUI would compute in float16, as it does with Wan on most cards.
 
     The loss of a clip is a mean over a million latents, so its gradients lie below what float16 can hold: most of their
