@@ -144,7 +144,15 @@ class LoadDynamicConcept(io.ComfyNode):
             category=CATEGORY,
             description="Loads a saved concept and applies it to a model. Place this node between the model's loader "
             "and the sampler, and use the concept's prompts in yours.",
-            search_aliases=["load lora", "apply concept", "set and sequence", "dynamic concept", "motion lora"],
+            search_aliases=[
+                "character",
+                "motion",
+                "load lora",
+                "apply concept",
+                "set and sequence",
+                "dynamic concept",
+                "motion lora",
+            ],
             inputs=[
                 io.Combo.Input(
                     "concept",

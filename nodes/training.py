@@ -32,7 +32,15 @@ class TrainIdentityLoRA(CheckedNode):
             display_name="Train Identity LoRA",
             category=CATEGORY,
             description="First stage: learns the look from single frames of the clip, without their order.",
-            search_aliases=["train lora", "dynamic concept", "set stage", "set and sequence"],
+            search_aliases=[
+                "learn video",
+                "train video lora",
+                "character",
+                "train lora",
+                "dynamic concept",
+                "set stage",
+                "set and sequence",
+            ],
             inputs=[
                 *_wires(),
                 _references(),
@@ -102,7 +110,15 @@ class TrainMotionResidual(CheckedNode):
             display_name="Train Motion Residual",
             category=CATEGORY,
             description="Second stage: keeps the look and learns the motion from the whole clip.",
-            search_aliases=["train lora", "dynamic concept", "sequence stage", "set and sequence"],
+            search_aliases=[
+                "learn video",
+                "train video lora",
+                "motion",
+                "train lora",
+                "dynamic concept",
+                "sequence stage",
+                "set and sequence",
+            ],
             inputs=[
                 io.Model.Input("model", tooltip="The model that learned the look."),
                 ConceptWire.Input(
