@@ -1,4 +1,4 @@
-"""What the interface shows of a concept file before it is loaded: a GET route, and what it answers."""
+"""The concept card: a GET route that describes a concept file before it is loaded."""
 
 import asyncio
 import base64

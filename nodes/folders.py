@@ -1,4 +1,4 @@
-"""Where our files are among ComfyUI's folders, and how they are named and saved there."""
+"""Folders of this pack inside ComfyUI's, and the naming and saving of files there."""
 
 import re
 from contextlib import suppress

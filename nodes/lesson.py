@@ -47,7 +47,7 @@ class Learned:
 
     concept: Concept
     text: str
-    """What the node says about it."""
+    """Text on the node about the result."""
 
 
 def learn_look(model: ModelPatcher, lesson: Lesson, node: Any) -> Learned:
@@ -99,7 +99,7 @@ def learn_movement(model: ModelPatcher, look: Concept, lesson: Lesson, node: Any
 
 
 def plan_stage(model: ModelPatcher, lesson: Lesson, stage: str, node: Any) -> str:
-    """What a stage will take, in words; see `learn_look`."""
+    """Describe the needs of a stage; see `learn_look`."""
     backbone = lesson.backbone(model)
     with _progress(backbone, lesson, stage, node) as progress:
         progress.planned(stage, lesson.options.config)

@@ -1,4 +1,4 @@
-"""What a node shows on itself, in both renderers of the interface."""
+"""Text that a node shows, in both renderers of the interface."""
 
 from comfy_api.latest import ui
 from server import PromptServer

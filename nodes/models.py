@@ -1,4 +1,4 @@
-"""What our nodes need to know of a MODEL: whether a concept can be made for it, its layers, and which one it is."""
+"""Facts about a MODEL: whether concepts can be made for it, its layers, and its identity."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -25,7 +25,7 @@ COPY = "setandseq_copy"
 """The property of a train node that tells it from the same node in another copy of the workflow."""
 TRAINING, FINISHED, KEPT, STOPPED, FAILED = "training", "finished", "kept", "stopped", "failed"
 KEEP, STOP = "keep", "stop"
-"""What a user may wish: to end and keep what was learned, or to cancel the prompt."""
+"""A user's wishes: stop and keep what was learned, or cancel the prompt."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -58,7 +58,7 @@ class LossCurve:
 
 @dataclass(kw_only=True, slots=True)
 class TrainingRecord:
-    """How the last training on one train node goes or went."""
+    """State of the latest training on a train node."""
 
     node: str
     workflow: str = ""
@@ -76,7 +76,7 @@ class TrainingRecord:
     seconds_left: float = 0.0
     wish: str = ""
     plan: str = ""
-    """What the training takes, in words; "" as long as that is not known."""
+    """The training's needs, in words; "" until they are known."""
     losses: LossCurve = field(default_factory=LossCurve)
     validation: list[tuple[int, float]] = field(default_factory=list)
     """(step, loss)."""

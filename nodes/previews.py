@@ -25,10 +25,10 @@ from .panel import TrainingRecord
 SAMPLE_STEPS = 8
 SAMPLE_SIDE = 256
 SHARE = 0.016
-"""Of the node's time: what all of it may take. The first and the last validation loss and the sample at the end
-count, and are made in any case."""
+"""Largest fraction of the node's run time that previews may use. The first and the last validation loss and the final
+sample count, too, but are always made."""
 VALIDATION_SHARE = 0.008
-"""What of that may be validation losses."""
+"""Largest fraction of that time for validation losses."""
 DECODING = 3.0
 """A sample video beside its sampling alone: a guess, for the first one."""
 

@@ -1,4 +1,4 @@
-"""What a train node shows while it works: its bar, and in the panel the losses, the time left and sample videos."""
+"""Progress of a train node: its bar, and in the panel the losses, the time left and sample videos."""
 
 import time
 

@@ -68,14 +68,14 @@ class Backbone(Protocol):
     """A video model: a rectified-flow transformer with its VAE and text encoder."""
 
     name: str
-    """What people call the model."""
+    """Name of the model for people."""
     variant: str
     """A hash of what its answers depend on besides its own weights, such as LoRAs on it; "" if there is nothing."""
     layers: dict[str, str]
     """The linear layers to adapt: native name -> name in `module`."""
     format: VideoFormat
     shift: float
-    """How far sampling and training times lean towards the noise (`flow.shift_time`)."""
+    """Time shift of sampling and training (`flow.shift_time`); above 1 favours high noise."""
 
     @property
     def module(self) -> nn.Module:

@@ -1,4 +1,4 @@
-"""What a concept file says about itself, as text metadata, and the strict way back.
+"""The concept: its three matrices per layer, its metadata, and the weight change it makes (Eq. 6).
 
 `setandseq.info` is the truth; modelspec.* and ss_* repeat parts of it for LoRA managers and are not read back,
 except the thumbnail and the hash of the data.
@@ -20,9 +20,9 @@ class ConceptInfo:
 
     name: str
     static_prompt: str
-    """How it looks; holds the identity token."""
+    """Describes the look; contains the identity token."""
     motion_prompt: str
-    """How it looks and moves (eq. 7); holds both tokens."""
+    """Describes the look and the motion (eq. 7); contains both tokens."""
     identity_token: str
     motion_token: str
     base: BaseFingerprint

@@ -68,14 +68,14 @@ class PriorConfig:
     """Prior preservation: clips of the base model among what is trained on (section 3.4.1)."""
 
     share: float = 0.25
-    """Of all samples, how many are prior clips, in [0, 1); 0 leaves prior preservation out."""
+    """Fraction of samples that are prior clips, in [0, 1); 0 turns prior preservation off."""
     weight: float = 1.0
-    """What a prior clip counts in the loss, beside 1 for the concept's."""
+    """Loss weight of a prior clip. The concept's clip has weight 1."""
     empty_prompts: float = 0.0
     """Of the prior samples, how many are shown with the empty prompt, in [0, 1]. Guidance goes away from the answer to
     it; where that stays the base model's own, more of the look is kept. Ours."""
     clips: int = 16
-    """How many are made when none are given."""
+    """Number of prior clips to make if none are given."""
 
     def __post_init__(self) -> None:
         _need(0 <= self.share < 1, "prior.share", self.share, "in [0, 1)")
@@ -92,9 +92,9 @@ class MethodConfig:
     token_masking: float = 0.1
     """Probability to mask a token of the prompt (section 3.4.3), in [0, 1)."""
     token_learning_rate: float = 0.0
-    """Of the learned tokens; the paper's is 1e-5. At 0 none are learned, and rare words stand for them."""
+    """Learning rate of the learned tokens; the paper uses 1e-5. At 0, rare words are used instead."""
     stitched_share: float = 0.2
-    """Of all steps, how many take two different concepts side by side (section 5.2.2), in [0, 1)."""
+    """Fraction of steps that show two different concepts side by side (section 5.2.2), in [0, 1)."""
     time_range: tuple[float, float] = (0.0, 1.0)
     """Only these times are trained on, such as an expert's of Wan 2.2 14B: 0.875 to 1, or 0 to 0.875."""
     betas: tuple[float, float] = (0.9, 0.99)

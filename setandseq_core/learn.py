@@ -210,7 +210,7 @@ def _stitched(references: Sequence[Reference], config: MethodConfig) -> list[Ref
 
 
 def training_record(references: Sequence[Reference], config: MethodConfig) -> dict[str, Any]:
-    """What was trained on, as JSON values."""
+    """Description of the training data, as JSON values."""
     clip = references[0].clip
     frames, height, width = clip.frames_FHWC.shape[:3]
     record: dict[str, Any] = {

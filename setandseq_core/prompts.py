@@ -13,7 +13,7 @@ from torch import Tensor
 from .errors import PromptError
 
 MAX_CHARACTERS = 10_000
-"""Of one text in a concept file."""
+"""Largest length of a text in a concept file."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -21,7 +21,7 @@ class PriorPrompt:
     """A two-part prompt."""
 
     appearance: str
-    """What the set stage is told of the clip's frames."""
+    """The set stage's prompt for the clip's frames."""
     motion: str
     """Appearance and motion in one: what the clip is made from and the sequence stage is told."""
 

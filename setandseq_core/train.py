@@ -36,7 +36,7 @@ class _Samples:
     """The prompt of each."""
     weights: Tensor | None = None
     share: float = 1.0
-    """What the mean over these counts in the step's loss."""
+    """Weight of this group's mean in the step's loss."""
 
 
 def _frames(frame_set: FrameSet, count: int) -> _Samples:
@@ -58,7 +58,7 @@ def _step_samples(
     batch: int,
     config: MethodConfig,
 ) -> list[_Samples]:
-    """What a step trains on: samples of the concept, with its learned tokens, and prior ones."""
+    """The samples of a step: those of the concept, with its learned tokens, and prior samples."""
     samples: list[_Samples] = []
     num_prior = material.prior_samples(step, batch, config)
     if num_prior < batch:

@@ -35,7 +35,7 @@ ALWAYS: Points = ((0.0, 1.0),)
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class PlacementOptions:
-    """How several concepts act on one video."""
+    """Options for several concepts in one video."""
 
     method: Literal["add", "regions"]
     region: tuple[Box, ...]

@@ -1,4 +1,4 @@
-"""What the command line shows: progress, messages, and file names that can be pasted into a shell."""
+"""Output of the command line: progress, messages, and file names that can be pasted into a shell."""
 
 import errno
 import io

@@ -270,7 +270,7 @@ strength_options = together(
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class SamplingOptions:
-    """How a video is sampled."""
+    """Options for sampling a video."""
 
     prompt: str | None
     negative_prompt: str

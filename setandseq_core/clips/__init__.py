@@ -1,1 +1,1 @@
-"""What training reads: video files, clips with their prompts, and both as the two stages see them."""
+"""Training data: video files, clips with their prompts, and both as the two stages see them."""

@@ -151,7 +151,7 @@ class ClipTarget:
         return size
 
     def num_frames(self, found: int, name: str, stretch: Stretch = WHOLE) -> int:
-        """How many of `found` frames are used: the most that is 4n+1.
+        """Number of frames used out of `found`: rounded down to 4n+1.
 
         Raises:
             VideoError: there are too few.
@@ -399,4 +399,4 @@ class Reference:
     clip: Clip
     words: Words
     mask_FHW: Tensor | None = None
-    """Of the clip's frames, 1 on the subject; the rest then counts little. None is all alike."""
+    """1 on the subject, for each frame. The rest has a low loss weight; None weights all places equally."""

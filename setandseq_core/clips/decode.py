@@ -62,7 +62,7 @@ _SCALE_FLAGS = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp:param
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Turn:
-    """How the stored picture has to be turned to stand upright: rows and columns swapped first, then mirrored."""
+    """Rotation that makes the stored picture upright: swap rows and columns first, then mirror."""
 
     swapped: bool = False
     mirrored: bool = False

@@ -32,7 +32,7 @@ class FrameSet:
     text: Condition
     """The static prompt."""
     weights_S1FHW: Tensor | None = None
-    """How much each place counts in the loss; None is all alike."""
+    """Loss weight of each place; None weights all places equally."""
 
     def content(self) -> list[Tensor | str]:
         """Everything that a result depends on, for the run's key."""
@@ -48,7 +48,7 @@ class FrameSequence:
     text: Condition
     """The motion prompt."""
     weights_1FHW: Tensor | None = None
-    """How much each place counts in the loss; None is all alike."""
+    """Loss weight of each place; None weights all places equally."""
 
     def content(self) -> list[Tensor | str]:
         """Everything that a result depends on, for the run's key."""
@@ -60,7 +60,7 @@ Encoded = TypeVar("Encoded", FrameSet, FrameSequence)
 """A clip as one of the stages sees it."""
 
 BACKGROUND_WEIGHT = 0.1
-"""What the surroundings of a masked subject count in the loss, beside 1 for the subject; ours."""
+"""Loss weight of the surroundings of a masked subject; the subject has weight 1. Not in the paper."""
 
 
 def subject_weights(mask_FHW: Tensor, latent_shape_FHW: tuple[int, int, int]) -> Tensor:

@@ -21,7 +21,7 @@ PLACES = frozenset(("on", "in", "at", "under", "over", "before", "beside", "by",
 REMOVED = 0.5
 """Grey in place of a background that a mask takes away."""
 GREY_PLACE = "on a grey plain background"
-"""What prompts then say."""
+"""Text that replaces the background in prompts of masked clips."""
 
 
 def stitched_references(references: Sequence[Reference]) -> list[Reference]:

@@ -31,7 +31,7 @@ HLG_B = 1 - 4 * HLG_A
 HLG_C = 0.5 - HLG_A * math.log(4 * HLG_A)
 HLG_GAMMA = 1.2
 LUMINANCE = torch.tensor([0.2627, 0.6780, 0.0593])
-"""What each primary of BT.2020 adds to the luminance."""
+"""Contribution of each BT.2020 primary to the luminance."""
 
 PQ_M1 = 2610 / 16384
 PQ_M2 = 2523 / 4096 * 128

@@ -55,7 +55,7 @@ _WRITERS: dict[str, dict[str, Any]] = {
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class VideoInfo:
-    """What a video file says about itself."""
+    """Properties stored in a video file."""
 
     width: int
     """Pixels, as a player shows it: upright, with square pixels."""
@@ -186,7 +186,7 @@ class _Read:
         return signal_HWC if self.transfer is None else to_sdr(signal_HWC, self.transfer)
 
     def remark(self) -> str:
-        """What has been done to the pictures that the user should know."""
+        """Changes to the pictures that the user should know about."""
         if self.transfer is not None:
             return f", {self.transfer.name} mapped to SDR"
         transparent = any(picture.shape[2] == 4 and picture[..., 3].min() < 255 for picture in self.pictures)

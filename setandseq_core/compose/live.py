@@ -67,7 +67,7 @@ class LiveConcepts:
         self._asked_B = torch.ones(0)
         """1 where a row of the batch is the prompt's, 0 where it is the negative prompt's."""
         self._call: Call = (), {}
-        """What the model was called with; only with regions."""
+        """Arguments of the model's call; only with regions."""
         self._places: list[tuple[int, Tensor, tuple[int, int]]] = []
         """Who acts where, (F, H, W), and the move there; only with regions."""
         self._alone: int | None = None
@@ -186,7 +186,7 @@ def region_weights(regions_PFHW: Tensor, size_FHW: tuple[int, ...]) -> Tensor:
 
 
 def to_the_middle(weights_FHW: Tensor) -> tuple[int, int]:
-    """How far down and to the right to move a picture so that a region's centre comes to its middle."""
+    """Shift, down and right, that moves a region's centre to the middle of the picture."""
     moves: list[int] = []
     for along_N in (weights_FHW.sum(dim=(0, 2)), weights_FHW.sum(dim=(0, 1))):
         places_N = torch.arange(len(along_N), device=along_N.device) + 0.5

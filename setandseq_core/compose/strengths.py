@@ -37,7 +37,7 @@ def strength_at(points: Points, progress: float) -> float:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class StrengthSchedule:
-    """What identity and motion strength are multiplied by while sampling goes on.
+    """Factors of identity and motion strength over the progress of sampling.
 
     Raises:
         ConfigError: no points, or progress that does not rise within [0, 1].
@@ -46,7 +46,7 @@ class StrengthSchedule:
     identity: Points = ALWAYS
     motion: Points = ALWAYS
     negative_strength: float = 1.0
-    """What both are multiplied by for the negative prompt's answer; less than 1 shows more of the concept."""
+    """Factor of both strengths in the negative prompt's prediction; below 1 shows more of the concept."""
 
     def __post_init__(self) -> None:
         for part, points in (("identity", self.identity), ("motion", self.motion)):

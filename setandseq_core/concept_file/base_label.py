@@ -1,4 +1,4 @@
-"""What LoRA managers call a base model: Civitai's own labels, spelled as Civitai spells them."""
+"""Labels of base models for LoRA managers, spelled as Civitai spells them."""
 
 import re
 

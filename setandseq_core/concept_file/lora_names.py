@@ -1,4 +1,4 @@
-"""How a plain LoRA spells the names of layers, so that both ComfyUI and diffusers find them."""
+"""Layer names of a plain LoRA that both ComfyUI and diffusers find."""
 
 import re
 

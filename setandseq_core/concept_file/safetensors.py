@@ -160,7 +160,7 @@ def _checked_layout(entries: Mapping[str, Json], data_bytes: int) -> dict[str, t
 
 
 class _Entry(NamedTuple):
-    """Where a tensor lies in the file, in bytes after the header; entries sort by that."""
+    """Position of a tensor in the file, in bytes after the header; entries sort by it."""
 
     start: int
     stop: int

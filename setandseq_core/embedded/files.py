@@ -1,4 +1,4 @@
-"""Where the embedded model's weights and the demo's clip are."""
+"""Paths of the embedded model's weights and of the demo clip."""
 
 from pathlib import Path
 

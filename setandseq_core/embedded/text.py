@@ -18,7 +18,7 @@ from .world.vocabulary import MEANINGS, WordNote, word_notes
 WIDTH = 4096
 MAX_TOKENS = 48
 REACH = 3
-"""How many neighbours to each side a token knows."""
+"""Number of neighbours on each side that are mixed into a token."""
 NEIGHBOUR_SHARE = 0.6
 """Weight of the next word; the word after it weighs the square of it, and so on."""
 PLACE_SHARE = 0.5

@@ -1,1 +1,1 @@
-"""How good a generated clip is: metrics, and contact sheets to look at."""
+"""Metrics of generated clips, and contact sheets to look at."""

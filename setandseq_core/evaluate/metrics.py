@@ -87,7 +87,7 @@ class Figure:
     high: float
     """The ends of its range."""
     by: str = ""
-    """What computed it: pixels, tracks, or the name of a model."""
+    """The source of the figure: pixels, tracks, or the name of a model."""
     why: str = ""
     """Why there is no value."""
 

@@ -26,7 +26,7 @@ STARTS = 5
 POINTS = 100
 """The most points that are chosen in each of them."""
 RADIUS = 3
-"""Of the window around a point, in pixels: 7 x 7."""
+"""Radius of the 7 x 7 window around a point, in pixels."""
 LEVELS = 3
 """Sizes at which a point is followed: whole, half, quarter."""
 ROUNDS = 4
@@ -45,7 +45,7 @@ SHARE = 0.5
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Tracks:
-    """How points of a clip move; a track that loses its point goes on unseen."""
+    """Tracks of points in a clip. A track that loses its point is marked as unseen."""
 
     velocity_KF2: Tensor
     """x and y in pixels from each frame to the next."""
@@ -200,7 +200,7 @@ def _inside(points_K2: Tensor, level_FCHW: Tensor) -> Tensor:
 
 
 def _moved(pyramid: list[Tensor], points_K2: Tensor, here: int, there: int) -> Tensor:
-    """Where the points of frame `here` are in frame `there`: found at the smallest size, then made finer."""
+    """Positions in frame `there` of the points of frame `here`, found at the smallest size and then refined."""
     shift_K2 = torch.zeros_like(points_K2)
     for level in reversed(range(LEVELS)):
         scale, image = 0.5**level, pyramid[level]

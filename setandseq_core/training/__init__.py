@@ -1,1 +1,1 @@
-"""What keeps a training going: its steps and saved state, prior clips, and validation."""
+"""Training: its plan, steps and saved state, prior clips, and validation."""

@@ -21,7 +21,7 @@ from .savings import EVERY_BLOCK
 Size = tuple[int, int, int]
 """Frames, height and width in pixels."""
 SPARE = 1.02
-"""What allocators lose between the tensors of a step."""
+"""Factor for the memory that allocators lose between the tensors of a step."""
 TRAINED_BYTES = 16
 """Of a number that is trained in float32: itself, its gradient, and two moments of AdamW."""
 START_BYTES = 4
@@ -33,7 +33,7 @@ _known: dict[str, StepCost] = {}
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Costs:
-    """What steps of any number of samples take, from one of one sample and one of two."""
+    """Cost of a step with any number of samples, from one step with one sample and one with two."""
 
     one: StepCost
     two: StepCost
@@ -77,7 +77,7 @@ class Costs:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class StagePlan:
-    """What one stage takes."""
+    """Memory and operations of one stage."""
 
     stage: str
     """"set" or "sequence"."""
@@ -142,7 +142,7 @@ class StagePlan:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class TrainingPlan:
-    """What a training of one or both stages takes on a device."""
+    """Memory and operations of a training of one or both stages on a device."""
 
     name: str
     """Of the model, with the type of its weights."""
@@ -213,7 +213,7 @@ def plan_training(
 
 
 def plan_stage(backbone: Backbone, stage: str, size: Size, config: MethodConfig, text: Condition) -> StagePlan:
-    """What one stage takes, "set" or "sequence"; see `plan_training`."""
+    """Plan one stage, "set" or "sequence"; see `plan_training`."""
     frames, height, width = size
     is_set = stage == "set"
     settings = config.set_stage if is_set else config.sequence_stage

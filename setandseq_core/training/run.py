@@ -30,7 +30,7 @@ from .savings import in_words, save_more
 from .validation import BEST, Validation
 
 SAVE_SECONDS = 20.0
-"""How much work a crash can cost at most, as long as saving is quick."""
+"""Most seconds of work that a crash can lose, as long as saving is quick."""
 SAVE_SHARE = 0.02
 """Share of the time that saving may take."""
 STEP_SEEDS = 1_000_003
@@ -46,7 +46,7 @@ class StopTraining(Exception):
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Progress:
-    """Where a stage stands after a step."""
+    """State of a stage after a step."""
 
     stage: str
     step: int
@@ -56,7 +56,7 @@ class Progress:
     losses: Sequence[float]
     """Of all steps so far, also of those before a resume."""
     seconds_left: float
-    """Of this stage, from its own pace so far."""
+    """Estimate for this stage, from its pace so far."""
     unsaved: str = ""
     """Why the state could not be saved, such as a full disk; "" if it was."""
     lowered_at: int | None = None
@@ -64,7 +64,7 @@ class Progress:
     validation: Validation | None = None
     """The stage's validation losses so far, and how to measure another one."""
     saved_more: str = ""
-    """What was changed when memory ran out, in words; "" if it never did."""
+    """The changes made when memory ran out, in words; "" if it never did."""
 
 
 ProgressCallback = Callable[[Progress], None]
@@ -110,7 +110,7 @@ class StageRun:
     """The step before which the learning rate was lowered; None if it never was."""
     savings: Savings = field(default_factory=Savings)
     saved_more: str = ""
-    """What was changed when memory ran out, in words; "" if it never did."""
+    """The changes made when memory ran out, in words; "" if it never did."""
     _optimizer: torch.optim.AdamW = field(init=False)
     _in_step: bool = field(init=False, default=False)
     """Whether parameters and optimizer are between two steps; such a state is never saved."""

@@ -18,7 +18,7 @@ EVERY_BLOCK = 10_000
 SMALLEST_MOVED = 2**20
 """Bytes from which it pays to move a tensor to main memory and back."""
 FREE_SHARE = 0.9
-"""Of the main memory that is free when training begins, how much it may take."""
+"""Largest fraction of the main memory that is free when training begins."""
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import time
 import torch
 
 SHARE_OF_PRODUCTS = 0.4
-"""Of the rate of large products, what a training reaches; measured 36 to 48 % on an H200 with Wan."""
+"""Fraction of the rate of large products that a training reaches; measured 36 to 48 % on an H200 with Wan."""
 PRODUCTS = 3
 SIDES = {"cuda": 8192}
 """Side of the square matrices by the kind of device; on a GPU a few milliseconds each."""

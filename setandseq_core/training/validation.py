@@ -25,7 +25,7 @@ the same best state as one that was not."""
 WORSE = 1.01
 """A validation loss that is this many times the first one is worse; less is chance."""
 BEST = "best."
-"""What the names of the best state's tensors begin with in a saved state."""
+"""Prefix of the best state's tensors in a saved state."""
 
 
 @dataclass(kw_only=True, slots=True)

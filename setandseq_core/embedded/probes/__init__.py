@@ -1,1 +1,1 @@
-"""What a clip of the embedded world shows, read from its pixels."""
+"""Detectors that read the content of an embedded-world clip from its pixels."""

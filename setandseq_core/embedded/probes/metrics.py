@@ -37,7 +37,7 @@ STILL = 0.3
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class ClipFigures:
-    """How a generated clip compares with its concept's reference clip and its prompt."""
+    """Figures that compare a generated clip with its reference clip and its prompt."""
 
     identity: float
     """`identity_similarity`, 0 to 1."""

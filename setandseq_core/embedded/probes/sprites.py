@@ -41,7 +41,7 @@ class FoundSprite:
     mask_FHW: Tensor
     """Its pixels, bool; empty in a frame where it could not be told from the other."""
     cover_FHW: Tensor
-    """How much of each pixel it covers, [0, 1]: `mask_FHW` with soft edges."""
+    """Share of each pixel that the sprite covers, in [0, 1]: `mask_FHW` with soft edges."""
     track_F3: Tensor
     """Centre x, y and area of the cover in each frame, in pixels; NaN where it was not seen."""
     apart_F: Tensor

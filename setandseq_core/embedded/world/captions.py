@@ -8,7 +8,7 @@ from .scene import BACKGROUND_COLOURS, CAMERAS, MOTIONS, SIZES, TEXTURES, Captio
 from .vocabulary import MEANINGS
 
 UNNAMED_COLOUR, UNNAMED_MOTION = "white", "wandering"
-"""What a caption has where its prompt says nothing, of a creature's colour and of how a sprite moves."""
+"""Values of a caption if its prompt names no colour of a creature or no motion."""
 
 
 def _any_of(words: "dict[str, object] | tuple[str, ...]") -> str:

@@ -37,7 +37,7 @@ BACKGROUND_COLOURS: dict[str, Colour] = {
     "pink": rgb(190, 140, 150),
 }
 SHADES = (-18 / 255, 28 / 255)
-"""What the two tones of a textured background add to its colour."""
+"""Amounts that the two tones of a textured background add to its colour."""
 TEXTURES = ("plain", "striped", "checkered", "dotted")
 TEXTURE_PERIOD = 24.0
 CAMERAS = ("still", "panning left", "panning right", "zooming in")
@@ -282,7 +282,7 @@ def wide_scene(rng: Random) -> Scene:
 
 
 def tone_share(texture: str, x: Tensor, y: Tensor) -> Tensor:
-    """How much of the light tone shows at background coordinates, in [0, 1], edges one pixel soft."""
+    """Share of the light tone at background coordinates, in [0, 1], with edges one pixel soft."""
     if texture == "plain":
         return torch.full_like(x, 0.4)
     period = TEXTURE_PERIOD
