@@ -40,7 +40,7 @@ def told(run: Run, name: str) -> str:
 
 def trained(run: Run) -> set[str]:
     """The train nodes that did steps."""
-    return {name for name in TRAINERS if told(run, name) and "trained before" not in told(run, name)}
+    return {name for name in TRAINERS if told(run, name) and "was done before" not in told(run, name)}
 
 
 def states(server: Server) -> dict[str, int]:
@@ -68,7 +68,7 @@ def test_trained_once_also_after_a_restart_and_anew_when_a_setting_changes(own_s
     assert trained(own_server.run(first)) == set()
     own_server.restart()
     again = own_server.run(first)
-    assert trained(again) == set() and "trained before" in told(again, "concept")
+    assert trained(again) == set() and "was done before" in told(again, "concept")
     assert trained(own_server.run(other)) == set(TRAINERS)
     assert trained(own_server.run(first)) == set()
     assert trained(own_server.run(training(sequence_steps=3))) == {"concept"}
