@@ -230,7 +230,7 @@ def _plan_only() -> io.Boolean.Input:
         default=False,
         optional=True,
         advanced=True,
-        tooltip="Says how much memory and time the training takes, and trains nothing.",
+        tooltip="Shows how much memory and time the training needs, without training.",
     )
 
 
