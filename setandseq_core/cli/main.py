@@ -13,6 +13,7 @@ from .demo import demo
 from .evaluate import evaluate
 from .export import export
 from .inspect import inspect
+from .plan import plan
 from .prior import prior
 from .sample import sample
 from .signals import Stopped, ending_on_signals
@@ -31,7 +32,7 @@ class Commands(click.Group):
 
 commands = Commands(
     name="setandseq_core",
-    commands=[train, prior, sample, compose, evaluate, inspect, export, clean, demo],
+    commands=[train, plan, prior, sample, compose, evaluate, inspect, export, clean, demo],
     help="Learn how something looks and how it moves from one clip, and make new clips with it.",
     epilog=f"'{PROGRAM} COMMAND --help' explains a command and shows an example.",
 )

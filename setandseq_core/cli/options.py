@@ -243,6 +243,21 @@ class MethodOptions:
     rank: int | None
 
 
+method_options = together(
+    "method",
+    MethodOptions,
+    click.option("--config", type=FILE, metavar="FILE", help="Settings of the method, a TOML file."),
+    click.option(
+        "--seed",
+        type=SEED,
+        metavar="N",
+        show_default="0",
+        help="The same seed learns the same concept.",
+    ),
+    click.option("--rank", type=COUNT, metavar="N", show_default="32", help="Rank of the concept's matrices."),
+)
+
+
 @dataclass(kw_only=True, slots=True, frozen=True)
 class StrengthOptions:
     """How strongly a concept acts."""

@@ -10,10 +10,8 @@ from ..training.clock import clock
 from .console import PROGRAM, ProgressLine, counting, pasteable, say, tell, warn
 from .files import CONCEPT_SUFFIX, check_out
 from .options import (
-    COUNT,
     FILE,
     NUMBER,
-    SEED,
     ClipOptions,
     MethodOptions,
     ModelOptions,
@@ -21,6 +19,7 @@ from .options import (
     WordsOptions,
     clip_options,
     command,
+    method_options,
     model_options,
     out_option,
     together,
@@ -28,9 +27,15 @@ from .options import (
 from .signals import Stopped, Wish, stopping_gently
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..clips.clip import Reference
     from ..concept import Concept
+    from ..config import MethodConfig
     from ..train import Trained
+    from ..training.plan import TrainingPlan
     from ..training.run import Progress
+    from .model import Model
 
 STAGES = {"set": "look", "sequence": "motion"}
 """Stage -> what it learns, as people read it."""
@@ -89,19 +94,6 @@ stretch_options = together(
         show_default="as many as the frames last",
         help="The most seconds to use.",
     ),
-)
-method_options = together(
-    "method",
-    MethodOptions,
-    click.option("--config", type=FILE, metavar="FILE", help="Settings of the method, a TOML file."),
-    click.option(
-        "--seed",
-        type=SEED,
-        metavar="N",
-        show_default="0",
-        help="The same seed learns the same concept.",
-    ),
-    click.option("--rank", type=COUNT, metavar="N", show_default="32", help="Rank of the concept's matrices."),
 )
 
 
@@ -176,6 +168,7 @@ def train(
         read_reference(file, mask_file, said_of_it, part, clip, chosen)
         for file, mask_file, said_of_it, part in zip(video, masks, said, stretches, strict=True)
     ]
+    plan = _plan(chosen, references, config, model)
     tell(f"Learning with {backbone.name} on {backbone.device}, rank {config.rank}. Ctrl-C keeps the steps so far.")
     folder = out.with_name(f"{out.name}.training")
     with stopping_gently("Stopping after this step. Press Ctrl-C again to stop at once.") as wish:
@@ -185,12 +178,30 @@ def train(
             config,
             name=title,
             prior=read_prior(prior, backbone) if prior else None,
+            savings=plan.strongest,
             folder=folder,
             progress=_training_progress(wish),
             prior_progress=_making_progress(wish),
             trained=_tell_end,
         )
         _save(concept, out, folder, wish)
+
+
+def _plan(
+    chosen: "Model", references: "Sequence[Reference]", config: "MethodConfig", options: ModelOptions
+) -> "TrainingPlan":
+    """Tell what the training takes, and choose what it needs to fit."""
+    from ..training.plan import plan_training
+    from ..training.proposal import plan_in_words
+    from ..training.speed import speed
+    from .model import DTYPES
+
+    backbone, first = chosen.backbone, references[0]
+    frames, height, width = first.clip.frames_FHWC.shape[:3]
+    text = backbone.encode_prompt(first.words.motion_prompt)
+    plan = plan_training(backbone, (frames, height, width), config, text=text)
+    tell(plan_in_words(plan, speed(backbone.device, DTYPES[options.dtype])))
+    return plan
 
 
 def _check_motion(words: WordsOptions) -> None:

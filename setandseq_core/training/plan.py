@@ -165,6 +165,11 @@ class TrainingPlan:
         return max(savings.memory for savings in self.savings)
 
     @property
+    def strongest(self) -> Savings:
+        """Those of the stage that needs most of them; they fit the other one, too."""
+        return max(self.savings, key=lambda each: (each.in_main_memory, each.recomputed, -each.samples_at_once))
+
+    @property
     def fits(self) -> bool:
         """Whether the training fits, with the model's weights in main memory if necessary."""
         return self.training_memory <= self.limit

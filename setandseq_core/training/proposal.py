@@ -104,4 +104,5 @@ def _halved(config: MethodConfig, setting: str) -> MethodConfig:
 
 
 def _gb(count: int) -> str:
-    return f"{count / GB:.1f}"
+    number = count / GB
+    return f"{number:.1f}" if number >= 1 else f"{number:.2f}"

@@ -298,3 +298,12 @@ def test_a_full_disk_is_told_in_words_and_the_training_goes_on(train: list[str],
     *_, error, hint = done.stderr.splitlines()
     assert error.startswith(f"error: {out} cannot be written") and "It needs" in error and "free space" in hint
     assert not out.exists() and not list(tmp_path.rglob(".setandseq-*"))
+
+
+def test_a_plan_says_memory_time_and_what_saves_most(capsys: pytest.CaptureFixture[str]) -> None:
+    """For the embedded model on a device of 80 MiB and 100 million operations a second."""
+    assert main(["plan", "--memory", "0.08", "--speed", "0.0001"]) == 0
+    told = capsys.readouterr().out
+    assert "of 0.08 GB with checkpointing, about 11 h" in told
+    assert "Learning the look: 100 steps of 4 samples" in told and "Prior clips: about" in told
+    assert "What saves most: half the batch" in told

@@ -22,6 +22,10 @@ FROZEN = {
         **dict.fromkeys(("--config", "--seed", "--rank", "--frames", "--size")),
         **MODEL_OPTIONS,
     },
+    "plan": {
+        **dict.fromkeys(("--memory", "--speed", "--config", "--seed", "--rank", "--frames", "--size")),
+        **MODEL_OPTIONS,
+    },
     "prior": {
         **{"--prompts": None, "--clips": 16, "--out": None, "--seed": 0, "--frames": None, "--size": None},
         **MODEL_OPTIONS,

@@ -1,0 +1,78 @@
+"""The command `plan`: what a training will take, before it begins."""
+
+import click
+
+from .console import say
+from .options import (
+    NUMBER,
+    ClipOptions,
+    MethodOptions,
+    ModelOptions,
+    clip_options,
+    command,
+    method_options,
+    model_options,
+)
+
+GB = 2**30
+"""As memory of cards is counted."""
+
+
+@command(
+    "Say how much memory and time a training takes.",
+    "--frames 33 --size 832x480 --model wan2.1_t2v_1.3B",
+    "--memory 24 --speed 80",
+)
+@click.option(
+    "--memory",
+    type=NUMBER,
+    metavar="GB",
+    show_default="what this device has free",
+    help="Memory of the device to plan for.",
+)
+@click.option(
+    "--speed",
+    type=NUMBER,
+    metavar="TFLOPS",
+    show_default="measured on this device",
+    help="Speed of the device to plan for: 10^12 operations a second, such as half of its peak.",
+)
+@method_options
+@clip_options("17 embedded, else 81", "64x64 embedded, else 832x480")
+@model_options
+def plan(
+    memory: float | None,
+    speed: float | None,
+    method: MethodOptions,
+    clip: ClipOptions,
+    model: ModelOptions,
+) -> None:
+    """Say how much memory and time a training takes with a clip of this length and size; nothing is trained.
+
+    It also says what the training does to fit into the memory, and over two hours which single change saves most.
+    """
+    from ..training.plan import plan_training
+    from ..training.proposal import duration, plan_in_words, proposal_in_words
+    from ..training.speed import speed as measured_speed
+    from .model import DTYPES, clip_shape, load_model
+    from .references import method_config
+
+    if min(memory or 1, speed or 1) <= 0:
+        raise click.UsageError("--memory and --speed must be above 0.", click.get_current_context())
+    config = method_config(method, model.model)
+    chosen = load_model(model)
+    backbone, size = chosen.backbone, clip_shape(clip, chosen)
+    text = backbone.encode_prompt("a clip")
+    limit = None if memory is None else int(memory * GB)
+    rate = speed * 1e12 if speed else measured_speed(backbone.device, DTYPES[model.dtype])
+    found = plan_training(backbone, size, config, text=text, limit=limit)
+    say(plan_in_words(found, rate))
+    for stage, savings in zip(found.stages, found.savings, strict=True):
+        took = duration(stage.operations(savings) / rate)
+        what = "look" if stage.stage == "set" else "motion"
+        say(f"Learning the {what}: {stage.steps} steps of {stage.batch} samples, about {took}.")
+    if found.prior:
+        say(f"Prior clips: about {duration(found.prior / rate)}, once for each model and size of clip.")
+    proposal = proposal_in_words(backbone, size, config, found, rate, text=text)
+    if proposal:
+        say(proposal)
