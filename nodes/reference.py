@@ -50,7 +50,7 @@ class ReferenceClip(CheckedNode):
                 *prompt_inputs(),
                 io.Int.Input(
                     "frames",
-                    default=81,
+                    default=33,
                     min=5,
                     max=1001,
                     tooltip="Largest number of frames to use. Models need 4n+1 "

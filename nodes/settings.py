@@ -5,21 +5,30 @@ from dataclasses import dataclass, replace
 from comfy_api.latest import io
 
 from ..setandseq_core.backbone import Savings
-from ..setandseq_core.config import MethodConfig, PriorConfig
+from ..setandseq_core.config import PAPER, PRESETS, STANDARD, MethodConfig, PriorConfig
 from ..setandseq_core.training.savings import EVERY_BLOCK
 from .numbers import CheckedNode
 from .wires import CATEGORY, SettingsWire
 
-PAPER = MethodConfig()
+OWN = "values below"
+"""The preset that leaves batch and steps to the nodes' own inputs."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class TrainingOptions:
     """The value of a SETSEQ_SETTINGS wire."""
 
-    config: MethodConfig = PAPER
+    config: MethodConfig = STANDARD
     gradient_checkpointing: str = "auto"
     preview_every: int = 50
+    preset: str = OWN
+
+    def steps(self, stage: str, given: int) -> int:
+        """Steps of a stage: those of the preset, or else those given on the train node."""
+        if self.preset == OWN:
+            return given
+        preset = PRESETS[self.preset]
+        return (preset.set_stage if stage == "set" else preset.sequence_stage).steps
 
     def savings(self) -> Savings | None:
         """The memory savings that gradient_checkpointing asks for; None chooses automatically."""
@@ -37,8 +46,7 @@ class TrainingSettings(CheckedNode):
             node_id="SetSeq_TrainingSettings",
             display_name="Training Settings",
             category=CATEGORY,
-            description="Advanced settings for both train nodes. The defaults are the paper's, which the train nodes "
-            "also use without this node.",
+            description="Advanced settings for both train nodes. Without this node they use the preset standard.",
             search_aliases=["dynamic concept settings", "dropout", "set and sequence"],
             inputs=[
                 io.Int.Input(
@@ -122,6 +130,13 @@ class TrainingSettings(CheckedNode):
                     tooltip="Steps between two sample videos on the train nodes. Slow samples are made less often. 0 "
                     "turns off the samples and leaves six validations in a stage.",
                 ),
+                io.Combo.Input(
+                    "preset",
+                    options=[OWN, *PRESETS],
+                    optional=True,
+                    tooltip="draft, standard and paper set the steps of both train nodes, the batch and the number of "
+                    "practice clips; paper takes many times as long as standard.",
+                ),
             ],
             outputs=[SettingsWire.Output("settings", tooltip="For the settings input of both train nodes.")],
         )
@@ -139,18 +154,27 @@ class TrainingSettings(CheckedNode):
         time_to: float,
         gradient_checkpointing: str,
         preview_every: int,
+        preset: str = OWN,
     ) -> io.NodeOutput:
+        base = PRESETS.get(preset, PAPER)
+        own = preset == OWN
+        batches = (batch, batch) if own else (base.set_stage.batch, base.sequence_stage.batch)
         config = replace(
-            PAPER,
+            base,
             token_masking=token_masking,
             weight_decay=weight_decay,
             time_range=(time_from, time_to),
             gradient_clipping=gradient_clipping,
-            set_stage=replace(PAPER.set_stage, batch=batch, coefficient_dropout=identity_dropout),
-            sequence_stage=replace(PAPER.sequence_stage, batch=batch, coefficient_dropout=motion_dropout),
+            set_stage=replace(base.set_stage, batch=batches[0], coefficient_dropout=identity_dropout),
+            sequence_stage=replace(base.sequence_stage, batch=batches[1], coefficient_dropout=motion_dropout),
         )
-        options = {"gradient_checkpointing": gradient_checkpointing, "preview_every": preview_every}
-        return io.NodeOutput(TrainingOptions(config=config, **options))
+        options = TrainingOptions(
+            config=config,
+            gradient_checkpointing=gradient_checkpointing,
+            preview_every=preview_every,
+            preset=preset,
+        )
+        return io.NodeOutput(options)
 
 
 class Regularisation(CheckedNode):

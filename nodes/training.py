@@ -10,12 +10,13 @@ from comfy_api.latest import io, ui
 from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..setandseq_core.clips.clip import Reference
+from ..setandseq_core.config import STANDARD
 from ..setandseq_core.errors import ConfigError
 from ..setandseq_core.shown import shown
 from .backbone import differentiable
 from .lesson import LearnedLook, Lesson, learn_look, learn_movement, plan_stage
 from .numbers import CheckedNode
-from .settings import PAPER, TrainingOptions
+from .settings import TrainingOptions
 from .wires import CATEGORY, ConceptWire, PriorWire, ReferenceWire, SettingsWire, WeightedConcept
 
 if TYPE_CHECKING:
@@ -44,10 +45,10 @@ class TrainIdentityLoRA(CheckedNode):
             inputs=[
                 *_wires(),
                 _references(),
-                *_steps_and_rate(PAPER.set_stage.steps),
+                *_steps_and_rate(STANDARD.set_stage.steps),
                 io.Int.Input(
                     "rank",
-                    default=PAPER.rank,
+                    default=STANDARD.rank,
                     min=1,
                     max=256,
                     tooltip="Capacity of the concept. A higher rank stores more detail, makes a larger file and "
@@ -83,6 +84,7 @@ class TrainIdentityLoRA(CheckedNode):
     ) -> io.NodeOutput:
         """Train, resume, or return the finished result."""
         options = settings or TrainingOptions()
+        steps = options.steps("set", steps)
         stage = replace(options.config.set_stage, steps=steps, learning_rate=learning_rate)
         config = replace(options.config, rank=rank, seed=seed, set_stage=stage)
         lesson = Lesson(
@@ -125,7 +127,7 @@ class TrainMotionResidual(CheckedNode):
                     "identity",
                     tooltip="From Train Identity LoRA. The clips, their prompts and the settings come with it.",
                 ),
-                *_steps_and_rate(PAPER.sequence_stage.steps),
+                *_steps_and_rate(STANDARD.sequence_stage.steps),
                 _seed(),
                 _plan_only(),
             ],
@@ -155,6 +157,7 @@ class TrainMotionResidual(CheckedNode):
                 hint="Connect Train Identity LoRA: what it trained before is not trained again.",
             )
         options = identity.lesson.options
+        steps = options.steps("sequence", steps)
         stage = replace(options.config.sequence_stage, steps=steps, learning_rate=learning_rate)
         config = replace(options.config, seed=seed, sequence_stage=stage)
         lesson = replace(identity.lesson, options=replace(options, config=config))
@@ -214,7 +217,7 @@ def _steps_and_rate(steps: int) -> list[io.Input]:
         ),
         io.Float.Input(
             "learning_rate",
-            default=PAPER.set_stage.learning_rate,
+            default=STANDARD.set_stage.learning_rate,
             min=1e-7,
             max=0.1,
             step=1e-6,

@@ -72,6 +72,7 @@ FROZEN_INPUTS: dict[str, dict[str, str]] = {
         "time_to": "FLOAT",
         "gradient_checkpointing": "COMBO",
         "preview_every": "INT",
+        "preset": "COMBO",
     },
     "SetSeq_Regularisation": {
         "prior_share": "FLOAT",
@@ -132,6 +133,7 @@ FROZEN_OPTIONAL = {
     "SetSeq_TrainConcept": {"settings"},
     "SetSeq_TrainIdentityLoRA": {"settings", "prior", "plan_only"},
     "SetSeq_TrainMotionResidual": {"plan_only"},
+    "SetSeq_TrainingSettings": {"preset"},
     "SetSeq_Regularisation": {"settings"},
     "SetSeq_LoadDynamicConcept": {"model", "schedule"},
     "SetSeq_ComposeConcepts": {"method", "masks", "schedule", "prompts"},
