@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..setandseq_core.backbone import VideoFormat
 from ..setandseq_core.clips.prior_prompts import real_world_prompts
-from ..setandseq_core.config import MethodConfig
+from ..setandseq_core.config import STANDARD, MethodConfig
 from ..setandseq_core.embedded.files import CLIP_FILE, TRANSFORMER_FILE, VAE_FILE, WEIGHTS
 from ..setandseq_core.embedded.prior_prompts import is_embedded, world_prompts
 from ..setandseq_core.embedded.settings import EMBEDDED_CONFIG, EMBEDDED_FORMAT, EMBEDDED_SHIFT
@@ -99,7 +99,7 @@ def format_of(model: ModelPatcher) -> VideoFormat | None:
 
 def method_for(model: ModelPatcher) -> MethodConfig:
     """The settings that suit a model: the embedded one is small and learns at higher rates."""
-    return EMBEDDED_CONFIG if is_embedded(model_fingerprint(model)) else MethodConfig()
+    return EMBEDDED_CONFIG if is_embedded(model_fingerprint(model)) else STANDARD
 
 
 def register_prompt_notes() -> None:

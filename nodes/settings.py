@@ -10,6 +10,8 @@ from ..setandseq_core.training.savings import EVERY_BLOCK
 from .numbers import CheckedNode
 from .wires import CATEGORY, SettingsWire
 
+STANDARD_FRAMES = 33
+"""Of a clip, where nothing else is said."""
 OWN = "values below"
 """The preset that leaves batch and steps to the nodes' own inputs."""
 

@@ -19,7 +19,7 @@ from .messages import show_text
 from .models import check_video_model
 from .numbers import CheckedNode
 from .reference import prompt_complaint, prompt_inputs, stretch_inputs, target_of, words_of
-from .settings import TrainingOptions
+from .settings import STANDARD_FRAMES, TrainingOptions
 from .sources import source_of
 from .wires import CATEGORY, ConceptWire, SettingsWire, WeightedConcept
 
@@ -100,7 +100,7 @@ class TrainConcept(CheckedNode):
         words = words_of(static_prompt, motion_prompt)
         wanted = model_format(model)
         stretch = Stretch(start=start, length=length or None)
-        fitted = source_of(video, wanted.fps).clip(target_of(model, wanted.frames, 0, 0), stretch)
+        fitted = source_of(video, wanted.fps).clip(target_of(model, min(wanted.frames, STANDARD_FRAMES), 0, 0), stretch)
         options = settings or TrainingOptions(config=method_for(model))
         lesson = Lesson(
             clip=clip,
