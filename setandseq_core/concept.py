@@ -6,10 +6,10 @@ except the thumbnail and the hash of the data.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import Tensor
 
+from .config import Values
 from .errors import ConceptMismatchError
 from .fingerprint import BaseFingerprint
 
@@ -28,9 +28,9 @@ class ConceptInfo:
     base: BaseFingerprint
     base_name: str
     """For people: "Wan 2.1 T2V (1536 wide, 30 blocks)"."""
-    config: dict[str, Any]
+    config: Values
     """The method config it was trained with, as JSON values."""
-    training: dict[str, Any]
+    training: Values
     """The training record as JSON values: steps, seed, losses, seconds, date (ISO 8601), resolution ("64x64"), ..."""
     thumbnail: bytes | None = None
     """PNG or JPEG, at most 1 MiB and 2048 pixels a side."""

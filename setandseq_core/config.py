@@ -18,6 +18,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+Values = dict[str, Any]
+"""Settings, or a record of a training, as JSON values."""
+
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class StageConfig:
@@ -117,7 +120,7 @@ class MethodConfig:
         _need(self.gradient_clipping > 0, "gradient_clipping", self.gradient_clipping, "above 0")
         _need(0 <= self.seed < 2**32, "seed", self.seed, "from 0 to 4294967295")
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Values:
         """The settings as plain values, for the concept file."""
         return dataclasses.asdict(self)
 
@@ -175,7 +178,7 @@ def read_config(path: Path, base: MethodConfig | None = None) -> MethodConfig:
 
 def _replaced(config: Settings, values: Mapping[str, object], prefix: str) -> Settings:
     known = {f.name for f in dataclasses.fields(config)}
-    changes: dict[str, Any] = {}
+    changes: Values = {}
     for name, value in values.items():
         if name not in known:
             raise ConfigError(f"Unknown setting '{prefix}{name}'.", hint=f"Known ones: {', '.join(sorted(known))}.")

@@ -21,7 +21,7 @@ from .clips.prior_prompts import PriorSet
 from .clips.stitch import stitched_references
 from .concept import Concept, ConceptInfo
 from .concept_file.thumbnail import thumbnail
-from .config import MethodConfig
+from .config import MethodConfig, Values
 from .errors import ConfigError
 from .fingerprint import check_base
 from .train import Trained, train_identity, train_motion
@@ -209,11 +209,11 @@ def _stitched(references: Sequence[Reference], config: MethodConfig) -> list[Ref
     return stitched_references(references) if config.stitched_share else []
 
 
-def training_record(references: Sequence[Reference], config: MethodConfig) -> dict[str, Any]:
+def training_record(references: Sequence[Reference], config: MethodConfig) -> Values:
     """Description of the training data, as JSON values."""
     clip = references[0].clip
     frames, height, width = clip.frames_FHWC.shape[:3]
-    record: dict[str, Any] = {
+    record: Values = {
         "resolution": f"{width}x{height}",
         "frames": frames,
         "fps": clip.fps,
@@ -237,7 +237,7 @@ def _check_tokens(references: Sequence[Reference], config: MethodConfig) -> None
         )
 
 
-def _stage_record(stage: str, trained: Trained, material: Material[Encoded], prior: PriorSet | None) -> dict[str, Any]:
+def _stage_record(stage: str, trained: Trained, material: Material[Encoded], prior: PriorSet | None) -> Values:
     """When it ended and whether it was finished; its steps and seconds, and its losses pooled to at most 100; the
     validation losses before the first step and at the end, and the step whose state it is if not the last."""
     record = trained.record

@@ -7,7 +7,6 @@ the set, K prior clips.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +15,7 @@ from .backbone import Backbone, Savings
 from .clips.encode import Encoded, EncodedPrior, FrameSequence, FrameSet, Material
 from .concept import EMBEDDINGS, ConceptLayer
 from .condition import Condition, masked, with_embeddings
-from .config import MethodConfig, StageConfig
+from .config import MethodConfig, StageConfig, Values
 from .flow import flow_loss, interpolate, random_times, target_velocity
 from .lora import TrainableConcept, trainable_concept
 from .training.run import ProgressCallback, StageRun, content_key
@@ -200,7 +199,7 @@ class Trained:
     layers: dict[str, ConceptLayer]
     finished: bool
     """Whether every step was done; False after a stop."""
-    record: dict[str, Any]
+    record: Values
     """The stage's steps, seconds, losses, and the date of its last step."""
     embeddings: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     """Learned tokens by name, if any."""
@@ -322,14 +321,14 @@ def _validation(
     return Validation(measure=measure)
 
 
-def _kept(stage: StageConfig) -> dict[str, Any]:
+def _kept(stage: StageConfig) -> Values:
     """The settings of a stage but for its number of steps: step k is the same in a longer training."""
     values = asdict(stage)
     del values["steps"]
     return values
 
 
-def _shared(backbone: Backbone, config: MethodConfig) -> dict[str, Any]:
+def _shared(backbone: Backbone, config: MethodConfig) -> Values:
     """Everything that the results of both stages depend on."""
     return {
         "method": METHOD_VERSION,

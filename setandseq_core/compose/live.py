@@ -121,7 +121,7 @@ class LiveConcepts:
             others[0] = with_text(others[0], self._texts[who], self._asked_B)
         return (latents.roll(move, (-2, -1)), timestep, *others), kwargs
 
-    def _add(self, name: str, _layer: nn.Module, args: tuple[Any, ...], result: Tensor) -> Tensor:
+    def _add(self, name: str, _layer: nn.Module, args: tuple[Tensor, ...], result: Tensor) -> Tensor:
         inputs = args[0]
         for index, each in enumerate(self._concepts):
             strengths = self._strengths[index]
@@ -136,7 +136,7 @@ class LiveConcepts:
             result = result + change
         return result
 
-    def _in_regions(self, module: nn.Module, _args: tuple[Any, ...], first: Tensor | tuple[Any, ...]) -> Any:
+    def _in_regions(self, module: nn.Module, _args: tuple[object, ...], first: Tensor | tuple[Any, ...]) -> Any:
         """Each region's own answer; the `first` one's is there, a tensor or a tuple that begins with it."""
         (_, weights_FHW, move), *rest = self._places
         result = weights_FHW * _moved_back(first[0] if isinstance(first, tuple) else first, move)

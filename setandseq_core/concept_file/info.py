@@ -10,11 +10,12 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
-from typing import Any, cast
+from typing import cast
 
 from PIL import Image
 
 from ..concept import ConceptInfo
+from ..config import Values
 from ..errors import ConceptFileError
 from ..fingerprint import BaseFingerprint
 from ..prompts import MAX_CHARACTERS, is_control
@@ -143,7 +144,7 @@ def _parse_info(text: str, thumbnail: bytes | None) -> ConceptInfo:
     return ConceptInfo(**content, thumbnail=thumbnail)
 
 
-def _checked_fields(content: Json, kinds: Mapping[str, type], where: str) -> dict[str, Any]:
+def _checked_fields(content: Json, kinds: Mapping[str, type], where: str) -> Values:
     if not isinstance(content, dict):
         raise ConceptFileError(f"{where!r} is a {type(content).__name__}, an object is needed.")
     if content.keys() != kinds.keys():

@@ -145,7 +145,7 @@ class Ledger(TorchDispatchMode):
         self.bytes = self.peak = self.operations = 0
         self._known: set[int] = set()
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
         """Run the operation and take note of it."""
         found = func(*args, **(kwargs or {}))
         self.operations += _operations(func, args, kwargs or {}, found)
@@ -231,7 +231,7 @@ def _watch(block: nn.Module, cost: BlockCost, ledger: Ledger) -> list[RemovableH
     """Hooks that fill `cost`; where a block is run again in the backward, its forward counts once."""
     at = {"runs": 0, "bytes": 0, "operations": 0, "backward": 0}
 
-    def before(_block: nn.Module, _inputs: Any) -> None:
+    def before(_block: nn.Module, _inputs: object) -> None:
         at.update(runs=at["runs"] + 1, bytes=ledger.bytes, operations=ledger.operations)
 
     def after(_block: nn.Module, inputs: Any, output: Any) -> None:
