@@ -158,7 +158,7 @@ def _learn(
             with concept.dropped_out(), waiting(run.savings):
                 noised = [_noised(each, run.method, shift) for each in samples]
                 loss = torch.stack([_loss(backbone, part) for part in _parts(noised, chosen)]).sum()
-                loss.backward()
+                loss.backward()  # pyright: ignore[reportUnknownMemberType]
             return loss.detach()
 
         run.learn_in_parts(backward)

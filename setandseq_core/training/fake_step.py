@@ -6,8 +6,12 @@ types and lifetimes but no values. Every storage is counted from the operation t
 Shape letters: B batch, C latent channels, F latent frames, H, W latent height and width, N tokens, D text width.
 """
 
+# PyTorch leaves some types of the functions used here open, and has no public way to put modules and weights in place.
+# pyright: reportPrivateUsage=false, reportUnknownParameterType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -182,7 +186,7 @@ def _operations(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], found
 
 
 @contextmanager
-def _shortened(backbone: Backbone) -> Iterator[dict[str, str]]:
+def _shortened(backbone: Backbone) -> Generator[dict[str, str]]:
     """Leave `BLOCKS_RUN` blocks in each list of them; gives the layers that are left."""
     lists = block_lists(backbone.module, backbone.layers)
     before = {name: dict(blocks._modules) for name, blocks in lists.items()}
@@ -198,7 +202,7 @@ def _shortened(backbone: Backbone) -> Iterator[dict[str, str]]:
 
 
 @contextmanager
-def _faked(module: nn.Module, device: torch.device) -> Iterator[None]:
+def _faked(module: nn.Module, device: torch.device) -> Generator[None]:
     """Put fake tensors of their shapes and types in place of all weights; to be used in a `FakeTensorMode`."""
     before: list[tuple[dict[str, Any], str, Tensor]] = []
     for part in module.modules():
@@ -216,7 +220,7 @@ def _faked(module: nn.Module, device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def _watched(lists: Mapping[str, nn.ModuleList | nn.ModuleDict], ledger: Ledger) -> Iterator[dict[str, BlockCost]]:
+def _watched(lists: Mapping[str, nn.ModuleList | nn.ModuleDict], ledger: Ledger) -> Generator[dict[str, BlockCost]]:
     """Record memory and operations of the last block of each list."""
     found: dict[str, BlockCost] = {}
     with ExitStack() as hooks:

@@ -264,7 +264,7 @@ def weights_type(module: nn.Module) -> str:
 
 def _halves(batch: int) -> list[int]:
     """Ever smaller parts of a batch, down to a sample."""
-    found = []
+    found: list[int] = []
     while batch > 1:
         batch = -(-batch // 2)
         found.append(batch)

@@ -1,7 +1,10 @@
 """Ways to train in less memory that change no result: blocks that run again, and tensors that wait in main memory."""
 
+# PyTorch leaves some types of the functions used here open.
+# pyright: reportUnknownVariableType=false
+
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -22,7 +25,7 @@ FREE_SHARE = 0.9
 
 
 @contextmanager
-def recomputed(blocks: Iterable[nn.Module], savings: Savings) -> Iterator[None]:
+def recomputed(blocks: Iterable[nn.Module], savings: Savings) -> Generator[None]:
     """Let as many of these blocks as the savings say keep their inputs alone, and run again in the backward pass."""
     found = list(blocks)
     for index, block in enumerate(found):
@@ -59,7 +62,7 @@ def save_more(savings: Savings, batch: int, device: torch.device) -> bool:
 
 def in_words(savings: Savings) -> str:
     """The savings as people read them, such as "with checkpointing, 2 samples at a time"; "" without any."""
-    parts = []
+    parts: list[str] = []
     if savings.recomputed:
         parts.append("with checkpointing")
     if savings.in_main_memory:

@@ -81,7 +81,8 @@ def label_blobs(mask_FHW: Tensor) -> Tensor:
     """A number per connected blob (8 neighbours) of each frame, int64, 0 where the mask is not."""
     within_a_frame = np.zeros((3, 3, 3))
     within_a_frame[1] = 1
-    labels_FHW, _ = ndimage.label(mask_FHW.numpy(), within_a_frame)
+    labels_FHW = np.empty(mask_FHW.shape, np.int32)
+    ndimage.label(mask_FHW.numpy(), within_a_frame, output=labels_FHW)
     return torch.from_numpy(labels_FHW).long()
 
 
