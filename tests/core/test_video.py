@@ -281,7 +281,7 @@ BAD_FRAMES = [
     (torch.zeros(5, 3, 16, 16), r"shape \(5, 3, 16, 16\); \(frames, height, width, 3\) is needed"),
     (torch.zeros(16, 16, 3), r"shape \(16, 16, 3\)"),
     (torch.zeros(0, 16, 16, 3), r"nothing in the frames, their shape is \(0, 16, 16, 3\)"),
-    (torch.zeros(5, 16, 16, 3, dtype=torch.uint8), "torch.uint8; floats .* divide bytes by 255"),
+    (torch.zeros(5, 16, 16, 3, dtype=torch.uint8), "torch.uint8; floats .* Divide bytes by 255"),
     (torch.full((5, 16, 16, 3), float("nan")), "3840 values of the frames are not finite"),
     (torch.full((5, 16, 16, 3), 255.0), r"from 255 to 255; they must be in \[0, 1\]"),
     (torch.full((5, 16, 16, 3), -1.0), r"from -1 to -1"),
