@@ -90,6 +90,7 @@ class TrainingSettings(CheckedNode):
                     min=0.0,
                     max=1.0,
                     step=0.001,
+                    advanced=True,
                     tooltip="Weight decay of the optimiser, AdamW.",
                 ),
                 io.Float.Input(
@@ -98,6 +99,7 @@ class TrainingSettings(CheckedNode):
                     min=0.001,
                     max=100.0,
                     step=0.01,
+                    advanced=True,
                     tooltip="Largest gradient norm allowed in a step.",
                 ),
                 io.Float.Input(

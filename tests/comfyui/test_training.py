@@ -196,8 +196,7 @@ def test_several_clips_are_learned_jointly_with_a_mask_on_one(own_server: Server
     graph["mask"] = node("SolidMask", value=1.0, width=256, height=256)
     second = dict(graph["reference"]["inputs"], motion_prompt="a large [v] creature [u] circling", mask=["mask", 0])
     graph["second"] = {"class_type": "SetSeq_ReferenceClip", "inputs": second}
-    for name in TRAINERS:
-        graph[name]["inputs"]["references.reference_1"] = ["second", 0]
+    graph["identity"]["inputs"]["references.reference_1"] = ["second", 0]  # the second stage takes them from the first
     graph["save"]["inputs"]["name"] = "joint"
     assert trained(own_server.run(graph)) == set(TRAINERS)
     record = load_concept(own_server.folder / "models" / "dynamic_concepts" / "joint.safetensors").info.training
@@ -270,12 +269,12 @@ def test_a_mistake_is_told_on_its_node(own_server: Server, mistake: str) -> None
     assert run.status == "error" and run.node == name and message in run.error
 
 
-@pytest.mark.parametrize("prompt", ["static", "motion"])
-def test_an_empty_prompt_is_refused_before_anything_runs(own_server: Server, prompt: str) -> None:
+@pytest.mark.parametrize(("prompt", "shown"), [("static", "look"), ("motion", "motion")])
+def test_an_empty_prompt_is_refused_before_anything_runs(own_server: Server, prompt: str, shown: str) -> None:
     graph = training()
     graph["reference"]["inputs"][f"{prompt}_prompt"] = " "
     run = own_server.run(graph)
-    assert run.status == "rejected" and run.node == "reference" and f"The {prompt} prompt is empty" in run.error
+    assert run.status == "rejected" and run.node == "reference" and f"The {shown} prompt is empty" in run.error
 
 
 def test_a_clip_of_one_frame_is_told_on_its_node(own_server: Server) -> None:

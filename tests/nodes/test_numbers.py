@@ -34,7 +34,7 @@ def test_whole_numbers_and_options_keep_their_limits(pack: Pack) -> None:
 @pytest.mark.parametrize("prompt", ["", "a\x07bee", "\ud800", "a" * 10_001])
 def test_a_prompt_that_no_concept_can_hold_is_refused_before_anything_runs(pack: Pack, prompt: str) -> None:
     validate = pack("nodes").ReferenceClip.validate_inputs
-    assert validate(static_prompt=prompt, motion_prompt="a bee dancing").startswith("The static prompt")
-    assert validate(static_prompt="a bee", motion_prompt=prompt).startswith("The motion prompt")
-    assert validate(static_prompt="a bee", motion_prompt="a bee\ndancing") is True
+    assert validate(static_prompt=prompt, motion_prompt="a bee dancing").startswith("The look prompt")
+    assert validate(static_prompt="a [v] bee", motion_prompt=prompt).startswith("The motion prompt")
+    assert validate(static_prompt="a [v] bee", motion_prompt="a [v] bee\n[u] dancing") is True
     assert validate(static_prompt=None, motion_prompt=None) is True
