@@ -254,7 +254,7 @@ def _wire_image_model(graph: Prompt) -> None:
 MISTAKES: dict[str, tuple[Change, str, str]] = {
     "a lost token": (_set("reference", motion_prompt="a bee flying"), "reference", "does not hold it"),
     "a size of no model": (_set("reference", width=50), "reference", "must be multiples of 16"),
-    "a prompt of many words": (_set("reference", static_prompt="word " * 60), "identity", "has 60 words"),
+    "a prompt of many words": (_set("reference", static_prompt="a [v] " + "word " * 58), "identity", "has 60 words"),
 }
 
 
@@ -264,7 +264,7 @@ def test_a_mistake_is_told_on_its_node(own_server: Server, mistake: str) -> None
     graph = training()
     change(graph)
     if "many words" in mistake:
-        graph["reference"]["inputs"]["motion_prompt"] = graph["reference"]["inputs"]["static_prompt"] + "x"
+        graph["reference"]["inputs"]["motion_prompt"] = graph["reference"]["inputs"]["static_prompt"] + "[u]"
     run = own_server.run(graph)
     assert run.status == "error" and run.node == name and message in run.error
 
