@@ -15,6 +15,7 @@ from .embedded import (
 )
 from .evaluate import EvaluateConcept
 from .folders import register
+from .identity import IdentityFromLoRA
 from .kept import register_kept
 from .panel import register_panel
 from .prior import PriorClips
@@ -28,6 +29,7 @@ NODES: list[type[io.ComfyNode]] = [
     ReferenceClip,
     PriorClips,
     TrainIdentityLoRA,
+    IdentityFromLoRA,
     TrainMotionResidual,
     TrainingSettings,
     Regularisation,

@@ -1,6 +1,9 @@
-"""Layer names of a plain LoRA that both ComfyUI and diffusers find."""
+"""Layer names of plain LoRAs: the spelling that is written, and all that are read."""
 
 import re
+from collections.abc import Iterable, Iterator
+
+from ..backbones.wan_names import diffusers_layer_name
 
 PREFIX = "diffusion_model."
 """Stock ComfyUI takes it for every model; diffusers takes it for models whose native names it converts."""
@@ -30,3 +33,32 @@ def portable_name(layer: str) -> str:
     for pattern, replacement in _ORIGINAL_NAMES:
         layer = re.sub(pattern, replacement, layer)
     return PREFIX + layer
+
+
+_PREFIXES = (PREFIX, "transformer.", "model.diffusion_model.", "base_model.model.", "")
+"""Before a layer's name: ComfyUI's, diffusers', a checkpoint's, PEFT's, and none."""
+_JOINED_PREFIXES = ("lora_unet_", "lora_transformer_", "lycoris_")
+"""Before a layer's name with underscores in place of dots, as kohya's programs write it."""
+
+
+def native_names(layers: Iterable[str]) -> dict[str, str]:
+    """The native name of each layer by every name that programs give it in a plain LoRA.
+
+    Args:
+        layers: native names of the model's layers.
+    """
+    found = {}
+    for layer in layers:
+        for name in _names(layer):
+            found |= {prefix + name: layer for prefix in _PREFIXES}
+            found |= {prefix + name.replace(".", "_"): layer for prefix in _JOINED_PREFIXES}
+    return found
+
+
+def _names(layer: str) -> Iterator[str]:
+    """The layer's names without a prefix."""
+    yield layer
+    yield portable_name(layer).removeprefix(PREFIX).removeprefix("transformer.")
+    in_diffusers = diffusers_layer_name(layer)
+    if in_diffusers is not None:
+        yield in_diffusers

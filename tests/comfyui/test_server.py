@@ -125,6 +125,15 @@ FROZEN_INPUTS: dict[str, dict[str, str]] = {
     "SetSeq_EmbeddedModel": {},
     "SetSeq_EmbeddedTextEncoder": {},
     "SetSeq_ExampleClip": {},
+    "SetSeq_IdentityFromLoRA": {
+        "model": "MODEL",
+        "lora": "COMBO",
+        "static_prompt": "STRING",
+        "trigger_word": "STRING",
+        "strength": "FLOAT",
+        "rank": "INT",
+        "leave_out": "BOOLEAN",
+    },
 }
 """Node id -> input -> type. A workflow that somebody saved names these: a change here is a line in CHANGELOG.md."""
 
@@ -165,6 +174,7 @@ FROZEN_OUTPUTS: dict[str, dict[str, str]] = {
     "SetSeq_ComposeConcepts": {"model": "MODEL"},
     "SetSeq_StrengthSchedule": {"schedule": "SETSEQ_SCHEDULE"},
     "SetSeq_TransferMotion": {"concept": "SETSEQ_CONCEPT"},
+    "SetSeq_IdentityFromLoRA": {"identity": "SETSEQ_IDENTITY"},
     "SetSeq_EvaluateConcept": {
         "report": "STRING",
         "identity": "FLOAT",

@@ -92,6 +92,22 @@ def test_export_writes_a_lora(trained: Path, tmp_path: Path, capsys: pytest.Capt
     assert "is a plain LoRA, not a concept" in capsys.readouterr().err
 
 
+def test_train_learns_only_the_motion_on_a_look_from_a_lora(
+    train: list[str], trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lora, out = tmp_path / "look.safetensors", tmp_path / "moving.safetensors"
+    assert main(["export", str(trained), "--out", str(lora), "--motion-strength", "0"]) == 0
+    assert main([*train, "--identity-token", "sks", "--identity-lora", str(lora), "--out", str(out)]) == 0
+    assert f"{lora}: Took the look of 10 layers: rank 2 of 2, 100% of it kept." in capsys.readouterr().err
+    look, concept = load_concept(trained), load_concept(out)
+    assert (concept.info.name, concept.info.identity_token, concept.rank) == ("moving", "sks", 2)
+    assert concept.info.training["finished"] is True and "set" not in concept.info.training
+    for name, layer in concept.layers.items():
+        same = look.layers[name].identity_basis_OR @ look.layers[name].coefficients_RI
+        torch.testing.assert_close(layer.identity_basis_OR @ layer.coefficients_RI, same, rtol=1e-4, atol=1e-6)
+    assert any(layer.motion_residual_RI.any() for layer in concept.layers.values())
+
+
 def test_export_says_which_learned_tokens_are_missing(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,7 +17,8 @@ STRENGTHS = {"--identity-strength": 1.0, "--motion-strength": 1.0}
 FROZEN = {
     "train": {
         **dict.fromkeys(("--video", "--static-prompt", "--motion-prompt", "--dynamic-prompt", "--out", "--name")),
-        **dict.fromkeys(("--identity-token", "--motion-token", "--mask", "--prior")),
+        **dict.fromkeys(("--identity-token", "--motion-token", "--mask", "--prior", "--identity-lora")),
+        "--leave-out": False,
         **dict.fromkeys(("--start", "--length")),
         **dict.fromkeys(("--config", "--seed", "--rank", "--frames", "--size")),
         **MODEL_OPTIONS,
