@@ -20,7 +20,7 @@ from .kept import register_kept
 from .panel import register_panel
 from .prior import PriorClips
 from .reference import ReferenceClip
-from .settings import Regularisation, TrainingSettings
+from .settings import Regularisation, SamplingSettings, TrainingSettings
 from .train_concept import TrainConcept
 from .training import TrainIdentityLoRA, TrainMotionResidual
 
@@ -33,6 +33,7 @@ NODES: list[type[io.ComfyNode]] = [
     TrainMotionResidual,
     TrainingSettings,
     Regularisation,
+    SamplingSettings,
     SaveDynamicConcept,
     LoadDynamicConcept,
     ComposeConcepts,

@@ -93,6 +93,7 @@ FROZEN_INPUTS: dict[str, dict[str, str]] = {
         "prompts": "STRING",
         "clips": "INT",
         "seed": "INT",
+        "settings": "SETSEQ_SETTINGS",
     },
     "SetSeq_SaveDynamicConcept": {"concept": "SETSEQ_CONCEPT", "name": "STRING", "plain_lora": "BOOLEAN"},
     "SetSeq_LoadDynamicConcept": {"concept": "COMBO", **STRENGTHS, "model": "MODEL", "schedule": "SETSEQ_SCHEDULE"},
@@ -125,6 +126,12 @@ FROZEN_INPUTS: dict[str, dict[str, str]] = {
     "SetSeq_EmbeddedModel": {},
     "SetSeq_EmbeddedTextEncoder": {},
     "SetSeq_ExampleClip": {},
+    "SetSeq_SamplingSettings": {
+        "steps": "INT",
+        "guidance": "FLOAT",
+        "sampler": "COMBO",
+        "settings": "SETSEQ_SETTINGS",
+    },
     "SetSeq_IdentityFromLoRA": {
         "model": "MODEL",
         "lora": "COMBO",
@@ -144,6 +151,8 @@ FROZEN_OPTIONAL = {
     "SetSeq_TrainMotionResidual": {"plan_only"},
     "SetSeq_TrainingSettings": {"preset"},
     "SetSeq_Regularisation": {"settings"},
+    "SetSeq_SamplingSettings": {"settings"},
+    "SetSeq_PriorClips": {"settings"},
     "SetSeq_LoadDynamicConcept": {"model", "schedule"},
     "SetSeq_ComposeConcepts": {"method", "masks", "schedule", "prompts"},
     "SetSeq_StrengthSchedule": {"negative_strength"},
@@ -174,6 +183,7 @@ FROZEN_OUTPUTS: dict[str, dict[str, str]] = {
     "SetSeq_ComposeConcepts": {"model": "MODEL"},
     "SetSeq_StrengthSchedule": {"schedule": "SETSEQ_SCHEDULE"},
     "SetSeq_TransferMotion": {"concept": "SETSEQ_CONCEPT"},
+    "SetSeq_SamplingSettings": {"settings": "SETSEQ_SETTINGS"},
     "SetSeq_IdentityFromLoRA": {"identity": "SETSEQ_IDENTITY"},
     "SetSeq_EvaluateConcept": {
         "report": "STRING",
