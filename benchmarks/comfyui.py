@@ -68,7 +68,7 @@ def measure(variant: str, stage: str, *, steps: int, batch: int, rank: int) -> t
 
 
 def seconds(run: Run) -> float:
-    """From a prompt's start to its end."""
+    """Seconds from a prompt's start to its end."""
     times = {kind: data["timestamp"] for kind, data in run.succeeded().messages}
     return (times["execution_success"] - times["execution_start"]) / 1000
 

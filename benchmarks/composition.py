@@ -138,7 +138,7 @@ def learned_jointly(backbone: WanBackbone, names: Sequence[str], folder: Path) -
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Thresholds:
-    """From where on a concept's figures count as its own: half way from what the base reaches by chance to the truth.
+    """The least figures that count as a concept's own: half way from the base's chance to the truth.
 
     By chance: what 95 of 100 base clips stay below. The truth: the median of rendered clips that went through the VAE.
     """
@@ -148,7 +148,7 @@ class Thresholds:
 
 
 def thresholds(records: list[Record]) -> dict[str, Thresholds]:
-    """Of every concept; among the records are those of the ways "base" and "truth"."""
+    """The thresholds of every concept; among the records are those of the ways "base" and "truth"."""
 
     def values(way: str, name: str, figure: Callable[[Record, int], float]) -> list[float]:
         chosen = [r for r in records if r["way"] == way and name in r["group"]]
@@ -222,7 +222,7 @@ def wilson(successes: int, count: int) -> tuple[float, float]:
 
 
 def base_folder() -> Path:
-    """Where what is done with this base model and recipe stays."""
+    """The folder of everything done with this base model and recipe."""
     recipe = json.dumps(RECIPE.as_dict(), sort_keys=True).encode()
     return FOLDER / sha256(TRANSFORMER_FILE.read_bytes() + VAE_FILE.read_bytes() + recipe).hexdigest()[:16]
 
@@ -255,7 +255,7 @@ def method_records() -> list[Record]:
 
 
 def sheet_rows(number: int) -> list[tuple[str, Tensor]]:
-    """What was asked for, and what each method made of the same group and noise."""
+    """A row of the truth, and one of each method's video of the same group and noise."""
     paths = {way: sorted((base_folder() / way.replace(" ", "_")).glob("*_0.safetensors")) for way in AS_METHOD}
     first = [next((p for p in found if p.stem.count("_") == number), None) for found in paths.values()]
     group = next((tuple(p.stem.split("_")[:-1]) for p in first if p), None)

@@ -49,12 +49,12 @@ def prior_of(backbone: WanBackbone, clip: ConceptClip, folder: Path) -> PriorSet
 
 
 def file_stem(name: str, method: str, training: int) -> str:
-    """What names of files of one training begin with."""
+    """The beginning of the names of one training's files."""
     return f"{name}_{method.replace(' ', '_')}_{training}"
 
 
 def learn(backbone: WanBackbone, name: str, method: str, training: int, folder: Path) -> Learned:
-    """What a method learns from a clip, or has learned already."""
+    """The concept that a method learns from a clip, or has learned already."""
     method = OURS if method == BEST else method
     path = folder / f"{file_stem(name, method, training)}_concept.safetensors"
     if path.exists():
@@ -68,7 +68,7 @@ def learn(backbone: WanBackbone, name: str, method: str, training: int, folder: 
 
 
 def clips_of(backbone: WanBackbone, name: str, method: str, training: int, seed: int, folder: Path) -> list[Tensor]:
-    """What a method makes of every shot from one noise, made or read.
+    """A method's video of every shot from one noise, made or read.
 
     They are kept in eight bits and measured as they are kept: a better measure needs no new clips.
     """
@@ -121,7 +121,7 @@ def sheet_rows(folder: Path, methods: list[str], name: str, task: str) -> list[t
 
 
 def base_folder() -> Path:
-    """Where what is done with this base model and recipe stays."""
+    """The folder of everything done with this base model and recipe."""
     weights = TRANSFORMER_FILE.read_bytes() + VAE_FILE.read_bytes()
     recipe = json.dumps(EMBEDDED_CONFIG.as_dict(), sort_keys=True).encode()
     return FOLDER / sha256(weights + recipe).hexdigest()[:16]

@@ -52,7 +52,7 @@ WORDS = Words(
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Learned:
-    """What a method learned from a clip."""
+    """The result of a method on a clip."""
 
     layers: dict[str, ConceptLayer] = field(default_factory=dict)
     embeddings: dict[str, Tensor] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class Job:
 
     @property
     def steps(self) -> int:
-        """Of both stages together."""
+        """Steps of both stages together."""
         return self.config.set_stage.steps + self.config.sequence_stage.steps
 
     def frame_set(self, backbone: WanBackbone, still_frames: int = 1, frames: int = FRAMES) -> FrameSet:
@@ -89,7 +89,7 @@ Method = Callable[[WanBackbone, Job], Learned]
 
 
 def as_concept(backbone: WanBackbone, learned: Learned, words: Words = WORDS, name: str = "") -> Concept:
-    """What a method learned as a concept, as its file holds it; layers of zeros where all is in learned tokens."""
+    """A method's result as a concept, as its file holds it; layers of zeros where all is in learned tokens."""
     base = backbone.fingerprint()
     layers = learned.layers or {
         layer: ConceptLayer(
@@ -111,7 +111,7 @@ def base(_backbone: WanBackbone, _job: Job) -> Learned:
 
 
 class _TokensOnly:
-    """What the training loop asks of a concept, for one that changes no weights."""
+    """A stand-in for a trainable concept that changes no weights, as Textual Inversion does."""
 
     def __init__(self, tokens: dict[str, nn.Parameter]):
         self.embeddings = tokens

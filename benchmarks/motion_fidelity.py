@@ -1,4 +1,4 @@
-"""How far motion fidelity can be trusted: python -m benchmarks.motion_fidelity. A minute on one core.
+"""A test of motion fidelity on known movements: python -m benchmarks.motion_fidelity. A minute on one core.
 
 Every motion of six concepts, with three looks and other backgrounds, against every concept's own clip; beside it the
 embedded probe, which knows the world. What it prints is in docs/metrics.md.

@@ -1,4 +1,4 @@
-"""What the training panel costs: python -m benchmarks.panel [--steps SET SEQUENCE]... [--batch N] [--prior CLIPS]
+"""The cost of the training panel: python -m benchmarks.panel [--steps SET SEQUENCE]... [--batch N] [--prior CLIPS]
 
 Both stages in a real ComfyUI on the embedded model: of the processor seconds of the two train nodes, those that went
 into what the panel shows. They are counted inside the server (panel_probe/), so that other programs on the machine do

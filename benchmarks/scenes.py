@@ -47,7 +47,7 @@ class SmallClip(ConceptClip):
 
     @property
     def tokens(self) -> tuple[str, str]:
-        """Of its look and its motion."""
+        """Tokens of its look and its motion."""
         return f"[v{self.number}]", f"[u{self.number}]"
 
     @property
@@ -101,14 +101,14 @@ def prompt(names: Sequence[str]) -> str:
 
 
 def regions(count: int) -> Tensor:
-    """Where each of them belongs, as masks (P, 1, H, W) of any size."""
+    """The place of each of them, as masks (P, 1, H, W) of any size."""
     if count == 2:
         return stripes(count)
     return boxes([(0, 0, 0.5, 0.5), (0.5, 0, 1, 0.5), (0, 0.5, 1, 1)]).unsqueeze(1)
 
 
 def truth(group: Group) -> Tensor:
-    """What the prompt asks for, rendered: (F, H, W, 3)."""
+    """The scene that the prompt asks for, rendered: (F, H, W, 3)."""
     places = PLACES[len(group)]
     sprites = [CLIPS[name].scene(clip_times(), place).sprites[0] for name, place in zip(group, places, strict=True)]
     return render(
@@ -117,7 +117,7 @@ def truth(group: Group) -> Tensor:
 
 
 def figures(frames_FHWC: Tensor, group: Group) -> dict[str, object]:
-    """What is seen in each place, with the frames' commonest colour everywhere else.
+    """The picture in each place, with the frames' commonest colour everywhere else.
 
     Each place counts for the concept that makes all looks together most alike: a prompt does not say who is where.
     "looks" has a row for each concept with the likeness of what is in its place to all concepts, "motions" the likeness

@@ -1,4 +1,4 @@
-"""What every method is asked to show of one concept, and the clips of it.
+"""The shots that every method is asked for, and the clips of them.
 
 Letters: F frames, H height, W width.
 """

@@ -79,13 +79,13 @@ def common_concepts(records: Sequence[Record], methods: Sequence[str]) -> set[st
 
 
 def _least_and_most(records: Sequence[Record], methods: Sequence[str], key: str) -> str:
-    """How many values of the key the methods have: one number, or two."""
+    """The number of values of the key that the methods have: one number, or two."""
     counts = [len({r[key] for r in records if r["method"] == method}) for method in methods]
     return " to ".join(str(count) for count in dict.fromkeys((min(counts), max(counts))))
 
 
 def ablated_records(records: Sequence[Record], methods: Sequence[str]) -> list[Record]:
-    """Of these methods with the first seed, from the noises that all of them were sampled from."""
+    """Records of these methods with the first seed, from the noises that all of them were sampled from."""
     chosen = [r for r in records if r["training"] == 0 and r["method"] in methods]
     by_method = [{r["seed"] for r in chosen if r["method"] == name} for name in {r["method"] for r in chosen}]
     noises = set.intersection(*by_method) if by_method else set()

@@ -31,7 +31,7 @@ STEPS, GUIDANCE = 12, 4.0
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Task:
-    """What a way is asked for."""
+    """A request to a way."""
 
     backbone: WanBackbone
     group: Group
@@ -41,7 +41,7 @@ class Task:
 
     @property
     def concepts(self) -> list[Concept]:
-        """As they were learned."""
+        """Compose them as they were learned."""
         return [each.concept for each in self.weighted]
 
     def sample(self, applied: AbstractContextManager[object]) -> Tensor:
@@ -69,12 +69,12 @@ def regions(task: Task) -> Tensor:
 
 
 def one_prompt(task: Task) -> Tensor:
-    """As `regions`, but the prompt of all of them goes for each."""
+    """Compose as `regions` does, but with the prompt of all of them for each."""
     return task.sample(applied_concepts(task.backbone, task.weighted, places(len(task.weighted))))
 
 
 def unmoved(task: Task) -> Tensor:
-    """As `one_prompt`, but without moving each region to the middle."""
+    """Compose as `one_prompt` does, but without moving each region to the middle."""
     masks_PFHW = functional.interpolate(places(len(task.weighted)), task.noise.shape[-2:], mode="nearest")
     return _sample_in_turn(task, lambda _step: enumerate(masks_PFHW))
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ..setandseq_core.compose.live import LiveConcepts
 from ..setandseq_core.concept import WITHOUT, Concept
+from ..setandseq_core.condition import place_embeddings
 from ..setandseq_core.errors import ConceptMismatchError, ConfigError
 from ..setandseq_core.fingerprint import ROUNDING_DISTANCE, check_base, distance
-from ..setandseq_core.prompts import place_embeddings
 from .models import PREFIX, model_fingerprint, model_name, wan_layers
 from .wires import WeightedConcept
 

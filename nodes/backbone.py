@@ -188,7 +188,7 @@ def model_format(model: ModelPatcher) -> VideoFormat:
 
 @contextmanager
 def differentiable() -> Iterator[None]:
-    """What nodes train in: inference mode off, and Cancel obeyed before any part of any model runs.
+    """A context for training in nodes: inference mode is off, and Cancel is obeyed before any part of any model runs.
 
     ComfyUI's own loading, encoding and decoding stay in inference mode, which some of it needs; copies leave it.
     """

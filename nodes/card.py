@@ -39,7 +39,7 @@ def register_card() -> None:
 
 
 def card(file: str, model: str = "") -> dict[str, Any]:
-    """What a concept file says of itself, as JSON values; {"error": why} for one that cannot be used.
+    """A concept file's own description, as JSON values; {"error": why} for one that cannot be used.
 
     Args:
         file: a name in the list of concepts.
@@ -70,7 +70,7 @@ def card(file: str, model: str = "") -> dict[str, Any]:
 
 
 def misfit(info: ConceptInfo, model: str) -> str | None:
-    """Why a concept was not made for a model's file; "" when it was, None when the file does not tell."""
+    """The reason that a concept does not fit a model's file; "" if it fits, None if the file does not tell."""
     path = _model_path(model)
     base = None if path is None else file_fingerprint(path, info.base.layers)
     if base is None:
@@ -121,7 +121,7 @@ def _model_path(model: str) -> Path | None:
 
 
 def _training(record: dict[str, Any]) -> dict[str, Any]:
-    """Of a training record, which may hold anything, what is known and of the right type."""
+    """The known fields of the right type of a training record, which may hold anything."""
     kinds = {"date": str, "resolution": str, "clip": str, "frames": int, "fps": (int, float), "finished": bool}
     found = {name: record[name] for name, kind in kinds.items() if isinstance(record.get(name), kind)}
     for stage in ("set", "sequence"):

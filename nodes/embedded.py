@@ -61,7 +61,7 @@ class EmbeddedEncoder(nn.Module):
         """There is one layer and one device, so no option changes anything."""
 
     def reset_clip_options(self) -> None:
-        """As `set_clip_options`."""
+        """Do as `set_clip_options` of ComfyUI's text encoders does."""
 
     def encode_token_weights(self, tokens: dict[str, list[list[tuple[Any, ...]]]]) -> tuple[Tensor, None]:
         """Encode into tokens (1, N, 4096), 48 per section, each times its word's weight; no pooled output."""

@@ -1,4 +1,4 @@
-"""What trainings keep on disk: how much it is, and an end to it, for the interface's menu."""
+"""Kept trainings on disk, for the interface's menu: their size, and their removal."""
 
 from aiohttp import web
 from server import PromptServer

@@ -1,4 +1,4 @@
-"""What the training panel in the browser is told: a record of each train node's last training, and its wishes.
+"""Records for the training panel in the browser: each train node's last training, and its wishes.
 
 Events carry what is new; whoever comes later, by a reload or in a second tab, asks for the whole record.
 """

@@ -1,4 +1,4 @@
-"""What is made now and then while a stage trains, for the panel: validation losses and sample videos.
+"""Previews for the panel, made now and then while a stage trains: validation losses and sample videos.
 
 Shape letters: B batch, C latent channels, F frames or latent frames, H, W height and width.
 """
@@ -151,6 +151,14 @@ def _webp(pictures: list[Image.Image], fps: float) -> bytes:
     for picture in pictures:
         picture.thumbnail((SAMPLE_SIDE, SAMPLE_SIDE))
     buffer = io.BytesIO()
-    options = {"save_all": True, "append_images": pictures[1:], "duration": round(1000 / fps), "loop": 0}
-    pictures[0].save(buffer, "WEBP", quality=85, method=2, **options)
+    pictures[0].save(
+        buffer,
+        "WEBP",
+        save_all=True,
+        append_images=pictures[1:],
+        duration=round(1000 / fps),
+        loop=0,
+        quality=85,
+        method=2,
+    )
     return buffer.getvalue()

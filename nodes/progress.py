@@ -143,7 +143,7 @@ class TrainingProgress:
         self._record.validation += [(step, round(loss, 5)) for step, loss in losses.items() if step not in known]
 
     def summary(self, what: str, concept: Concept) -> str:
-        """What the node says of a training that has ended.
+        """The node's text about a training that has ended.
 
         Args:
             what: was learned, "look" or "motion".

@@ -8,7 +8,8 @@ from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import Input, io
 from torch import Tensor
 
-from ..setandseq_core.clips.clip import Clip, ClipTarget, Reference, Stretch, Words
+from ..setandseq_core.clips.clip import Clip, ClipTarget, Reference, Words
+from ..setandseq_core.clips.stretch import Stretch
 from ..setandseq_core.errors import PromptError
 from ..setandseq_core.prompts import check_prompt
 from .backbone import model_format
@@ -171,7 +172,7 @@ def stretch_inputs() -> list[io.Input]:
 
 
 def prompt_complaint(values: Mapping[str, object]) -> str:
-    """Why the prompts cannot be used, "" if they can; one that comes by a wire is None."""
+    """The reason that the prompts cannot be used, "" if they can; one that comes by a wire is None."""
     prompts = values.get("static_prompt"), values.get("motion_prompt")
     try:
         for prompt, name in zip(prompts, (LOOK_PROMPT, MOTION_PROMPT), strict=True):

@@ -6,7 +6,8 @@ from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP, VAE
 from comfy_api.latest import Input, io
 
-from ..setandseq_core.clips.clip import Reference, Stretch
+from ..setandseq_core.clips.clip import Reference
+from ..setandseq_core.clips.stretch import Stretch
 from ..setandseq_core.config import MethodConfig
 from ..setandseq_core.errors import ConceptFileError
 from .apply import apply_concepts

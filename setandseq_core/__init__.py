@@ -10,8 +10,8 @@ The method, readable in one sitting, in this order:
     concept         the result: three matrices a layer, and the change of a weight that they make (Eq. 6)
     backbone        what all of this needs from a video model
     config          settings of the method, with the paper's values; TOML
-    prompts         static and motion prompt, learned tokens, two-part prompts
-    condition       a prompt as a model takes it, and token masking
+    prompts         static and motion prompt, two-part prompts
+    condition       a prompt as a model takes it, masked tokens and learned ones
     fingerprint     which base model a concept was made for
     errors          everything that can go wrong for a user
     shown           text from files and file names, made safe to show

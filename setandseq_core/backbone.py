@@ -21,7 +21,7 @@ Size = tuple[int, int]
 
 @dataclass(kw_only=True, slots=True)
 class Savings:
-    """How a training takes less memory and learns the same; each of them costs time.
+    """Ways to train in less memory with the same result; each of them costs time.
 
     A training that runs out of memory changes them and goes on, so they are read anew in every step.
     """

@@ -1,6 +1,6 @@
-"""A prompt as a video model takes it.
+"""A prompt as a video model takes it, its tokens masked or learned (section 3.4.3 of Abdal et al. 2025).
 
-Shape letters: N tokens, D text width.
+Shape letters: B batch, K learned tokens, N tokens, D text width.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .prompts import place_embeddings
+from .errors import PromptError
 
 
 @dataclass(kw_only=True, slots=True, frozen=True, eq=False)
@@ -36,6 +36,26 @@ class Condition:
 def stacked_tokens(texts: Sequence[Condition]) -> Tensor:
     """Tokens (B, N, D) of texts that all have the same number of tokens."""
     return torch.stack([text.tokens_ND for text in texts])
+
+
+def place_embeddings(text_BND: Tensor, embeddings: Sequence[Tensor]) -> Tensor:
+    """Text with learned tokens, each (D,), in its last free places: padding until then, so zeros change nothing.
+
+    Raises:
+        PromptError: the prompt is so long that there are too few.
+    """
+    if not embeddings:
+        return text_BND
+    count = len(embeddings)
+    free = (~text_BND.any(dim=-1).any(dim=0)).nonzero().flatten()[-count:]
+    if len(free) < count:
+        raise PromptError(
+            f"The prompt leaves {len(free)} of the text encoder's {text_BND.shape[1]} places free, and learned "
+            f"tokens need {count}.",
+            hint="Shorten the prompt.",
+        )
+    learned_KD = torch.stack(list(embeddings)).to(text_BND)
+    return text_BND.index_copy(1, free, learned_KD.expand(len(text_BND), -1, -1))
 
 
 def with_embeddings(texts: Sequence[Condition], embeddings: Sequence[Tensor]) -> list[Condition]:

@@ -1,4 +1,4 @@
-"""From a clip to a concept: encode, train both stages, and write down how it was made."""
+"""A concept made of a clip: encode it, train both stages, and record how it was made."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

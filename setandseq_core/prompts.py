@@ -1,14 +1,7 @@
-"""Prompts of the two stages, and learned tokens in them (Eq. 7 of Abdal et al. 2025).
-
-Shape letters: B batch, N tokens, D text width.
-"""
+"""Prompts of the two stages (Eq. 7 of Abdal et al. 2025)."""
 
 import unicodedata
-from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
 
 from .errors import PromptError
 
@@ -61,26 +54,6 @@ def check_prompt(prompt: str, name: str) -> str:
 def is_control(letter: str) -> bool:
     """Whether concept files exclude this letter: a control (not a line break or tab) or a lone surrogate."""
     return unicodedata.category(letter) in ("Cc", "Cs") and letter not in "\n\r\t"
-
-
-def place_embeddings(text_BND: Tensor, embeddings: Sequence[Tensor]) -> Tensor:
-    """Text with learned tokens, each (D,), in its last free places: padding until then, so zeros change nothing.
-
-    Raises:
-        PromptError: the prompt is so long that there are too few.
-    """
-    if not embeddings:
-        return text_BND
-    count = len(embeddings)
-    free = (~text_BND.any(dim=-1).any(dim=0)).nonzero().flatten()[-count:]
-    if len(free) < count:
-        raise PromptError(
-            f"The prompt leaves {len(free)} of the text encoder's {text_BND.shape[1]} places free, and learned "
-            f"tokens need {count}.",
-            hint="Shorten the prompt.",
-        )
-    learned_KD = torch.stack(list(embeddings)).to(text_BND)
-    return text_BND.index_copy(1, free, learned_KD.expand(len(text_BND), -1, -1))
 
 
 def two_part_prompt(appearance: str, motion: str) -> PriorPrompt:

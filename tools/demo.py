@@ -71,7 +71,7 @@ def show_progress(events: Iterable[Event], prompt: dict[str, Any]) -> None:
 
 
 def saved_videos(server: Server, run: Run, prompt: dict[str, Any]) -> dict[str, Path]:
-    """What the workflow's Save Video nodes saved; a video is named as its node names it, without its number."""
+    """The videos that the workflow's Save Video nodes saved, named as their nodes name them, without numbers."""
     return {
         _video_name(prompt[node]): files[0]
         for node, files in server.files(run).items()

@@ -64,7 +64,7 @@ START_SECONDS = 300.0
 
 @dataclass
 class Killed:
-    """What a kill has cost."""
+    """The cost of a kill."""
 
     moment: str
     stage: str = ""

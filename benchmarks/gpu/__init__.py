@@ -1,1 +1,1 @@
-"""What training costs on this machine's GPU, and whether nothing is lost there: `python -m benchmarks.gpu`."""
+"""The cost of training on this machine's GPU, and checks that nothing is lost there: `python -m benchmarks.gpu`."""

@@ -1,4 +1,4 @@
-"""What training costs on this machine's GPU: seconds and memory of a step, and whether nothing is lost.
+"""The cost of training on this machine's GPU: seconds and memory of a step, and checks that nothing is lost.
 
     python -m benchmarks.gpu [PART ...] [--size true] [--dynamic-vram] [--hold GIB] [--steps 5]
 
@@ -66,7 +66,7 @@ class Bench:
             )
 
     def kernels(self) -> Iterator[str]:
-        """Where a step of the sequence stage spends its time."""
+        """The time that a step of the sequence stage spends in each kernel."""
         training = self.training(self.shapes["1.3B"])
         for stage in ("set", "sequence"):
             training.watched(stage, steps=1)
@@ -89,7 +89,7 @@ class Bench:
         yield self._row(name, lambda: peft_on_diffusers(shape, self.clip, steps=self.steps, rank=self.rank))
 
     def checks(self) -> Iterator[str]:
-        """What must hold, on the first blocks of 1.3B and a small clip."""
+        """The checks, on the first blocks of 1.3B and a small clip."""
         training = self.training(replace(self.shapes["1.3B"], blocks=2), SMALL_CLIP)
         for check in CHECKS.values():
             yield f"- {check(training)}"
@@ -102,7 +102,7 @@ class Bench:
 
 
 def parts(bench: Bench) -> dict[str, Callable[[], Iterator[str]]]:
-    """What can be run, by name."""
+    """The parts that can be run, by name."""
     return {
         "rate": bench.measure_rate,
         "1.3B": lambda: bench.stages("1.3B"),

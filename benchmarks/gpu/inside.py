@@ -17,7 +17,7 @@ Pack = Callable[[str], Any]
 
 
 def card() -> torch.device:
-    """Where models compute in this process."""
+    """The device on which models compute in this process."""
     return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 
 
@@ -68,7 +68,7 @@ def total_bytes() -> int:
 
 
 def taken_bytes() -> int:
-    """What is taken of the card now, by this process or any other; 0 without a card."""
+    """The card's memory in use now, by this process or any other; 0 without a card."""
     if card().type == "cpu":
         return 0
     free, total = torch.cuda.mem_get_info()

@@ -89,7 +89,7 @@ class Training:
         return found
 
     def plan(self, stage: str, batch: int = 1) -> Any:
-        """What a stage will take, and how it is made to fit."""
+        """A stage's needs, and the savings that make it fit."""
         plans, savings = self.pack("setandseq_core.training.plan"), self.pack("setandseq_core.training.savings")
         all_blocks = self.pack("setandseq_core.backbone").Savings(recomputed=savings.EVERY_BLOCK)
         with self.pack("nodes.backbone").differentiable():
@@ -103,5 +103,5 @@ class Training:
             )
 
     def savings_in_words(self, plan: Any) -> str:
-        """How a planned stage is made to fit, such as "with checkpointing"."""
+        """The savings of a planned stage in words, such as "with checkpointing"."""
         return self.pack("setandseq_core.training.savings").in_words(plan.savings[0]) or "everything kept"

@@ -21,7 +21,7 @@ COUNTED = 1
 
 @dataclass(kw_only=True, slots=True)
 class Steps:
-    """What the steps of a training took."""
+    """Times and operations of a training's steps."""
 
     ends: list[float] = field(default_factory=list)
     """When each step ended, in seconds of the clock."""
@@ -34,7 +34,7 @@ class Steps:
 
     @property
     def seconds(self) -> float:
-        """Of a step, the median."""
+        """The median of a step."""
         return median(later - earlier for earlier, later in pairwise(self.ends[COUNTED:]))
 
     def row(self, name: str, rate: float, planned_bytes: int | None = None) -> str:
@@ -114,7 +114,7 @@ def product_rate(size: int = 8192, times: int = 20) -> float:
 
 
 def hottest_kernels(run: Callable[[], object], lines: int = 22) -> str:
-    """What `run` spends its time in: the card's kernels, or PyTorch's operations where there is no card."""
+    """The time of `run` by kernel on a card, or by PyTorch's operations where there is no card."""
     activities = [torch.profiler.ProfilerActivity.CPU]
     if card().type == "cuda":
         activities.append(torch.profiler.ProfilerActivity.CUDA)

@@ -260,7 +260,7 @@ method_options = together(
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class StrengthOptions:
-    """How strongly a concept acts."""
+    """The strengths of a concept."""
 
     identity_strength: float
     motion_strength: float

@@ -1,4 +1,4 @@
-"""For training: from videos, prompts and masks to reference clips."""
+"""Reference clips for training, made of videos, prompts and masks."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from ..clips.clip import Reference, Stretch, Words
+from ..clips.clip import Reference, Words
+from ..clips.stretch import Stretch
 from ..clips.video import read_clip, read_info
 from ..config import MethodConfig, read_config
 from ..embedded.model import EMBEDDED_CONFIG
@@ -62,7 +63,7 @@ def stretches_of(options: StretchOptions, count: int) -> list[Stretch]:
 
 
 def each(option: str, given: Sequence[Given], count: int, default: Given) -> Sequence[Given]:
-    """What an option gives for each of `count` videos; the default for each if it is not there.
+    """An option's value for each of `count` videos; the default for each if it is not there.
 
     Raises:
         ConfigError: it is there another number of times.

@@ -1,4 +1,4 @@
-"""What can be said about a video file from its bytes alone: which container it is, and whether its end is there.
+"""Facts about a video file from its bytes alone: its container, and whether its end is there.
 
 ffmpeg plays a file that was cut off as far as it goes and reports success, so this is checked before.
 """

@@ -31,7 +31,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ..errors import VideoError
-from .clip import Size, Stretch, crop_size
+from .clip import Size, crop_size
 from .containers import (
     MAX_SIDE,
     READABLE,
@@ -41,6 +41,7 @@ from .containers import (
     matroska_has_alpha,
     source_name,
 )
+from .stretch import Stretch
 from .tone import Transfer
 
 THREADS = 1

@@ -1,4 +1,4 @@
-"""What the two stages train on, encoded once: frame sets, frame sequences, stitched and prior clips.
+"""The material of both stages, encoded once: frame sets, frame sequences, stitched and prior clips.
 
 Shape letters: C latent channels, F latent frames, H, W latent height and width, N tokens, D text width, S frames of
 the set, K prior clips.
@@ -164,7 +164,7 @@ class Material(Generic[Encoded]):
     prior: EncodedPrior | None = None
 
     def of_step(self, step: int, config: MethodConfig) -> Encoded:
-        """What step number `step` sees of the concepts; stitched clips come evenly spread over the steps."""
+        """The concepts' material for step number `step`; stitched clips are spread evenly over the steps."""
         share = config.stitched_share if self.stitched else 0.0
         taken = int(step * share)
         if int((step + 1) * share) > taken:

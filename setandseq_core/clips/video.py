@@ -17,20 +17,10 @@ from torch import Tensor
 
 from ..atomic import replaced
 from ..errors import VideoError
-from .clip import (
-    MATROSKA_TICK,
-    WHOLE,
-    Clip,
-    ClipTarget,
-    Size,
-    Stretch,
-    WantedSize,
-    check_fps,
-    check_frames,
-    frames_in_time,
-)
+from .clip import MATROSKA_TICK, Clip, ClipTarget, Size, WantedSize, check_fps, check_frames, frames_in_time
 from .containers import VideoSource, source_name
 from .decode import OpenVideo, Picture, Scaler, open_video
+from .stretch import WHOLE, Stretch
 from .tone import Transfer, to_sdr
 
 GIF_MAX_FPS = 50

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..concept import WITHOUT, ConceptLayer, Strengths
-from ..prompts import place_embeddings
+from ..condition import place_embeddings
 from .strengths import WeightedConcept, progress_at
 
 PATCH = 2

@@ -38,7 +38,7 @@ def boxes(corners: Sequence[tuple[float, float, float, float]]) -> Tensor:
 
 
 def regions_for(method: Method, count: int, masks_PHW: Tensor | None = None) -> Tensor | None:
-    """Where each of `count` concepts acts, (P, 1, H, W), by a method; None is everywhere.
+    """The region of each of `count` concepts by a method, (P, 1, H, W); None is everywhere.
 
     Args:
         masks_PHW: the regions, in the concepts' order; stripes without.

@@ -43,7 +43,7 @@ def lora_content(concept: Concept, strengths: Strengths = AS_LEARNED) -> FileCon
 
 
 def missing_tokens(embeddings: Sequence[str]) -> str:
-    """What a person should know where a plain LoRA is made of a concept with learned tokens; "" if there are none.
+    """A note for people who make a plain LoRA of a concept with learned tokens; "" if there are none.
 
     Args:
         embeddings: names of the learned tokens, of `concept.EMBEDDINGS`.

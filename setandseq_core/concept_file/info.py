@@ -1,4 +1,4 @@
-"""What a concept file says about itself, as text metadata, and the strict way back.
+"""A concept's description as text metadata of its file, and the strict way back.
 
 `setandseq.info` is the truth; modelspec.* and ss_* repeat parts of it for LoRA managers and are not read back,
 except the thumbnail and the hash of the data.
@@ -70,7 +70,7 @@ def format_metadata(info: ConceptInfo, *, embeddings: bool = False) -> dict[str,
 
 
 def manager_metadata(info: ConceptInfo, rank: int, data_sha256: str, *, kind: str) -> dict[str, str]:
-    """What LoRA managers and interfaces read (modelspec 1.0.0 and the ss_ keys of kohya).
+    """Metadata for LoRA managers and interfaces (modelspec 1.0.0 and the ss_ keys of kohya).
 
     Args:
         info: the concept's.

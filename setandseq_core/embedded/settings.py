@@ -1,4 +1,4 @@
-"""What suits the embedded model: its clips, and the settings that it learns with. Importing it is cheap."""
+"""The embedded model's clip format, and the settings it learns with. Importing this module is cheap."""
 
 from ..backbone import VideoFormat
 from ..config import MethodConfig, SequenceConfig, SetConfig

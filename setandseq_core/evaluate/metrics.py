@@ -1,4 +1,4 @@
-"""How well a generated clip keeps its concept and follows its prompt: five figures, each with what computed it.
+"""Metrics of a generated clip: how well it keeps its concept and follows its prompt, in five figures.
 
 What cannot be computed has no value and says why. docs/metrics.md explains the figures to people; the tracks behind
 `motion` are in `motion_fidelity`, models to look at clips with in `embedders`, the embedded world's probes in

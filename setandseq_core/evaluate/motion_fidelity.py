@@ -1,4 +1,4 @@
-"""How alike two clips move, by the tracks of points: no model, no mask, nothing to download.
+"""Likeness of two clips' motion by the tracks of points: no model, no mask, nothing to download.
 
 Points with texture are followed by pyramidal Lucas-Kanade (Lucas and Kanade 1981, Bouguet 2000; the points as in Shi
 and Tomasi 1994), and the tracks of both clips are compared as in the motion fidelity of Yatim et al. 2024 (Space-Time
@@ -64,7 +64,7 @@ class Tracks:
 
 
 def motion_fidelity(reference_FHWC: Tensor, generated_FHWC: Tensor) -> float:
-    """How alike two clips move, whatever moves there and wherever: -1 to 1; 0 where nothing moves in the second.
+    """Likeness of two clips' motion, whatever moves and wherever: -1 to 1; 0 if nothing moves in the second.
 
     Only tracks that move count, so a background that stands still does not matter; a camera that moves does. Speed is
     not compared, only direction over time. Each track takes its best match, so unrelated movements give about 0.3.
@@ -92,7 +92,7 @@ def motion_fidelity(reference_FHWC: Tensor, generated_FHWC: Tensor) -> float:
 
 
 def fidelity(reference: Tracks, generated: Tracks) -> float:
-    """How alike two sets of moving tracks are: -1 to 1, from opposite to the same directions at all times.
+    """Likeness of two sets of moving tracks: -1 to 1, from opposite to the same directions at all times.
 
         1/2 (mean over a of max over b of corr(a, b)  +  mean over b of max over a of corr(a, b))
 

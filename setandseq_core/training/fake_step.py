@@ -52,7 +52,7 @@ class BlockCost:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class StepCost:
-    """What a step takes with `BLOCKS_RUN` blocks of each kind, or all where there are fewer."""
+    """The cost of a step with `BLOCKS_RUN` blocks of each kind, or all where there are fewer."""
 
     factors: int
     """Bytes of the step's own factors: coefficients after dropout, and what dropped them."""

@@ -1,4 +1,4 @@
-"""What a training will take, known before its first step: memory, operations, and time on a device of known speed.
+"""A training's needs before its first step: memory, operations, and time on a device of known speed.
 
 Every number comes from a step on fake tensors (`fake_step`), so it holds for any network that concepts are made for.
 """
@@ -192,7 +192,7 @@ def plan_training(
     limit: int | None = None,
     prior_clips: int | None = None,
 ) -> TrainingPlan:
-    """What a training takes with a clip of this size; nothing is loaded, run or changed.
+    """Plan a training with a clip of this size; nothing is loaded, run or changed.
 
     Args:
         text: any prompt of the training, for its number of tokens.

@@ -1,4 +1,4 @@
-"""How fast a device trains: measured on trainings that were done here, or guessed from the rate of large products."""
+"""A device's training speed: measured on trainings that were done here, or guessed from the rate of large products."""
 
 import time
 

@@ -86,7 +86,7 @@ class Validation:
 
 
 def complaint(losses: Mapping[int, float], taken_from: int | None) -> str:
-    """What the user should know of a stage that ended worse than it began; "" of one that did not.
+    """A warning about a stage that ended worse than it began; "" about one that did not.
 
     Args:
         losses: step -> validation loss.

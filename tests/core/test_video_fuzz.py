@@ -77,7 +77,7 @@ READ_ALL = """
 import logging, resource, sys, time
 from pathlib import Path
 import av, torch
-from setandseq_core.clips.clip import Stretch
+from setandseq_core.clips.stretch import Stretch
 from setandseq_core.clips.video import read_clip
 from setandseq_core.errors import SetAndSequenceError
 torch.set_num_threads(1)

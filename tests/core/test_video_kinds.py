@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from setandseq_core.clips.clip import Stretch
+from setandseq_core.clips.stretch import Stretch
 from setandseq_core.clips.video import read_clip, read_info, read_times
 from setandseq_core.errors import VideoError
 from tools.videos import MAKERS, SECONDS, TICKS, WIDTH, even_ticks, hour, screen_ticks
@@ -80,7 +80,7 @@ def test_a_file_says_how_it_stores_its_pixels(folder: Path) -> None:
 READ_THE_HOUR = """
 import resource, sys
 import av, torch
-from setandseq_core.clips.clip import Stretch
+from setandseq_core.clips.stretch import Stretch
 from setandseq_core.clips.video import read_clip
 torch.set_num_threads(1)
 path, frames = sys.argv[1], int(sys.argv[2])

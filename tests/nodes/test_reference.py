@@ -13,7 +13,8 @@ import torch
 from setandseq_core.cli.model import Model
 from setandseq_core.cli.options import ClipOptions
 from setandseq_core.cli.references import read_reference
-from setandseq_core.clips.clip import Stretch, Words
+from setandseq_core.clips.clip import Words
+from setandseq_core.clips.stretch import Stretch
 from setandseq_core.embedded.model import load_embedded
 from tools.videos import MAKERS
 

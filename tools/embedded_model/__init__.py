@@ -1,1 +1,1 @@
-"""How the embedded model is trained and measured."""
+"""Training and measuring the embedded model."""

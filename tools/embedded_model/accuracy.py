@@ -1,4 +1,4 @@
-"""How often the detectors are right, on rendered clips whose captions are known."""
+"""The detectors' accuracy on rendered clips whose captions are known."""
 
 from collections import defaultdict
 from collections.abc import Iterator

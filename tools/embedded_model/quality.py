@@ -1,4 +1,4 @@
-"""How good the embedded model is: its VAE, and how far it follows prompts it never trained on."""
+"""The embedded model's quality: its VAE, and how far it follows prompts that it never trained on."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -57,7 +57,7 @@ def vae_quality(backbone: Backbone, count: int) -> dict[str, float]:
 
 
 def _round_trip(backbone: Backbone, scene: Scene) -> tuple[Tensor, Tensor]:
-    """What encoding and decoding leave of a scene's frames, and the frames."""
+    """A scene's frames after encoding and decoding, and the frames themselves."""
     frames_FHWC = render(scene)
     with torch.no_grad():
         return backbone.decode_latents(backbone.encode_frames(frames_FHWC)), frames_FHWC

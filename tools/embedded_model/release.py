@@ -1,4 +1,4 @@
-"""From training state to the weight files that ComfyUI, diffusers and this project load."""
+"""Weight files for ComfyUI, diffusers and this project, made of a training state."""
 
 from pathlib import Path
 from random import Random

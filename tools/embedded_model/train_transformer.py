@@ -53,7 +53,7 @@ SHIFT = 3.0
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class TransformerTraining:
-    """How the transformer is trained."""
+    """Settings of the transformer's training."""
 
     steps: int = 6000
     batch: int = 32
@@ -148,7 +148,7 @@ def _prompt(caption: dict[str, str], rng: Random, config: TransformerTraining) -
 
 
 class Batch(NamedTuple):
-    """What a step trains on."""
+    """The batch of a step."""
 
     latents_BCFHW: Tensor
     """Normalised; all frames, or the first alone."""

@@ -31,7 +31,7 @@ WARMUP = 60
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class VaeTraining:
-    """How the VAE is trained."""
+    """Settings of the VAE's training."""
 
     frame_steps: int = 2000
     """Steps on single frames."""
@@ -60,7 +60,7 @@ class VaeTraining:
 
 
 class Batch(NamedTuple):
-    """What a step trains on; the first half of it is within the grammar."""
+    """The batch of a step; its first half is within the grammar."""
 
     pixels_BCFHW: Tensor
     """In [-1, 1]."""

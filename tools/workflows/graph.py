@@ -193,7 +193,7 @@ class Graph:
         return Node(entry)
 
     def workflow(self) -> dict[str, Any]:
-        """What the file holds."""
+        """The graph as its file holds it."""
         self._number()
         left = min(node["pos"][0] for node in self._nodes)
         top = min(node["pos"][1] for node in self._nodes)
@@ -219,7 +219,7 @@ class Graph:
         return json.dumps(self.workflow(), indent=2) + "\n"
 
     def last_ids(self) -> tuple[int, int]:
-        """Of its nodes and of its links; one before the first where there are none."""
+        """The highest ids of its nodes and of its links; one before the first where there are none."""
         return self.first_id + len(self._nodes) - 1, self.first_id + len(self._links) - 1
 
     @property
@@ -263,7 +263,7 @@ class Subgraph(Graph):
         self._results: list[tuple[str, Output, int]] = []
 
     def __getitem__(self, name: str) -> Output:
-        """What comes from the outside by that name."""
+        """The input from outside by that name."""
         slot = next(slot for slot, given in enumerate(self._given) if given["name"] == name)
         return Output(INSIDE, slot, self._given[slot]["type"])
 
@@ -285,7 +285,7 @@ class Subgraph(Graph):
         return [(name, source.type) for name, source, _ in self._results]
 
     def definition(self) -> dict[str, Any]:
-        """What the file holds of it."""
+        """The subgraph as the file holds it."""
         self._number()
         left, top, right, _ = zip(*(Node(entry).box for entry in self._nodes), strict=True)
         node_id, link_id = self.last_ids()

@@ -37,7 +37,7 @@ READ_FPS = 16.0
 
 
 def workflow_texts(object_info: dict[str, Any]) -> dict[str, str]:
-    """By file name, the content of every workflow file."""
+    """The content of every workflow file, by file name."""
     return {f"{name}.json": make(object_info).text() for name, make in MAKERS.items()}
 
 

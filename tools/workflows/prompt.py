@@ -107,7 +107,7 @@ def has_seed_control(name: str, options: dict[str, Any]) -> bool:
 
 
 def default_value(kind: str, options: dict[str, Any]) -> Any:
-    """What a new node's widget shows."""
+    """The value that a new node's widget shows."""
     if kind == DYNAMIC_COMBO:
         return options["options"][0]["key"]
     if kind == "COMBO":
@@ -121,7 +121,7 @@ def chosen_inputs(key: Any, options: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Links:
-    """Where each input's value comes from."""
+    """The source of each input's value."""
 
     def __init__(self, workflow: dict[str, Any]) -> None:
         self.nodes = {node["id"]: node for node in workflow["nodes"]}

@@ -33,7 +33,7 @@ SAMPLING: dict[str, Any] = {"seed": 1, "steps": 30, "cfg": 6.0, "sampler_name": 
 
 
 def model_file(directory: str, name: str, repository: str = WAN21) -> dict[str, str]:
-    """What a loader says of the file that it needs."""
+    """A loader's note on the file that it needs."""
     path = f"split_files/{directory}/{name}"
     return {"name": name, "url": REPOSITORY.format(repository, path), "directory": directory}
 

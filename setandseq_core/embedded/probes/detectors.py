@@ -51,7 +51,7 @@ class SpriteReading:
 
     @property
     def mask_FHW(self) -> Tensor:
-        """Where the sprite is in each frame."""
+        """The place of the sprite in each frame."""
         return self.found.mask_FHW
 
     @property
@@ -62,7 +62,7 @@ class SpriteReading:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Detection:
-    """What a clip shows; sprites from left to right, at most two."""
+    """The contents of a clip as the detectors see them; sprites from left to right, at most two."""
 
     background: str
     texture: str

@@ -77,7 +77,7 @@ class _Body:
 
 
 def identity_similarity(reference_FHWC: Tensor, generated_FHWC: Tensor, *, which: Which = "best") -> float:
-    """How alike the sprites look, wherever and however they move, before any background: 0 to 1.
+    """Likeness of the sprites' looks, wherever and however they move, before any background: 0 to 1.
 
     Sprites are cut out, centred and brought to one scale. Two frames compare as
 
@@ -177,7 +177,7 @@ def _colour_distance(reference_RCS: Tensor, generated_GCS: Tensor) -> Tensor:
 
 
 def motion_similarity(reference_FHWC: Tensor, generated_FHWC: Tensor, *, which: Which = "best") -> float:
-    """How alike the sprites move, whatever they look like, wherever they start: -1 to 1.
+    """Likeness of the sprites' movements, whatever they look like and wherever they start: -1 to 1.
 
     A sprite's movement A is that of its body: in every frame the centre, in pixels, and where a point at a typical
     distance from the centre has been taken by scale and turn, all relative to the clip's mean. Then

@@ -71,7 +71,7 @@ def find_sprites(frames_FHWC: Tensor, backdrop: Backdrop) -> tuple[FoundSprite, 
 
 
 def one_sprite(backdrop: Backdrop) -> tuple[Tensor, Tensor]:
-    """What the clip shows if it is a single sprite: its pixels, and the frames that show it whole."""
+    """The clip taken as a single sprite: its pixels, and the frames that show it whole."""
     far_FHW = _smooth(backdrop.difference_FHW) > FAR
     mask_FHW = _largest([_blobs(labels_HW) for labels_HW in label_blobs(far_FHW)], far_FHW)
     return mask_FHW, mask_FHW.flatten(1).any(1) & _clear_of_edge(mask_FHW)

@@ -1,4 +1,4 @@
-"""From a prompt back to the caption that it says: the grammar of `world.Caption`, read."""
+"""Prompts read back into captions, by the grammar of `world.Caption`."""
 
 import re
 from itertools import zip_longest

@@ -127,7 +127,7 @@ def _wobble(u: Tensor) -> Path:
 
 
 def _darting(u: Tensor) -> Path:
-    """From place to place in jumps, three frames at each."""
+    """Jump from place to place and stay three frames at each."""
     stops = torch.tensor([[-14.0, 9.0], [12.0, -11.0], [3.0, 12.0], [-11.0, -12.0], [14.0, 6.0], [-2.0, -5.0]])
     place = stops[(u * (FRAMES - 1) / 3).round().long().clamp(0, len(stops) - 1)]
     return make_path(u, x=place[:, 0], y=place[:, 1], angle=4 * math.pi * u)

@@ -1,4 +1,4 @@
-"""What sprites of the embedded world look like: shapes by signed distance, in one or two colours, put together.
+"""Looks of the embedded world's sprites: shapes by signed distance, in one or two colours, put together.
 
 Colours are RGB in [0, 1]; coordinates are in units of the sprite's radius, y downwards, angles in radians.
 """

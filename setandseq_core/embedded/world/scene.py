@@ -119,7 +119,7 @@ NAMED_MOTIONS = tuple(name for name in MOTIONS if name != "wandering")
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class SpriteWords:
-    """What a prompt says of one sprite. Shape "creature" is any look the grammar has no words for."""
+    """A prompt's words for one sprite. Shape "creature" is any look the grammar has no words for."""
 
     size: str
     colour: str
