@@ -19,7 +19,7 @@ FRENCH = (
     ("SetSeq_TrainIdentityLoRA", "Entra\u00eenement", "temps restant"),
     ("SetSeq_LoadDynamicConcept", "Pav\u00e9 des forces", "comme appris"),
     ("SetSeq_LoadDynamicConcept", "Concept", "Pas encore de concept"),
-    ("SetSeq_ReferenceClip", "V\u00e9rification des prompts", "Prompt statique"),
+    ("SetSeq_ReferenceClip", "V\u00e9rification des prompts", "Prompt d'apparence"),
 )
 """By node, the label of what js/ shows on it, and a text in there."""
 
