@@ -39,23 +39,20 @@ def open_templates(ui: Ui) -> Locator:
 
 def comparable(workflow: dict[str, Any]) -> dict[str, Any]:
     """What a person would miss if it changed."""
+    subgraphs = {each["id"] for each in workflow.get("definitions", {}).get("subgraphs", [])}
     nodes = {
         f"{node['id']} {node['type']}": (
             [round(value) for value in node["pos"]],
             round(node["size"][0]),  # the two renderers have least heights of their own
             node.get("mode", 0),
-            shown_values(node),
+            # Those of a subgraph belong to the nodes in it, and only newer frontends repeat them.
+            [] if node["type"] in subgraphs else node.get("widgets_values") or [],
             node.get("properties", {}).get("models"),
         )
         for node in workflow["nodes"]
     }
     links = sorted(tuple(link[1:]) for link in workflow["links"])
     return {**nodes, "links": links, "groups": [group["title"] for group in workflow["groups"]]}
-
-
-def shown_values(node: dict[str, Any]) -> list[Any]:
-    """Of its widgets; those of a subgraph belong to the nodes in it, and only newer frontends repeat them."""
-    return [] if "proxyWidgets" in node.get("properties", {}) else node.get("widgets_values") or []
 
 
 def test_every_workflow_opens_from_the_template_browser(canvas: Ui) -> None:
