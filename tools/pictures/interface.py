@@ -31,8 +31,8 @@ UNREACHABLE = (
     "graph accessed before initialization",
     "Unknown message type setandseq.",
 )
-"""In console errors of the interface itself, which looks for news and accounts on the net, and of its start: a page that
-opens while a training runs gets messages before it has loaded the extension that listens to them."""
+"""In console errors of the interface itself, which looks for news and accounts on the net, and of its start: a page
+that opens while a training runs gets messages before it has loaded the extension that listens to them."""
 AUTOGROW_OF_REMOVED = "at autogrowInputDisconnected"
 """In uncaught errors of the interface itself, of 1.58: its growing inputs look at nodes that went into a subgraph."""
 REJECTED = ("400 (Bad Request)", "PromptExecutionError")
