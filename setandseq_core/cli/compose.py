@@ -234,6 +234,7 @@ def _write_video(
     from ..compose.regions import boxes, check_region_prompts, regions_for
     from .model import clip_shape, load_model
     from .video import sample_to_file
+    from .words import tell_unknown_words_of_video
 
     first = concepts[0].concept
     prompt = _prompt(sampling, concepts)
@@ -241,6 +242,7 @@ def _write_video(
     regions = regions_for(placement.method, len(concepts), areas)
     prompts = list(placement.region_prompt)
     check_region_prompts(placement.method, len(concepts), len(prompts))
+    tell_unknown_words_of_video(model.model, prompt, sampling, [each.concept for each in concepts], prompts)
     chosen = load_model(model)
     shape = clip_shape(clip, chosen, first)
     with applied_concepts(chosen.backbone, concepts, regions, prompts) as applied:

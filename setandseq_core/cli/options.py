@@ -233,6 +233,11 @@ class WordsOptions:
     identity_token: tuple[str, ...]
     motion_token: tuple[str, ...]
 
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """All of both kinds."""
+        return self.identity_token + self.motion_token
+
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class MethodOptions:

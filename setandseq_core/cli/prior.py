@@ -62,9 +62,11 @@ def prior(
     from ..training.prior import make_prior
     from .files import check_folder, read_text
     from .model import clip_shape, load_model
+    from .words import tell_unknown_words
 
     check_folder(out)
     given = read_prompts(read_text(prompts)) if prompts else None
+    tell_unknown_words(model.model, [prompt.motion for prompt in given or ()])
     chosen = load_model(model)
     shape = clip_shape(clip, chosen)
     wanted = given or automatic_prompts(chosen.backbone, [], clips, seed)

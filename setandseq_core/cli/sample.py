@@ -50,12 +50,14 @@ def sample(
     from ..errors import PromptError
     from .model import clip_shape, load_model
     from .video import sample_to_file
+    from .words import tell_unknown_words_of_video
 
     check_out(out, *VIDEO_SUFFIXES)
     loaded = load_concept(concept) if concept else None
     prompt = sampling.prompt if sampling.prompt is not None else loaded and loaded.motion_prompt
     if prompt is None:
         raise PromptError("There is no prompt.", hint="Give one with --prompt, or a concept, which has its own.")
+    tell_unknown_words_of_video(model.model, prompt, sampling, [loaded] if loaded else [])
     chosen = load_model(model)
     backbone = chosen.backbone
     shape = clip_shape(clip, chosen, loaded)

@@ -153,6 +153,7 @@ def train(
     from ..training.prior import read_prior
     from .model import load_model
     from .references import check_videos, each, method_config, read_reference, stretches_of, words_of
+    from .words import tell_unknown_words
 
     _check_motion(words)
     title = check_prompt(name or out.stem, "name")
@@ -162,6 +163,8 @@ def train(
     config = method_config(method, model.model)
     check_out(out, CONCEPT_SUFFIX)
     check_videos(*video, *masks)
+    prompts = [prompt for part in said for prompt in (part.static_prompt, part.motion_prompt)]
+    tell_unknown_words(model.model, prompts, words.tokens)
     chosen = load_model(model)
     backbone = chosen.backbone
     references = [

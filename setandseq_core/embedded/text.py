@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import PromptError
-from .world.vocabulary import MEANINGS, WordNote, word_notes
+from .world.vocabulary import WordNote, meant, word_notes
 
 WIDTH = 4096
 MAX_TOKENS = 48
@@ -31,7 +31,7 @@ def words(prompt: str) -> list[str]:
 
 def known_words(prompt: str) -> list[str]:
     """Words of the prompt, with everyday words replaced by the known words that mean the same."""
-    return [known for word in words(prompt) if (known := MEANINGS.get(word, word))]
+    return meant(words(prompt))
 
 
 def prompt_notes(prompt: str, learned: str = "") -> list[WordNote]:

@@ -6,7 +6,7 @@ import torch
 from setandseq_core.embedded.text import MAX_TOKENS, WIDTH, encode_prompt, known_words, prompt_notes, words
 from setandseq_core.embedded.world.captions import parse_caption
 from setandseq_core.embedded.world.scene import random_caption
-from setandseq_core.embedded.world.vocabulary import KNOWN, MEANINGS, WordNote, sentences
+from setandseq_core.embedded.world.vocabulary import KNOWN, MEANINGS, NEAREST, WordNote, sentences
 from setandseq_core.errors import PromptError
 
 
@@ -51,7 +51,8 @@ def test_too_long_prompt_says_how_long_it_may_be():
     [
         ("a striped block on a gray background", "a striped square on a grey background"),
         ("the big Ball is jumping", "a large circle bouncing"),
-        ("a tiny scarlet box which moves left", "a small red square which moving left"),
+        ("a tiny scarlet box which moves left", "a small red square moving left"),
+        ("a ball that moves to the left on the backdrop", "a circle moving left on a background"),
         ("a (gray:1.2) [v] sks", "a grey 1 2 [v] sks"),
     ],
 )
@@ -62,6 +63,7 @@ def test_everyday_words_mean_the_known_ones(said: str, known: str):
 
 def test_prompts_in_known_words_keep_their_meaning():
     assert not KNOWN & MEANINGS.keys() and {*MEANINGS.values()} <= KNOWN | {""}
+    assert not NEAREST.keys() & (KNOWN | MEANINGS.keys()) and {*NEAREST.values()} <= KNOWN
     for seed in range(200):
         prompt = str(random_caption(Random(seed), sprites=2, creatures=0.2))
         assert known_words(prompt) == words(prompt) and not prompt_notes(prompt)
@@ -77,11 +79,17 @@ def test_captions_are_read_from_everyday_words():
     ("prompt", "notes"),
     [
         ("a small [v] creature on a grey plain background, [u] wandering", []),
-        ("a large sqare wobbling", [WordNote(word="sqare", nearest="square"), WordNote(word="wobbling")]),
+        (
+            "a large sqare wobbling",
+            [WordNote(word="sqare", nearest="square"), WordNote(word="wobbling", nearest="wandering")],
+        ),
         ("a roatting block", [WordNote(word="roatting", nearest="spinning")]),
         ("a striped block on a gray background", [WordNote(word="striped", only_of="backgrounds")]),
         ("a red circle on a red background", [WordNote(word="red", only_of="sprites")]),
-        ("a sks lantern, red paper, on a grey background", [WordNote(word="lantern"), WordNote(word="paper")]),
+        (
+            "a sks lantern, red paper, on a grey background",
+            [WordNote(word="lantern", nearest="creature"), WordNote(word="paper")],
+        ),
     ],
 )
 def test_words_without_a_meaning_are_named(prompt: str, notes: list[WordNote]):
@@ -89,8 +97,8 @@ def test_words_without_a_meaning_are_named(prompt: str, notes: list[WordNote]):
 
 
 def test_notes_are_few_sentences():
-    assert sentences(prompt_notes("a striped pink sqare, wobbling, on a red background")) == [
-        "The embedded model was never trained on: sqare (nearest: square), wobbling.",
+    assert sentences(prompt_notes("a striped pink sqare, wobbling quickly, on a red background")) == [
+        "The embedded model was never trained on: sqare (nearest: square), wobbling (nearest: wandering), quickly.",
         "The embedded model knows these words for sprites only: red.",
     ]
     assert sentences([WordNote(word="pink", only_of="backgrounds")]) == [

@@ -5,7 +5,7 @@ from itertools import zip_longest
 
 from .looks import OBJECT_COLOURS, SHAPES
 from .scene import BACKGROUND_COLOURS, CAMERAS, MOTIONS, SIZES, TEXTURES, Caption, SpriteWords
-from .vocabulary import MEANINGS
+from .vocabulary import meant
 
 UNNAMED_COLOUR, UNNAMED_MOTION = "white", "wandering"
 """Values of a caption if its prompt names no colour of a creature or no motion."""
@@ -31,8 +31,8 @@ def parse_caption(prompt: str) -> Caption | None:
     Everyday words count as the known ones they stand for. A motion that is not said is "wandering", which no probe
     looks for, and so is a creature's colour "white".
     """
-    said = [_known(word) for word in prompt.lower().replace(" ,", ",").split()]
-    found = _PROMPT.fullmatch(" ".join(filter(None, said)).rstrip(" ,."))
+    said = " ".join(meant(re.findall(r"[\w'-]+|[^\w\s]", prompt.lower())))
+    found = _PROMPT.fullmatch(said.replace(" ,", ",").rstrip(" ,."))
     if found is None:
         return None
     sprites = found["sprites"].split(" and ")
@@ -45,10 +45,6 @@ def parse_caption(prompt: str) -> Caption | None:
         texture=found["texture"],
         camera=found["camera"] or "still",
     )
-
-
-def _known(word: str) -> str:
-    return MEANINGS.get(bare := word.rstrip(",."), bare) + word[len(bare) :]
 
 
 def _sprite(words: str, motion: str) -> SpriteWords:

@@ -1,8 +1,9 @@
-"""The words that the embedded model was trained on, and everyday words that mean the same."""
+"""The words that the embedded model was trained on, everyday words that mean the same, and others that come close."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import zip_longest
 
 from .looks import OBJECT_COLOURS, SHAPES
 from .scene import BACKGROUND_COLOURS, CAMERAS, MOTIONS, SIZES, TEXTURES
@@ -10,15 +11,17 @@ from .scene import BACKGROUND_COLOURS, CAMERAS, MOTIONS, SIZES, TEXTURES
 _THINGS = frozenset((*SHAPES, "creature"))
 _OF_THINGS = frozenset((*SIZES, *OBJECT_COLOURS))
 _OF_BACKGROUNDS = frozenset((*BACKGROUND_COLOURS, *TEXTURES))
+DIRECTIONS = ("left", "right")
 _MOVEMENTS = frozenset(" ".join((*MOTIONS, *CAMERAS)).split())
-KNOWN = _THINGS | _OF_THINGS | _OF_BACKGROUNDS | _MOVEMENTS | {"a", "and", "on", "background", "camera"}
+_TELLING = _THINGS | _OF_THINGS | _OF_BACKGROUNDS | _MOVEMENTS | {"background"}
+KNOWN = _TELLING | {"a", "and", "on", "camera"}
 """Every word of the prompts that the embedded model was trained on."""
 
 _EVERYDAY = {
     "a": "an the one another",
     "on": "against over upon",
     "and": "with plus",
-    "": "is are its",
+    "": "is are its that which to",
     "background": "backdrop",
     "small": "little tiny mini",
     "large": "big huge giant enormous",
@@ -53,8 +56,54 @@ _EVERYDAY = {
     "panning": "pans pan",
     "zooming": "zooms zoom",
 }
-MEANINGS: Mapping[str, str] = {word: meaning for meaning, words in _EVERYDAY.items() for word in words.split()}
+MEANINGS = {word: meaning for meaning, words in _EVERYDAY.items() for word in words.split()}
 """The known word that an everyday word stands for; empty for words that add nothing."""
+
+_CLOSE = {
+    "grey": "silver beige concrete foggy",
+    "brown": "wooden tan sandy dirt earth",
+    "black": "dark night space",
+    "pink": "rose magenta salmon",
+    "green": "grass grassy lawn meadow forest olive",
+    "blue": "sky sea ocean water",
+    "red": "orange maroon ruby",
+    "yellow": "amber lemon",
+    "white": "ivory snow snowy",
+    "small": "short thin narrow",
+    "large": "tall wide thick",
+    "circle": "sphere oval ellipse dot sun moon planet coin balloon",
+    "square": "diamond tile brick die",
+    "triangle": "arrow cone tent",
+    "ring": "wheel tyre tire bracelet",
+    "cross": "x",
+    "star": "flower snowflake spark",
+    "creature": "cat dog bird fish bee bug butterfly horse robot man woman person boy girl child dancer lantern thing "
+    "object shape toy sprite",
+    "plain": "empty simple smooth",
+    "striped": "lined wavy zebra",
+    "checkered": "tiled grid plaid",
+    "dotted": "starry speckled bubbly",
+    "standing": "sitting sits lying lies",
+    "still": "motionless frozen unmoving static",
+    "moving": "walking walks running runs driving drives crawling crawls",
+    "rising": "flying flies up upward upwards floating floats",
+    "falling": "down downward downwards",
+    "bouncing": "leaping leaps skipping skips dribbling",
+    "circling": "swinging swings revolving revolves",
+    "zigzagging": "weaving weaves",
+    "spinning": "rolling rolls tumbling tumbles dancing dances",
+    "pulsing": "growing grows shrinking shrinks breathing breathes blinking blinks beating",
+    "wandering": "wobbling wobbles shaking shakes swaying sways swimming swims waving waves",
+}
+NEAREST = {word: known for known, words in _CLOSE.items() for word in words.split()}
+"""The known word that comes closest to one that the model was never trained on."""
+
+
+def meant(words: Iterable[str]) -> list[str]:
+    """The words with everyday ones replaced by the known ones they stand for; "to the left" is "left"."""
+    known = [meaning for word in words if (meaning := MEANINGS.get(word, word))]
+    pairs = zip_longest(known, known[1:])
+    return [word for word, after in pairs if word != "a" or after not in DIRECTIONS]
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -63,7 +112,7 @@ class WordNote:
 
     word: str
     nearest: str = ""
-    """For a word that the model was never trained on: the known one it resembles, if any."""
+    """For a word that the model was never trained on: the known one closest in meaning or spelling, if any."""
     only_of: str = ""
     """For a known word: the only things it describes, "backgrounds" or "sprites"."""
 
@@ -107,8 +156,10 @@ def word_notes(words: Iterable[str], learned: Iterable[str] = ()) -> list[WordNo
 
 
 def _nearest(word: str) -> str:
-    """The known word that looks most like `word`, or that the everyday word most like it stands for."""
-    candidates = sorted(_THINGS | _OF_THINGS | _OF_BACKGROUNDS | _MOVEMENTS)
-    candidates += [everyday for everyday, meaning in MEANINGS.items() if meaning in candidates]
-    close = get_close_matches(word, candidates, n=1, cutoff=0.77)
-    return MEANINGS.get(close[0], close[0]) if close else ""
+    """The known word closest to `word` in meaning, else the one that the word most like it in spelling stands for."""
+    if word in NEAREST:
+        return NEAREST[word]
+    telling = {known: known for known in sorted(_TELLING)}
+    telling |= {everyday: meaning for everyday, meaning in (MEANINGS | NEAREST).items() if meaning in _TELLING}
+    alike = get_close_matches(word, telling, n=1, cutoff=0.77)
+    return telling[alike[0]] if alike else ""

@@ -17,6 +17,7 @@ from setandseq_core.cli.files import read_text
 from setandseq_core.cli.main import main
 from setandseq_core.cli.model import load_model
 from setandseq_core.cli.options import ModelOptions
+from setandseq_core.cli.words import tell_unknown_words
 from setandseq_core.clips.video import read_clip, read_info, write_video
 from setandseq_core.concept_file.file import load_concept, save_concept
 from setandseq_core.embedded.files import TRANSFORMER_FILE, VAE_FILE
@@ -208,16 +209,30 @@ def test_compose_errors_are_one_clear_line(
 
 
 @pytest.mark.skipif(not (TRANSFORMER_FILE.exists() and VAE_FILE.exists()), reason="the embedded weights are not made")
-def test_the_embedded_model_is_the_default(inputs: Path, tmp_path: Path) -> None:
+def test_the_embedded_model_is_the_default_and_its_unknown_words_are_named(
+    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "one.toml").write_text("[set_stage]\nsteps = 1\nbatch = 1\n[sequence_stage]\nsteps = 1\nbatch = 1\n")
     long = read_clip(inputs / "clip.mp4", fps=16).frames_FHWC.repeat(4, 1, 1, 1)
     write_video(tmp_path / "long.mp4", long, 16)
     arguments = ["train", "--video", f"{tmp_path}/long.mp4", "--config", f"{tmp_path}/one.toml", "--device", "cpu"]
     prompts = ["--static-prompt", "a sks blob", "--dynamic-prompt", "zub hopping"]
-    assert main([*arguments, *prompts, "--out", f"{tmp_path}/blob.safetensors"]) == 0
+    tokens = ["--identity-token", "sks", "--motion-token", "zub"]
+    assert main([*arguments, *prompts, *tokens, "--out", f"{tmp_path}/blob.safetensors"]) == 0
     concept = load_concept(tmp_path / "blob.safetensors")
     assert (concept.info.training["frames"], concept.info.training["resolution"]) == (17, "64x64")
     assert concept.rank == EMBEDDED_CONFIG.rank
+    assert "The embedded model was never trained on: blob.\n" in capsys.readouterr().err
+    sample = ["sample", "--concept", f"{tmp_path}/blob.safetensors", "--steps", "1", "--out", f"{tmp_path}/new.mp4"]
+    assert main([*sample, "--prompt", "a sks blob on a gray backdrp, zub flying", "--device", "cpu"]) == 0
+    told = capsys.readouterr().err
+    assert "The embedded model was never trained on: backdrp (nearest: background), flying (nearest: rising).\n" in told
+
+
+def test_no_words_are_named_for_another_model(capsys: pytest.CaptureFixture[str]) -> None:
+    tell_unknown_words("path/to/Wan2.1-T2V-1.3B-Diffusers", ["a sqare blob"])
+    tell_unknown_words("embedded", ["a square [v] sks"], ["sks"])
+    assert not capsys.readouterr().err
 
 
 def test_the_parts_of_a_model_may_lie_apart(model: Path) -> None:

@@ -1,0 +1,34 @@
+"""Words of prompts that say nothing to the embedded model, told before it starts to work."""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from .console import tell
+from .options import EMBEDDED, SamplingOptions
+
+if TYPE_CHECKING:
+    from ..concept import Concept
+
+
+def tell_unknown_words(model: str, prompts: Iterable[str], learned: Iterable[str] = ()) -> None:
+    """Tell which words the embedded model does not know, with the nearest ones it knows; nothing for other models.
+
+    Args:
+        model: the value of --model.
+        prompts: as they are given to the model.
+        learned: tokens, and prompts whose words a concept gives a meaning.
+    """
+    from ..embedded.text import prompt_notes
+    from ..embedded.world.vocabulary import sentences
+
+    if model == EMBEDDED:
+        for text in sentences(prompt_notes(", ".join(prompts), " ".join(learned))):
+            tell(text)
+
+
+def tell_unknown_words_of_video(
+    model: str, prompt: str, sampling: SamplingOptions, concepts: Sequence["Concept"], others: Sequence[str] = ()
+) -> None:
+    """Do as `tell_unknown_words` for a video with concepts, which know the words that they were trained with."""
+    learned = [words for concept in concepts for words in (concept.info.static_prompt, concept.motion_prompt)]
+    tell_unknown_words(model, [prompt, *others, sampling.negative_prompt], learned)
