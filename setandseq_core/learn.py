@@ -26,6 +26,7 @@ from .errors import ConfigError
 from .fingerprint import check_base
 from .train import Trained, train_identity, train_motion
 from .training.prior import automatic_prior
+from .training.processes import ALONE, Processes
 from .training.run import ProgressCallback
 
 LOSSES_KEPT = 100
@@ -43,6 +44,7 @@ def learn_identity(
     progress: ProgressCallback | None = None,
     prior_progress: Callable[[int, int], None] | None = None,
     trained: Callable[[Trained], None] | None = None,
+    processes: Processes = ALONE,
 ) -> Concept:
     """The set stage: a concept with the look of the clips and no motion residual.
 
@@ -56,17 +58,20 @@ def learn_identity(
             its record says `"finished": False`.
         prior_progress: see `training.prior.make_prior`.
         trained: told how the stage ended.
+        processes: those that learn this together; each gets the whole concept.
     Raises:
         PromptError: a prompt is empty or too long.
     """
     _check_tokens(references, config)
-    prior = _prior(backbone, references, config, prior, folder, prior_progress)
+    prior = _prior(backbone, references, config, prior, folder, prior_progress, processes)
     material = Material(
         clips=[_frame_set(backbone, reference, config) for reference in references],
         stitched=[_frame_set(backbone, reference, config) for reference in _stitched(references, config)],
         prior=encode_prior_frames(backbone, prior) if prior else None,
     )
-    found = train_identity(backbone, material, config, savings=savings, folder=folder, progress=progress)
+    found = train_identity(
+        backbone, material, config, savings=savings, folder=folder, progress=progress, processes=processes
+    )
     if trained:
         trained(found)
     words = references[0].words
@@ -97,6 +102,7 @@ def learn_motion(
     progress: ProgressCallback | None = None,
     prior_progress: Callable[[int, int], None] | None = None,
     trained: Callable[[Trained], None] | None = None,
+    processes: Processes = ALONE,
 ) -> Concept:
     """The sequence stage: the identity with the motion of the clips.
 
@@ -107,7 +113,7 @@ def learn_motion(
         PromptError: a prompt is empty or too long.
     """
     check_base(identity.info.base, backbone.fingerprint())
-    prior = _prior(backbone, references, config, prior, folder, prior_progress)
+    prior = _prior(backbone, references, config, prior, folder, prior_progress, processes)
     material = Material(
         clips=[_frame_sequence(backbone, reference) for reference in references],
         stitched=[_frame_sequence(backbone, reference) for reference in _stitched(references, config)],
@@ -122,6 +128,7 @@ def learn_motion(
         savings=savings,
         folder=folder,
         progress=progress,
+        processes=processes,
     )
     if trained:
         trained(found)
@@ -151,9 +158,10 @@ def learn_concept(
     progress: ProgressCallback | None = None,
     prior_progress: Callable[[int, int], None] | None = None,
     trained: Callable[[Trained], None] | None = None,
+    processes: Processes = ALONE,
 ) -> Concept:
     """Both stages; after a stop in the first, the second is left out. See `learn_identity` for the arguments."""
-    prior = _prior(backbone, references, config, prior, folder, prior_progress)
+    prior = _prior(backbone, references, config, prior, folder, prior_progress, processes)
     identity = learn_identity(
         backbone,
         references,
@@ -164,6 +172,7 @@ def learn_concept(
         folder=folder,
         progress=progress,
         trained=trained,
+        processes=processes,
     )
     if not identity.info.training["finished"]:
         return identity
@@ -177,6 +186,7 @@ def learn_concept(
         folder=folder,
         progress=progress,
         trained=trained,
+        processes=processes,
     )
 
 
@@ -187,11 +197,13 @@ def _prior(
     given: PriorSet | None,
     folder: Path | None,
     progress: Callable[[int, int], None] | None,
+    processes: Processes,
 ) -> PriorSet | None:
     """The prior clips to train on: those given, or else automatic ones; None without prior preservation."""
     if not config.prior.share:
         return None
-    return given or automatic_prior(backbone, references, config, folder=folder, progress=progress)
+    keeps = processes.number == 0
+    return given or automatic_prior(backbone, references, config, folder=folder, keeps=keeps, progress=progress)
 
 
 def _frame_set(backbone: Backbone, reference: Reference, config: MethodConfig) -> FrameSet:

@@ -18,6 +18,7 @@ from .condition import Condition, masked, with_embeddings
 from .config import MethodConfig, StageConfig, Values
 from .flow import flow_loss, interpolate, random_times, target_velocity
 from .lora import TrainableConcept, trainable_concept
+from .training.processes import ALONE, Processes, of_the_first
 from .training.run import ProgressCallback, StageRun, content_key
 from .training.savings import waiting
 from .training.validation import QUANTILES, Validation, evaluating, validation_loss
@@ -219,6 +220,7 @@ def train_identity(
     savings: Savings | None = None,
     folder: Path | None = None,
     progress: ProgressCallback | None = None,
+    processes: Processes = ALONE,
 ) -> Trained:
     """The set stage; the motion residual is zero. The model is afterwards exactly what it was before.
 
@@ -226,6 +228,7 @@ def train_identity(
         savings: how to take less memory; they change where it does not suffice.
         folder: where unfinished work is kept; the same frames and settings go on from there.
         progress: called after every step; may raise StopTraining to stop and keep what was learned.
+        processes: those that train this together.
     """
     stage, first = config.set_stage, material.clips[0]
     saved = replace(savings) if savings else Savings()
@@ -248,8 +251,9 @@ def train_identity(
             method=config,
             folder=folder,
             progress=progress,
-            validation=_validation(backbone, concept, some_frames(first), first.text, config),
+            validation=_validation(backbone, concept, some_frames(first), first.text, config, processes),
             savings=saved,
+            processes=processes,
         )
         run_set_stage(backbone, concept, material, config, run)
         return _trained(concept, run)
@@ -265,6 +269,7 @@ def train_motion(
     savings: Savings | None = None,
     folder: Path | None = None,
     progress: ProgressCallback | None = None,
+    processes: Processes = ALONE,
 ) -> Trained:
     """The sequence stage on an identity that stays as it is; otherwise as `train_identity`.
 
@@ -297,8 +302,9 @@ def train_motion(
             method=config,
             folder=folder,
             progress=progress,
-            validation=_validation(backbone, concept, first.latents_CFHW.unsqueeze(0), first.text, config),
+            validation=_validation(backbone, concept, first.latents_CFHW.unsqueeze(0), first.text, config, processes),
             savings=saved,
+            processes=processes,
         )
         run_sequence_stage(backbone, concept, material, config, run)
         return _trained(concept, run)
@@ -311,12 +317,18 @@ def some_frames(frame_set: FrameSet) -> Tensor:
 
 
 def _validation(
-    backbone: Backbone, concept: TrainableConcept, x_0_BCFHW: Tensor, text: Condition, config: MethodConfig
+    backbone: Backbone,
+    concept: TrainableConcept,
+    x_0_BCFHW: Tensor,
+    text: Condition,
+    config: MethodConfig,
+    processes: Processes,
 ) -> Validation:
     def measure() -> float:
         learned = with_embeddings([text], list(concept.embeddings.values()))[0]
         with evaluating(backbone.module), concept.dropped_out():  # of which nothing is, while evaluating
-            return validation_loss(backbone, x_0_BCFHW, learned, config.time_range)
+            loss = validation_loss(backbone, x_0_BCFHW, learned, config.time_range)
+        return of_the_first(loss, processes, x_0_BCFHW.device)
 
     return Validation(measure=measure)
 

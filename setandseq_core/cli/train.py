@@ -9,6 +9,7 @@ import click
 from ..training.clock import clock
 from .console import PROGRAM, ProgressLine, counting, pasteable, say, tell, warn
 from .files import CONCEPT_SUFFIX, check_out
+from .launched import launched_processes
 from .options import (
     FILE,
     NUMBER,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from ..config import MethodConfig
     from ..train import Trained
     from ..training.plan import TrainingPlan
+    from ..training.processes import Processes
     from ..training.run import Progress
     from .model import Model
 
@@ -151,11 +153,13 @@ def train(
     from ..learn import learn_concept
     from ..prompts import check_prompt
     from ..training.prior import read_prior
-    from .model import load_model
+    from ..training.processes import share_of
+    from .model import device_named, load_model
     from .references import check_videos, each, method_config, read_reference, stretches_of, words_of
     from .words import tell_unknown_words
 
     _check_motion(words)
+    processes = click.get_current_context().with_resource(launched_processes(device_named(model.device)))
     title = check_prompt(name or out.stem, "name")
     said = words_of(words, len(video))
     stretches = stretches_of(stretch, len(video))
@@ -171,7 +175,7 @@ def train(
         read_reference(file, mask_file, said_of_it, part, clip, chosen)
         for file, mask_file, said_of_it, part in zip(video, masks, said, stretches, strict=True)
     ]
-    plan = _plan(chosen, references, config, model)
+    plan = _plan(chosen, references, share_of(config, processes), model)
     tell(f"Learning with {backbone.name} on {backbone.device}, rank {config.rank}. Ctrl-C keeps the steps so far.")
     folder = out.with_name(f"{out.name}.training")
     with stopping_gently("Stopping after this step. Press Ctrl-C again to stop at once.") as wish:
@@ -186,8 +190,9 @@ def train(
             progress=_training_progress(wish),
             prior_progress=_making_progress(wish),
             trained=_tell_end,
+            processes=processes,
         )
-        _save(concept, out, folder, wish)
+        _save(concept, out, folder, wish, processes)
 
 
 def _plan(
@@ -250,8 +255,8 @@ def _tell_end(stage: "Trained") -> None:
             warn(text)
 
 
-def _save(concept: "Concept", out: Path, folder: Path, wish: Wish) -> None:
-    """Write the concept, to `out` only when it is finished, and say so.
+def _save(concept: "Concept", out: Path, folder: Path, wish: Wish, processes: "Processes") -> None:
+    """Let the first process write the concept, to `out` only when it is finished, and say so.
 
     Raises:
         click.exceptions.Exit: it is not finished.
@@ -261,12 +266,14 @@ def _save(concept: "Concept", out: Path, folder: Path, wish: Wish) -> None:
     unfinished = out.with_name(f"{out.stem}.unfinished{CONCEPT_SUFFIX}")
     finished = concept.info.training["finished"]
     target = out if finished else unfinished
-    save_concept(concept, target)
+    if processes.number == 0:
+        save_concept(concept, target)
     about = f"{target}: concept {concept.info.name!r}, rank {concept.rank}; {_steps(concept)}."
     if not finished:
         say(f"Unfinished {about} The same command resumes there, with the steps kept in {folder}.")
         raise click.exceptions.Exit(wish.status)
-    unfinished.unlink(missing_ok=True)
+    if processes.number == 0:
+        unfinished.unlink(missing_ok=True)
     say(f"Made {about}")
     say(f"Try: {PROGRAM} sample --concept {pasteable(out)} --out {pasteable(Path(out.name).with_suffix('.mp4'))}")
     say(f"Give more steps to learn on from here. That uses {folder}; delete it to free the disk.")

@@ -42,6 +42,7 @@ def make_prior(
     seed: int = 0,
     folder: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
+    keeps: bool = True,
     must_save: bool = True,
 ) -> PriorSet:
     """Let the model make a clip of each prompt; those that are in `folder` already are taken from there.
@@ -49,6 +50,7 @@ def make_prior(
     Args:
         size_FHW: frames, height and width in pixels.
         seed: clip number k is made from noise of seed + k.
+        keeps: whether new ones are written to `folder`.
         must_save: whether a clip that cannot be kept on disk is an error; if not, it is made again the next time.
         progress: called with the clips there are and their number; may raise to stop, and what is made is kept.
     """
@@ -61,7 +63,7 @@ def make_prior(
             clips.append(_read_clip(path))
         else:
             clips.append(_make_clip(backbone, prompt, backbone.latent_shape(*size_FHW), seed + number))
-            if path:
+            if path and keeps:
                 with nullcontext() if must_save else suppress(StorageError):
                     _save_clip(clips[-1], path, base)
         if progress:
@@ -154,12 +156,13 @@ def automatic_prior(
     config: MethodConfig,
     *,
     folder: Path | None = None,
+    keeps: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> PriorSet | None:
     """The prior clips that are used when none are given, of the first clip's size; None without prior preservation.
 
     Args:
-        folder, progress: as of `make_prior`.
+        folder, keeps, progress: see `make_prior`.
     """
     if not config.prior.share:
         return None
@@ -172,6 +175,7 @@ def automatic_prior(
         (frames, height, width),
         seed=config.seed,
         folder=folder,
+        keeps=keeps,
         progress=progress,
         must_save=False,
     )

@@ -26,6 +26,7 @@ from ..concept import EMBEDDINGS
 from ..config import MethodConfig, StageConfig
 from ..errors import StorageError, TrainingError
 from .checkpoint import load_named, load_training, read_record, save_training
+from .processes import ALONE, Processes, add_gradients, any_of, check_same, most_samples, own_samples
 from .savings import in_words, save_more
 from .validation import BEST, Validation
 
@@ -109,6 +110,7 @@ class StageRun:
     lowered_at: int | None = None
     """The step before which the learning rate was lowered; None if it never was."""
     savings: Savings = field(default_factory=Savings)
+    processes: Processes = ALONE
     saved_more: str = ""
     """The changes made when memory ran out, in words; "" if it never did."""
     _optimizer: torch.optim.AdamW = field(init=False)
@@ -139,6 +141,7 @@ class StageRun:
         Saves the state now and then, at the end, and when the caller's loop is left early. Ends on StopTraining.
         """
         self._resume()
+        check_same(len(self.losses), self.key, self.processes, self._device)
         self._validate()
         first = len(self.losses)
         before = self.seconds
@@ -180,7 +183,8 @@ class StageRun:
     def learn_in_parts(self, backward: Callable[[slice], Tensor]) -> None:
         """One optimizer step down a gradient that is added up from parts of the step's samples; otherwise as `learn`.
 
-        Every part starts from the same random numbers. Out of memory, the step is done again with more savings.
+        Every part starts from the same random numbers, and each process computes its own. Out of memory, the step is
+        done again with more savings.
 
         Args:
             backward: does the forward and the backward of these samples and returns their share of the loss.
@@ -188,17 +192,28 @@ class StageRun:
             TrainingError: no savings are left, or as in `learn`.
         """
         while True:
-            self._optimizer.zero_grad(set_to_none=True)
-            samples = self.savings.samples_at_once or self.config.batch
-            parts = [slice(first, first + samples) for first in range(0, self.config.batch, samples)]
-            try:
-                loss = torch.stack([self._seeded(backward, part) for part in parts]).sum()
-            except torch.OutOfMemoryError as error:
-                reason = str(error)
-            else:
-                self._step(loss)
-                return
+            loss, reason = self._gradient(backward)
+            if not any_of(bool(reason), self.processes, self._device):
+                break
             self._save_more(reason)  # here, because the error holds on to all that the step had
+        add_gradients(list(self.parameters.values()), self.processes)
+        self._step(*self.processes.sums([loss]))
+
+    def _gradient(self, backward: Callable[[slice], Tensor]) -> tuple[Tensor, str]:
+        """The gradient of this process's samples, in the parameters.
+
+        Returns:
+            Their share of the loss, and why there is none: "", or how memory ran out.
+        """
+        self._optimizer.zero_grad(set_to_none=True)
+        own = own_samples(self.config.batch, self.processes)
+        at_once = self.savings.samples_at_once or self.config.batch
+        parts = [slice(first, min(first + at_once, own.stop)) for first in range(own.start, own.stop, at_once)]
+        none = torch.zeros((), device=self._device)
+        try:
+            return torch.stack([self._seeded(backward, part) for part in parts] or [none]).sum(), ""
+        except torch.OutOfMemoryError as error:
+            return none, str(error)
 
     def _seeded(self, backward: Callable[[slice], Tensor], part: slice) -> Tensor:
         torch.manual_seed(self.method.seed * STEP_SEEDS + len(self.losses))
@@ -211,11 +226,11 @@ class StageRun:
             TrainingError: there are no more.
         """
         self._optimizer.zero_grad(set_to_none=True)
-        device = next(iter(self.parameters.values())).device
+        device = self._device
         if device.type == "cuda":
             torch.cuda.empty_cache()
         step = len(self.losses) + 1
-        if not save_more(self.savings, self.config.batch, device):
+        if not save_more(self.savings, most_samples(self.config.batch, self.processes), device):
             raise TrainingError(
                 f"There is not enough memory for step {step} of the {self.stage} stage, one sample at a time and with "
                 f"all that saves memory: {' '.join(reason.split())[:300]}",
@@ -266,7 +281,7 @@ class StageRun:
 
     def save(self) -> None:
         """Write the state, if it has a folder; where it cannot be written, training goes on and `unsaved` says why."""
-        if self.folder is None:
+        if self.folder is None or self.processes.number:
             return
         record = {"losses": json.dumps(self.losses), "seconds": str(self.seconds), "date": self.date}
         if self.lowered_at is not None:
@@ -281,6 +296,10 @@ class StageRun:
             self.unsaved = f"The training state is not saved. {error}"
         else:
             self.unsaved = ""
+
+    @property
+    def _device(self) -> torch.device:
+        return next(iter(self.parameters.values())).device
 
     def _path(self, folder: Path, steps: int) -> Path:
         return folder / f"{self.stage}_{self.key}_{steps:06}.safetensors"
@@ -339,9 +358,22 @@ class StageRun:
             group["lr"] *= LOWERED
 
     def _report(self, elapsed: float, done: int) -> None:
-        if self.progress is None:
-            return
-        step = Progress(
+        """Tell where the stage stands.
+
+        Raises:
+            StopTraining: the callback of one of the processes raised it.
+        """
+        stops = False
+        try:
+            if self.progress is not None:
+                self.progress(self._standing(elapsed, done))
+        except StopTraining:
+            stops = True
+        if any_of(stops, self.processes, self._device):
+            raise StopTraining
+
+    def _standing(self, elapsed: float, done: int) -> Progress:
+        return Progress(
             stage=self.stage,
             step=len(self.losses),
             steps=self.config.steps,
@@ -353,7 +385,6 @@ class StageRun:
             validation=self.validation,
             saved_more=self.saved_more,
         )
-        self.progress(step)
 
 
 @contextmanager

@@ -27,7 +27,21 @@ ALLOWED = {
     "torch",
     "transformers",
 }
-HEAVY = {"PIL", "av", "diffusers", "imageio_ffmpeg", "numpy", "peft", "safetensors", "scipy", "torch", "transformers"}
+OPTIONAL = {"accelerate"}
+"""Imported where they are needed; pyproject.toml has an extra for each."""
+HEAVY = {
+    "accelerate",
+    "PIL",
+    "av",
+    "diffusers",
+    "imageio_ffmpeg",
+    "numpy",
+    "peft",
+    "safetensors",
+    "scipy",
+    "torch",
+    "transformers",
+}
 
 
 def imported_in_new_process(statement: str) -> set[str]:
@@ -59,15 +73,22 @@ def test_only_requirements_are_imported_and_itself_by_relative_import(file: Path
             found |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             found.add((node.module or "").partition(".")[0])
-    assert found - sys.stdlib_module_names <= ALLOWED | ({"tomllib"} if sys.version_info < (3, 11) else set())
+    assert found - sys.stdlib_module_names <= ALLOWED | OPTIONAL | (
+        {"tomllib"} if sys.version_info < (3, 11) else set()
+    )
 
 
 @pytest.mark.parametrize("name", ["pyproject.toml", "requirements.txt"])
 def test_every_package_that_the_core_may_import_is_declared(name: str) -> None:
-    """All but PyTorch, which every ComfyUI brings in the build that its machine needs."""
+    """All but PyTorch, which every ComfyUI brings in the build that its machine needs, and the optional ones."""
     declared = re.findall(r"^[ \"]*([a-z-]+)>=", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
     modules = {{"pillow": "PIL"}.get(package, package.replace("-", "_")) for package in declared}
     assert modules == ALLOWED - {"torch"}
+
+
+def test_every_optional_package_has_an_extra() -> None:
+    extras = re.findall(r'^([a-z]+) = \["\1[>\[]', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(extras) == OPTIONAL
 
 
 ROOT_MODULES = [file.stem for file in CORE.glob("*.py") if not file.stem.startswith("__")]
