@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import click
 
 from ..errors import SetAndSequenceError
+from ..training.memory import is_out_of_memory, shortage
 from .clean import clean
 from .compose import compose
 from .console import PROGRAM, show_any_text, tell, visible
@@ -47,9 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0 when done, 2 after an error, 128 and the signal's number after a signal (Ctrl-C: 130).
     """
     show_any_text()
+    given = list(sys.argv[1:] if arguments is None else arguments)
     with ending_on_signals():
         try:
-            given = sys.argv[1:] if arguments is None else arguments
             with commands.make_context(PROGRAM, list(given)) as context:
                 commands.invoke(context)
         except click.exceptions.Exit as ended:
@@ -66,7 +67,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except Stopped as stopped:
             tell("Stopped.")
             return stopped.status
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            _tell_error(f"There is not enough memory. {shortage(error)}", _less_memory(given[0]))
+            return ERROR
     return 0
+
+
+def _less_memory(command: str) -> str:
+    """The options of a command that make it take less memory, as a next step."""
+    known = {name for each in commands.commands[command].params for name in each.opts}
+    options = [name for name in ("--frames", "--size", "--rank") if name in known]
+    if not options:
+        return "Close other programs, or take smaller files."
+    text = f"Close other programs, or give a smaller {' or '.join(options)}."
+    return text + (f" '{PROGRAM} plan' says how much a training takes." if command == "train" else "")
 
 
 def _tell_usage(error: click.ClickException) -> None:

@@ -26,6 +26,7 @@ from ..concept import EMBEDDINGS
 from ..config import MethodConfig, StageConfig
 from ..errors import StorageError, TrainingError
 from .checkpoint import load_named, load_training, read_record, save_training
+from .memory import is_out_of_memory, shortage
 from .processes import ALONE, Processes, add_gradients, any_of, check_same, most_samples, own_samples
 from .savings import in_words, save_more
 from .validation import BEST, Validation
@@ -212,8 +213,10 @@ class StageRun:
         none = torch.zeros((), device=self._device)
         try:
             return torch.stack([self._seeded(backward, part) for part in parts] or [none]).sum(), ""
-        except torch.OutOfMemoryError as error:
-            return none, str(error)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return none, shortage(error)
 
     def _seeded(self, backward: Callable[[slice], Tensor], part: slice) -> Tensor:
         torch.manual_seed(self.method.seed * STEP_SEEDS + len(self.losses))
@@ -233,7 +236,7 @@ class StageRun:
         if not save_more(self.savings, most_samples(self.config.batch, self.processes), device):
             raise TrainingError(
                 f"There is not enough memory for step {step} of the {self.stage} stage, one sample at a time and with "
-                f"all that saves memory: {' '.join(reason.split())[:300]}",
+                f"all that saves memory. {reason}",
                 hint="Take fewer frames or a smaller size of the clip, or a lower rank.",
             )
         self.saved_more = f"Out of memory at step {step}; from there on {in_words(self.savings)}."

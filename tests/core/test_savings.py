@@ -85,25 +85,38 @@ def test_what_waits_in_main_memory_comes_back_as_it_was() -> None:
         assert saving._moved_back(saving._moved_out(tensor)) is tensor
 
 
-def out_of_memory_above(backbone: WanBackbone, samples: int, monkeypatch: pytest.MonkeyPatch, after: int = 0) -> None:
-    """Let a batch of more than so many samples raise what PyTorch raises on a GPU, from some call on."""
+def shortages() -> list[Exception]:
+    """What PyTorch raises on a GPU and on a CPU, and Python itself."""
+    found: list[Exception] = [torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")]
+    try:
+        torch.empty(10**14)
+    except RuntimeError as error:
+        found.append(error)
+    return [*found, MemoryError()]
+
+
+def out_of_memory_above(
+    backbone: WanBackbone, samples: int, monkeypatch: pytest.MonkeyPatch, error: Exception, after: int = 0
+) -> None:
+    """Let a batch of more than so many samples find no memory, from some call on."""
     velocity, calls = backbone.velocity, 0
 
     def limited(x_t_BCFHW: torch.Tensor, *others: object) -> torch.Tensor:
         nonlocal calls
         calls += torch.is_grad_enabled()
         if torch.is_grad_enabled() and calls > after and len(x_t_BCFHW) > samples:
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+            raise error
         return velocity(x_t_BCFHW, *others)  # type: ignore[arg-type]
 
     monkeypatch.setattr(backbone, "velocity", limited)
 
 
+@pytest.mark.parametrize("error", shortages(), ids=["GPU", "CPU", "Python"])
 def test_out_of_memory_goes_on_from_the_same_step(
-    learn: Learn, tiny_backbone: WanBackbone, monkeypatch: pytest.MonkeyPatch
+    learn: Learn, tiny_backbone: WanBackbone, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     expected = learn()
-    out_of_memory_above(tiny_backbone, 2, monkeypatch, after=2)
+    out_of_memory_above(tiny_backbone, 2, monkeypatch, error, after=2)
     told: list[tuple[int, str]] = []
     found = learn(progress=lambda now: told.append((now.step, now.saved_more)))
     assert_same(found, expected, 1e-5)
@@ -111,11 +124,22 @@ def test_out_of_memory_goes_on_from_the_same_step(
     assert told[1][1] == "Out of memory at step 2; from there on 2 samples at a time."
 
 
+@pytest.mark.parametrize(
+    ("error", "number"), [*zip(shortages(), ["20.00 MiB", "372529.03 GB more were needed", ""], strict=True)]
+)
 def test_out_of_memory_with_all_savings_says_what_to_change(
+    learn: Learn, tiny_backbone: WanBackbone, monkeypatch: pytest.MonkeyPatch, error: Exception, number: str
+) -> None:
+    out_of_memory_above(tiny_backbone, 0, monkeypatch, error)
+    with pytest.raises(TrainingError, match=f"not enough memory for step 1 .* one sample .*{number}") as raised:
+        learn()
+    assert "fewer frames" in raised.value.hint
+    assert not any("lora" in name for name, _ in tiny_backbone.module.named_parameters())
+
+
+def test_other_errors_of_a_step_are_not_taken_for_a_shortage(
     learn: Learn, tiny_backbone: WanBackbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out_of_memory_above(tiny_backbone, 0, monkeypatch)
-    with pytest.raises(TrainingError, match="not enough memory for step 1 .* one sample .* 20.00 MiB") as error:
+    out_of_memory_above(tiny_backbone, 0, monkeypatch, RuntimeError("shapes cannot be multiplied"))
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         learn()
-    assert "fewer frames" in error.value.hint
-    assert not any("lora" in name for name, _ in tiny_backbone.module.named_parameters())

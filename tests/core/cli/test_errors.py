@@ -1,7 +1,9 @@
 """What a person is told when a command cannot do it."""
 
+import re
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -101,3 +103,36 @@ def test_export_does_not_overwrite_its_concept(trained: Path, told_error: Callab
 
 def test_inspect_of_a_missing_file(tmp_path: Path, told_error: Callable[[list[str]], str]) -> None:
     assert "no file" in told_error(["inspect", f"{tmp_path}/missing.safetensors"])
+
+
+@pytest.fixture
+def little_memory() -> Iterator[None]:
+    """This process may take half a GiB more than it has."""
+    resource = pytest.importorskip("resource", reason="Windows has no such limits")
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + 2**29, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell how much a process has")
+@pytest.mark.parametrize(("command", "size"), [("train", "2048x2048"), ("sample", "8192x8192")])
+def test_too_little_memory_is_told_with_the_number_and_the_setting_to_change(
+    command: str,
+    size: str,
+    train: list[str],
+    trained: Path,
+    model: Path,
+    tmp_path: Path,
+    little_memory: None,
+    told_error: Callable[[list[str]], str],
+) -> None:
+    options = {
+        "train": [*train, "--out", f"{tmp_path}/a.safetensors"],
+        "sample": ["sample", "--model", str(model), "--device", "cpu", "--prompt", "a", "--out", f"{tmp_path}/a.mp4"],
+    }
+    told = told_error([*options[command], "--size", size, "--frames", "5"])
+    assert re.match(r"There is not enough memory\. \d+\.\d\d GB more were needed at once\. Close other programs", told)
+    assert "a smaller --frames or --size" in told and ("plan' says" in told) == (command == "train")
+    assert not list(tmp_path.iterdir())
