@@ -7,7 +7,11 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
 from setandseq_core.concept_file.file import load_concept
+from setandseq_core.embedded.files import TRANSFORMER_FILE
 from tools.pictures.interface import Ui
 from tools.workflows.embedded import START, TRAIN
 from tools.workflows.make import FOLDER
@@ -24,13 +28,34 @@ CONNECT = """([from, to]) => {
 EMPTY = {"version": 0.4, "nodes": [], "links": []}
 
 
-def start_here(seed: int, set_steps: int, sequence_steps: int, name: str = "my_concept") -> dict[str, Any]:
-    """The workflow that an artist begins with, its numbers of steps cut; with no state of another test's."""
+RED = """element => {
+  const [red, green, blue] = getComputedStyle(element).color.match(/\\d+/g).map(Number);
+  return red > green + 50 && red > blue + 50;
+}"""
+
+
+def start_here(
+    seed: int,
+    set_steps: int,
+    sequence_steps: int,
+    name: str = "my_concept",
+    rate: float | None = None,
+    model: str | None = None,
+) -> dict[str, Any]:
+    """The workflow that an artist begins with, its numbers of steps cut; with no state of another test's.
+
+    Args:
+        rate: of learning the look.
+        model: another file to load.
+    """
     workflow = json.loads((FOLDER / f"{TRAIN}.json").read_text(encoding="utf-8")) | {"id": str(uuid4())}
     for node in workflow["nodes"]:
         values = node["widgets_values"]
         if node["type"] == IDENTITY:
             values[0], values[3] = set_steps, seed
+            values[1] = rate or values[1]
+        if node["type"] == "UNETLoader":
+            values[0] = model or values[0]
         if node["type"] == MOTION:
             values[0], values[2] = sequence_steps, seed
         if node["type"] == "SetSeq_TrainingSettings":
@@ -188,3 +213,46 @@ def test_train_more_resumes_with_half_as_many_steps_again(canvas: Ui, concepts: 
     assert drawn(canvas) == 6
     found = load_concept(concepts / "more_2.safetensors").info.training
     assert (found["set"]["steps"], found["sequence"]["steps"]) == (2, 6)
+
+
+def red_text(ui: Ui) -> str:
+    """What the first panel says, which must be in red."""
+    said = ui.region("Training").first.locator(".setandseq-alarm").first
+    said.wait_for(timeout=END_MS)
+    assert said.evaluate(RED)
+    return said.inner_text()
+
+
+def test_a_training_that_makes_it_worse_is_red_and_its_best_state_is_what_is_saved(canvas: Ui, concepts: Path) -> None:
+    canvas.load(start_here(seed=next(SEEDS), set_steps=8, sequence_steps=1, name="worse", rate=0.1))
+    canvas.run()
+    wait_for_text(canvas, "Training made it worse")
+    text = red_text(canvas)
+    wait_for_text(canvas, "Learned the motion: 1 steps", panel=1)
+    wait_for_empty_queue(canvas)
+    record = load_concept(concepts / "worse.safetensors").info.training["set"]
+    before, after = record["validation"]
+    assert after > before and f"rose from {before:.3f} to {after:.3f}" in text
+    assert f"of step {record['taken_from']} (" in text and "Lower the learning rate and train again" in text
+
+
+def test_a_loss_that_is_not_finite_ends_in_red_with_the_reason_and_the_next_step(canvas: Ui, concepts: Path) -> None:
+    """Of a model whose velocities are so large that the squares of a gradient are not numbers any more."""
+    weights = load_file(TRANSFORMER_FILE)
+    weights["head.head.weight"] = 1e10 * weights["head.head.weight"].float()
+    with safe_open(TRANSFORMER_FILE, "pt") as file:
+        metadata = file.metadata()
+    save_file(weights, canvas.server.folder / "models" / "diffusion_models" / "wild.safetensors", metadata)
+    canvas.load(start_here(seed=next(SEEDS), set_steps=4, sequence_steps=1, model="wild.safetensors"))
+    canvas.run()
+    wait_for_text(canvas, "failed")
+    wait_for_empty_queue(canvas)
+    said = canvas.region("Training").first.locator(".setandseq-alarm")
+    assert all(said.nth(index).evaluate(RED) for index in range(said.count()))
+    text = said.last.inner_text()
+    assert "is not a finite number at step 1, also after the learning rate was lowered" in text
+    assert "Lower the learning rate" in text and not list(concepts.iterdir())
+    canvas.load(start_here(seed=next(SEEDS), set_steps=1, sequence_steps=1, name="after"))
+    canvas.run()
+    wait_for_text(canvas, "Learned the motion: 1 steps", panel=1)
+    wait_for_empty_queue(canvas)
