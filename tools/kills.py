@@ -96,6 +96,8 @@ class Seen:
             known = [moment for moment in again if moment is not None]
             killed.lost_steps = max(0, before - step + 1)
             killed.lost_seconds = max(known) - min(known) if known else 0.0
+            for number in range(step, before + 1):  # they are done anew; their times are no longer of this training
+                self.times.pop((stage, number), None)
         killed.stage = stage
         killed.step = step
         self.times[stage, step] = time.monotonic()
@@ -126,7 +128,7 @@ class Training:
         settings.write_text(SETTINGS.format(steps=self.steps, share=0.5 * self.prior))
         clip = ROOT / "setandseq_core" / "embedded" / "demo_clip.mp4"
         files = ["--video", str(clip), "--config", str(settings), "--out", str(self.out), "--seed", str(self.seed)]
-        return ["train", *files, *PROMPTS]
+        return ["train", *files, *PROMPTS, "--float32"]
 
     def start(self) -> "subprocess.Popen[str]":
         """Give the command in a process of its own."""
@@ -236,6 +238,7 @@ def kill_servers(kills: int, seed: int, folder: Path) -> list[Killed]:
     """
     chance = random.Random(seed)
     graph = training(set_steps=SERVER_STEPS, sequence_steps=SERVER_STEPS + 1)
+    graph["save"]["inputs"]["float32"] = True
     found = []
     concepts = []
     for name, times in (("killed", kills), ("whole", 0)):

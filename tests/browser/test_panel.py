@@ -225,6 +225,7 @@ def red_text(ui: Ui) -> str:
 
 def test_a_training_that_makes_it_worse_is_red_and_its_best_state_is_what_is_saved(canvas: Ui, concepts: Path) -> None:
     canvas.load(start_here(seed=next(SEEDS), set_steps=8, sequence_steps=1, name="worse", rate=0.1))
+    canvas.show(canvas.node(IDENTITY))
     canvas.run()
     wait_for_text(canvas, "Training made it worse")
     text = red_text(canvas)
@@ -242,8 +243,11 @@ def test_a_loss_that_is_not_finite_ends_in_red_with_the_reason_and_the_next_step
     weights["head.head.weight"] = 1e10 * weights["head.head.weight"].float()
     with safe_open(TRANSFORMER_FILE, "pt") as file:
         metadata = file.metadata()
-    save_file(weights, canvas.server.folder / "models" / "diffusion_models" / "wild.safetensors", metadata)
+    models = canvas.server.folder / "models" / "diffusion_models"
+    models.mkdir(exist_ok=True)
+    save_file(weights, models / "wild.safetensors", metadata)
     canvas.load(start_here(seed=next(SEEDS), set_steps=4, sequence_steps=1, model="wild.safetensors"))
+    canvas.show(canvas.node(IDENTITY))
     canvas.run()
     wait_for_text(canvas, "failed")
     wait_for_empty_queue(canvas)
@@ -253,6 +257,7 @@ def test_a_loss_that_is_not_finite_ends_in_red_with_the_reason_and_the_next_step
     assert "is not a finite number at step 1, also after the learning rate was lowered" in text
     assert "Lower the learning rate" in text and not list(concepts.iterdir())
     canvas.load(start_here(seed=next(SEEDS), set_steps=1, sequence_steps=1, name="after"))
+    canvas.show(canvas.node(IDENTITY))
     canvas.run()
     wait_for_text(canvas, "Learned the motion: 1 steps", panel=1)
     wait_for_empty_queue(canvas)
