@@ -292,7 +292,7 @@ class StageRun:
         kept: dict[str, Tensor] = dict(self.parameters)
         if self.validation is not None:
             record |= self.validation.record()
-            kept |= self.validation.tensors()
+            kept |= self.validation.tensors(len(self.losses))
         try:
             save_training(self._path(self.folder, self.config.steps), kept, self._optimizer, record)
         except StorageError as error:
@@ -324,7 +324,7 @@ class StageRun:
         with _readable(path):
             record = load_training(path, self.parameters, self._optimizer)
             if self.validation is not None:
-                self.validation.restore(record, load_named(path, BEST))
+                self.validation.restore(record, load_named(path, BEST), self.parameters)
             self.losses[:] = json.loads(record["losses"])
             self.seconds = float(record["seconds"])
             self.date = record["date"]

@@ -61,28 +61,42 @@ class Validation:
         self.losses[step] = loss
         if step and (not self.best or loss < self.losses[self.best_step]):
             self.best_step = step
-            self.best = {name: value.detach().to("cpu", copy=True) for name, value in parameters.items()}
+            self.best = _copied(parameters)
         return True
 
     def record(self) -> dict[str, str]:
         """The losses as text, for a saved state."""
         return {"validation": json.dumps(self.losses), "best_step": str(self.best_step)}
 
-    def tensors(self) -> dict[str, Tensor]:
-        """The best state, for a saved state."""
-        return {BEST + name: value for name, value in self.best.items()}
+    def tensors(self, step: int) -> dict[str, Tensor]:
+        """The best state, for the state saved after a step; nothing where they are the same."""
+        return {} if step == self.best_step else {BEST + name: value for name, value in self.best.items()}
 
-    def restore(self, record: Mapping[str, str], best: Mapping[str, Tensor]) -> None:
-        """Take over what a saved state holds; nothing is left but the loss before the first step if it holds none."""
+    def restore(
+        self, record: Mapping[str, str], best: Mapping[str, Tensor], parameters: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Take over what a saved state holds; nothing is left but the loss before the first step if it holds none.
+
+        Args:
+            record: made by `record`.
+            best: made by `tensors`.
+            parameters: of the saved state, which is its own best one if `best` is empty.
+        """
         start = {step: loss for step, loss in self.losses.items() if step == 0}
         self.losses = start | {int(step): loss for step, loss in json.loads(record.get("validation", "{}")).items()}
-        self.best = dict(best)
         self.best_step = int(record.get("best_step", "0"))
+        self.best = dict(best)
+        if self.best_step and parameters and not best:
+            self.best = _copied(parameters)
 
     @property
     def is_worse(self) -> bool:
         """Whether the last loss is higher than the loss before the first step."""
         return 0 in self.losses and self.losses[max(self.losses)] > WORSE * self.losses[0]
+
+
+def _copied(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().to("cpu", copy=True) for name, value in parameters.items()}
 
 
 def complaint(losses: Mapping[int, float], taken_from: int | None) -> str:

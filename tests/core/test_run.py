@@ -12,7 +12,8 @@ from setandseq_core.clips.encode import FrameSet, Material
 from setandseq_core.config import MethodConfig, SetConfig
 from setandseq_core.errors import TrainingError
 from setandseq_core.train import Trained, train_identity
-from setandseq_core.training.run import LOWERED, Progress, StopTraining
+from setandseq_core.training.run import LOWERED, Progress, StageRun, StopTraining
+from setandseq_core.training.validation import Validation
 
 Learn = Callable[..., Trained]
 
@@ -74,6 +75,34 @@ def test_a_new_version_of_the_method_takes_no_old_state(
     seen: list[int] = []
     learn(2, tmp_path, lambda now: seen.append(now.step))
     assert seen == [1, 2]
+
+
+def test_a_state_on_disk_holds_nothing_twice(tmp_path: Path) -> None:
+    """Three numbers for each one that is trained: itself and two moments. The best state is the last one here."""
+    numbers = 10_000
+
+    def run() -> tuple[StageRun, torch.nn.Parameter]:
+        weight = torch.nn.Parameter(torch.ones(numbers))
+        stage = StageRun(
+            stage="set",
+            key="state",
+            parameters={"weight": weight},
+            config=SetConfig(steps=8, batch=1, learning_rate=0.1),
+            method=MethodConfig(),
+            folder=tmp_path,
+            validation=Validation(measure=lambda: weight.square().mean().item()),
+        )
+        for _ in stage.steps():
+            stage.learn(weight.square().mean())
+        return stage, weight
+
+    trained, _ = run()
+    (state,) = tmp_path.iterdir()
+    assert state.stat().st_size < 3 * 4 * numbers + 4096
+    again, weight = run()
+    assert again.validation is not None and trained.validation is not None
+    assert again.validation.best_step == trained.validation.best_step == 8
+    assert torch.equal(again.validation.best["weight"], weight) and weight.mean() < 0.5
 
 
 def broken_at(monkeypatch: pytest.MonkeyPatch, calls: set[int]) -> None:
