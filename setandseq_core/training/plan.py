@@ -24,8 +24,8 @@ SPARE = 1.02
 """Factor for the memory that allocators lose between the tensors of a step."""
 TRAINED_BYTES = 16
 """Of a number that is trained in float32: itself, its gradient, and two moments of AdamW."""
-START_BYTES = 4
-"""Of a trained number's first value, which is kept in main memory."""
+KEPT_BYTES = 8
+"""Of a trained number's first value and of its best one so far, which wait in main memory."""
 
 _known: dict[str, StepCost] = {}
 """Steps that were counted before, by all that they depend on."""
@@ -232,7 +232,7 @@ def plan_stage(backbone: Backbone, stage: str, size: Size, config: MethodConfig,
     sizes = [_size_of(backbone.module.get_submodule(path)) for path in backbone.layers.values()]
     num_in, num_out = (sum(numbers) for numbers in zip(*sizes, strict=True))
     trained, frozen = (num_in + num_out, 0) if is_set else (num_in, num_in + num_out)
-    bytes_of_trained = TRAINED_BYTES + (START_BYTES if on_the_cpu else 0)
+    bytes_of_trained = TRAINED_BYTES + (KEPT_BYTES if on_the_cpu else 0)
     return StagePlan(
         stage=stage,
         steps=settings.steps,
