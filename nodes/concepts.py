@@ -10,7 +10,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from ..setandseq_core.compose.strengths import StrengthSchedule
 from ..setandseq_core.concept import Strengths
 from ..setandseq_core.concept_file.export import lora_content, missing_tokens
-from ..setandseq_core.concept_file.file import concept_content, load_concept
+from ..setandseq_core.concept_file.file import concept_content, load_concept, stored_type
 from ..setandseq_core.errors import ConceptFileError
 from .apply import apply_concepts, base_note
 from .folders import CONCEPTS, concept_names, concepts_folder, dated, find_concept, loras_folder, safe_name, save_new
@@ -26,15 +26,19 @@ NO_MODEL = (
 )
 
 
-def save_files(weighted: WeightedConcept, name: str, plain_lora: bool) -> str:
+def save_files(weighted: WeightedConcept, name: str, *, plain_lora: bool = False, float32: bool = False) -> str:
     """Save a concept, and on request a plain LoRA at the wire's strengths; return what was done, for people.
+
+    Args:
+        float32: whether the concept's numbers are stored in float32.
 
     Raises:
         ConceptFileError: the name cannot be one of a file.
     """
     name = safe_name(dated(name) if usable(name) else weighted.concept.info.name or "concept")
     concept = replace(weighted.concept, info=replace(weighted.concept.info, name=name.rpartition("/")[2]))
-    path = save_new(concept_content(concept), concepts_folder(), name)
+    content = concept_content(concept, dtype=stored_type(float32=float32))
+    path = save_new(content, concepts_folder(), name)
     lines = [f"Concept: {CONCEPTS}/{path.relative_to(concepts_folder()).as_posix()}"]
     if plain_lora:
         lora = save_new(lora_content(concept, weighted.strengths), loras_folder(), name)
@@ -115,6 +119,14 @@ class SaveDynamicConcept(io.ComfyNode):
                     tooltip="Also saves a plain LoRA to models/loras, for LoRA loaders and other programs. It has the "
                     "fixed strengths of the connected concept.",
                 ),
+                io.Boolean.Input(
+                    "float32",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Stores the concept in float32, twice as large as in bfloat16. Look and motion are the "
+                    "same.",
+                ),
             ],
             hidden=[io.Hidden.unique_id],
             is_output_node=True,
@@ -129,8 +141,9 @@ class SaveDynamicConcept(io.ComfyNode):
             return str(error)
 
     @classmethod
-    def execute(cls, concept: WeightedConcept, name: str, plain_lora: bool) -> io.NodeOutput:
-        return io.NodeOutput(ui=show_text(save_files(concept, name, plain_lora), cls.hidden.unique_id))
+    def execute(cls, concept: WeightedConcept, name: str, plain_lora: bool, float32: bool = False) -> io.NodeOutput:
+        text = save_files(concept, name, plain_lora=plain_lora, float32=float32)
+        return io.NodeOutput(ui=show_text(text, cls.hidden.unique_id))
 
 
 class LoadDynamicConcept(io.ComfyNode):

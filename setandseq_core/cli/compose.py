@@ -20,6 +20,7 @@ from .options import (
     SamplingOptions,
     clip_options,
     command,
+    float32_option,
     model_options,
     out_option,
     sampling_options,
@@ -140,6 +141,7 @@ schedule_options = together(
 @schedule_options
 @sampling_options("the concept's motion prompt, if there is only one concept")
 @out_option("The result: an mp4, gif, webm or .safetensors file, replaced if it exists.")
+@float32_option
 @clip_options("the first concept's", "the first concept's")
 @model_options
 def compose(
@@ -149,6 +151,7 @@ def compose(
     schedules: ScheduleOptions,
     sampling: SamplingOptions,
     out: Path,
+    float32: bool,
     clip: ClipOptions,
     model: ModelOptions,
 ) -> None:
@@ -162,7 +165,7 @@ def compose(
     if out.suffix.lower() != CONCEPT_SUFFIX:
         _write_video(concepts, placement, sampling, out, clip, model)
     elif motion_from:
-        _write_concept(concepts[0], out)
+        _write_concept(concepts[0], out, float32=float32)
     else:
         _write_lora(concepts, placement.method, out)
 
@@ -198,10 +201,10 @@ def _weighted(text: str) -> "WeightedConcept":
     )
 
 
-def _write_concept(weighted: "WeightedConcept", out: Path) -> None:
-    from ..concept_file.file import save_concept
+def _write_concept(weighted: "WeightedConcept", out: Path, *, float32: bool) -> None:
+    from ..concept_file.file import save_concept, stored_type
 
-    save_concept(weighted.concept, out)
+    save_concept(weighted.concept, out, dtype=stored_type(float32=float32))
     say(f"Made {out}: the concept '{weighted.concept.info.name}'.")
 
 

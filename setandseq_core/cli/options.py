@@ -145,6 +145,13 @@ def out_option(text: str) -> Decorator:
     return click.option("--out", type=FILE, required=True, metavar="FILE", help=text)
 
 
+float32_option = click.option(
+    "--float32",
+    is_flag=True,
+    help="Store a concept in float32, twice as large as in bfloat16; look and motion are the same.",
+)
+
+
 @dataclass(kw_only=True, slots=True, frozen=True)
 class ModelOptions:
     """The model that a command works with."""

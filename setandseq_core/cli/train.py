@@ -20,6 +20,7 @@ from .options import (
     WordsOptions,
     clip_options,
     command,
+    float32_option,
     method_options,
     model_options,
     out_option,
@@ -129,6 +130,7 @@ stretch_options = together(
     help="A folder of clips that the command 'prior' made.",
 )
 @out_option("The concept: a .safetensors file, replaced when training is finished.")
+@float32_option
 @click.option("--name", metavar="TEXT", show_default="the name of the file", help="Title of the concept.")
 @method_options
 @clip_options("17 embedded, else as many as the video has, up to 81", "64x64 embedded, else near the video's")
@@ -140,6 +142,7 @@ def train(
     mask: tuple[Path, ...],
     prior: Path | None,
     out: Path,
+    float32: bool,
     name: str | None,
     method: MethodOptions,
     clip: ClipOptions,
@@ -192,7 +195,7 @@ def train(
             trained=_tell_end,
             processes=processes,
         )
-        _save(concept, out, folder, wish, processes)
+        _save(concept, out, folder, wish, processes, float32=float32)
 
 
 def _plan(
@@ -255,19 +258,19 @@ def _tell_end(stage: "Trained") -> None:
             warn(text)
 
 
-def _save(concept: "Concept", out: Path, folder: Path, wish: Wish, processes: "Processes") -> None:
+def _save(concept: "Concept", out: Path, folder: Path, wish: Wish, processes: "Processes", *, float32: bool) -> None:
     """Let the first process write the concept, to `out` only when it is finished, and say so.
 
     Raises:
         click.exceptions.Exit: it is not finished.
     """
-    from ..concept_file.file import save_concept
+    from ..concept_file.file import save_concept, stored_type
 
     unfinished = out.with_name(f"{out.stem}.unfinished{CONCEPT_SUFFIX}")
     finished = concept.info.training["finished"]
     target = out if finished else unfinished
     if processes.number == 0:
-        save_concept(concept, target)
+        save_concept(concept, target, dtype=stored_type(float32=float32))
     about = f"{target}: concept {concept.info.name!r}, rank {concept.rank}; {_steps(concept)}."
     if not finished:
         say(f"Unfinished {about} The same command resumes there, with the steps kept in {folder}.")

@@ -17,7 +17,16 @@ SIGN = "use_the_node_Load_Dynamic_Concept"
 this one says what to do."""
 
 
-def save_concept(concept: Concept, path: Path, *, dtype: torch.dtype = torch.float32) -> None:
+STORED = torch.bfloat16
+"""The type of a concept's numbers in its file: half of float32, with the same look and motion (docs/results.md)."""
+
+
+def stored_type(*, float32: bool) -> torch.dtype:
+    """The type of a file's numbers where someone may ask for float32."""
+    return torch.float32 if float32 else STORED
+
+
+def save_concept(concept: Concept, path: Path, *, dtype: torch.dtype = STORED) -> None:
     """Write a concept file; `path` holds either its old content or all of the new.
 
     Args:
@@ -31,7 +40,7 @@ def save_concept(concept: Concept, path: Path, *, dtype: torch.dtype = torch.flo
     concept_content(concept, dtype=dtype).save(path)
 
 
-def concept_content(concept: Concept, *, dtype: torch.dtype = torch.float32) -> FileContent:
+def concept_content(concept: Concept, *, dtype: torch.dtype = STORED) -> FileContent:
     """The tensors and metadata of a concept's file; see `save_concept`."""
     tensors = {
         f"{layer}.{part}": tensor.detach().to("cpu", dtype, copy=True).contiguous()

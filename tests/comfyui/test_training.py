@@ -164,7 +164,7 @@ def _write_lossless(path: Path, frames_FHWC: torch.Tensor) -> None:
 
 def test_a_concept_samples_the_same_everywhere(own_server: Server) -> None:
     graph = training(set_steps=3, sequence_steps=3, rank=4)
-    graph["save"]["inputs"] |= {"name": "everywhere", "plain_lora": True}
+    graph["save"]["inputs"] |= {"name": "everywhere", "plain_lora": True, "float32": True}
     graph["identity"]["inputs"]["learning_rate"] = graph["concept"]["inputs"]["learning_rate"] = 2e-2
     base = {name: graph[name] for name in ("loader", "model", "clip")}
     own_server.run(graph).succeeded()

@@ -97,7 +97,8 @@ def test_the_file_keeps_them_and_others_stay_version_1(concept, tmp_path: Path):
     save_concept(concept, path)
     assert read_header(path).metadata["setandseq.version"] == "2"
     loaded = load_concept(path)
-    assert all(torch.equal(loaded.embeddings[name], value) for name, value in concept.embeddings.items())
+    for name, value in concept.embeddings.items():
+        assert torch.equal(loaded.embeddings[name], value.bfloat16().float())
     assert "Learned tokens: identity_embedding, motion_embedding, 4096 wide" in describe(loaded)
     plain = Concept(info=concept.info, layers=concept.layers)
     save_concept(plain, path)

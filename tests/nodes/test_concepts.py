@@ -32,10 +32,9 @@ def weighted(pack: Pack) -> Call:
 def saved(run: Call, folders: Path, weighted: Call) -> Callable[..., list[str]]:
     """Saves with the node; returns the files that are then in the models folder."""
 
-    def save(concept: Any, name: str, plain_lora: bool = False, **strengths: float) -> list[str]:
-        shown = run(
-            "SaveDynamicConcept", concept=weighted(concept, **strengths), name=name, plain_lora=plain_lora
-        ).ui.as_dict()
+    def save(concept: Any, name: str, plain_lora: bool = False, float32: bool = False, **strengths: float) -> list[str]:
+        wanted = {"name": name, "plain_lora": plain_lora, "float32": float32}
+        shown = run("SaveDynamicConcept", concept=weighted(concept, **strengths), **wanted).ui.as_dict()
         assert shown["text"][0].startswith("Concept: dynamic_concepts/")
         return sorted(path.relative_to(folders).as_posix() for path in folders.rglob("*") if path.is_file())
 
@@ -59,19 +58,21 @@ def weight_of(model: Any) -> torch.Tensor:
         return model.patch_weight_to_device(f"diffusion_model.{LAYER}.weight", return_weight=True).clone()
 
 
+@pytest.mark.parametrize("float32", [False, True])
 def test_a_saved_concept_comes_back(
-    pack: Pack, load_wan: Call, make_concept: Call, saved: Callable[..., list[str]], load: Call
+    pack: Pack, load_wan: Call, make_concept: Call, saved: Callable[..., list[str]], load: Call, float32: bool
 ) -> None:
     model = load_wan()
     concept = make_concept(model)
-    assert saved(concept, "bee") == ["dynamic_concepts/bee.safetensors"]
+    assert saved(concept, "bee", float32=float32) == ["dynamic_concepts/bee.safetensors"]
     patched, wire, static_prompt, motion_prompt = load("bee.safetensors", model, 0.5, -2.0).result
     assert type(patched) is type(model)
     assert (wire.strengths.identity, wire.strengths.motion) == (0.5, -2.0)
     assert (static_prompt, motion_prompt) == ("a [v] bee", "a [v] bee, [u] dancing")
     assert wire.concept.info == concept.info
     for layer, value in concept.layers.items():
-        assert torch.equal(wire.concept.layers[layer].motion_residual_RI, value.motion_residual_RI)
+        kept = value.motion_residual_RI if float32 else value.motion_residual_RI.bfloat16().float()
+        assert torch.equal(wire.concept.layers[layer].motion_residual_RI, kept)
 
 
 def test_saving_again_changes_nothing_and_never_overwrites(
@@ -234,7 +235,7 @@ def test_a_concept_does_what_its_plain_export_does(
     motion: float,
 ) -> None:
     model = load_wan()
-    saved(make_concept(model), "bee", plain_lora=True, identity=identity, motion=motion)
+    saved(make_concept(model), "bee", plain_lora=True, float32=True, identity=identity, motion=motion)
     before = velocity(model)
     with torch.inference_mode():
         exported = comfyui.LoraLoaderModelOnly().load_lora_model_only(model, "bee.safetensors", 1.0)[0]

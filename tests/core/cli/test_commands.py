@@ -45,12 +45,13 @@ def test_train_makes_a_concept_that_knows_how_it_was_made(trained: Path) -> None
 
 def test_options_win_over_the_settings_file(train: list[str], tmp_path: Path) -> None:
     out = tmp_path / "new folder" / "other.safetensors"
-    changes = ["--rank", "1", "--seed", "5", "--name", "My blob", "--size", "16x16"]
+    changes = ["--rank", "1", "--seed", "5", "--name", "My blob", "--size", "16x16", "--float32"]
     assert main([*train[:-2], "--motion-prompt", "zub a sks blob", "--out", str(out), *changes]) == 0
     concept = load_concept(out)
     assert (concept.rank, concept.info.config["seed"], concept.info.name) == (1, 5, "My blob")
     assert concept.info.training["resolution"] == "16x16"
     assert concept.info.motion_prompt == "zub a sks blob"
+    assert {tensor.dtype for tensor in load_file(out).values()} == {torch.float32}
 
 
 def test_train_tells_what_it_chose_and_what_it_made(
@@ -174,6 +175,10 @@ def test_compose_makes_a_plain_lora_or_a_concept(
     moving = ["compose", "--concept", str(trained), "--motion-from", str(trained)]
     assert main([*moving, "--out", f"{tmp_path}/moving.safetensors"]) == 0
     assert_same_weights(load_concept(tmp_path / "moving.safetensors"), concept)
+    small = (tmp_path / "moving.safetensors").stat().st_size
+    assert main([*moving, "--float32", "--out", f"{tmp_path}/moving.safetensors"]) == 0
+    assert_same_weights(load_concept(tmp_path / "moving.safetensors"), concept)
+    assert (tmp_path / "moving.safetensors").stat().st_size > small + 1000
 
 
 @pytest.mark.parametrize(

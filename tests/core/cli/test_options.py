@@ -20,6 +20,7 @@ FROZEN = {
         **dict.fromkeys(("--identity-token", "--motion-token", "--mask", "--prior")),
         **dict.fromkeys(("--start", "--length")),
         **dict.fromkeys(("--config", "--seed", "--rank", "--frames", "--size")),
+        **{"--float32": False},
         **MODEL_OPTIONS,
     },
     "plan": {
@@ -39,7 +40,7 @@ FROZEN = {
         **{"--concept": None, "--motion-from": None, "--method": "add", "--region": None, "--prompt": None},
         **{"--region-prompt": None, "--negative-strength": 1.0},
         **dict.fromkeys(("--identity-schedule", "--motion-schedule"), ((0.0, 1.0),)),
-        **{"--negative-prompt": "", "--out": None},
+        **{"--negative-prompt": "", "--out": None, "--float32": False},
         **{"--seed": 0, "--steps": 20, "--guidance": 4.0, "--frames": None, "--size": None},
         **MODEL_OPTIONS,
     },
