@@ -1,10 +1,11 @@
 """Seconds per step and peak memory of both train nodes beside ComfyUI's own Train LoRA, in real ComfyUI servers.
 
-    python -m benchmarks.comfyui [--rank 32] [--batch 4] [--steps 12] [--rounds 2]
+    python -m benchmarks.comfyui [--model wan] [--stages "set stage"] [--rank 32] [--batch 4] [--steps 12] [--rounds 2]
 
-Every variant trains the embedded model on batches of the same shape in a server of its own, the variants in turn,
-several rounds; medians are compared. A step's time is the difference between a long and a short training, divided by
-their difference in steps; memory is the server's peak above what it held with the model loaded.
+Every variant trains the same model on batches of the same shape in a server of its own, the variants in turn, several
+rounds; medians are compared. The model is the embedded one, or a Wan of 24 blocks of width 512 with random weights. A
+step's time is the difference between a long and a short training, divided by their difference in steps; memory is the
+server's peak above what it held with the model loaded.
 """
 
 import argparse
@@ -14,11 +15,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+from safetensors.torch import save_file
 
+from setandseq_core.backbones.wan_names import native_transformer
+from setandseq_core.embedded.files import TRANSFORMER_FILE
 from tools.server.run import Run
 from tools.server.server import Server
 from tools.workflows.graphs import CONCEPT, Prompt, embedded_model, node, sampling, training
 
+MODELS = {"embedded": TRANSFORMER_FILE.name, "wan": "random_wan.safetensors"}
+"""Model -> its file in ComfyUI's list."""
+WAN = {"num_attention_heads": 4, "attention_head_dim": 128, "ffn_dim": 1024, "num_layers": 24}
 STAGES = ("set stage", "sequence stage")
 PEERS = {
     "Train LoRA, its defaults": {"training_dtype": "bf16", "lora_dtype": "bf16", "gradient_checkpointing": True},
@@ -31,8 +39,27 @@ PEERS = {
 SHORT = 2
 
 
-def graph(variant: str, stage: str, *, steps: int, batch: int, rank: int) -> Prompt:
+def write_wan(folder: Path) -> None:
+    """Put the random Wan among a server's models."""
+    torch.manual_seed(0)
+    weights = native_transformer(WanTransformer3DModel(**WAN).state_dict())
+    models = folder / "models" / "diffusion_models"
+    models.mkdir(parents=True)
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, models / MODELS["wan"])
+
+
+def loaded(prompt: Prompt, model: str) -> Prompt:
+    """The prompt with one of `MODELS`."""
+    prompt["loader"]["inputs"]["unet_name"] = MODELS[model]
+    return prompt
+
+
+def graph(variant: str, stage: str, model: str, *, steps: int, batch: int, rank: int) -> Prompt:
     """The prompt that trains `variant` for that many steps on batches of the stage's shape."""
+    return loaded(_graph(variant, stage, steps, batch, rank), model)
+
+
+def _graph(variant: str, stage: str, steps: int, batch: int, rank: int) -> Prompt:
     if variant not in PEERS:
         counts = {"set_steps": steps} if stage == STAGES[0] else {"set_steps": 1, "sequence_steps": steps}
         found = training(**counts, batch=batch, rank=rank)
@@ -54,17 +81,24 @@ def graph(variant: str, stage: str, *, steps: int, batch: int, rank: int) -> Pro
     }
 
 
-def measure(variant: str, stage: str, *, steps: int, batch: int, rank: int) -> tuple[float, float]:
+def measure(variant: str, stage: str, model: str, *, steps: int, batch: int, rank: int) -> tuple[float, float]:
     """Seconds of a step, and MiB of the peak above the server with its model loaded."""
-    options = {"batch": batch, "rank": rank}
-    with TemporaryDirectory() as folder, Server(Path(folder)) as server:
-        server.run(embedded_model() | sampling(["model", 0], CONCEPT.motion_prompt, steps=1)).succeeded()
-        server.run(graph(variant, stage, steps=1, **options)).succeeded()  # loads what is loaded once
-        before = server.memory("VmRSS")
-        server.reset_peak_memory()
-        short = seconds(server.run(graph(variant, stage, steps=SHORT, **options)))
-        long = seconds(server.run(graph(variant, stage, steps=SHORT + steps, **options)))
-        return (long - short) / steps, server.memory("VmHWM") - before
+    with TemporaryDirectory() as folder:
+        if model == "wan":
+            write_wan(Path(folder))
+        with Server(Path(folder)) as server:
+
+            def train(count: int) -> float:
+                return seconds(server.run(graph(variant, stage, model, steps=count, batch=batch, rank=rank)))
+
+            sample = embedded_model() | sampling(["model", 0], CONCEPT.motion_prompt, steps=1)
+            server.run(loaded(sample, model)).succeeded()
+            train(1)  # loads what is loaded once
+            before = server.memory("VmRSS")
+            server.reset_peak_memory()
+            short = train(SHORT)
+            long = train(SHORT + steps)
+            return (long - short) / steps, server.memory("VmHWM") - before
 
 
 def seconds(run: Run) -> float:
@@ -73,20 +107,22 @@ def seconds(run: Run) -> float:
     return (times["execution_success"] - times["execution_start"]) / 1000
 
 
-def rows(steps: int, rounds: int, batch: int, rank: int) -> Iterator[str]:
+def rows(model: str, stages: list[str], *, steps: int, rounds: int, batch: int, rank: int) -> Iterator[str]:
     """The table's lines."""
     variants = ("Set-and-Sequence", *PEERS)
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for _ in range(rounds):
-        for stage in STAGES:
+        for stage in stages:
             for variant in variants:
-                value = measure(variant, stage, steps=steps, batch=batch, rank=rank)
+                value = measure(variant, stage, model, steps=steps, batch=batch, rank=rank)
                 found.setdefault((stage, variant), []).append(value)
-    yield f"rank {rank}, batch {batch}, {steps} steps, {rounds} rounds, {torch.get_num_threads()} threads"
+                yield f"{stage}, {variant}: {value[0]:.2f} s a step, {value[1]:.0f} MiB"
+    yield ""
+    yield f"{model}, rank {rank}, batch {batch}, {steps} steps, {rounds} rounds, {torch.get_num_threads()} threads"
     yield ""
     yield "| batches of | beside | its seconds per step, times ours | its peak memory, times ours |"
     yield "|---|---|---|---|"
-    for stage in STAGES:
+    for stage in stages:
         ours, *peers = (
             [statistics.median(value[i] for value in found[stage, variant]) for i in (0, 1)] for variant in variants
         )
@@ -99,8 +135,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.comfyui", description=__doc__)
     for name, default in (("rank", 32), ("batch", 4), ("steps", 12), ("rounds", 2)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    arguments = parser.parse_args()
-    for line in rows(arguments.steps, arguments.rounds, arguments.batch, arguments.rank):
+    parser.add_argument("--model", choices=tuple(MODELS), default="embedded")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
+    given = parser.parse_args()
+    numbers = {"steps": given.steps, "rounds": given.rounds, "batch": given.batch, "rank": given.rank}
+    for line in rows(given.model, given.stages, **numbers):
         print(line, flush=True)
 
 
