@@ -26,7 +26,6 @@ from tools.workflows.graphs import CONCEPT, Prompt, embedded_model, node, sampli
 
 MODELS = {"embedded": TRANSFORMER_FILE.name, "wan": "random_wan.safetensors"}
 """Model -> its file in ComfyUI's list."""
-WAN = {"num_attention_heads": 4, "attention_head_dim": 128, "ffn_dim": 1024, "num_layers": 24}
 STAGES = ("set stage", "sequence stage")
 PEERS = {
     "Train LoRA, its defaults": {"training_dtype": "bf16", "lora_dtype": "bf16", "gradient_checkpointing": True},
@@ -42,7 +41,8 @@ SHORT = 2
 def write_wan(folder: Path) -> None:
     """Put the random Wan among a server's models."""
     torch.manual_seed(0)
-    weights = native_transformer(WanTransformer3DModel(**WAN).state_dict())
+    model = WanTransformer3DModel(num_attention_heads=4, attention_head_dim=128, ffn_dim=1024, num_layers=24)
+    weights = native_transformer(model.state_dict())
     models = folder / "models" / "diffusion_models"
     models.mkdir(parents=True)
     save_file({name: tensor.contiguous() for name, tensor in weights.items()}, models / MODELS["wan"])

@@ -60,7 +60,7 @@ def learn_look(model: ModelPatcher, lesson: Lesson, node: Any) -> Learned:
 
     config, backbone = lesson.options.config, lesson.backbone(model)
     with _progress(backbone, lesson, "set", node) as progress:
-        plan = progress.planned("set", config)
+        plan = progress.planned(config, "set")
         concept = learn_identity(
             backbone,
             lesson.references,
@@ -82,7 +82,7 @@ def learn_movement(model: ModelPatcher, look: Concept, lesson: Lesson, node: Any
 
     config, backbone = lesson.options.config, lesson.backbone(model)
     with _progress(backbone, lesson, "sequence", node) as progress:
-        plan = progress.planned("sequence", config)
+        plan = progress.planned(config, "sequence")
         concept = learn_motion(
             backbone,
             look,
@@ -98,11 +98,10 @@ def learn_movement(model: ModelPatcher, look: Concept, lesson: Lesson, node: Any
         return Learned(concept=concept, text=progress.summary("motion", concept))
 
 
-def plan_stage(model: ModelPatcher, lesson: Lesson, stage: str, node: Any) -> str:
-    """Describe the needs of a stage; see `learn_look`."""
-    backbone = lesson.backbone(model)
-    with _progress(backbone, lesson, stage, node) as progress:
-        progress.planned(stage, lesson.options.config)
+def plan_lesson(model: ModelPatcher, lesson: Lesson, node: Any, *stages: str) -> str:
+    """Describe what these stages need, "set" or "sequence"; nothing is trained. See `learn_look`."""
+    with _progress(lesson.backbone(model), lesson, stages[-1], node) as progress:
+        progress.planned(lesson.options.config, *stages)
         return progress.plan_words
 
 

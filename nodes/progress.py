@@ -102,13 +102,24 @@ class TrainingProgress:
         if record.wish == panel.KEEP and not last:
             raise StopTraining
 
-    def planned(self, stage: str, config: MethodConfig) -> TrainingPlan:
-        """Show in the panel what the stage will take, and return it; what it needs to fit is chosen in it."""
+    def planned(self, config: MethodConfig, *stages: str) -> TrainingPlan:
+        """Show in the panel what the stages will take, and return it; what they need to fit is chosen in it.
+
+        Practice clips are made in the set stage, so the sequence stage alone makes none.
+        """
         backbone, words = self._backbone, self._reference.words
         frames, height, width = self._reference.clip.frames_FHWC.shape[:3]
-        text = backbone.encode_prompt(words.static_prompt if stage == "set" else words.motion_prompt)
+        text = backbone.encode_prompt(words.motion_prompt if "sequence" in stages else words.static_prompt)
         size = frames, height, width
-        plan = plan_training(backbone, size, config, text=text, stages=(stage,), savings=self._options.savings())
+        plan = plan_training(
+            backbone,
+            size,
+            config,
+            text=text,
+            stages=stages,
+            savings=self._options.savings(),
+            prior_clips=None if "set" in stages else 0,
+        )
         rate = speed(backbone.device, backbone.compute_type)
         proposal = proposal_in_words(backbone, size, config, plan, rate, text=text)
         self._plan, self._record.plan = plan, " ".join([plan_in_words(plan, rate), proposal]).strip()

@@ -15,14 +15,17 @@ from .backbone import differentiable, model_format
 from .concepts import save_files
 from .embedded import method_for
 from .folders import dated, safe_name
-from .lesson import Lesson, learn_look, learn_movement
+from .lesson import Lesson, learn_look, learn_movement, plan_lesson
 from .messages import show_text
 from .models import check_video_model
 from .numbers import CheckedNode
 from .reference import prompt_complaint, prompt_inputs, stretch_inputs, target_of, words_of
 from .settings import STANDARD_FRAMES, TrainingOptions
 from .sources import source_of
+from .training import plan_only_input, planned
 from .wires import CATEGORY, ConceptWire, SettingsWire, WeightedConcept
+
+STAGES = ("set", "sequence")
 
 
 class TrainConcept(CheckedNode):
@@ -65,6 +68,7 @@ class TrainConcept(CheckedNode):
                     optional=True,
                     tooltip="From Training Settings or Regularisation. Without it, the settings suit the model.",
                 ),
+                plan_only_input(),
             ],
             outputs=[
                 io.Model.Output("model", tooltip="The model with the concept on it, for the sampler."),
@@ -95,8 +99,9 @@ class TrainConcept(CheckedNode):
         look_steps: int = 0,
         motion_steps: int = 0,
         settings: TrainingOptions | None = None,
+        plan_only: bool = False,
     ) -> io.NodeOutput:
-        """Train both stages, resume, or take what was trained before; then save."""
+        """Train both stages, resume, or take what was trained before; then save. Or only say what that needs."""
         check_video_model(model)
         words = words_of(static_prompt, motion_prompt)
         wanted = model_format(model)
@@ -110,10 +115,12 @@ class TrainConcept(CheckedNode):
             options=replace(options, config=with_steps(options.config, look_steps, motion_steps)),
         )
         with differentiable():
+            if plan_only:
+                return planned(f"{fitted.choice}. {plan_lesson(model, lesson, cls.hidden, *STAGES)}", outputs=3)
             look = learn_look(model, lesson, cls.hidden)
             learned = learn_movement(model, look.concept, lesson, cls.hidden)
         weighted = WeightedConcept(concept=learned.concept)
-        saved = save_files(weighted, name, plain_lora=False)
+        saved = save_files(weighted, name)
         shown = show_text("\n".join([f"{fitted.choice}.", look.text, learned.text, saved]), cls.hidden.unique_id)
         return io.NodeOutput(apply_concepts(model, [weighted]), weighted, words.motion_prompt, ui=shown)
 

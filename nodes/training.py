@@ -14,7 +14,7 @@ from ..setandseq_core.config import STANDARD
 from ..setandseq_core.errors import ConfigError
 from ..setandseq_core.shown import shown
 from .backbone import differentiable
-from .lesson import LearnedLook, Lesson, learn_look, learn_movement, plan_stage
+from .lesson import LearnedLook, Lesson, learn_look, learn_movement, plan_lesson
 from .numbers import CheckedNode
 from .settings import TrainingOptions
 from .wires import CATEGORY, ConceptWire, PriorWire, ReferenceWire, SettingsWire, WeightedConcept
@@ -56,7 +56,7 @@ class TrainIdentityLoRA(CheckedNode):
                 ),
                 _seed(),
                 *_optional_wires(),
-                _plan_only(),
+                plan_only_input(),
             ],
             outputs=[
                 ConceptWire.Output(
@@ -96,7 +96,7 @@ class TrainIdentityLoRA(CheckedNode):
         )
         with differentiable():
             if plan_only:
-                return _planned(plan_stage(model, lesson, "set", cls.hidden))
+                return planned(plan_lesson(model, lesson, cls.hidden, "set"), outputs=1)
             learned = learn_look(model, lesson, cls.hidden)
         look = LearnedLook(concept=learned.concept, lesson=lesson)
         return io.NodeOutput(look, ui=ui.PreviewText(shown(learned.text)))
@@ -129,7 +129,7 @@ class TrainMotionResidual(CheckedNode):
                 ),
                 *_steps_and_rate(STANDARD.sequence_stage.steps),
                 _seed(),
-                _plan_only(),
+                plan_only_input(),
             ],
             outputs=[
                 ConceptWire.Output(
@@ -163,13 +163,15 @@ class TrainMotionResidual(CheckedNode):
         lesson = replace(identity.lesson, options=replace(options, config=config))
         with differentiable():
             if plan_only:
-                return _planned(plan_stage(model, lesson, "sequence", cls.hidden))
+                return planned(plan_lesson(model, lesson, cls.hidden, "sequence"), outputs=1)
             learned = learn_movement(model, identity.concept, lesson, cls.hidden)
         return io.NodeOutput(WeightedConcept(concept=learned.concept), ui=ui.PreviewText(shown(learned.text)))
 
 
-def _planned(plan: str) -> io.NodeOutput:
-    return io.NodeOutput(ExecutionBlocker(None), ui=ui.PreviewText(shown(plan)))
+def planned(plan: str, *, outputs: int) -> io.NodeOutput:
+    """The result of a node that only plans: the plan as text, and outputs that keep all nodes after it from running."""
+    blocked = (ExecutionBlocker(None) for _ in range(outputs))
+    return io.NodeOutput(*blocked, ui=ui.PreviewText(shown(plan)))
 
 
 def _wires() -> list[io.Input]:
@@ -227,7 +229,8 @@ def _steps_and_rate(steps: int) -> list[io.Input]:
     ]
 
 
-def _plan_only() -> io.Boolean.Input:
+def plan_only_input() -> io.Boolean.Input:
+    """The switch of a train node that plans instead of training."""
     return io.Boolean.Input(
         "plan_only",
         default=False,

@@ -64,7 +64,16 @@ def changes(
     stages = tuple(stage.stage for stage in plan.stages)
 
     def planned(size: Size, config: MethodConfig) -> TrainingPlan:
-        return plan_training(backbone, size, config, text=text, stages=stages, limit=plan.limit)
+        clips = None if plan.prior else 0  # made before
+        return plan_training(
+            backbone,
+            size,
+            config,
+            text=text,
+            stages=stages,
+            limit=plan.limit,
+            prior_clips=clips,
+        )
 
     fewer = backbone.format.whole(max(backbone.format.min_frames, frames // 2 + 1))
     if fewer < frames:

@@ -41,6 +41,7 @@ FROZEN_INPUTS: dict[str, dict[str, str]] = {
         "look_steps": "INT",
         "motion_steps": "INT",
         "settings": "SETSEQ_SETTINGS",
+        "plan_only": "BOOLEAN",
     },
     "SetSeq_TrainIdentityLoRA": {
         **TRAINING_WIRES,
@@ -94,7 +95,12 @@ FROZEN_INPUTS: dict[str, dict[str, str]] = {
         "clips": "INT",
         "seed": "INT",
     },
-    "SetSeq_SaveDynamicConcept": {"concept": "SETSEQ_CONCEPT", "name": "STRING", "plain_lora": "BOOLEAN"},
+    "SetSeq_SaveDynamicConcept": {
+        "concept": "SETSEQ_CONCEPT",
+        "name": "STRING",
+        "plain_lora": "BOOLEAN",
+        "float32": "BOOLEAN",
+    },
     "SetSeq_LoadDynamicConcept": {"concept": "COMBO", **STRENGTHS, "model": "MODEL", "schedule": "SETSEQ_SCHEDULE"},
     "SetSeq_ComposeConcepts": {
         "model": "MODEL",
@@ -130,11 +136,12 @@ FROZEN_INPUTS: dict[str, dict[str, str]] = {
 
 FROZEN_OPTIONAL = {
     "SetSeq_ReferenceClip": {"mask"},
-    "SetSeq_TrainConcept": {"settings"},
+    "SetSeq_TrainConcept": {"settings", "plan_only"},
     "SetSeq_TrainIdentityLoRA": {"settings", "prior", "plan_only"},
     "SetSeq_TrainMotionResidual": {"plan_only"},
     "SetSeq_TrainingSettings": {"preset"},
     "SetSeq_Regularisation": {"settings"},
+    "SetSeq_SaveDynamicConcept": {"float32"},
     "SetSeq_LoadDynamicConcept": {"model", "schedule"},
     "SetSeq_ComposeConcepts": {"method", "masks", "schedule", "prompts"},
     "SetSeq_StrengthSchedule": {"negative_strength"},

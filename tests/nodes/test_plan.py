@@ -77,3 +77,20 @@ def test_one_node_with_its_wires_alone_fits_into_every_device(
     room = weights_of(wires["model"]) + most // 2
     _, small = train(room)
     assert "with checkpointing" in small.plan and large.losses.values == pytest.approx(small.losses.values, abs=1e-5)
+
+
+def test_train_concept_plans_both_stages_as_one_and_trains_nothing(
+    run: Call, pack: Pack, wires: dict[str, Any], options: Any, folders: Any
+) -> None:
+    reference = wires.pop("references")["reference_0"]
+    video = import_module("comfy_api.latest").InputImpl.VideoFromComponents(
+        import_module("comfy_api.latest").Types.VideoComponents(images=reference.clip.frames_FHWC, frame_rate=16)
+    )
+    words = {"static_prompt": reference.words.static_prompt, "motion_prompt": reference.words.motion_prompt}
+    output = run("TrainConcept", **wires, **words, video=video, name="bee", settings=options, plan_only=True)
+    assert [type(each).__name__ for each in output.args] == ["ExecutionBlocker"] * 3
+    record = pack("nodes.panel").RECORDS.get("7")
+    (told,) = output.ui.as_dict()["text"]
+    assert "using the first 5 frames" in told and told.endswith(record.plan)
+    assert "tokens a sample" in record.plan and record.losses.values == []
+    assert not list((folders / "dynamic_concepts").iterdir())
