@@ -256,8 +256,3 @@ def test_a_loss_that_is_not_finite_ends_in_red_with_the_reason_and_the_next_step
     text = said.last.inner_text()
     assert "is not a finite number at step 1, also after the learning rate was lowered" in text
     assert "Lower the learning rate" in text and not list(concepts.iterdir())
-    canvas.load(start_here(seed=next(SEEDS), set_steps=1, sequence_steps=1, name="after"))
-    canvas.show(canvas.node(IDENTITY))
-    canvas.run()
-    wait_for_text(canvas, "Learned the motion: 1 steps", panel=1)
-    wait_for_empty_queue(canvas)
