@@ -3,11 +3,10 @@
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
-import { nodeOfExecution, repeat } from "./graph.mjs";
+import { nodeOfExecution } from "./graph.mjs";
 
 const OUR_ERROR = /setandseq_core\.errors\.\w+$/;
 const OUR_NODE = /^SetSeq_/;
-const LOOK_MS = 250;
 const LIFE_MS = 20_000;
 
 /** @typedef {{type: string, details: string}} Complaint about one input of a node */
@@ -19,14 +18,17 @@ export function tellErrors() {
     if (!OUR_ERROR.test(exception_type)) return;
     toast(node_id, exception_message.replace(/^\S*Error: /, "").trim());
   });
-  /** @type {NodeErrors | null} */
-  let last = null;
-  repeat(LOOK_MS, new AbortController().signal, () => {  // there is no event for a rejection
-    const now = /** @type {NodeErrors | null} */ (app.lastNodeErrors ?? null);
-    if (now === last) return;
-    last = now;
-    for (const [node, text] of complaints(now ?? {})) toast(node, text);
-  });
+  const queuePrompt = api.queuePrompt.bind(api);
+  api.queuePrompt = async (...prompt) => {  // there is no event for a rejection
+    try {
+      const accepted = await queuePrompt(...prompt);
+      tell(accepted.node_errors);
+      return accepted;
+    } catch (error) {
+      tell(/** @type {{response?: {node_errors?: NodeErrors}}} */ (error).response?.node_errors);
+      throw error;
+    }
+  };
 }
 
 /**
@@ -41,6 +43,11 @@ export function complaints(errors) {
     const texts = new Set(own.map((each) => each.details.replace(/^[\w.]+ - /, "")));
     return [...texts].map((text) => /** @type {[string, string]} */ ([node, text]));
   });
+}
+
+/** @param {NodeErrors | undefined} errors */
+function tell(errors) {
+  for (const [node, text] of complaints(errors ?? {})) toast(node, text);
 }
 
 /**

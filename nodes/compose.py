@@ -23,6 +23,7 @@ MOST = 20
 """Largest number of concepts on one node."""
 PLAIN = frozenset(("pooled_output", "attention_mask"))
 """Settings that every prompt may have and no Wan model uses."""
+TIMES = ", multiplied by each concept's own"
 
 
 class ComposeConcepts(CheckedNode):
@@ -52,8 +53,8 @@ class ComposeConcepts(CheckedNode):
                     ),
                     tooltip="Concepts made for this model. A new input appears when you connect one.",
                 ),
-                strength_input("identity_strength", "every look", ", multiplied by each concept's own"),
-                strength_input("motion_strength", "every motion", ", multiplied by each concept's own"),
+                strength_input("identity_strength", "look strength", "every look", TIMES),
+                strength_input("motion_strength", "motion strength", "every motion", TIMES),
                 io.Combo.Input(
                     "method",
                     options=list(METHODS),
@@ -208,7 +209,7 @@ class TransferMotion(io.ComfyNode):
             "Train Identity LoRA: connect all clips to it, then train the motion of each clip on its result.",
             search_aliases=["swap motion", "motion transfer", "retarget", "set and sequence"],
             inputs=[
-                ConceptWire.Input("identity", tooltip="Provides the look and its strength."),
+                ConceptWire.Input("identity", display_name="look", tooltip="Provides the look and its strength."),
                 ConceptWire.Input("motion", tooltip="Provides the motion and its strength."),
             ],
             outputs=[ConceptWire.Output("concept", tooltip="For Compose Concepts or Save Dynamic Concept.")],

@@ -61,7 +61,7 @@ def summary(weighted: WeightedConcept) -> str:
     return "\n".join(
         [
             f"Made for: {info.base_name}",
-            f"Static prompt: {info.static_prompt}",
+            f"Look prompt: {info.static_prompt}",
             f"Motion prompt: {info.motion_prompt}",
             *strength_notes("Look", weighted.strengths.identity),
             *strength_notes("Motion", weighted.strengths.motion),
@@ -79,10 +79,11 @@ def strength_notes(part: str, strength: float) -> list[str]:
     return notes
 
 
-def strength_input(name: str, part: str, times: str = "") -> io.Float.Input:
+def strength_input(name: str, label: str, part: str, times: str = "") -> io.Float.Input:
     """The input of a strength; `times` says what else multiplies it."""
     return io.Float.Input(
         name,
+        display_name=label,
         default=1.0,
         min=-10.0,
         max=10.0,
@@ -172,8 +173,8 @@ class LoadDynamicConcept(io.ComfyNode):
                     options=concept_names(),
                     tooltip=f"A file in models/{CONCEPTS}. Press R to see new files.",
                 ),
-                strength_input("identity_strength", "the look"),
-                strength_input("motion_strength", "the motion"),
+                strength_input("identity_strength", "look strength", "the look"),
+                strength_input("motion_strength", "motion strength", "the motion"),
                 io.Model.Input(
                     "model",
                     optional=True,
@@ -185,8 +186,14 @@ class LoadDynamicConcept(io.ComfyNode):
             outputs=[
                 io.Model.Output("model", tooltip="The model with the concept applied, for the sampler."),
                 ConceptWire.Output("concept", tooltip="The concept with these strengths, for Compose Concepts."),
-                io.String.Output("static_prompt", tooltip="The prompt for the look alone, from the file."),
-                io.String.Output("motion_prompt", tooltip="The prompt for the look and the motion, from the file."),
+                io.String.Output(
+                    "static_prompt", display_name="look prompt", tooltip="The prompt for the look alone, from the file."
+                ),
+                io.String.Output(
+                    "motion_prompt",
+                    display_name="motion prompt",
+                    tooltip="The prompt for the look and the motion, from the file.",
+                ),
             ],
             hidden=[io.Hidden.unique_id],
         )

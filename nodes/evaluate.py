@@ -74,7 +74,7 @@ class EvaluateConcept(io.ComfyNode):
             ],
             outputs=[
                 io.String.Output("report", tooltip="All scores, their ranges and the models that computed them."),
-                io.Float.Output("identity", tooltip="Similarity of the looks. 1 is identical."),
+                io.Float.Output("identity", display_name="look", tooltip="Similarity of the looks. 1 is identical."),
                 io.Float.Output(
                     "motion", tooltip="Similarity of the motions, from -1 to 1. 0 means unrelated, or no motion."
                 ),

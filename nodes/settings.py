@@ -60,6 +60,7 @@ class TrainingSettings(CheckedNode):
                 ),
                 io.Float.Input(
                     "identity_dropout",
+                    display_name="look dropout",
                     default=PAPER.set_stage.coefficient_dropout,
                     min=0.0,
                     max=0.99,
@@ -69,6 +70,7 @@ class TrainingSettings(CheckedNode):
                 ),
                 io.Float.Input(
                     "motion_dropout",
+                    display_name="motion dropout",
                     default=PAPER.sequence_stage.coefficient_dropout,
                     min=0.0,
                     max=0.99,

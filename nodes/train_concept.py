@@ -73,7 +73,11 @@ class TrainConcept(CheckedNode):
             outputs=[
                 io.Model.Output("model", tooltip="The model with the concept on it, for the sampler."),
                 ConceptWire.Output("concept", tooltip="For Compose Concepts."),
-                io.String.Output("motion_prompt", tooltip="The prompt that calls the look and the motion."),
+                io.String.Output(
+                    "motion_prompt",
+                    display_name="motion prompt",
+                    tooltip="The prompt that calls the look and the motion.",
+                ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
             is_output_node=True,

@@ -61,6 +61,7 @@ class TrainIdentityLoRA(CheckedNode):
             outputs=[
                 ConceptWire.Output(
                     "identity",
+                    display_name="look",
                     tooltip="The look, for Train Motion Residual, or for any input that takes a concept.",
                 )
             ],
@@ -125,6 +126,7 @@ class TrainMotionResidual(CheckedNode):
                 io.Model.Input("model", tooltip="The model that learned the look."),
                 ConceptWire.Input(
                     "identity",
+                    display_name="look",
                     tooltip="From Train Identity LoRA. The clips, their prompts and the settings come with it.",
                 ),
                 *_steps_and_rate(STANDARD.sequence_stage.steps),

@@ -12,11 +12,14 @@ from tools.workflows.make import FOLDER
 
 SCALE = "() => window.app.canvas.ds.scale"
 WAIT_MS = 60_000
+MUTED = 2
 
 
 def start_here(node_type: str, widget: int, value: str) -> dict[str, Any]:
-    """The first workflow with another value on a node of that type."""
+    """The training workflow without its videos and with another value on a node of that type."""
     workflow = json.loads((FOLDER / f"{TRAIN}.json").read_text(encoding="utf-8"))
+    for video in (node for node in workflow["nodes"] if node["type"] == "SaveVideo"):
+        video["mode"] = MUTED
     (node,) = (node for node in workflow["nodes"] if node["type"] == node_type)
     node["widgets_values"][widget] = value
     return workflow

@@ -325,7 +325,7 @@ def test_what_is_shown_says_what_strengths_mean(
 
     assert shown(1, 0.5) == [
         "Made for: Wan 2.1 T2V (128 wide, 2 blocks)",
-        "Static prompt: a [v] bee",
+        "Look prompt: a [v] bee",
         "Motion prompt: a [v] bee, [u] dancing",
     ]
     assert shown(0, -10)[3:] == [

@@ -34,8 +34,8 @@ def test_every_node_has_a_page_and_no_page_is_left_over(schemas: dict[str, Any])
 def test_a_page_explains_every_input_and_output(schemas: dict[str, Any]) -> None:
     for schema, text in texts(schemas):
         rows = re.findall(r"^\| (\*\*.+?) \| ", text, re.MULTILINE)
-        explained = {name for row in rows for name in re.findall(r"\*\*(\w+)\*\*", row)}
-        assert explained == {part.id for part in [*schema.inputs, *schema.outputs]}, schema.node_id
+        explained = {name for row in rows for name in re.findall(r"\*\*([\w ]+)\*\*", row)}
+        assert explained == {part.display_name or part.id for part in [*schema.inputs, *schema.outputs]}, schema.node_id
 
 
 def test_a_page_has_its_name_and_its_sections(schemas: dict[str, Any]) -> None:

@@ -130,7 +130,7 @@ def use_workflow(object_info: dict[str, Any]) -> Graph:
     loaded = second.add("SetSeq_LoadDynamicConcept", concept="my_concept.safetensors", model=base.model)
     second.group("Step2 - Concept")
     prompts = _Prompts(graph, third, base, step=3)
-    own = prompts.positive(loaded["motion_prompt"], "The concept's own prompt")
+    own = prompts.positive(loaded["motion prompt"], "The concept's own prompt")
     edited = prompts.positive(with_tokens(str(CONCEPT.edited(background="pink", texture="striped"))))
     studio = prompts.finish(elsewhere=second)
     wires = {"model": base.model, "concepts": [loaded["concept"]], "motion_strength": 0.5}
@@ -244,7 +244,7 @@ def _train_wires(base: Base, reference: Output, settings: Output) -> dict[str, A
 def _train_identity(column: Column, wires: dict[str, Any]) -> Output:
     stage = EMBEDDED_CONFIG.set_stage
     rate = {"steps": stage.steps, "learning_rate": stage.learning_rate, "rank": EMBEDDED_CONFIG.rank}
-    return column.add("SetSeq_TrainIdentityLoRA", **wires, **rate)["identity"]
+    return column.add("SetSeq_TrainIdentityLoRA", **wires, **rate)["look"]
 
 
 def _train_motion(column: Column, model: Output, identity: Output) -> Output:

@@ -91,7 +91,7 @@ model's loader and the sampler.
 2. Choose it in *Load Dynamic Concept*. Its card shows its prompts and the model it was made for.
 3. Use its words and tokens in your positive prompt, and press **Run**.
 
-**identity_strength** sets the look, **motion_strength** the motion. 1 is as trained, 0 is off.
+**look strength** sets the look, **motion strength** the motion. 1 is as trained, 0 is off.
 
 The same node works in any other graph: its input is a model and its output is a model.
 """
