@@ -156,8 +156,8 @@ FROZEN_GROWING = {
 
 FROZEN_OUTPUTS: dict[str, dict[str, str]] = {
     "SetSeq_ReferenceClip": {"reference": "SETSEQ_REFERENCE", "images": "IMAGE"},
-    "SetSeq_TrainConcept": {"model": "MODEL", "concept": "SETSEQ_CONCEPT", "motion_prompt": "STRING"},
-    "SetSeq_TrainIdentityLoRA": {"identity": "SETSEQ_CONCEPT"},
+    "SetSeq_TrainConcept": {"model": "MODEL", "concept": "SETSEQ_CONCEPT", "motion prompt": "STRING"},
+    "SetSeq_TrainIdentityLoRA": {"look": "SETSEQ_CONCEPT"},
     "SetSeq_TrainMotionResidual": {"concept": "SETSEQ_CONCEPT"},
     "SetSeq_TrainingSettings": {"settings": "SETSEQ_SETTINGS"},
     "SetSeq_Regularisation": {"settings": "SETSEQ_SETTINGS"},
@@ -166,15 +166,15 @@ FROZEN_OUTPUTS: dict[str, dict[str, str]] = {
     "SetSeq_LoadDynamicConcept": {
         "model": "MODEL",
         "concept": "SETSEQ_CONCEPT",
-        "static_prompt": "STRING",
-        "motion_prompt": "STRING",
+        "look prompt": "STRING",
+        "motion prompt": "STRING",
     },
     "SetSeq_ComposeConcepts": {"model": "MODEL"},
     "SetSeq_StrengthSchedule": {"schedule": "SETSEQ_SCHEDULE"},
     "SetSeq_TransferMotion": {"concept": "SETSEQ_CONCEPT"},
     "SetSeq_EvaluateConcept": {
         "report": "STRING",
-        "identity": "FLOAT",
+        "look": "FLOAT",
         "motion": "FLOAT",
         "prompt_adherence": "FLOAT",
         "temporal_coherence": "FLOAT",
