@@ -56,6 +56,7 @@ class WanBackbone:
         self.vae = vae.requires_grad_(False).eval()
         self._encode_text = text_encoder
         self.name = name
+        self._fingerprint: BaseFingerprint | None = None
         self.format = format
         self.known_prompts = known_prompts
         self.layers = {
@@ -71,6 +72,11 @@ class WanBackbone:
         return self.module.device
 
     def fingerprint(self) -> BaseFingerprint:
+        if self._fingerprint is None:  # computed once: later the weights may be spread over processes
+            self._fingerprint = self._computed_fingerprint()
+        return self._fingerprint
+
+    def _computed_fingerprint(self) -> BaseFingerprint:
         weights = {name: self.module.get_parameter(f"{path}.weight").detach() for name, path in self.layers.items()}
         return fingerprint(FAMILY, weights)
 
@@ -105,7 +111,7 @@ class WanBackbone:
 
     def encode_prompt(self, prompt: str, /) -> Condition:
         """Tokens of the prompt, padded with zeros to the same number for every prompt."""
-        return Condition(tokens_ND=self._encode_text(prompt))
+        return Condition(tokens_ND=self._encode_text(prompt).to(self.device))
 
     def velocity(self, x_t_BCFHW: Tensor, time_B: Tensor, texts: Sequence[Condition]) -> Tensor:
         """v at x_t, in float32; time 1 is noise (timestep 1000 inside the model)."""

@@ -12,6 +12,8 @@ from ..concept import Concept
 from ..embedded.model import load_embedded
 from ..embedded.world.scene import FRAMES, SIZE
 from ..errors import BackboneError, ConfigError
+from ..training.processes import ALONE, Processes
+from ..training.sharding import spread
 from .options import EMBEDDED, ClipOptions, ModelOptions, Size
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -26,13 +28,28 @@ class Model:
     size: Size | None = None
 
 
-def load_model(options: ModelOptions) -> Model:
+def load_model(options: ModelOptions, processes: Processes = ALONE) -> Model:
     """Load the model that --model and its companions name.
 
+    Args:
+        processes: over which the weights are spread, if they want that.
     Raises:
         BackboneError: options that exclude each other, no such device, or a model that cannot be loaded.
     """
     device = device_named(options.device)
+    if not processes.sharded:
+        return _load(options, device)
+    model = _load(options, "cpu")
+    backbone = model.backbone
+    backbone.fingerprint()  # while the weights are whole
+    parts: list[nn.Module] = [backbone.vae]
+    parts[0].to(device)
+    layers = dict[str, str](backbone.layers)  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
+    spread(backbone.module, layers, processes, torch.device(device))
+    return model
+
+
+def _load(options: ModelOptions, device: str) -> Model:
     if options.model == EMBEDDED:
         return _load_embedded(options, device)
     backbone = load_wan(

@@ -31,11 +31,11 @@ from .signals import Stopped, Wish, stopping_gently
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..backbone import Savings
     from ..clips.clip import Reference
     from ..concept import Concept
     from ..config import MethodConfig
     from ..train import Trained
-    from ..training.plan import TrainingPlan
     from ..training.processes import Processes
     from ..training.run import Progress
     from .model import Model
@@ -156,7 +156,6 @@ def train(
     from ..learn import learn_concept
     from ..prompts import check_prompt
     from ..training.prior import read_prior
-    from ..training.processes import share_of
     from .model import device_named, load_model
     from .references import check_videos, each, method_config, read_reference, stretches_of, words_of
     from .words import tell_unknown_words
@@ -172,13 +171,13 @@ def train(
     check_videos(*video, *masks)
     prompts = [prompt for part in said for prompt in (part.static_prompt, part.motion_prompt)]
     tell_unknown_words(model.model, prompts, words.tokens)
-    chosen = load_model(model)
+    chosen = load_model(model, processes)
     backbone = chosen.backbone
     references = [
         read_reference(file, mask_file, said_of_it, part, clip, chosen)
         for file, mask_file, said_of_it, part in zip(video, masks, said, stretches, strict=True)
     ]
-    plan = _plan(chosen, references, share_of(config, processes), model)
+    savings = _savings(chosen, references, config, model, processes)
     tell(f"Learning with {backbone.name} on {backbone.device}, rank {config.rank}. Ctrl-C keeps the steps so far.")
     folder = out.with_name(f"{out.name}.training")
     with stopping_gently("Stopping after this step. Press Ctrl-C again to stop at once.") as wish:
@@ -188,7 +187,7 @@ def train(
             config,
             name=title,
             prior=read_prior(prior, backbone) if prior else None,
-            savings=plan.strongest,
+            savings=savings,
             folder=folder,
             progress=_training_progress(wish),
             prior_progress=_making_progress(wish),
@@ -198,21 +197,31 @@ def train(
         _save(concept, out, folder, wish, processes, float32=float32)
 
 
-def _plan(
-    chosen: "Model", references: "Sequence[Reference]", config: "MethodConfig", options: ModelOptions
-) -> "TrainingPlan":
+def _savings(
+    chosen: "Model",
+    references: "Sequence[Reference]",
+    config: "MethodConfig",
+    options: ModelOptions,
+    processes: "Processes",
+) -> "Savings":
     """Tell what the training takes, and choose what it needs to fit."""
+    from ..backbone import Savings
     from ..training.plan import plan_training
+    from ..training.processes import share_of
     from ..training.proposal import plan_in_words
+    from ..training.savings import EVERY_BLOCK
     from ..training.speed import speed
     from .model import DTYPES
 
     backbone, first = chosen.backbone, references[0]
+    if processes.sharded:
+        tell(f"The model's weights are spread over {processes.count} processes. To save memory, its blocks run again.")
+        return Savings(recomputed=EVERY_BLOCK)
     frames, height, width = first.clip.frames_FHWC.shape[:3]
     text = backbone.encode_prompt(first.words.motion_prompt)
-    plan = plan_training(backbone, (frames, height, width), config, text=text)
+    plan = plan_training(backbone, (frames, height, width), share_of(config, processes), text=text)
     tell(plan_in_words(plan, speed(backbone.device, DTYPES[options.dtype])))
-    return plan
+    return plan.strongest
 
 
 def _check_motion(words: WordsOptions) -> None:

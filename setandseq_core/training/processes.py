@@ -82,7 +82,7 @@ class Launched:
         self._accelerator = Accelerator(cpu=device == "cpu")
         self.number: int = self._accelerator.process_index
         self.count: int = self._accelerator.num_processes
-        self.sharded = False
+        self.sharded = os.environ.get("ACCELERATE_USE_FSDP") == "true"
 
     def sums(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Each tensor's sum over all processes.

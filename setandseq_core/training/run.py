@@ -206,17 +206,32 @@ class StageRun:
         Returns:
             Their share of the loss, and why there is none: "", or how memory ran out.
         """
-        self._optimizer.zero_grad(set_to_none=True)
         own = own_samples(self.config.batch, self.processes)
-        at_once = self.savings.samples_at_once or self.config.batch
+        at_once = 1 if self.processes.sharded else self.savings.samples_at_once or self.config.batch
         parts = [slice(first, min(first + at_once, own.stop)) for first in range(own.start, own.stop, at_once)]
         none = torch.zeros((), device=self._device)
         try:
+            self._ask_along(backward, len(parts))
+            self._optimizer.zero_grad(set_to_none=True)
             return torch.stack([self._seeded(backward, part) for part in parts] or [none]).sum(), ""
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
+            if self.processes.sharded:  # the others wait for an answer of the model, which cannot come
+                raise self._too_large(shortage(error)) from error
             return none, shortage(error)
+
+    def _ask_along(self, backward: Callable[[slice], Tensor], own: int) -> None:
+        """Ask a model that is spread over the processes as often as the process that has most samples does.
+
+        It answers only if all ask. These gradients are thrown away.
+
+        Args:
+            own: samples of this process.
+        """
+        if self.processes.sharded:
+            for _ in range(most_samples(self.config.batch, self.processes) - own):
+                self._seeded(backward, slice(0, 1))
 
     def _seeded(self, backward: Callable[[slice], Tensor], part: slice) -> Tensor:
         torch.manual_seed(self.method.seed * STEP_SEEDS + len(self.losses))
@@ -234,12 +249,16 @@ class StageRun:
             torch.cuda.empty_cache()
         step = len(self.losses) + 1
         if not save_more(self.savings, most_samples(self.config.batch, self.processes), device):
-            raise TrainingError(
-                f"There is not enough memory for step {step} of the {self.stage} stage, one sample at a time and with "
-                f"all that saves memory. {reason}",
-                hint="Take fewer frames or a smaller size of the clip, or a lower rank.",
-            )
+            raise self._too_large(reason)
         self.saved_more = f"Out of memory at step {step}; from there on {in_words(self.savings)}."
+
+    def _too_large(self, reason: str) -> TrainingError:
+        step = len(self.losses) + 1
+        return TrainingError(
+            f"There is not enough memory for step {step} of the {self.stage} stage, one sample at a time "
+            f"and with all that saves memory. {reason}",
+            hint="Take fewer frames or a smaller size of the clip, or a lower rank.",
+        )
 
     def _step(self, loss: Tensor) -> None:
         norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.method.gradient_clipping)

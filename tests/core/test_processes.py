@@ -10,10 +10,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from torch.distributed.tensor import DTensor
 
 from setandseq_core.backbones.wan import WanBackbone
 from setandseq_core.cli.main import main
@@ -26,6 +28,7 @@ from setandseq_core.errors import TrainingError
 from setandseq_core.train import Trained, train_identity, train_motion
 from setandseq_core.training.processes import ALONE, Launched, OneProcess, Processes, own_samples, share_of
 from setandseq_core.training.run import Progress, StopTraining
+from setandseq_core.training.sharding import spread
 
 CONFIG = MethodConfig(
     rank=2,
@@ -33,6 +36,8 @@ CONFIG = MethodConfig(
     set_stage=SetConfig(steps=6, batch=5),
     sequence_stage=SequenceConfig(steps=6, batch=4),
 )
+HELD: dict[str, float] = {}
+"""Share of a spread model's numbers that this process holds."""
 ENDED_BY_AN_ERROR = 2
 ROOT = Path(__file__).parents[2]
 DEMO_CLIP = ROOT / "setandseq_core/embedded/demo_clip.mp4"
@@ -45,7 +50,7 @@ class Event:
     number: int
     step: int
     kind: str
-    """"kill", "stop" or "memory"."""
+    """"kill" and "stop" it; "disk" and "shard" are about all of its training: a disk of its own, spread weights."""
 
 
 def backbone() -> WanBackbone:
@@ -71,6 +76,12 @@ def materials(model: WanBackbone) -> tuple[Material[FrameSet], Material[FrameSeq
 def learn(folder: Path, processes: Processes, event: Event | None = None, config: MethodConfig = CONFIG) -> Trained:
     """Both stages; returns the second."""
     model = backbone()
+    if processes.sharded:
+        model.fingerprint()
+        whole = sum(weight.numel() for weight in model.module.parameters())
+        spread(model.module, model.layers, processes, torch.device("cpu"))
+        held = sum(cast(DTensor, weight).to_local().numel() for weight in model.module.parameters())
+        HELD["share"] = held / whole
     frames, sequence = materials(model)
 
     def progress(now: Progress) -> None:
@@ -88,6 +99,9 @@ def run_process(number: int, count: int, port: int, folder: Path, event: Event |
     """What a launcher's process does; the first one leaves the losses behind, every one its error."""
     names = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": count, "MASTER_PORT": port}
     os.environ |= {name: str(value) for name, value in names.items()} | {"MASTER_ADDR": "127.0.0.1"}
+    if event and event.kind == "shard":
+        os.environ["ACCELERATE_USE_FSDP"] = "true"
+        os.environ["FSDP_VERSION"] = "2"
     torch.set_num_threads(1)
     processes = Launched("cpu")
     own = folder / f"disk_{number}" if event and event.kind == "disk" else folder
@@ -97,7 +111,12 @@ def run_process(number: int, count: int, port: int, folder: Path, event: Event |
         (folder / f"error_{number}.txt").write_text(str(error), encoding="utf-8")
         sys.exit(ENDED_BY_AN_ERROR)
     tensors = {f"{name}.{i}": part for name, layer in result.layers.items() for i, part in enumerate(parts_of(layer))}
-    record = {"losses": result.record["losses"], "finished": result.finished, "validation": result.validation}
+    record: dict[str, object] = {
+        "losses": result.record["losses"],
+        "finished": result.finished,
+        "validation": result.validation,
+    }
+    record["held"] = HELD.get("share", 1.0)
     torch.save(tensors, folder / f"result_{number}.pt")
     (folder / f"result_{number}.json").write_text(json.dumps(record), encoding="utf-8")
 
@@ -161,6 +180,18 @@ def test_a_killed_process_ends_the_other_and_one_and_then_two_go_on(
     assert not stopped.finished and len(stopped.record["losses"]) == 4
     assert together(2, tmp_path) == [0, 0]
     assert close(losses(tmp_path), alone.record["losses"])
+
+
+def test_a_model_spread_over_two_processes_learns_the_same(
+    together: Callable[..., list[int]], alone: Trained, tmp_path: Path
+) -> None:
+    assert together(2, tmp_path, Event(number=0, step=9, kind="shard")) == [0, 0]
+    assert close(losses(tmp_path), alone.record["losses"])
+    record = json.loads((tmp_path / "result_0.json").read_text(encoding="utf-8"))
+    assert record["held"] == pytest.approx(0.5, abs=0.01)
+    found = torch.load(tmp_path / "result_1.pt")
+    for name, wanted in weights(alone.layers).items():
+        assert torch.allclose(found[name], wanted, rtol=0, atol=1e-5)
 
 
 def test_a_stop_in_one_process_stops_all_after_the_same_step(
