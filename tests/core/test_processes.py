@@ -231,7 +231,8 @@ def test_accelerate_launches_the_command_on_the_embedded_model(tmp_path: Path) -
     settings += "[sequence_stage]\nsteps = 2\nbatch = 2\nlearning_rate = 1e-4\n"
     (tmp_path / "short.toml").write_text(settings, encoding="utf-8")
     train = ["train", "--video", str(DEMO_CLIP), "--static-prompt", "a sks bee", "--dynamic-prompt", "zub"]
-    train += ["--frames", "5", "--size", "32x32", "--config", f"{tmp_path}/short.toml", "--device", "cpu", "--out"]
+    train += ["--frames", "5", "--size", "32x32", "--config", f"{tmp_path}/short.toml"]
+    train += ["--float32", "--device", "cpu", "--out"]
     launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
     launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "-m", "setandseq_core"]
     command = [sys.executable, *launch, *train, f"{tmp_path}/two.safetensors"]
