@@ -34,7 +34,8 @@ def apply_concepts(
 
     Args:
         regions_PFHW: where each concept acts, as for `live.LiveConcepts`; None adds them up everywhere.
-        texts: what each region shows, (N, D), in place of the prompt, to which its concept's learned tokens go.
+        texts: a prompt for each region, (N, D), used in place of the sampler's; the concept's learned tokens are
+            placed in it.
     Raises:
         ConceptMismatchError: a concept was made for another base; names both.
         ConfigError: there are regions on the MODEL already.
@@ -83,7 +84,7 @@ def _run_with_embeddings(
 def _run_live(live: LiveConcepts, executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Tensor:
     """One answer of the model with the concepts on it; whatever model it is that runs, such as one on another GPU.
 
-    A model compiled by TorchCompileModel runs as it was before: compiled code leaves out hooks that were not there when
+    A model compiled by TorchCompileModel runs uncompiled here: compiled code leaves out hooks that were not there when
     it was compiled, and live concepts act by hooks.
     """
     model: Any = executor.class_obj

@@ -51,8 +51,9 @@ class VideoFormat:
     patch: int = 2
     """Latents to each side of one token of the transformer."""
     time_stride: int = 4
-    """Frames for each latent frame but the first, for which `time_offset` frames stand."""
+    """Frames that each latent frame stands for, except the first one."""
     time_offset: int = 1
+    """Frames that the first latent frame stands for."""
 
     @property
     def min_frames(self) -> int:
@@ -125,8 +126,8 @@ class Backbone(Protocol):
         """Two-part prompts of scenes that the model can show, about `count`, for prior clips.
 
         Args:
-            own: a concept's prompt without its tokens, or "" for several concepts. A model that knows the places of
-                its prompts puts other things in that place, or the place alone would tell the concept from the prior.
+            own: a concept's prompt without its tokens, or "" for several concepts. Some prompts show other things at
+                the place that it names; otherwise a place alone would tell the concept's clip from prior clips.
         """
         ...
 

@@ -39,7 +39,7 @@ class ConceptInfo:
 
 
 EMBEDDINGS = ("identity_embedding", "motion_embedding")
-"""Learned tokens, each (text width,): what the rare words [v] and [u] stand for otherwise."""
+"""Learned tokens, each (text width,): which take the places of the rare words for [v] and [u] in an encoded prompt."""
 
 
 PARTS = ("identity_basis", "coefficients", "motion_residual")
@@ -92,7 +92,7 @@ class Concept:
 
     info: ConceptInfo
     layers: dict[str, ConceptLayer]
-    """By Wan's native layer names."""
+    """By the layer's name in the model's own files."""
     embeddings: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     """Learned tokens by name, of `EMBEDDINGS`; empty when rare words stand for them."""
 

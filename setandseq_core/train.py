@@ -225,7 +225,7 @@ def train_identity(
     """The set stage; the motion residual is zero. The model is afterwards exactly what it was before.
 
     Args:
-        savings: how to take less memory; they change where it does not suffice.
+        savings: how to take less memory; when memory runs out all the same, they are changed to save more.
         folder: where unfinished work is kept; the same frames and settings go on from there.
         progress: called after every step; may raise StopTraining to stop and keep what was learned.
         processes: those that train this together.
@@ -326,7 +326,7 @@ def _validation(
 ) -> Validation:
     def measure() -> float:
         learned = with_embeddings([text], list(concept.embeddings.values()))[0]
-        with evaluating(backbone.module), concept.dropped_out():  # of which nothing is, while evaluating
+        with evaluating(backbone.module), concept.dropped_out():  # without dropout, since it is evaluating
             loss = validation_loss(backbone, x_0_BCFHW, learned, config.time_range)
         return of_the_first(loss, processes, x_0_BCFHW.device)
 

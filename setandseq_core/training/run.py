@@ -116,7 +116,7 @@ class StageRun:
     """The changes made when memory ran out, in words; "" if it never did."""
     _optimizer: torch.optim.AdamW = field(init=False)
     _in_step: bool = field(init=False, default=False)
-    """Whether parameters and optimizer are between two steps; such a state is never saved."""
+    """Whether a step has changed some of the parameters and not yet all; such a state is never saved."""
     _start: dict[str, Tensor] = field(init=False)
     """The parameters before the first step, on the CPU."""
 
