@@ -286,7 +286,7 @@ def main() -> None:
     given = parser.parse_args()
     with TemporaryDirectory() as folder:
         found = kill_command_line(given.kills, given.steps, given.seed, given.save_seconds, Path(folder))
-        servers = kill_servers(given.servers, given.seed, Path(folder) / "servers")
+        servers = kill_servers(given.servers, given.seed, Path(folder) / "servers") if given.servers else []
     lost = max((killed.lost_seconds for killed in found), default=0.0)
     lost_in_servers = max((killed.lost_seconds for killed in servers), default=0.0)
     in_use = lost + SAVE_SECONDS - given.save_seconds

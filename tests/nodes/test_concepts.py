@@ -95,6 +95,18 @@ def test_saving_again_changes_nothing_and_never_overwrites(
     assert file.read_bytes() == before[1]
 
 
+def test_a_folder_that_cannot_be_written_is_told_with_its_name_and_the_next_step(
+    pack: Pack, load_wan: Call, make_concept: Call, saved: Callable[..., list[str]], folders: Path
+) -> None:
+    concept = make_concept(load_wan())
+    (folders / "dynamic_concepts" / "animals").write_text("a file where a folder is needed")
+    storage_error = pack("setandseq_core.errors").StorageError
+    with pytest.raises(storage_error, match=r"animals/bee\.safetensors cannot be written .* It needs .* MiB") as error:
+        saved(concept, "animals/bee")
+    assert "choose another folder" in error.value.hint
+    assert saved(concept, "bee") == ["dynamic_concepts/animals", "dynamic_concepts/bee.safetensors"]
+
+
 def test_saving_a_plain_lora_says_which_learned_tokens_are_missing(
     run: Call, load_wan: Call, make_concept: Call, weighted: Call, folders: Path
 ) -> None:
