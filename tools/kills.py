@@ -63,8 +63,8 @@ START_SECONDS = 300.0
 SERVER_STEPS = 150
 SERVER_STAGES = {"identity": ("look", SERVER_STEPS), "concept": ("motion", SERVER_STEPS + 1)}
 """Train node -> its stage and number of steps, which tells its bar from others on the same node."""
-SERVER_SECONDS = 20.0
-"""The longest that a server trains before it is killed."""
+SERVER_SECONDS = ((0.5, 5.0), (10.0, 20.0))
+"""How long a server trains before it is killed, in turn: into the first stage, and mostly into the second."""
 
 
 @dataclass
@@ -244,8 +244,9 @@ def kill_servers(kills: int, seed: int, folder: Path) -> list[Killed]:
     for name, times in (("killed", kills), ("whole", 0)):
         server = Server(folder / name)
         seen = Seen()
-        for _ in range(times):
-            found.append(kill_server(server, graph, seen, chance))
+        for number in range(times):
+            seconds = chance.uniform(*SERVER_SECONDS[number % len(SERVER_SECONDS)])
+            found.append(kill_server(server, graph, seen, seconds))
             print(f"  kill of a server: {found[-1]}", flush=True)
         with server:
             server.run(graph).succeeded()
@@ -256,10 +257,9 @@ def kill_servers(kills: int, seed: int, folder: Path) -> list[Killed]:
     return found
 
 
-def kill_server(server: Server, graph: Prompt, seen: Seen, chance: random.Random) -> Killed:
-    """Start a ComfyUI, give it a training and kill it some time after its first step."""
+def kill_server(server: Server, graph: Prompt, seen: Seen, seconds: float) -> Killed:
+    """Start a ComfyUI, give it a training and kill it so long after the first step that is seen."""
     killed = Killed(moment="server")
-    seconds = chance.uniform(0.5, SERVER_SECONDS)
     until = None
     server.start()
     for event in server.follow(server.queue(graph)):
