@@ -45,7 +45,7 @@ FOLDER = ROOT / "build" / "composition"
 PAGE = ROOT / "docs" / "composition.md"
 BEGIN, END = "<!-- results -->\n", "<!-- end of results -->\n"
 RECIPE = replace(EMBEDDED_CONFIG, set_stage=replace(EMBEDDED_CONFIG.set_stage, time_shift=0.0))
-"""With the model's own time shift: looks that are learned at less noise come out less often beside each other."""
+"""The model's own time shift, because looks learned at lower noise appear less often side by side."""
 JOINT, JOINT_PLAIN = "joint", "joint as trained"
 """Trained together, with stitched clips, instead of each alone; used at `JOINT_MOTION` and `JOINT_GUIDANCE`, and as
 all others are."""
@@ -188,7 +188,7 @@ def report(records: list[Record]) -> Iterator[str]:
     """The table, a row for each way."""
     needed = thresholds(records)
     limits = [f"{name} {limit.look:g} and {limit.motion:g}" for name, limit in needed.items()]
-    yield f"Look and motion count from: {', '.join(limits)}."
+    yield f"Thresholds of look and motion: {', '.join(limits)}."
     yield ""
     titles = "way", "clips", "all there", "all looks", "all movements", "**success** (95 %)"
     yield f"| {' | '.join([*titles, 'own look', 'looks of others', 'own motion'])} |"

@@ -1,4 +1,4 @@
-"""docs/results.json, docs/results.md and the contact sheets of benchmarks.method."""
+"""Writes docs/results.json, docs/results.md and the contact sheets of benchmarks.method."""
 
 import json
 import math
@@ -46,7 +46,7 @@ def table(records: Sequence[Record], methods: Sequence[str], tasks: Sequence[str
 
 
 def by_concept(records: Sequence[Record], methods: Sequence[str]) -> Iterator[str]:
-    """Identity and adherence of all edits, one column per concept."""
+    """Markdown rows with the identity and adherence of all edits, one column per concept."""
     names = list(dict.fromkeys(r["concept"] for r in records))
     yield f"| identity / adherence | {' | '.join(names)} |"
     yield "|---|" + "---|" * len(names)
@@ -60,7 +60,7 @@ def by_concept(records: Sequence[Record], methods: Sequence[str]) -> Iterator[st
 
 
 def by_training(records: Sequence[Record], methods: Sequence[str]) -> Iterator[str]:
-    """Identity and adherence of all edits, one column per training."""
+    """Markdown rows with the identity and adherence of all edits, one column per training."""
     trainings = sorted({r["training"] for r in records})
     yield f"| identity / adherence | {' | '.join(f'seed {training}' for training in trainings)} |"
     yield "|---|" + "---|" * len(trainings)
@@ -74,18 +74,18 @@ def by_training(records: Sequence[Record], methods: Sequence[str]) -> Iterator[s
 
 
 def common_concepts(records: Sequence[Record], methods: Sequence[str]) -> set[str]:
-    """The concepts that all these methods have learned."""
+    """Names of the concepts that all these methods have learned."""
     return set.intersection(*({r["concept"] for r in records if r["method"] == method} for method in methods))
 
 
 def _least_and_most(records: Sequence[Record], methods: Sequence[str], key: str) -> str:
-    """The number of values of the key that the methods have: one number, or two."""
+    """Count each method's distinct values of the key: "3", or "3 to 6" if the methods differ."""
     counts = [len({r[key] for r in records if r["method"] == method}) for method in methods]
     return " to ".join(str(count) for count in dict.fromkeys((min(counts), max(counts))))
 
 
 def ablated_records(records: Sequence[Record], methods: Sequence[str]) -> list[Record]:
-    """Records of these methods with the first seed, from the noises that all of them were sampled from."""
+    """Records of these methods with training seed 0, from the noises that all of them share."""
     chosen = [r for r in records if r["training"] == 0 and r["method"] in methods]
     by_method = [{r["seed"] for r in chosen if r["method"] == name} for name in {r["method"] for r in chosen}]
     noises = set.intersection(*by_method) if by_method else set()
@@ -93,10 +93,10 @@ def ablated_records(records: Sequence[Record], methods: Sequence[str]) -> list[R
 
 
 def ablation_table(records: Sequence[Record], methods: Sequence[str]) -> Iterator[str]:
-    """Reconstruction and edits of ours with one thing changed each, on the concepts that all of them learned."""
+    """Markdown rows, one per ablation of our method, on the concepts that all of them learned."""
     found = [name for name in methods if any(r["method"] == name for r in records)]
     common = common_concepts(records, found)
-    yield f"On {', '.join(sorted(common))}."
+    yield f"Concepts: {', '.join(sorted(common))}."
     yield ""
     yield "| | steps | reconstruct: identity | motion | edits: identity | prompt adherence |"
     yield "|---|---|---|---|---|---|"
@@ -111,7 +111,7 @@ def ablation_table(records: Sequence[Record], methods: Sequence[str]) -> Iterato
 
 
 def composed_tables(records: Sequence[Record]) -> Iterator[str]:
-    """A table for each number of concepts."""
+    """One table for two composed concepts and one for three."""
     for task, title in COMPOSED.items():
         chosen = [r for r in records if r["task"] == task]
         if not chosen:
@@ -119,7 +119,7 @@ def composed_tables(records: Sequence[Record]) -> Iterator[str]:
         yield f"### {title}"
         yield ""
         groups = sorted({name for r in chosen for name in r["concept"].split(" + ")})
-        yield f"Of {', '.join(groups)}, in every order; how often all are there: [composition.md](composition.md)."
+        yield f"{', '.join(groups)} in every order. [composition.md](composition.md) counts how often all appear."
         yield ""
         yield from table(chosen, list(dict.fromkeys(r["method"] for r in chosen)), (task,))
         yield ""
@@ -141,23 +141,23 @@ def report(
     stages = EMBEDDED_CONFIG.set_stage, EMBEDDED_CONFIG.sequence_stage
     noises, seeds = (_least_and_most(records, methods, key) for key in ("seed", "training"))
     lines = [
-        f"{len(records)} clips of {len(names)} concepts ({', '.join(names)}), each prompt from",
-        f"{noises} noises, of {seeds} trainings",
-        f"(seeds {', '.join(str(each) for each in trainings)}) of every method. Ours:",
-        f"rank {EMBEDDED_CONFIG.rank}, {stages[0].steps} steps at {stages[0].learning_rate:g} and {stages[1].steps} at",
-        f"{stages[1].learning_rate:g}, batch {stages[0].batch}; every other method takes as many steps of that batch.",
+        f"{len(records)} clips of {len(names)} concepts ({', '.join(names)}): {noises} noises for each prompt and",
+        f"{seeds} trainings of each method (seeds {', '.join(str(each) for each in trainings)}). Ours has",
+        f"rank {EMBEDDED_CONFIG.rank} and trains {stages[0].steps} steps at a learning rate of",
+        f"{stages[0].learning_rate:g}, then {stages[1].steps} at {stages[1].learning_rate:g}, with a batch of",
+        f"{stages[0].batch}. Every other method trains the same number of steps with the same batch.",
         "",
         "### All edits: another background, a second object",
         "",
         *table(records, methods, EDITS),
         "",
-        "Every concept that a method has learned, also those that not all have (the tables are of the others):",
+        "Every concept that a method learned. The other tables hold only the concepts that all methods learned:",
         "",
         *by_concept(every, methods),
         "",
     ]
     if len(trainings) > 1:
-        lines += ["The same by the seed of the training:", "", *by_training(records, methods), ""]
+        lines += ["The same edits by the seed of the training:", "", *by_training(records, methods), ""]
     for task, title in TASKS.items():
         lines += [f"### {title}", "", *table(records, methods, (task,)), ""]
         lines += [f"![One clip by each method]({sheet_name(task)})", ""]
@@ -169,7 +169,7 @@ def report(
 
 
 def sheet_name(task: str) -> str:
-    """The contact sheet of a task, from docs/."""
+    """Path of a task's contact sheet, relative to docs/."""
     return f"images/method_{task.replace(' ', '_').replace('.', '_')}.png"
 
 
@@ -183,9 +183,9 @@ def write_report(
     """Write docs/results.json, the tables in docs/results.md, and the contact sheets.
 
     Args:
-        ablations: first what they are ablations of.
-        sheets: by task, the rows of its contact sheet.
-        figures: names of the ablations' pictures in docs/images.
+        ablations: methods to compare, the unchanged one first.
+        sheets: the rows of each task's contact sheet.
+        figures: file names of the ablations' pictures in docs/images.
     """
     text = ",\n".join(json.dumps(record) for record in records)
     (DOCS / "results.json").write_text(f"[\n{text}\n]\n")

@@ -34,13 +34,13 @@ def test_every_method_has_a_row_and_only_concepts_count_that_all_have() -> None:
     text = report([*RECORDS, record("ours", "background", "shell", 0.9)], ["base", "ours"], ["ours", "no prior"])
     assert "| base | 4 | 0.100 +- 0.000" in text and "| ours | 4 | 0.500 +- 0.000" in text
     assert "| identity / adherence | bee | lantern | shell |" in text
-    assert "On bee, lantern." in text
+    assert "Concepts: bee, lantern." in text
 
 
 def test_trainings_count_together_and_are_shown_apart() -> None:
     again = [{**record("ours", "background", "bee", 0.9), "training": 1}]
     text = report([*RECORDS, *again], ["base", "ours"], ["ours"])
-    assert "| ours | 5 | 0.580" in text and "1 noises, of 1 to 2 trainings\n(seeds 0, 1)" in text
+    assert "| ours | 5 | 0.580" in text and "1 noises for each prompt and\n1 to 2 trainings" in text
     by_seed = text.partition("by the seed of the training")[2].partition("###")[0]
     assert "| ours | 0.500 +- 0.000 / 0.500 +- 0.000 | 0.900 +- 0.000 / 0.900 +- 0.000 |" in by_seed
     assert "| base | 0.100 +- 0.000 / 0.100 +- 0.000 | - |" in by_seed
