@@ -55,7 +55,7 @@ def _words(name: str) -> dict[str, str]:
 
 
 def figures(backbone: WanBackbone, concept: WeightedConcept, look: str, motion: str, seed: int) -> Figures:
-    """The likeness to both clips of a look that moves as another."""
+    """Similarity of a look with another concept's motion to the clips of both concepts."""
     (v, _), (_, u), place = CLIPS[look].tokens, CLIPS[motion].tokens, CLIPS[look].caption
     prompt = f"a small {v} creature {u} wandering on a {place.background} {place.texture} background"
     noise = latent_noise(backbone.latent_shape(FRAMES, SIZE, SIZE), seed)

@@ -39,7 +39,7 @@ def stacked_tokens(texts: Sequence[Condition]) -> Tensor:
 
 
 def place_embeddings(text_BND: Tensor, embeddings: Sequence[Tensor]) -> Tensor:
-    """Text with learned tokens, each (D,), in its last free places: padding until then, so zeros change nothing.
+    """Text with learned tokens, each (D,), in its last padding places. Padding is zeros, so zero tokens change nothing.
 
     Raises:
         PromptError: the prompt is so long that there are too few.

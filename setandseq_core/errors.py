@@ -56,4 +56,4 @@ class PromptError(SetAndSequenceError):
 
 
 class MetricError(SetAndSequenceError):
-    """A metric that cannot be computed of these clips, or with this model."""
+    """A metric cannot be computed for these clips or with this model."""

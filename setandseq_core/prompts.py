@@ -46,7 +46,7 @@ def check_prompt(prompt: str, name: str) -> str:
     if hidden is not None:
         raise PromptError(
             f"The {name} holds a control character (code {ord(hidden)}).",
-            hint="Write it anew rather than pasting it.",
+            hint="Type the prompt instead of pasting it.",
         )
     return prompt.strip()
 

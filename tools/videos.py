@@ -43,7 +43,7 @@ def even_ticks(fps: int) -> list[int]:
 
 
 def screen_ticks() -> list[int]:
-    """When a screen recorder writes a frame: whenever something has changed."""
+    """The times at which a screen recorder writes a frame, which it does only when something has changed."""
     ticks = np.random.default_rng(0).choice([4, 4, 4, 8, 20], SECONDS * TICKS).cumsum()
     return [0, *(int(tick) for tick in ticks if tick < SECONDS * TICKS)]
 

@@ -107,7 +107,7 @@ def encode_frame_set(
 def encode_frame_sequence(
     backbone: Backbone, frames_FHWC: Tensor, motion_prompt: str, mask_FHW: Tensor | None = None
 ) -> FrameSequence:
-    """Encode a clip, frames in [0, 1], and its motion prompt; otherwise as `encode_frame_set`."""
+    """Encode a clip, with frames in [0, 1], and its motion prompt. Everything else follows `encode_frame_set`."""
     text = backbone.encode_prompt(check_prompt(motion_prompt, "motion prompt"))
     latents_CFHW = backbone.encode_frames(frames_FHWC)
     if mask_FHW is None:

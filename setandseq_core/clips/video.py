@@ -208,7 +208,7 @@ def write_video(path: Path | str, frames_FHWC: Tensor, fps: float) -> None:
         found = f"ends in {suffix!r}" if suffix else "has no suffix"
         raise VideoError(
             f"{path} {found}; {', '.join(_WRITERS)} can be written.",
-            hint="Rename it.",
+            hint="Rename the file.",
         )
     check_fps(fps)
     check_frames(frames_FHWC)

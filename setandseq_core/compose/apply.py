@@ -49,7 +49,7 @@ class Applied:
 
 @contextmanager
 def applied_concept(backbone: Backbone, concept: Concept, strengths: Strengths = AS_LEARNED) -> Generator[Applied]:
-    """Run the backbone with W + A1 (s_id B1 + s_mo B2); exactly itself again afterwards.
+    """Run the backbone with W + A1 (s_id B1 + s_mo B2) and restore it exactly on exit.
 
     Raises:
         ConceptMismatchError: the concept was made for another base model.
@@ -75,7 +75,7 @@ def applied_concepts(
     regions_PFHW: Tensor | None = None,
     prompts: Sequence[str] = (),
 ) -> Generator[Applied]:
-    """Run the backbone with concepts; exactly itself again afterwards.
+    """Run the backbone with concepts and restore it exactly on exit.
 
     Args:
         concepts: none leaves the model alone.

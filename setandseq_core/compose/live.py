@@ -8,11 +8,11 @@ leaves the picture comes back on the other side); the answers are moved back, an
 
     v = sum_i m_i S_i^-1 v_i(S_i x_t) + (1 - sum_i m_i) v_0(x_t)
 
-with S_i the move, m_i the region and v_0 the model without any concept. As MultiDiffusion (Bar-Tal et al. 2023), with a
-prompt for each region, but for the move and the concepts.
+with S_i the move, m_i the region and v_0 the model without any concept. This follows MultiDiffusion (Bar-Tal et al.
+2023) with one prompt per region. The move and the concepts per region are not in that paper.
 
-The negative prompt's answer: classifier-free guidance takes it away from the prompt's. Where a schedule makes concepts
-weaker in it, what they do is guided too, as if the prompt alone asked for them.
+Classifier-free guidance subtracts the negative prompt's prediction from the prompt's. Weakening a concept in the
+negative prompt's prediction therefore makes guidance amplify the concept.
 
 Letters: B batch, C latent channels, F, H, W latent frames, height, width; N tokens, D text width; P concepts.
 """

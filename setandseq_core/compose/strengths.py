@@ -84,7 +84,7 @@ class WeightedConcept:
         return all(schedule.constant for schedule in self.schedules)
 
     def at(self, progress: float = 0.0) -> Strengths:
-        """Its strengths when this share of the sampling is done."""
+        """The concept's strengths at this progress of the sampling, in [0, 1]."""
         found = self.strengths
         for schedule in self.schedules:
             found = found.times(schedule.at(progress))

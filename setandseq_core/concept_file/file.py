@@ -75,7 +75,7 @@ def load_concept(path: Path) -> Concept:
         raise ConceptFileError("A file of version 1 cannot hold learned tokens.")
     check_embeddings(embeddings)
     if header.shapes.get(SIGN, (0,)) != (0,):
-        raise ConceptFileError(f"{SIGN} must be empty.", hint="Get the file again.")
+        raise ConceptFileError(f"{SIGN} must be empty.", hint="Download the file again.")
     layers = _layer_names([name for name in header.shapes if name not in embeddings and name != SIGN])
     check_shapes(info.base, {layer: tuple(header.shapes[f"{layer}.{part}"] for part in PARTS) for layer in layers})
     check_data(path, header.metadata.get(HASH_KEY))

@@ -221,7 +221,7 @@ def _check_thumbnail(thumbnail: bytes | None) -> None:
     if len(thumbnail) > MAX_THUMBNAIL_BYTES:
         raise ConceptFileError(
             f"The thumbnail has over {MAX_THUMBNAIL_BYTES} bytes ({len(thumbnail)}).",
-            hint="Give a smaller one.",
+            hint="Give a smaller picture.",
         )
     try:
         with Image.open(io.BytesIO(thumbnail), formats=("PNG", "JPEG")) as image:

@@ -95,7 +95,7 @@ def load_embedder(folder: Path, *, device: str = "cpu", reads_text: bool = False
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise BackboneError(
             f"{folder} cannot be loaded by transformers ({reason}).",
-            hint="Get its files again.",
+            hint="Download its files again.",
         ) from error
     if reads_text and tokenizer is None:
         raise BackboneError(

@@ -80,7 +80,7 @@ def motion_fidelity(reference_FHWC: Tensor, generated_FHWC: Tensor) -> float:
     if min(len(reference_FHWC), len(generated_FHWC)) <= LEAST:
         raise MetricError(
             f"Movement needs clips of at least {LEAST + 1} frames.",
-            hint="Give longer ones.",
+            hint="Give longer clips.",
         )
     reference, generated = find_tracks(reference_FHWC).moving(), find_tracks(generated_FHWC).moving()
     if not len(reference):

@@ -76,7 +76,7 @@ def node_picture(ui: Ui, node: str) -> Image.Image:
 
 
 def opened(content: bytes) -> Image.Image:
-    """A picture out of its file."""
+    """Read a picture from its file."""
     return Image.open(io.BytesIO(content)).convert("RGB")
 
 

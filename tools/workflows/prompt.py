@@ -102,7 +102,7 @@ def is_widget(kind: str, options: dict[str, Any]) -> bool:
 
 
 def has_seed_control(name: str, options: dict[str, Any]) -> bool:
-    """Whether a second value follows: what becomes of a seed after a run."""
+    """Whether a second value follows, which says how the seed changes after a run."""
     return bool(options.get("control_after_generate", name in ("seed", "noise_seed")))
 
 
