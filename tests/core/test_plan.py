@@ -1,4 +1,4 @@
-"""The plan of a training: its memory is as measured, with every setting of the benchmark."""
+"""The plan of a training: its memory is as measured. `python -m benchmarks.plan` does the same for all its settings."""
 
 import pytest
 
@@ -24,6 +24,6 @@ def test_there_are_twelve_settings() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # the profiler's, where there is no GPU
-@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+@pytest.mark.parametrize("setting", SETTINGS[::3], ids=str)
 def test_memory_is_within_a_tenth_of_what_is_measured(backbone: WanBackbone, text: Condition, setting: Setting) -> None:
     assert planned(backbone, setting, text) == pytest.approx(measured(backbone, setting, text), rel=0.1)
