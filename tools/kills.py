@@ -76,31 +76,34 @@ class Killed:
     step: int = 0
     lost_steps: int = 0
     lost_seconds: float = 0.0
+    seen_at: float = field(default=0.0, repr=False)
+    """When its last step was seen."""
 
 
 @dataclass
 class Seen:
-    """When each step of a training was done last, by stage and number; it tells the cost of a kill."""
+    """The steps of a training that are done, by stage and number, and the seconds of each; tells the cost of a kill."""
 
-    times: dict[tuple[str, int], float] = field(default_factory=dict)
+    seconds: dict[tuple[str, int], float] = field(default_factory=dict)
 
     def last(self, stage: str) -> int:
-        """The last step that was seen in a stage; 0 before there is one."""
-        return max((number for known, number in self.times if known == stage), default=0)
+        """The last step of a stage that is done; 0 before there is one."""
+        return max((number for known, number in self.seconds if known == stage), default=0)
 
     def note(self, killed: Killed, stage: str, step: int) -> None:
-        """Note a step that was done just now; the first one after a kill shows how many are done again."""
+        """Note a step that was done just now; the first one after a kill shows how many are done again.
+
+        The seconds of a process's first step are not known, since it also starts in them.
+        """
+        now = time.monotonic()
         if not killed.stage:
-            before = self.last(stage)
-            again = [self.times.get((stage, number)) for number in range(step - 1, before + 1)]
-            known = [moment for moment in again if moment is not None]
-            killed.lost_steps = max(0, before - step + 1)
-            killed.lost_seconds = max(known) - min(known) if known else 0.0
-            for number in range(step, before + 1):  # they are done anew; their times are no longer of this training
-                self.times.pop((stage, number), None)
+            again = range(step, self.last(stage) + 1)
+            killed.lost_steps = len(again)
+            killed.lost_seconds = sum(self.seconds.pop((stage, number), 0.0) for number in again)
+        self.seconds[stage, step] = now - (killed.seen_at or now)
         killed.stage = stage
         killed.step = step
-        self.times[stage, step] = time.monotonic()
+        killed.seen_at = now
 
 
 @dataclass
