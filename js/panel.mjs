@@ -38,6 +38,8 @@ import { say } from "./words.mjs";
 const EVENT = "setandseq.training";
 const WIDTH = 340;
 const HEIGHT = 310;
+/** Of a panel that has no training to show. */
+const IDLE_HEIGHT = 36;
 /** @type {Record<string, string>} */
 const STAGES = { set: "Learning the look", sequence: "Learning the motion" };
 /** @type {Record<string, string>} */
@@ -53,7 +55,7 @@ const COPY = "setandseq_copy";
 const STEPS = { set: ["look_steps", "steps"], sequence: ["motion_steps", "steps"] };
 /** How many more steps a click on "Train more" adds, as a share of those that were done. */
 const MORE = 0.5;
-const IDLE = "Losses, time left and sample videos appear here while this node trains.";
+const IDLE = "Loss and sample videos appear here while it trains.";
 
 /** @type {Set<TrainingPanel>} */
 const panels = new Set();
@@ -70,7 +72,7 @@ export function listenToTraining() {
 export function trainingPanel(node) {
   node.properties[COPY] ??= Math.random().toString(36).slice(2);
   const panel = new TrainingPanel(node);
-  showOnNode(node, "training_panel", panel.element, () => HEIGHT);
+  showOnNode(node, "training_panel", panel.element, () => panel.height);
   widen(node, WIDTH);
   whileInGraph(node, (left) => {
     panels.add(panel);
@@ -120,6 +122,11 @@ class TrainingPanel {
       this.buttons,
     );
     this.#show();
+  }
+
+  /** Pixels that it needs: little until there is a training. */
+  get height() {
+    return this.#record ? HEIGHT : IDLE_HEIGHT;
   }
 
   /**
@@ -205,6 +212,8 @@ class TrainingPanel {
     const record = this.#record;
     const trains = record?.state === "training";
     this.element.classList.toggle("setandseq-idle", !record);
+    this.element.style.minHeight = `${this.height}px`;
+    this.node.setDirtyCanvas(true, true);
     this.keep.disabled = this.stop.disabled = !trains || record.wish !== "";
     this.keep.hidden = this.stop.hidden = !trains;
     this.more.hidden = record?.state !== "finished" && record?.state !== "kept";

@@ -10,6 +10,7 @@ import { strengthPad } from "./pad.mjs";
 import { listenToTraining, trainingPanel } from "./panel.mjs";
 import { promptCheck } from "./prompts.mjs";
 import { stretchChooser } from "./stretch.mjs";
+import { enlargeTemplate, noteOpening } from "./view.mjs";
 import { speak } from "./words.mjs";
 
 /** By node id, what is put on a node when it is made. @type {Record<string, ((node: GraphNode) => void)[]>} */
@@ -34,6 +35,12 @@ app.registerExtension({
     addStyles();
     listenToTraining();
     tellErrors();
+  },
+  beforeConfigureGraph(workflow) {
+    noteOpening(/** @type {any} */ (workflow));
+  },
+  afterConfigureGraph() {
+    enlargeTemplate();
   },
   nodeCreated(node) {
     const made = /** @type {GraphNode} */ (node);

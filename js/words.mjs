@@ -98,8 +98,8 @@ const FRENCH = {
   "{0} s to {1} s of {2} s": "{0} s à {1} s sur {2} s",
   // Training panel
   "Training": "Entraînement",
-  "Losses, time left and sample videos appear here while this node trains.":
-    "Pertes, temps restant et vidéos d'essai s'affichent ici pendant l'entraînement.",
+  "Loss and sample videos appear here while it trains.":
+    "Perte et vidéos d'essai s'affichent ici pendant l'entraînement.",
   "Learning the look": "Apprentissage de l'apparence",
   "Learning the motion": "Apprentissage du mouvement",
   "{0}: step {1} of {2}": "{0} : pas {1} sur {2}",

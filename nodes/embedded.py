@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from ..setandseq_core.backbone import VideoFormat
 from ..setandseq_core.clips.prior_prompts import real_world_prompts
-from ..setandseq_core.config import STANDARD, MethodConfig
+from ..setandseq_core.config import PRESETS, STANDARD_PRESET, MethodConfig
 from ..setandseq_core.embedded.files import CLIP_FILE, TRANSFORMER_FILE, VAE_FILE, WEIGHTS
 from ..setandseq_core.embedded.prior_prompts import is_embedded, world_prompts
-from ..setandseq_core.embedded.settings import EMBEDDED_CONFIG, EMBEDDED_FORMAT, EMBEDDED_SHIFT
+from ..setandseq_core.embedded.settings import EMBEDDED_FORMAT, EMBEDDED_PRESETS, EMBEDDED_SHIFT
 from ..setandseq_core.embedded.text import encode_words, known_words, prompt_notes
 from ..setandseq_core.embedded.world.vocabulary import sentences
 from ..setandseq_core.fingerprint import BaseFingerprint
@@ -97,9 +97,9 @@ def format_of(model: ModelPatcher) -> VideoFormat | None:
     return EMBEDDED_FORMAT if is_embedded(model_fingerprint(model)) else None
 
 
-def method_for(model: ModelPatcher) -> MethodConfig:
-    """The settings that suit a model: the embedded one is small and learns at higher rates."""
-    return EMBEDDED_CONFIG if is_embedded(model_fingerprint(model)) else STANDARD
+def method_for(model: ModelPatcher, preset: str = STANDARD_PRESET) -> MethodConfig:
+    """The settings of a preset that suit a model: the embedded one is small and learns at higher rates."""
+    return (EMBEDDED_PRESETS if is_embedded(model_fingerprint(model)) else PRESETS)[preset]
 
 
 def register_prompt_notes() -> None:

@@ -8,7 +8,7 @@ from comfy_api.latest import Input, io
 
 from ..setandseq_core.clips.clip import Reference
 from ..setandseq_core.clips.stretch import Stretch
-from ..setandseq_core.config import MethodConfig
+from ..setandseq_core.config import PRESETS, STANDARD_PRESET, MethodConfig
 from ..setandseq_core.errors import ConceptFileError
 from .apply import apply_concepts
 from .backbone import differentiable, model_format
@@ -60,6 +60,13 @@ class TrainConcept(CheckedNode):
                     default="my_concept",
                     tooltip="The file's name in models/dynamic_concepts. animals/bee makes a folder.",
                 ),
+                io.Combo.Input(
+                    "preset",
+                    options=list(PRESETS),
+                    default=STANDARD_PRESET,
+                    tooltip="draft takes well under half the time of standard, for a first look; paper takes many "
+                    "times as long. A connected settings input has a preset of its own.",
+                ),
                 *stretch_inputs(),
                 _steps("look_steps", "look"),
                 _steps("motion_steps", "motion"),
@@ -78,6 +85,8 @@ class TrainConcept(CheckedNode):
                     display_name="motion prompt",
                     tooltip="The prompt that calls the look and the motion.",
                 ),
+                io.Clip.Output("clip", tooltip="The text encoder as it came, for CLIP Text Encode."),
+                io.Vae.Output("vae", tooltip="The VAE as it came, for VAE Decode."),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
             is_output_node=True,
@@ -98,6 +107,7 @@ class TrainConcept(CheckedNode):
         static_prompt: str,
         motion_prompt: str,
         name: str,
+        preset: str = STANDARD_PRESET,
         start: float = 0.0,
         length: float = 0.0,
         look_steps: int = 0,
@@ -111,7 +121,7 @@ class TrainConcept(CheckedNode):
         wanted = model_format(model)
         stretch = Stretch(start=start, length=length or None)
         fitted = source_of(video, wanted.fps).clip(target_of(model, min(wanted.frames, STANDARD_FRAMES), 0, 0), stretch)
-        options = settings or TrainingOptions(config=method_for(model))
+        options = settings or TrainingOptions(config=method_for(model, preset))
         lesson = Lesson(
             clip=clip,
             vae=vae,
@@ -126,7 +136,8 @@ class TrainConcept(CheckedNode):
         weighted = WeightedConcept(concept=learned.concept)
         saved = save_files(weighted, name)
         shown = show_text("\n".join([f"{fitted.choice}.", look.text, learned.text, saved]), cls.hidden.unique_id)
-        return io.NodeOutput(apply_concepts(model, [weighted]), weighted, words.motion_prompt, ui=shown)
+        applied = apply_concepts(model, [weighted])
+        return io.NodeOutput(applied, weighted, words.motion_prompt, clip, vae, ui=shown)
 
 
 def with_steps(config: MethodConfig, look: int, motion: int) -> MethodConfig:

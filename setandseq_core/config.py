@@ -150,6 +150,7 @@ DRAFT = MethodConfig(
 )
 """For a first look at what will be learned: two fifths of STANDARD's time."""
 PRESETS = {"draft": DRAFT, "standard": STANDARD, "paper": PAPER}
+STANDARD_PRESET = "standard"
 
 
 def config_from_dict(values: Mapping[str, object], base: MethodConfig | None = None) -> MethodConfig:

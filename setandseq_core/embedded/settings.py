@@ -1,5 +1,7 @@
 """The embedded model's clip format, and the settings it learns with. Importing this module is cheap."""
 
+from dataclasses import replace
+
 from ..backbone import VideoFormat
 from ..config import MethodConfig, SequenceConfig, SetConfig
 from .world.scene import FPS, FRAMES, SIZE
@@ -11,5 +13,18 @@ EMBEDDED_CONFIG = MethodConfig(
     sequence_stage=SequenceConfig(steps=200, learning_rate=3e-3, batch=4),
 )
 """The method's settings for the embedded model: it is small and learns at higher rates than the large ones."""
+
+
+def _with_steps(look: int, motion: int) -> MethodConfig:
+    config = EMBEDDED_CONFIG
+    return replace(
+        config,
+        set_stage=replace(config.set_stage, steps=look),
+        sequence_stage=replace(config.sequence_stage, steps=motion),
+    )
+
+
+EMBEDDED_PRESETS = {"draft": _with_steps(50, 80), "standard": EMBEDDED_CONFIG, "paper": _with_steps(150, 400)}
+"""As `config.PRESETS` for large models; *paper* has the paper's numbers of steps."""
 EMBEDDED_SHIFT = 3.0
 """Of its times, in sampling and in training (`flow.shift_time`)."""

@@ -36,6 +36,7 @@ FROZEN_INPUTS: dict[str, dict[str, str]] = {
         "static_prompt": "STRING",
         "motion_prompt": "STRING",
         "name": "STRING",
+        "preset": "COMBO",
         "start": "FLOAT",
         "length": "FLOAT",
         "look_steps": "INT",
@@ -156,7 +157,13 @@ FROZEN_GROWING = {
 
 FROZEN_OUTPUTS: dict[str, dict[str, str]] = {
     "SetSeq_ReferenceClip": {"reference": "SETSEQ_REFERENCE", "images": "IMAGE"},
-    "SetSeq_TrainConcept": {"model": "MODEL", "concept": "SETSEQ_CONCEPT", "motion prompt": "STRING"},
+    "SetSeq_TrainConcept": {
+        "model": "MODEL",
+        "concept": "SETSEQ_CONCEPT",
+        "motion prompt": "STRING",
+        "clip": "CLIP",
+        "vae": "VAE",
+    },
     "SetSeq_TrainIdentityLoRA": {"look": "SETSEQ_CONCEPT"},
     "SetSeq_TrainMotionResidual": {"concept": "SETSEQ_CONCEPT"},
     "SetSeq_TrainingSettings": {"settings": "SETSEQ_SETTINGS"},

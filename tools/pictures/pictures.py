@@ -11,6 +11,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from tools.pictures.interface import Ui, write_settings
+from tools.server.frontend import frontend_folder
 from tools.server.server import Server
 
 COLOURS = 255
@@ -42,12 +43,13 @@ BOX = """id => {
 
 
 @contextmanager
-def interface(width: int, height: int) -> Iterator[Ui]:
-    """ComfyUI in a browser of that size."""
+def interface(width: int, height: int, version: str = "") -> Iterator[Ui]:
+    """ComfyUI in a browser of that size; with its own interface, or with a release that was fetched."""
+    options = ["--front-end-root", str(frontend_folder(version))] if version else []
     with TemporaryDirectory() as name, sync_playwright() as driver:
         write_settings(Path(name))
         with (
-            Server(Path(name)) as server,
+            Server(Path(name), options=options) as server,
             driver.chromium.launch(
                 executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
             ) as browser,

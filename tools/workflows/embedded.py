@@ -9,7 +9,23 @@ from setandseq_core.embedded.files import TRANSFORMER_FILE, VAE_FILE
 from setandseq_core.embedded.settings import EMBEDDED_CONFIG, EMBEDDED_SHIFT
 from setandseq_core.embedded.world.concepts import CONCEPTS, DEMO, with_tokens
 from setandseq_core.embedded.world.scene import FPS, FRAMES, SIZE
-from tools.workflows.graph import COLLAPSED_WIDTH, COLUMN_STEP, GREEN, RED, Column, Graph, Subgraph, noted_columns
+from tools.workflows.graph import (
+    COLLAPSED_WIDTH,
+    COLUMN_STEP,
+    GREEN,
+    LEFT_WIDTH,
+    MAKE_PLACE,
+    MAKE_WIDTH,
+    RED,
+    SAVE_PLACE,
+    SAVE_WIDTH,
+    TRAIN_PLACE,
+    TRAIN_SIZE,
+    Column,
+    Graph,
+    Subgraph,
+    noted_columns,
+)
 from tools.workflows.notes import COMPOSE_NOTE, START_NOTE, TRAIN_NOTE, USE_NOTE
 from tools.workflows.slots import Output
 
@@ -41,13 +57,13 @@ def start_workflow(object_info: dict[str, Any]) -> Graph:
     """The shortest way to a first concept: one node that trains, and one that makes a video."""
     graph = Graph(START, object_info)
     graph.scale = 1.0
-    graph.note("Start here", START_NOTE, (0, 0), (300, 390))
-    model = graph.add("SetSeq_EmbeddedModel", (0, 440), size=(300, 110))
-    clip = graph.add("SetSeq_ExampleClip", (0, 600), size=(300, 60))
+    graph.note("Start here", START_NOTE, (0, 0), (LEFT_WIDTH, 340))
+    model = graph.add("SetSeq_EmbeddedModel", (0, 385), size=(LEFT_WIDTH, 70))
+    clip = graph.add("SetSeq_ExampleClip", (0, 540), size=(LEFT_WIDTH, 45))
     trained = graph.add(
         "SetSeq_TrainConcept",
-        (330, 0),
-        size=(480, 720),
+        TRAIN_PLACE,
+        size=TRAIN_SIZE,
         model=model["model"],
         clip=model["clip"],
         vae=model["vae"],
@@ -56,9 +72,10 @@ def start_workflow(object_info: dict[str, Any]) -> Graph:
         motion_prompt=CONCEPT.motion_prompt,
     )
     maker = _video_maker(object_info, with_tokens(str(CONCEPT.edited(background="pink", texture="striped"))))
-    wires = {"model": trained["model"], "clip": model["clip"], "vae": model["vae"]}
-    made = graph.use(maker, (840, 0), (360, 230), **wires)
-    graph.add("SaveVideo", (840, 280), size=(360, 380), video=made["VIDEO"], filename_prefix="setandseq/start")
+    made = graph.use(
+        maker, MAKE_PLACE, (MAKE_WIDTH, 230), model=trained["model"], clip=trained["clip"], vae=trained["vae"]
+    )
+    graph.add("SaveVideo", SAVE_PLACE, size=(SAVE_WIDTH, 340), video=made["VIDEO"], filename_prefix="setandseq/start")
     return graph
 
 

@@ -3,18 +3,12 @@
 START_NOTE = """
 ## Start here
 
-Press **Run**. In a few minutes you get a *concept*: how the bee in the clip looks and how it moves, as one small file.
+Press **Run**. Minutes later you have a *concept*: how the bee looks and moves, in one small file.
 
-1. **Train Concept** learns it. `[v]` in the prompts stands for the look, `[u]` for the motion.
-2. **Make a Video** uses it: write another prompt and press **Run** again. Nothing is trained twice.
+**Train Concept** learns it: `[v]` is the look, `[u]` the motion. **Make a Video** uses it: change its prompt and run
+again.
 
-**Your own clip**
-
-1. Double-click an empty spot, type *Load Video*, press Enter and click to place it. Upload your clip.
-2. Connect its VIDEO to **video** on *Train Concept*.
-3. Describe your clip in both prompts, and give it a name.
-
-This small model draws 64x64 pixels. For real videos, open **4 Train on your clip**.
+**Your own clip**: connect *Load Video* to **video** and describe it in both prompts. For real videos open **4**.
 """
 
 TRAIN_NOTE = """

@@ -3,7 +3,24 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tools.workflows.graph import COLUMN_STEP, GREEN, RED, Column, Graph, Node, Subgraph, noted_columns
+from tools.workflows.graph import (
+    COLLAPSED_WIDTH,
+    COLUMN_STEP,
+    GREEN,
+    LEFT_WIDTH,
+    MAKE_PLACE,
+    MAKE_WIDTH,
+    RED,
+    SAVE_PLACE,
+    SAVE_WIDTH,
+    TRAIN_PLACE,
+    TRAIN_SIZE,
+    Column,
+    Graph,
+    Node,
+    Subgraph,
+    noted_columns,
+)
 from tools.workflows.slots import Output
 
 REPOSITORY = "https://huggingface.co/Comfy-Org/{}/resolve/main/{}"
@@ -52,17 +69,10 @@ FILM = {
 TRAIN_NOTE = """
 ## A concept from your clip
 
-1. Choose your clip in *Load Video*: one to five seconds of one thing, filling much of the picture, moving throughout.
-2. In *Train Concept*, describe how it looks, with `[v]` before the thing. Then describe it again with how it moves,
-   with `[u]` before the motion. Name everything that should stay changeable, such as the background.
-3. In *Make a Video*, write what you want to see, with `[v]` and `[u]`.
-4. Press **Run**.
-
-The concept is saved in `models/dynamic_concepts`. To use it later, or to share it, open workflow **6**.
-
-Cancelled? Press **Run** again: training resumes. What was trained is not trained twice.
-
-**The motion or the look is not close enough?** Add *Training Settings* and raise the steps.
+1. **Load Video**: one to five seconds of one moving thing.
+2. **Train Concept**: say how it looks, with `[v]`, then how it moves, with `[u]`.
+3. **Make a Video**: say what to show, with both.
+4. Press **Run**. Cancelled? Press it again: training resumes.
 """
 
 EXPERTS_NOTE = """
@@ -114,17 +124,31 @@ def train_workflow(object_info: dict[str, Any]) -> Graph:
     """(d) Train on the user's clip: one node that trains, and one that makes a video."""
     graph = Graph(TRAIN, object_info)
     graph.scale = 1.0
-    graph.note(TRAIN, f"{TRAIN_NOTE}\n{_files_text(SMALL, TEXT, VAE)}", (0, 0), (310, 680))
-    model = graph.add("UNETLoader", (340, 0), size=(280, 85), unet_name=SMALL["name"], models=[SMALL])
-    clip = graph.add("CLIPLoader", (340, 130), size=(280, 110), clip_name=TEXT["name"], type="wan", models=[TEXT])
-    vae = graph.add("VAELoader", (340, 290), size=(280, 60), vae_name=VAE["name"], models=[VAE])
-    video = graph.add("LoadVideo", (340, 400), size=(280, 280), file="my_clip.mp4")
-    wires = {"clip": clip["CLIP"], "vae": vae["VAE"]}
-    prompts = {"static_prompt": STATIC_PROMPT, "motion_prompt": MOTION_PROMPT}
-    learns = {"model": model["MODEL"], "video": video["VIDEO"], **wires, **prompts}
-    trained = graph.add("SetSeq_TrainConcept", (650, 0), size=(440, 740), **learns)
-    made = graph.use(_video_maker(object_info), (1120, 0), (310, 320), model=trained["model"], **wires)
-    graph.add("SaveVideo", (1120, 370), size=(310, 310), video=made["VIDEO"], filename_prefix="setandseq/my_concept")
+    small = (COLLAPSED_WIDTH, 110)
+    clip = graph.add(
+        "CLIPLoader", (0, 0), size=small, collapsed=True, clip_name=TEXT["name"], type="wan", models=[TEXT]
+    )
+    vae = graph.add("VAELoader", (0, 45), size=small, collapsed=True, vae_name=VAE["name"], models=[VAE])
+    model = graph.add("UNETLoader", (0, 100), size=(LEFT_WIDTH, 85), unet_name=SMALL["name"], models=[SMALL])
+    video = graph.add("LoadVideo", (0, 245), size=(LEFT_WIDTH, 310), file="my_clip.mp4")
+    trained = graph.add(
+        "SetSeq_TrainConcept",
+        TRAIN_PLACE,
+        size=TRAIN_SIZE,
+        model=model["MODEL"],
+        clip=clip["CLIP"],
+        vae=vae["VAE"],
+        video=video["VIDEO"],
+        static_prompt=STATIC_PROMPT,
+        motion_prompt=MOTION_PROMPT,
+    )
+    wires = {"model": trained["model"], "clip": trained["clip"], "vae": trained["vae"]}
+    made = graph.use(_video_maker(object_info), MAKE_PLACE, (MAKE_WIDTH, 330), **wires)
+    size = (SAVE_WIDTH, 310)
+    graph.add("SaveVideo", SAVE_PLACE, size=size, video=made["VIDEO"], filename_prefix="setandseq/my_concept")
+    links = ", ".join(f"[{file['name']}]({file['url']})" for file in (SMALL, TEXT, VAE))
+    note = f"{TRAIN_NOTE}\nModel files: {links}."
+    graph.note(TRAIN, note, (MAKE_PLACE[0], 375), (SAVE_PLACE[0] + SAVE_WIDTH - MAKE_PLACE[0], 170))
     return graph
 
 
