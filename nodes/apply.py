@@ -15,7 +15,7 @@ from ..setandseq_core.concept import WITHOUT, Concept
 from ..setandseq_core.condition import place_embeddings
 from ..setandseq_core.errors import ConceptMismatchError, ConfigError
 from ..setandseq_core.fingerprint import ROUNDING_DISTANCE, check_base, distance
-from .models import PREFIX, model_fingerprint, model_name, wan_layers
+from .models import PREFIX, adapted_layers, model_fingerprint, model_name
 from .wires import WeightedConcept
 
 KEY = "setandseq"
@@ -57,7 +57,7 @@ def apply_concepts(
                 hint="Connect all of them to one Compose Concepts, with a mask for each if their regions are not "
                 "stripes.",
             )
-        run = partial(_run_live, LiveConcepts(live, wan_layers(model), regions_PFHW, texts))
+        run = partial(_run_live, LiveConcepts(live, adapted_layers(model), regions_PFHW, texts))
         patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, run)
     if embeddings and not texts:
         place = partial(_run_with_embeddings, embeddings)
@@ -131,7 +131,7 @@ def base_note(concept: Concept, model: ModelPatcher) -> str:
 
 
 def _patches(weighted: WeightedConcept, model: ModelPatcher) -> dict[str, Any]:
-    paths = wan_layers(model)
+    paths = adapted_layers(model)
     lora: dict[str, Tensor] = {}
     for layer, value in weighted.concept.layers.items():
         up_OR, down_RI = value.factors(weighted.at())

@@ -1,55 +1,69 @@
 """A video model as ComfyUI holds it, as the core's `Backbone`: the MODEL, CLIP and VAE wires of a graph.
 
+Nothing here knows a family: what a sampler would do is asked of ComfyUI.
+
 Shape letters: B batch, C latent channels, F frames or latent frames, H, W height and width, N tokens, D text width.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import comfy.model_management as memory
 import torch
-from comfy.model_base import WAN22
 from comfy.model_patcher import ModelPatcher
-from comfy.model_sampling import CONST
-from comfy.quant_ops import QuantizedTensor
 from comfy.sd import CLIP, VAE
 from torch import Tensor, nn
+from torch.autograd.graph import allow_mutation_on_saved_tensors
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from ..setandseq_core.backbone import Savings, VideoFormat
-from ..setandseq_core.condition import Condition, stacked_tokens
+from ..setandseq_core.condition import Condition
 from ..setandseq_core.errors import BackboneError
 from ..setandseq_core.fingerprint import BaseFingerprint
 from ..setandseq_core.flow import velocity_from_denoised
 from ..setandseq_core.prompts import PriorPrompt
 from ..setandseq_core.training.run import content_key
 from ..setandseq_core.training.savings import FREE_SHARE, recomputed
-from .attention import differentiable_attention
+from .conditions import Asking, condition_of, given_by, same_condition
 from .embedded import format_of, known_prompts
-from .models import check_video_model, model_fingerprint, model_name, patches_key, wan_layers
+from .families import family_of
+from .gradients import plain_kernels, run_twice, unquantised, without_inference_tensors
+from .models import (
+    adapted_layers,
+    blocks_of,
+    check_video_model,
+    family_format,
+    model_fingerprint,
+    model_name,
+    patches_key,
+)
 from .placement import frozen, in_bfloat16
-
-FORCE_CAST = "comfy_force_cast_weights"
-"""Of ComfyUI's layers: whether they compute with unpacked weights."""
-SMALLEST_TIME = 1e-4
-"""Below it the velocity cannot be told from the denoised latents."""
+from .times import times_of
 
 
 class ComfyBackbone:
     """The wires of a graph as a `Backbone`; what ComfyUI's memory manager loads, it may free again afterwards.
 
+    Args:
+        conditioning: a CONDITIONING of the graph, for everything but its text, such as a first frame.
     Raises:
         BackboneError: the MODEL is not a video model that concepts can be made for, or the VAE does not fit it.
     """
 
-    def __init__(self, model: ModelPatcher, clip: CLIP, vae: VAE):
+    def __init__(
+        self,
+        model: ModelPatcher,
+        clip: CLIP,
+        vae: VAE,
+        *,
+        conditioning: Sequence[Any] | None = None,
+    ):
         check_video_model(model)
-        sampling: Any = model.get_model_object("model_sampling")
-        shift = getattr(sampling, "shift", None)
-        if not isinstance(sampling, CONST) or shift is None:
+        self._times = times_of(model)
+        if not self._times.known:
             raise BackboneError(
-                f"The connected model samples by {type(sampling).__name__}, not as a flow model.",
+                f"The connected model samples by {type(self._times.sampling).__name__}, which gives no velocity.",
                 hint="Take the node that changes its sampling out of the wire; ModelSamplingSD3 may stay.",
             )
         channels = model.model.latent_format.latent_channels
@@ -60,15 +74,15 @@ class ComfyBackbone:
                 hint="Connect the VAE that belongs to the model.",
             )
         self.model, self.vae, self._clip = model, vae, clip
-        self.name, self.layers, self.variant = model_name(model), wan_layers(model), patches_key(model)
+        self.name, self.layers, self.variant = model_name(model), adapted_layers(model), patches_key(model)
         self.format = model_format(model)
-        self.shift = float(shift)
+        self.shift = self._times.shift
+        self._family, self._asking = family_of(model), Asking(model)
+        self._given = given_by(conditioning)
         self._running = 0
         """How many contexts of `running` are open."""
         self._prompts: dict[str, Condition] = {}
         self._encoded: dict[str, Tensor] = {}
-        self._options = dict(model.model_options.get("transformer_options", {}))
-        self._options["optimized_attention_override"] = differentiable_attention
 
     @property
     def module(self) -> nn.Module:
@@ -85,7 +99,8 @@ class ComfyBackbone:
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         """Shape (C, F', H', W')."""
         shrink = self.model.model.latent_format.spacial_downscale_ratio
-        return self.vae.latent_channels, (frames - 1) // 4 + 1, height // shrink, width // shrink
+        latent_frames = (frames - self.format.time_offset) // self.format.time_stride + 1
+        return self.vae.latent_channels, latent_frames, height // shrink, width // shrink
 
     def encode_frames(self, frames_FHWC: Tensor) -> Tensor:
         """Latents (C, F', H', W') of frames in [0, 1], normalised as the transformer takes them.
@@ -110,12 +125,11 @@ class ComfyBackbone:
         return known_prompts(self.fingerprint(), count, seed, own)
 
     def encode_prompt(self, prompt: str, /) -> Condition:
-        """The prompt's tokens, (N, D); each prompt is encoded once."""
+        """The prompt with all that the text encoder says of it; each prompt is encoded once."""
         if prompt not in self._prompts:
             with torch.inference_mode():
                 conditioning = self._clip.encode_from_tokens_scheduled(self._clip.tokenize(prompt))
-            tokens_ND = conditioning[0][0][0].to(self.device, torch.float32, copy=True)
-            self._prompts[prompt] = Condition(tokens_ND=tokens_ND)
+            self._prompts[prompt] = condition_of(conditioning, self.device, self._given)
         return self._prompts[prompt]
 
     @contextmanager
@@ -139,14 +153,15 @@ class ComfyBackbone:
         self._running += 1
         self.model.pre_run()
         try:
-            blocks = self.module.get_submodule("blocks").children() if savings else ()
+            blocks = blocks_of(self.module) if savings else ()
             with (
                 torch.compiler.set_stance("force_eager"),  # compiled code would leave the adapters out
-                _without_inference_tensors(self.module),
-                _unquantised(self.module),
+                without_inference_tensors(self.model.model),
+                unquantised(self.module),
                 in_bfloat16(self.model.model, self.device),
                 frozen(self.module),
-                recomputed(blocks, saved),
+                plain_kernels(),
+                recomputed(blocks, saved, run_twice if self._family.writes_in_place else None),
             ):
                 yield
         finally:
@@ -167,23 +182,33 @@ class ComfyBackbone:
         whole: Any = memory.get_total_memory(self.device)
         return int(whole - memory.extra_reserved_memory())
 
+    def step(self) -> AbstractContextManager[object]:
+        """Keep what blocks write over as it was for the backward, where they do.
+
+        Not around a whole training: it notes every tensor that is kept, and bears none made in inference mode.
+        """
+        return allow_mutation_on_saved_tensors() if self._family.writes_in_place else nullcontext()
+
     def velocity(self, x_t_BCFHW: Tensor, time_B: Tensor, texts: Sequence[Condition]) -> Tensor:
-        """The MODEL's velocity at x_t by its own sampling definition; a flow model's sigma is the time."""
-        sigma_B = time_B.clamp_min(SMALLEST_TIME)
-        conditions = {"c_crossattn": stacked_tokens(texts), "transformer_options": self._options}
-        denoised = self.model.model.apply_model(x_t_BCFHW, sigma_B, **conditions)
-        return velocity_from_denoised(x_t_BCFHW, denoised, sigma_B)
+        """The MODEL's velocity at x_t, from what it answers to a sampler there.
+
+        Samples of one condition go together, where the network takes them at different times.
+        """
+        rows = same_condition(texts, together=self._family.batches)
+        found = [self._velocity(x_t_BCFHW[part], time_B[part], texts[part]) for part in rows]
+        return found[0] if len(found) == 1 else torch.cat(found)
+
+    def _velocity(self, x_t_BCFHW: Tensor, time_B: Tensor, texts: Sequence[Condition]) -> Tensor:
+        time_B = self._times.bounded(time_B)
+        x, sigma_B = self._times.as_sampled(x_t_BCFHW, time_B)
+        values = self._family.while_training if torch.is_grad_enabled() else {}
+        denoised = self._asking.denoised(x, sigma_B, texts, values)
+        return velocity_from_denoised(x_t_BCFHW, denoised, time_B)
 
 
 def model_format(model: ModelPatcher) -> VideoFormat:
-    """Clips that a Wan model takes: a token is a patch of two by two latents."""
-    embedded = format_of(model)
-    if embedded is not None:
-        return embedded
-    size_multiple = 2 * model.model.latent_format.spacial_downscale_ratio
-    if isinstance(model.model, WAN22):
-        return VideoFormat(fps=24.0, frames=121, size=(704, 1280), size_multiple=size_multiple)
-    return VideoFormat(fps=16.0, frames=81, size=(480, 832), size_multiple=size_multiple)
+    """Clips that a MODEL takes."""
+    return format_of(model) or family_format(model)
 
 
 @contextmanager
@@ -198,38 +223,3 @@ def differentiable() -> Iterator[None]:
             yield
     finally:
         cancel.remove()
-
-
-@contextmanager
-def _without_inference_tensors(module: nn.Module) -> Iterator[None]:
-    """Put plain tensors on the same memory in place of those made in inference mode; but for quantised ones."""
-    before: list[tuple[dict[str, Any], str, Tensor]] = []
-    for part in module.modules():
-        held: dict[str, Any]
-        for held in (part._parameters, part._buffers):
-            for name, value in held.items():
-                if type(value) in (nn.Parameter, Tensor) and value.is_inference():
-                    before.append((held, name, value))
-    try:
-        for held, name, value in before:
-            plain = torch.empty(0, dtype=value.dtype, device=value.device)
-            plain.set_(value.untyped_storage(), value.storage_offset(), value.shape, value.stride())
-            held[name] = nn.Parameter(plain, requires_grad=False) if isinstance(value, nn.Parameter) else plain
-        yield
-    finally:
-        for held, name, value in before:
-            held[name] = value
-
-
-@contextmanager
-def _unquantised(module: nn.Module) -> Iterator[None]:
-    """Let layers with quantised weights compute with unpacked ones, which gradients can pass."""
-    parts = [part for part in module.modules() if isinstance(getattr(part, "weight", None), QuantizedTensor)]
-    before = [getattr(part, FORCE_CAST, False) for part in parts]
-    for part in parts:
-        setattr(part, FORCE_CAST, True)
-    try:
-        yield
-    finally:
-        for part, value in zip(parts, before, strict=True):
-            setattr(part, FORCE_CAST, value)

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import math
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from ..setandseq_core.errors import ConceptFileError, ConceptMismatchError
 from ..setandseq_core.fingerprint import PROJECTED_ENTRIES, BaseFingerprint, check_base, project, sign_pattern
 from ..setandseq_core.shown import shown_json
 from .folders import SUFFIX, find_concept
-from .models import FAMILY
 
 ROUTE = "/setandseq/concept"
 MODEL_FOLDERS = ("diffusion_models", "checkpoints")
@@ -72,7 +70,7 @@ def card(file: str, model: str = "") -> dict[str, Any]:
 def misfit(info: ConceptInfo, model: str) -> str | None:
     """The reason that a concept does not fit a model's file; "" if it fits, None if the file does not tell."""
     path = _model_path(model)
-    base = None if path is None else file_fingerprint(path, info.base.layers)
+    base = None if path is None else file_fingerprint(path, info.base)
     if base is None:
         return None
     try:
@@ -82,8 +80,8 @@ def misfit(info: ConceptInfo, model: str) -> str | None:
     return ""
 
 
-def file_fingerprint(path: Path, layers: Iterable[str]) -> BaseFingerprint | None:
-    """The fingerprint of a native model file, as far as it has these layers; only the first rows are read.
+def file_fingerprint(path: Path, base: BaseFingerprint) -> BaseFingerprint | None:
+    """The fingerprint of a native model file, as far as it has the layers of `base`; only the first rows are read.
 
     None for a file that has none of them, or whose weights are packed so that only ComfyUI's loader can tell.
     """
@@ -91,7 +89,7 @@ def file_fingerprint(path: Path, layers: Iterable[str]) -> BaseFingerprint | Non
     try:
         with safe_open(path, framework="pt") as opened:
             keys = set(opened.keys())
-            for layer in layers:
+            for layer in base.layers:
                 name = next((name for prefix in PREFIXES if f"{(name := prefix + layer)}.weight" in keys), None)
                 if name is None:
                     continue
@@ -103,7 +101,7 @@ def file_fingerprint(path: Path, layers: Iterable[str]) -> BaseFingerprint | Non
                 projections[layer] = project(rows.to(torch.float32), signs)
     except (SafetensorError, OSError):
         return None
-    return BaseFingerprint(family=FAMILY, layers=shapes, projections=projections) if shapes else None
+    return BaseFingerprint(family=base.family, layers=shapes, projections=projections) if shapes else None
 
 
 def _scaled_in_blocks(opened: Any, scale: str, keys: set[str]) -> bool:

@@ -1,27 +1,28 @@
 """Facts about a MODEL: whether concepts can be made for it, its layers, and its identity."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 import torch
-from comfy.model_base import WAN21, WAN22
 from comfy.model_patcher import ModelPatcher, get_key_weight
 from comfy.quant_ops import QuantizedTensor
 from comfy.utils import get_attr
 from torch import Tensor, nn
 
+from ..setandseq_core.backbone import VideoFormat
 from ..setandseq_core.errors import BackboneError
 from ..setandseq_core.fingerprint import BaseFingerprint, project, sign_pattern
 from ..setandseq_core.training.run import content_key
+from .families import MODULATION, family_of, makes_pictures
 
-FAMILY = "wan"
+SECONDS = 5.0
+"""Of a clip, unless a person wants another length."""
 PREFIX = "diffusion_model."
-TEXT_TO_VIDEO = (WAN21, WAN22)
-"""Exactly these: their subclasses are other models (VACE, Animate, speech, causal ...)."""
 EMBEDDED = "256 wide, 6 blocks"
-"""The size of the embedded model; no other Wan is that small."""
+"""The size of the embedded model; no other model is that small."""
 
 THIS_SERVER = uuid4().hex
 """Identifies this run of the server."""
@@ -33,62 +34,103 @@ def check_video_model(model: ModelPatcher) -> None:
     """Refuse a model that concepts cannot be made for.
 
     Raises:
-        BackboneError: an image model, another family, or a Wan that is not text-to-video; names what was found.
+        BackboneError: it makes no video from a prompt, or cannot be trained; names what was found.
     """
-    config, kind = model.model.model_config.unet_config, type(model.model)
-    same_channels = config.get("in_dim") == config.get("out_dim")
-    if kind in TEXT_TO_VIDEO and config.get("model_type") == "t2v" and same_channels:
-        return
-    raise BackboneError(
-        f"The connected model is {model_name(model)}. Concepts need a Wan text-to-video model: Wan 2.1 T2V, or "
-        "either expert of Wan 2.2 T2V.",
-        hint="Connect one, or the embedded model of this pack, to the model input.",
-    )
+    if refusal := family_of(model).refusal:
+        raise BackboneError(
+            f"The connected model is {model_name(model)}. {refusal}.",
+            hint="Connect a model that makes videos from a prompt, such as Wan 2.1 T2V, or the embedded model of this "
+            "pack, to the model input.",
+        )
 
 
 def model_name(model: ModelPatcher) -> str:
-    """Name of the model for people, such as "Wan 2.1 T2V (1536 wide, 30 blocks)"."""
-    base: Any = model.model
-    kind, config = type(base), base.model_config.unet_config
-    if not isinstance(base, WAN21):
-        what = "a video model" if base.latent_format.latent_dimensions == 3 else "an image model"
-        return f"{type(base.model_config).__name__} ({what} of another family)"
-    channels = config["in_dim"], config["out_dim"]
-    size = f"{config['dim']} wide, {config['num_layers']} blocks"
-    if size == EMBEDDED:
-        return f"the embedded model of Set-and-Sequence ({size})"
-    if kind not in TEXT_TO_VIDEO:
-        return f"{kind.__name__.replace('_', ' ')} (a variant of Wan, {size})"
-    if config["model_type"] != "t2v" or channels[0] != channels[1]:
-        return f"Wan image-to-video or control ({size}, {channels[0]} channels in, {channels[1]} out)"
-    if kind is WAN22:
-        return f"Wan 2.2 TI2V ({size})"
-    return f"{'Wan 2.1 or 2.2' if config['dim'] == 5120 else 'Wan 2.1'} T2V ({size})"
+    """What a person calls the model, such as "Wan 2.1 T2V (1536 wide, 30 blocks)"."""
+    family, config = family_of(model), model.model.model_config
+    kind = type(config).__name__
+    title = family.kinds[kind]
+    if makes_pictures(model):
+        return f"{title} (an image model)"
+    if config.unet_config.get("in_dim", 0) > model.model.latent_format.latent_channels:
+        title = family.takes_picture.get(kind, title)
+    layers = adapted_layers(model)
+    if not layers:
+        return title
+    width = getattr(model.model.diffusion_model.get_submodule(next(iter(layers.values()))), "in_features", 0)
+    blocks = len({tuple(name.split(".")[:2]) for name in layers})
+    size = f"{width} wide, {blocks} blocks"
+    return f"the embedded model of Set-and-Sequence ({size})" if size == EMBEDDED else f"{title} ({size})"
 
 
-def wan_layers(model: ModelPatcher) -> dict[str, str]:
+def block_lists(network: nn.Module) -> list[str]:
+    """The network's own lists of blocks.
+
+    Lists inside its other parts refine text, sound or conditions; lists of embedders have parts without a linear layer.
+    """
+    found = []
+    for name, child in network.named_children():
+        parts = _parts(child)
+        if parts and all(any(_is_linear(layer) for layer in part.modules()) for part in parts):
+            found.append(name)
+    return found
+
+
+def blocks_of(network: nn.Module) -> list[nn.Module]:
+    """All blocks of these lists, in order."""
+    return [block for name in block_lists(network) for block in _parts(network.get_submodule(name))]
+
+
+def _parts(child: nn.Module) -> list[nn.Module]:
+    if isinstance(child, nn.ModuleDict):
+        return list(child.values())
+    return list(child) if isinstance(child, nn.ModuleList) else []
+
+
+def adapted_layers(model: ModelPatcher) -> dict[str, str]:
     """The linear layers that concepts change: native name -> path in `model.model.diffusion_model`, here the same.
 
-    ComfyUI's layers of quantised files are not `torch.nn.Linear`; they are known by their two sizes.
+    All those of the blocks, but for what sees the time alone. ComfyUI's layers of quantised files are not
+    `torch.nn.Linear`; they are known by their two sizes.
     """
-    blocks = model.model.diffusion_model.blocks
-    return {name: name for name, layer in blocks.named_modules(prefix="blocks") if _is_linear(layer)}
+    network = model.model.diffusion_model
+    left_out = (*MODULATION, *family_of(model).skip)
+    return {
+        name: name
+        for part in block_lists(network)
+        for name, layer in network.get_submodule(part).named_modules(prefix=part)
+        if _is_linear(layer) and not any(word in name for word in left_out)
+    }
+
+
+def family_format(model: ModelPatcher) -> VideoFormat:
+    """Clips that the model takes; five seconds of them unless a person wants otherwise."""
+    family, latents = family_of(model), model.model.latent_format
+    network: Any = model.model.diffusion_model
+    patch = getattr(network, "patch_size", None) or getattr(network, "patch_spatial", 1)
+    side = patch if isinstance(patch, int) else patch[-1]
+    found = VideoFormat(
+        fps=family.fps,
+        frames=round(SECONDS * family.fps) + 1,
+        size=family.size,
+        size_multiple=side * latents.spacial_downscale_ratio,
+        patch=side,
+        time_stride=latents.temporal_downscale_ratio,
+    )
+    return replace(found, frames=found.whole(found.frames))
 
 
 def model_fingerprint(model: ModelPatcher) -> BaseFingerprint:
     """Which base the model is, by its own weights: LoRAs on the wire or already merged in do not count.
 
-    It is kept as long as the model is: nothing but patches, which are left out here, changes its weights. A model of
-    another family has no layers for us.
+    It is kept as long as the model is: nothing but patches, which are left out here, changes its weights.
     """
     if model.model not in _fingerprints:
-        is_wan = isinstance(model.model, WAN21)
-        signs, shapes, projections = sign_pattern(), {}, {}
-        for name, path in wan_layers(model).items() if is_wan else ():
+        family, signs, shapes, projections = family_of(model), sign_pattern(), {}, {}
+        for name, path in adapted_layers(model).items():
             weight_OI = original_weight(model, f"{PREFIX}{path}.weight")
             shapes[name], projections[name] = list(weight_OI.shape), project(weight_OI, signs)
-        family = FAMILY if is_wan else type(model.model.model_config).__name__.lower()
-        _fingerprints[model.model] = BaseFingerprint(family=family, layers=shapes, projections=projections)
+        found = BaseFingerprint(family=family.name, layers=shapes, projections=projections)
+        _fingerprints[model.model] = found
     return _fingerprints[model.model]
 
 

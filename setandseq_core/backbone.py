@@ -106,6 +106,10 @@ class Backbone(Protocol):
         """
         ...
 
+    def step(self) -> AbstractContextManager[object]:
+        """A context around one training step: its forward and its backward."""
+        ...
+
     def memory_limit(self) -> int:
         """Bytes of device memory for a model and its training together."""
         ...

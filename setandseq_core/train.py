@@ -156,7 +156,7 @@ def _learn(
 
         def backward(chosen: slice, step: int = step) -> Tensor:
             samples = draw(step)
-            with concept.dropped_out(), waiting(run.savings):
+            with concept.dropped_out(), waiting(run.savings), backbone.step():
                 noised = [_noised(each, run.method, shift) for each in samples]
                 loss = torch.stack([_loss(backbone, part) for part in _parts(noised, chosen)]).sum()
                 loss.backward()  # pyright: ignore[reportUnknownMemberType]

@@ -8,7 +8,7 @@ Shape letters: B batch, C latent channels, F frames or latent frames, H, W heigh
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,10 @@ class WanBackbone:
         """Free bytes on the device plus the bytes that the model occupies."""
         weights = sum(weight.nbytes for weight in self.module.parameters())
         return free_memory(self.device) + weights
+
+    def step(self) -> AbstractContextManager[None]:
+        """Nothing to do: no block writes into what its backward needs."""
+        return nullcontext()
 
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         """Shape (C, F', H', W'): a quarter of the frames but for the first, an eighth of the pixels each way."""

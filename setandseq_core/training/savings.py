@@ -16,6 +16,8 @@ from torch.utils.checkpoint import checkpoint
 
 from ..backbone import Savings
 
+Again = Callable[..., Any]
+"""Runs a function with arguments now, and again in the backward pass."""
 EVERY_BLOCK = 10_000
 """More than any network has."""
 SMALLEST_MOVED = 2**20
@@ -25,11 +27,16 @@ FREE_SHARE = 0.9
 
 
 @contextmanager
-def recomputed(blocks: Iterable[nn.Module], savings: Savings) -> Generator[None]:
-    """Let as many of these blocks as the savings say keep their inputs alone, and run again in the backward pass."""
+def recomputed(blocks: Iterable[nn.Module], savings: Savings, again: Again | None = None) -> Generator[None]:
+    """Let as many of these blocks as the savings say keep their inputs alone, and run again in the backward pass.
+
+    Args:
+        again: what runs them twice; without, PyTorch's own checkpointing.
+    """
     found = list(blocks)
+    twice: Again = again or partial(checkpoint, use_reentrant=False)
     for index, block in enumerate(found):
-        block.forward = partial(_run, block.forward, index, savings)
+        block.forward = partial(_run, block.forward, index, savings, twice)
     try:
         yield
     finally:
@@ -37,10 +44,10 @@ def recomputed(blocks: Iterable[nn.Module], savings: Savings) -> Generator[None]
             del block.forward
 
 
-def _run(forward: Callable[..., Any], index: int, savings: Savings, *args: Any, **kwargs: Any) -> Any:
+def _run(forward: Callable[..., Any], index: int, savings: Savings, twice: Again, *args: Any, **kwargs: Any) -> Any:
     if index >= savings.recomputed or not torch.is_grad_enabled():
         return forward(*args, **kwargs)
-    return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+    return twice(forward, *args, **kwargs)
 
 
 def save_more(savings: Savings, batch: int, device: torch.device) -> bool:

@@ -150,5 +150,5 @@ def test_a_model_that_is_no_flow_is_refused(pack: Pack, load_wan: Call, wires: t
     sampling = import_module("comfy.model_sampling")
     model = load_wan().clone()
     model.add_object_patch("model_sampling", sampling.ModelSamplingDiscrete())
-    with pytest.raises(pack("setandseq_core.errors").BackboneError, match="ModelSamplingDiscrete, not as a flow model"):
+    with pytest.raises(pack("setandseq_core.errors").BackboneError, match="ModelSamplingDiscrete, which gives"):
         pack("nodes.backbone").ComfyBackbone(model, *wires)

@@ -1,0 +1,213 @@
+"""The families of video models that ComfyUI samples, one entry each; no other file of the nodes names one.
+
+An entry says what ComfyUI does not say itself. Everything else is asked of the MODEL: what the network takes beside
+latents and text, how its noise is measured, how pixels and frames become latents, and which lists of blocks it has.
+
+To add a family, write an entry; its tests find it by the tiny model of that kind in tools/tiny_models.py.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from comfy.model_patcher import ModelPatcher
+
+from ..setandseq_core.backbone import Size
+
+MODULATION = ("mod", "adaln", "norm")
+"""Words in the paths of linear layers that see the time alone; nobody adapts them."""
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Family:
+    """Models whose concepts have layers of the same names."""
+
+    name: str
+    """What concept files call it."""
+    kinds: Mapping[str, str]
+    """Classes of comfy.supported_models, each with what people call such a model."""
+    fps: float
+    """Frames per second of the videos it was trained on."""
+    size: Size = (480, 832)
+    """Size that it was trained on; other sizes of the same area work as well."""
+    takes_picture: Mapping[str, str] = field(default_factory=dict)
+    """What people call a class of `kinds` where its network has channels for a picture, if not the same."""
+    while_training: Mapping[str, float] = field(default_factory=dict)
+    """Values of the conditioning that training needs, where they are not those of sampling."""
+    guidance: float = 4.0
+    """Classifier-free guidance of clips that we let the model make; 1 where the model has it built in."""
+    first_frame: str = ""
+    """ComfyUI's node that shows a first frame to the model; "" where it has none."""
+    writes_in_place: bool = False
+    """Whether its blocks write into tensors that their backward needs."""
+    batches: bool = True
+    """Whether it takes samples at different times in one batch."""
+    skip: tuple[str, ...] = ()
+    """Further words in the paths of layers that are not adapted."""
+    refusal: str = ""
+    """Why it cannot be trained; "" where it can."""
+    caution: str = ""
+    """What a person should know before training it."""
+
+
+FAMILIES = (
+    Family(
+        name="wan",
+        kinds={
+            "WAN21_T2V": "Wan 2.1 T2V",
+            "WAN21_I2V": "Wan 2.1 I2V",
+            "WAN21_Vace": "Wan 2.1 VACE",
+            "WAN21_FunControl2V": "Wan 2.1 Fun Control",
+        },
+        takes_picture={"WAN21_T2V": "Wan 2.2 I2V"},
+        fps=16.0,
+        first_frame="WanImageToVideo",
+        skip=("vace_",),
+    ),
+    Family(
+        name="wan",
+        kinds={"WAN22_T2V": "Wan 2.2 TI2V"},
+        fps=24.0,
+        size=(704, 1280),
+        first_frame="Wan22ImageToVideoLatent",
+    ),
+    Family(
+        name="wan",
+        kinds={
+            "WAN21_Camera": "Wan 2.1 Fun Camera",
+            "WAN22_Camera": "Wan 2.2 Fun Camera",
+            "WAN21_CausalAR_T2V": "Wan 2.1 causal",
+            "WAN22_Animate": "Wan 2.2 Animate",
+            "WAN22_S2V": "Wan 2.2 S2V",
+            "WAN21_HuMo": "Wan 2.1 HuMo",
+            "WAN21_SCAIL": "Wan 2.1 SCAIL",
+            "WAN21_SCAIL2": "Wan 2.1 SCAIL 2",
+            "WAN22_WanDancer": "Wan 2.2 WanDancer",
+        },
+        fps=16.0,
+        batches=False,
+        caution="This variant of Wan has never been trained here. A concept of the T2V model that it was made from may "
+        "do as well.",
+    ),
+    Family(
+        name="ltx2",
+        kinds={"LTXAV": "LTX-2"},
+        fps=25.0,
+        size=(512, 768),
+        first_frame="LTXVImgToVideo",
+        writes_in_place=True,
+        skip=("audio",),
+        caution="Only the picture is learned, not the sound.",
+    ),
+    Family(
+        name="ltxv",
+        kinds={"LTXV": "LTX-Video"},
+        fps=25.0,
+        size=(512, 768),
+        guidance=3.0,
+        first_frame="LTXVImgToVideo",
+        writes_in_place=True,
+    ),
+    Family(
+        name="hunyuan_video_15",
+        kinds={"HunyuanVideo15": "HunyuanVideo 1.5"},
+        fps=24.0,
+        guidance=6.0,
+        first_frame="HunyuanVideo15ImageToVideo",
+        writes_in_place=True,
+        batches=False,
+    ),
+    Family(
+        name="hunyuan_video",
+        kinds={
+            "HunyuanVideo": "HunyuanVideo",
+            "HunyuanVideoI2V": "HunyuanVideo I2V",
+            "HunyuanVideoSkyreelsI2V": "SkyReels I2V",
+        },
+        fps=24.0,
+        size=(544, 960),
+        while_training={"guidance": 1.0},
+        guidance=1.0,
+        first_frame="HunyuanImageToVideo",
+        writes_in_place=True,
+        batches=False,
+    ),
+    Family(
+        name="minimax_h3",
+        kinds={"MiniMaxH3": "MiniMax H3"},
+        fps=24.0,
+        guidance=1.0,
+        writes_in_place=True,
+        batches=False,
+        refusal="Its guidance is distilled into it, and a concept trained without a loss made for that washes its "
+        "videos out",
+    ),
+    Family(
+        name="kandinsky5",
+        kinds={"Kandinsky5": "Kandinsky 5"},
+        fps=24.0,
+        size=(512, 768),
+        guidance=5.0,
+        first_frame="Kandinsky5ImageToVideo",
+    ),
+    Family(
+        name="cosmos_predict2",
+        kinds={"CosmosT2IPredict2": "Cosmos Predict2", "CosmosI2VPredict2": "Cosmos Predict2 Video2World"},
+        fps=16.0,
+        size=(480, 832),
+        first_frame="CosmosPredict2ImageToVideoLatent",
+    ),
+    Family(name="mochi", kinds={"GenmoMochi": "Mochi"}, fps=24.0, size=(480, 848), guidance=4.5, batches=False),
+    Family(
+        name="cogvideox",
+        kinds={"CogVideoX_T2V": "CogVideoX", "CogVideoX_I2V": "CogVideoX I2V"},
+        fps=8.0,
+        size=(480, 720),
+        guidance=6.0,
+    ),
+)
+
+NO_VIDEO = {
+    "SVD_img2vid": "makes videos of a picture alone and takes no prompt",
+    "SV3D_u": "turns around a thing in a picture and takes no prompt",
+    "SV3D_p": "turns around a thing in a picture and takes no prompt",
+    "SeedVR2": "restores videos and takes no prompt",
+    "HunyuanVideo15_SR_Distilled": "makes videos larger",
+    "WAN21_FlowRVS": "finds things in videos",
+    "QwenImage": "makes pictures",
+    "JoyImage": "makes pictures",
+    "Krea2": "makes pictures",
+    "Anima": "makes pictures",
+    "HunyuanImage21Refiner": "refines pictures",
+    "Kandinsky5Image": "makes pictures",
+    "MageFlow": "makes pictures",
+}
+"""What models do that have latents with time, or are shown a video, but make no video from a prompt."""
+
+
+def family_of(model: ModelPatcher) -> Family:
+    """The MODEL's family; for one that is not listed, an entry of its own under ComfyUI's name for it."""
+    kind = type(model.model.model_config).__name__
+    for family in FAMILIES:
+        if kind in family.kinds:
+            return family
+    return Family(
+        name=kind.lower(),
+        kinds={kind: kind},
+        fps=24.0,
+        writes_in_place=True,
+        batches=False,
+        refusal=_why_not(model, kind),
+        caution=f"{kind} is not in the list of models that are tested. It is trained the way ComfyUI samples it: check "
+        "the frame rate, and look at a short training first.",
+    )
+
+
+def _why_not(model: ModelPatcher, kind: str) -> str:
+    if kind in NO_VIDEO:
+        return f"It {NO_VIDEO[kind]}"
+    return "It makes pictures, not videos" if makes_pictures(model) else ""
+
+
+def makes_pictures(model: ModelPatcher) -> bool:
+    """Whether its latents have no time."""
+    return model.model.latent_format.latent_dimensions != 3

@@ -1,0 +1,127 @@
+"""Gradients through ComfyUI's networks, which are written for sampling: contexts around a training."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import comfy.quant_ops
+import comfy_kitchen.backends.eager.rope as plain_rope
+import torch
+from comfy.quant_ops import QuantizedTensor
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+Forward = Callable[..., Any]
+FORCE_CAST = "comfy_force_cast_weights"
+"""Of ComfyUI's layers: whether they compute with unpacked weights."""
+
+
+@contextmanager
+def without_inference_tensors(module: nn.Module) -> Iterator[None]:
+    """Put plain tensors on the same memory in place of those made in inference mode; but for quantised ones."""
+    before: list[tuple[dict[str, Any], str, Tensor]] = []
+    for part in module.modules():
+        held: dict[str, Any]
+        for held in (part._parameters, part._buffers):
+            for name, value in held.items():
+                if type(value) in (nn.Parameter, Tensor) and value.is_inference():
+                    before.append((held, name, value))
+    try:
+        for held, name, value in before:
+            plain = torch.empty(0, dtype=value.dtype, device=value.device)
+            plain.set_(value.untyped_storage(), value.storage_offset(), value.shape, value.stride())
+            held[name] = nn.Parameter(plain, requires_grad=False) if isinstance(value, nn.Parameter) else plain
+        yield
+    finally:
+        for held, name, value in before:
+            held[name] = value
+
+
+@contextmanager
+def unquantised(module: nn.Module) -> Iterator[None]:
+    """Let layers with quantised weights compute with unpacked ones, which gradients can pass."""
+    parts = [part for part in module.modules() if isinstance(getattr(part, "weight", None), QuantizedTensor)]
+    before = [getattr(part, FORCE_CAST, False) for part in parts]
+    for part in parts:
+        setattr(part, FORCE_CAST, True)
+    try:
+        yield
+    finally:
+        for part, value in zip(parts, before, strict=True):
+            setattr(part, FORCE_CAST, value)
+
+
+class _PlainKernels:
+    """ComfyUI's fused kernels, with those for positions replaced by their twins in plain PyTorch.
+
+    The fused ones have no backward; the twins give the same answers.
+    """
+
+    def __init__(self, kernels: Any):
+        self._kernels = kernels
+
+    def __getattr__(self, name: str) -> Any:
+        has_twin = "rope" in name and hasattr(plain_rope, name)
+        return getattr(plain_rope if has_twin else self._kernels, name)
+
+
+@contextmanager
+def plain_kernels() -> Iterator[None]:
+    """Let networks compute positions by PyTorch's own operations."""
+    before = comfy.quant_ops.ck
+    comfy.quant_ops.ck = _PlainKernels(before)  # networks look it up at every call
+    try:
+        yield
+    finally:
+        comfy.quant_ops.ck = before
+
+
+def run_twice(forward: Forward, *args: Any, **kwargs: Any) -> Any:
+    """A block's answer, keeping nothing but its inputs for the backward, which runs the block again.
+
+    PyTorch's own checkpointing gives wrong gradients, without an error, where a block writes into its inputs: it keeps
+    the same memory, written over. Here each run gets copies. To be used in `torch.autograd.graph`'s
+    `allow_mutation_on_saved_tensors`, for what a block writes into besides.
+    """
+    leaves, structure = tree_flatten((args, kwargs))
+    answer = _Answer()
+    wanted = torch.zeros((), requires_grad=True)  # the block's own weights need a backward, whatever its inputs do
+    outputs = _Recomputed.apply(wanted, forward, structure, answer, *leaves)
+    return tree_unflatten(list(outputs), answer.structure)
+
+
+class _Answer:
+    """How the tensors that a block returns hang together."""
+
+    structure: Any = None
+
+
+class _Recomputed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, _: Tensor, run: Forward, structure: Any, answer: _Answer, *leaves: Any) -> tuple[Any, ...]:
+        ctx.run, ctx.structure = run, structure
+        ctx.others = [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        ctx.save_for_backward(*(leaf if isinstance(leaf, Tensor) else None for leaf in leaves))
+        args, kwargs = tree_unflatten(_copies(leaves), structure)
+        outputs, answer.structure = tree_flatten(run(*args, **kwargs))
+        return tuple(outputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        given = [_leaf_like(saved) for saved in ctx.saved_tensors]
+        with torch.enable_grad():
+            leaves = [other if leaf is None else leaf for leaf, other in zip(given, ctx.others, strict=True)]
+            args, kwargs = tree_unflatten(_copies(leaves), ctx.structure)
+            outputs, _ = tree_flatten(ctx.run(*args, **kwargs))
+        pairs = [pair for pair in zip(outputs, grads, strict=True) if pair[1] is not None and pair[0].requires_grad]
+        if pairs:  # the factors of a step are shared by all blocks of it, so their graph is kept
+            torch.autograd.backward([out for out, _ in pairs], [grad for _, grad in pairs], retain_graph=True)
+        return None, None, None, None, *(None if leaf is None else leaf.grad for leaf in given)
+
+
+def _copies(leaves: Sequence[Any]) -> list[Any]:
+    return [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+
+
+def _leaf_like(saved: Tensor | None) -> Tensor | None:
+    return None if saved is None else saved.detach().requires_grad_(saved.requires_grad)

@@ -1,0 +1,70 @@
+"""How a MODEL counts noise, and the time of a rectified flow that it stands for.
+
+Shape letters: B batch, C latent channels, F, H, W latent frames, height and width.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from comfy.model_patcher import ModelPatcher
+from comfy.model_sampling import CONST, COSMOS_RFLOW, EPS, IMG_TO_IMG_FLOW, V_PREDICTION_DDPM, X0
+from torch import Tensor
+
+SMALLEST_TIME = 1e-4
+"""Below it the velocity cannot be told from the denoised latents."""
+LARGEST_TIME = 1 - 1e-4
+"""For models that know noise by its ratio to the data, which is infinite at time 1."""
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Times:
+    """Between times in [0, 1], 1 is noise, and a model's sigma.
+
+    On the straight path x_t = (1 - t) x_0 + t e, a flow model's sigma is t. For any other model the sampler carries
+    x_0 + sigma e, which is x_t / (1 - t) with sigma = t / (1 - t).
+    """
+
+    sampling: Any
+    """ComfyUI's `model_sampling`."""
+
+    @property
+    def known(self) -> bool:
+        """Whether its denoised latents can be turned into a velocity."""
+        makes_pictures_of_pictures = isinstance(self.sampling, X0 | IMG_TO_IMG_FLOW)
+        kinds = CONST | COSMOS_RFLOW | EPS | V_PREDICTION_DDPM
+        return isinstance(self.sampling, kinds) and not makes_pictures_of_pictures
+
+    @property
+    def is_flow(self) -> bool:
+        """Whether sigma is the time itself."""
+        return isinstance(self.sampling, CONST)
+
+    @property
+    def shift(self) -> float:
+        """How far its times lean towards the noise (`flow.shift_time`): the odds of the middle one."""
+        middle = float(self.sampling.percent_to_sigma(0.5))
+        return round(middle / (1 - middle) if self.is_flow else middle, 6)
+
+    def bounded(self, time_B: Tensor) -> Tensor:
+        """Times at which the model can be asked."""
+        return time_B.clamp(SMALLEST_TIME, 1.0 if self.is_flow else LARGEST_TIME)
+
+    def as_sampled(self, x_t: Tensor, time_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents and sigma (B,) as the sampler carries them at bounded times."""
+        if self.is_flow:
+            return x_t, time_B
+        time = time_B.view(-1, *[1] * (x_t.ndim - 1))
+        x = x_t / (1 - time)
+        if isinstance(self.sampling, V_PREDICTION_DDPM):  # the only one that wants its input scaled already
+            x = x / (1 + (time / (1 - time)).square()).sqrt()
+        return x, time_B / (1 - time_B)
+
+    def of_sigma(self, sigma: Tensor) -> float:
+        """The time of a batch: that of its largest sigma."""
+        largest = float(sigma.max())
+        return largest if self.is_flow else largest / (1 + largest)
+
+
+def times_of(model: ModelPatcher) -> Times:
+    """Of a MODEL, with the sampling that nodes have put on it."""
+    return Times(sampling=model.get_model_object("model_sampling"))

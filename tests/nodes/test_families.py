@@ -1,0 +1,274 @@
+"""Every family of video models, each as a tiny random model in its own file: right gradients, both stages, no trace.
+
+A new entry in nodes/families.py needs a tiny model of its kind in tools/tiny_models.py, and nothing here.
+"""
+
+import ast
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from setandseq_core.config import MethodConfig, SequenceConfig, SetConfig
+from tools.server.folder import ROOT
+from tools.tiny_models import TINY, Tiny, TinyClip, load_tiny, random, random_weights
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
+Pack = Callable[[str], Any]
+Call = Callable[..., Any]
+REFUSED = ("minimax_h3",)
+TRAINED = [name for name in TINY if name not in REFUSED]
+CONFIG = MethodConfig(
+    rank=2,
+    gradient_clipping=1.0,
+    set_stage=SetConfig(steps=2, batch=2, learning_rate=1e-2),
+    sequence_stage=SequenceConfig(steps=2, batch=2, learning_rate=1e-2),
+)
+
+
+@pytest.fixture(scope="module")
+def load(comfyui: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """A tiny MODEL by its name."""
+    folder = tmp_path_factory.mktemp("families")
+    return lambda name, seed=0: load_tiny(name, folder, seed)
+
+
+@pytest.fixture(scope="module")
+def vae_of(comfyui: ModuleType) -> Callable[[Tiny], Any]:
+    """A random VAE of the tiny autoencoders' kind, for latents of that many channels."""
+
+    def make(tiny: Tiny) -> Any:
+        network = import_module("comfy.taesd.taehv").TAEHV(tiny.latents[0])
+        return import_module("comfy.sd").VAE(sd=random_weights(network))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def backbone_of(pack: Pack, vae_of: Call) -> Callable[..., Any]:
+    """A MODEL as the core's backbone, with a text encoder of its own."""
+
+    def make(name: str, model: Any, **options: Any) -> Any:
+        tiny = TINY[name]
+        graph = [[random(1, 1, tiny.text[1]), tiny.graph(tiny.latents)]]
+        wires = {"conditioning": graph} | options
+        return pack("nodes.backbone").ComfyBackbone(model, TinyClip(tiny), vae_of(tiny), **wires)
+
+    return make
+
+
+def sampled(model: Any, name: str) -> Tensor:
+    """Two steps of ComfyUI's own sampling from fixed noise; nothing of ours is asked."""
+    tiny, samplers = TINY[name], import_module("comfy.samplers")
+    clip = TinyClip(tiny, given=tiny.graph(tiny.latents))
+    with torch.inference_mode():
+        guider = samplers.CFGGuider(model)
+        guider.set_conds(clip.encode_from_tokens_scheduled(["a", "blob"]), [])
+        guider.set_cfg(1.0)
+        noise = random(1, *tiny.latents)
+        sigmas = torch.tensor([float(model.get_model_object("model_sampling").percent_to_sigma(p)) for p in (0.3, 0.6)])
+        return guider.sample(noise, torch.zeros_like(noise), samplers.sampler_object("euler"), sigmas, seed=0).clone()
+
+
+@pytest.fixture(scope="module")
+def learned(pack: Pack, load: Call, backbone_of: Call) -> Callable[[str], Any]:
+    """Trains both stages on random latents; returns the concept, and what the MODEL sampled before and after."""
+    kept: dict[str, Any] = {}
+
+    def learn(name: str) -> Any:
+        if name not in kept:
+            model = load(name)
+            kept[name] = _learn(pack, backbone_of, name, model)
+        return kept[name]
+
+    return learn
+
+
+def _learn(pack: Pack, backbone_of: Call, name: str, model: Any) -> tuple[Any, Any, Tensor, Tensor]:
+    encode, train = pack("setandseq_core.clips.encode"), pack("setandseq_core.train")
+    before = sampled(model, name)
+    with torch.inference_mode(), pack("nodes.backbone").differentiable():
+        backbone = backbone_of(name, model)
+        text, channels, size = backbone.encode_prompt("a [v] blob"), TINY[name].latents[0], TINY[name].latents[2:]
+        frames = encode.FrameSet(latents_SCFHW=random(3, channels, 1, *size), text=text)
+        clip = encode.FrameSequence(latents_CFHW=random(*TINY[name].latents), text=text)
+        identity = train.train_identity(backbone, encode.Material(clips=[frames]), CONFIG)
+        trained = train.train_motion(backbone, identity.layers, encode.Material(clips=[clip]), CONFIG)
+        info = pack("setandseq_core.concept").ConceptInfo(
+            name="blob",
+            static_prompt="a [v] blob",
+            motion_prompt="a [v] blob, [u] hopping",
+            identity_token="[v]",
+            motion_token="[u]",
+            base=backbone.fingerprint(),
+            base_name=backbone.name,
+            config={"rank": 2},
+            training={},
+        )
+    concept = pack("setandseq_core.concept").Concept(info=info, layers=trained.layers)
+    return model, concept, before, sampled(model, name)
+
+
+def test_every_family_has_a_tiny_model(pack: Pack) -> None:
+    families = pack("nodes.families").FAMILIES
+    kinds = {tiny.kind for tiny in TINY.values()}
+    assert [family.name for family in families if not kinds & family.kinds.keys() and not family.caution] == []
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_comfyui_detects_the_tiny_model(load: Call, name: str) -> None:
+    assert type(load(name).model.model_config).__name__ == TINY[name].kind
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
+@pytest.mark.parametrize("name", TRAINED)
+def test_gradients_are_right(pack: Pack, load: Call, backbone_of: Call, name: str, checkpointing: bool) -> None:
+    """Along a random direction of all factors: by autograd, and by central differences."""
+    flow, lora, tiny = pack("setandseq_core.flow"), pack("setandseq_core.lora"), TINY[name]
+    model = load(name)
+    with torch.inference_mode(), pack("nodes.backbone").differentiable():
+        backbone = backbone_of(name, model)
+        savings = pack("setandseq_core.backbone").Savings(recomputed=1000 if checkpointing else 0)
+        x_0, noise, time_B = (
+            random(2, *tiny.latents, seed=1),
+            random(2, *tiny.latents, seed=2),
+            torch.tensor([0.6, 0.4]),
+        )
+        x_t, target = flow.interpolate(x_0, noise, time_B), flow.target_velocity(x_0, noise)
+        texts = [backbone.encode_prompt("a blob")] * 2
+        with (
+            backbone.running(x_t.shape, savings),
+            lora.trainable_concept(backbone.module, backbone.layers, rank=2, seed=0) as concept,
+        ):
+            factors = concept.begin_set_stage(0.0)
+            draw = torch.Generator().manual_seed(4)
+            with torch.no_grad():
+                for key, value in factors.items():
+                    if key.endswith("basis"):
+                        value.copy_(0.05 * torch.randn(value.shape, generator=draw))
+            direction = {key: torch.randn(value.shape, generator=draw) for key, value in factors.items()}
+
+            def loss() -> Tensor:
+                return flow.flow_loss(backbone.velocity(x_t.clone(), time_B, texts).double(), target.double())
+
+            def moved(step: float) -> float:
+                with torch.no_grad():
+                    for key, value in factors.items():
+                        value.add_(direction[key], alpha=step)
+                    found = loss_as_trained().item()
+                    for key, value in factors.items():
+                        value.add_(direction[key], alpha=-step)
+                return found
+
+            def loss_as_trained() -> Tensor:
+                with torch.enable_grad():
+                    return loss()
+
+            with backbone.step(), concept.dropped_out():
+                loss().backward()
+            gradients = {key: value.grad for key, value in factors.items()}
+            assert all(grad is not None and grad.isfinite().all() and grad.any() for grad in gradients.values())
+            slope = sum(float((gradients[key].double() * direction[key].double()).sum()) for key in factors)
+            with backbone.step():
+                differences = (moved(1e-3) - moved(-1e-3)) / 2e-3
+    assert slope == pytest.approx(differences, rel=0.01)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_both_stages_learn_in_every_layer_and_leave_no_trace(learned: Call, name: str) -> None:
+    model, concept, before, after = learned(name)
+    assert torch.equal(before, after)
+    assert not model.patches and not model.wrappers
+    for layer in concept.layers.values():
+        assert layer.identity_basis_OR.any() and layer.motion_residual_RI.any()
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_stock_loader_matches_every_key(pack: Pack, learned: Call, name: str, tmp_path: Path) -> None:
+    """And samples what the concept does on the MODEL through our nodes, from a file that was saved and loaded."""
+    model, concept, before, _ = learned(name)
+    files, export = pack("setandseq_core.concept_file.file"), pack("setandseq_core.concept_file.export")
+    concept = _stronger(concept)
+    files.save_concept(concept, tmp_path / "blob.safetensors")
+    again = files.load_concept(tmp_path / "blob.safetensors")
+    export.export_lora(again, tmp_path / "plain.safetensors")
+    lora, keys = (
+        load_file(tmp_path / "plain.safetensors"),
+        import_module("comfy.lora").model_lora_keys_unet(model.model),
+    )
+    matched = import_module("comfy.lora").load_lora(dict(lora), keys)
+    assert len(matched) == len(concept.layers)
+    with torch.inference_mode():
+        stock, _ = import_module("comfy.sd").load_lora_for_models(model, None, lora, 1.0, 0.0)
+    weighted = pack("nodes.wires").WeightedConcept(concept=again)
+    ours = pack("nodes.apply").apply_concepts(model, [weighted])
+    expected = sampled(ours, name)
+    torch.testing.assert_close(sampled(stock, name), expected, rtol=1e-4, atol=1e-4)
+    assert (expected - before).abs().max() > 1e-3
+
+
+def _stronger(concept: Any) -> Any:
+    """With an effect that shows after two steps of training."""
+    layers = {
+        name: replace(layer, identity_basis_OR=30 * layer.identity_basis_OR) for name, layer in concept.layers.items()
+    }
+    return replace(concept, layers=layers)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_another_model_of_the_family_and_another_family_are_refused_by_name(
+    pack: Pack, load: Call, learned: Call, name: str
+) -> None:
+    _, concept, _, _ = learned(name)
+    weighted = pack("nodes.wires").WeightedConcept(concept=concept)
+    error = pack("setandseq_core.errors").ConceptMismatchError
+    with pytest.raises(error, match="does not fit the connected model.*other weights"):
+        pack("nodes.apply").apply_concepts(load(name, seed=1), [weighted])
+    other = "ltxv" if pack("nodes.families").family_of(load(name)).name == "wan" else "wan_t2v"
+    with pytest.raises(error, match="does not fit the connected model.*family, this model is"):
+        pack("nodes.apply").apply_concepts(load(other), [weighted])
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_trained_is_refused_in_words(pack: Pack, load: Call, name: str) -> None:
+    with pytest.raises(pack("setandseq_core.errors").BackboneError, match="guidance is distilled"):
+        pack("nodes.models").check_video_model(load(name))
+
+
+def test_a_model_that_is_not_listed_is_trained_under_its_own_name_with_a_caution(pack: Pack, load: Call) -> None:
+    family = pack("nodes.families").family_of(load("unlisted"))
+    assert family.name == "cosmost2v" and "not in the list" in family.caution
+    assert family.writes_in_place and not family.batches
+
+
+def test_only_one_file_names_a_family(pack: Pack) -> None:
+    """Neither a family's name nor a class of ComfyUI's stands in the code of any other file of the nodes."""
+    families = pack("nodes.families").FAMILIES
+    names = {word for family in families for word in (family.name, *family.kinds)} | {"WAN21", "WAN22"}
+    found = [
+        f"{path.name}: {word}"
+        for path in sorted((ROOT / "nodes").glob("*.py"))
+        if path.name != "families.py"
+        for word in _words(ast.parse(path.read_text(encoding="utf-8")))
+        if word in names
+    ]
+    assert found == []
+
+
+def _words(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+        elif isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.alias):
+            yield node.name

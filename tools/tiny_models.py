@@ -1,0 +1,434 @@
+"""Tiny random video models of every architecture that ComfyUI has, in files that it detects by itself.
+
+`TINY` is the table: the network's class, its sizes, and what text encoders and nodes put on its conditioning. Where
+ComfyUI's detection fixes the sizes (Mochi, Cosmos), the model is made from its `supported_models` class instead.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+Sizes = dict[str, Any]
+Values = dict[str, Any]
+
+
+@dataclass(kw_only=True, frozen=True)
+class Tiny:
+    """One architecture at tiny size."""
+
+    kind: str
+    """Class of comfy.supported_models that ComfyUI takes it for."""
+    network: str
+    """module:class in comfy.ldm."""
+    sizes: Mapping[str, Any]
+    """Arguments of that class."""
+    latents: tuple[int, int, int, int]
+    """Shape (C, F, H, W) of a clip's latents."""
+    text: tuple[int, int]
+    """Tokens and width of a prompt."""
+    pooled: int = 0
+    """Width of the pooled prompt; 0 is none."""
+    encoded: Callable[[int], Values] = lambda tokens: {}
+    """What else the text encoder says of a prompt of that many tokens."""
+    graph: Callable[[tuple[int, ...]], Values] = lambda shape: {}
+    """What nodes put on the conditioning, for latents of that shape."""
+    metadata: Mapping[str, Any] | None = None
+    """Part `transformer` of the configuration in the file."""
+    detected: bool = True
+    """Whether ComfyUI's detection knows it at this size."""
+
+
+def padded(tokens: int) -> Values:
+    """The mask of an encoder that pads: the last three tokens are padding."""
+    mask = torch.ones(1, tokens, dtype=torch.long)
+    mask[:, -3:] = 0
+    return {"attention_mask": mask}
+
+
+def first_frame(channels: int, with_mask: bool = True) -> Callable[[tuple[int, ...]], Values]:
+    """Latents of a known first frame, as WanImageToVideo and its like put them on the conditioning."""
+
+    def make(shape: tuple[int, ...]) -> Values:
+        frames, height, width = shape[-3:]
+        mask = torch.ones(1, 1, frames, height, width)
+        mask[:, :, :1] = 0
+        found: Values = {"concat_latent_image": random(1, channels, frames, height, width)}
+        return found | ({"concat_mask": mask} if with_mask else {})
+
+    return make
+
+
+class Vision:
+    """What CLIP Vision Encode gives, as far as video models take it."""
+
+    def __init__(self, width: int):
+        self.penultimate_hidden_states = self.last_hidden_state = random(1, 5, width)
+
+
+def random(*shape: int, seed: int = 3) -> Tensor:
+    """Normal numbers, always the same for a shape."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+WAN: Sizes = {"image_model": "wan2.1", "dim": 128, "ffn_dim": 64, "num_heads": 1, "num_layers": 2}
+HUNYUAN: Sizes = {
+    "image_model": "hunyuan_video",
+    "in_channels": 16,
+    "out_channels": 16,
+    "patch_size": [1, 2, 2],
+    "vec_in_dim": 768,
+    "context_in_dim": 64,
+    "hidden_size": 128,
+    "mlp_ratio": 4.0,
+    "num_heads": 1,
+    "depth": 2,
+    "depth_single_blocks": 2,
+    "axes_dim": [16, 56, 56],
+    "theta": 256,
+    "qkv_bias": True,
+    "guidance_embed": True,
+    "byt5": False,
+    "meanflow": False,
+    "use_cond_type_embedding": False,
+    "vision_in_dim": None,
+    "meanflow_sum": False,
+}
+HUNYUAN_15: Sizes = HUNYUAN | {
+    "in_channels": 65,
+    "out_channels": 32,
+    "patch_size": [1, 1, 1],
+    "vec_in_dim": None,
+    "guidance_embed": False,
+    "byt5": True,
+    "use_cond_type_embedding": True,
+    "vision_in_dim": 1152,
+    "meanflow_sum": True,
+}
+LTXV: Sizes = {"num_layers": 2, "attention_head_dim": 8, "cross_attention_dim": 256}
+LTX2: Sizes = LTXV | {
+    "audio_attention_head_dim": 4,
+    "audio_cross_attention_dim": 128,
+    "caption_channels": 64,
+    "connector_attention_head_dim": 32,
+    "connector_num_attention_heads": 2,
+    "connector_num_layers": 1,
+}
+COSMOS: Sizes = {
+    "image_model": "cosmos_predict2",
+    "max_img_h": 240,
+    "max_img_w": 240,
+    "max_frames": 128,
+    "in_channels": 16,
+    "out_channels": 16,
+    "patch_spatial": 2,
+    "patch_temporal": 1,
+    "concat_padding_mask": True,
+    "model_channels": 128,
+    "num_blocks": 2,
+    "num_heads": 1,
+    "crossattn_emb_channels": 64,
+    "pos_emb_cls": "rope3d",
+    "pos_emb_learnable": True,
+    "pos_emb_interpolation": "crop",
+    "min_fps": 1,
+    "max_fps": 30,
+    "use_adaln_lora": True,
+    "adaln_lora_dim": 16,
+    "rope_h_extrapolation_ratio": 1.0,
+    "rope_w_extrapolation_ratio": 1.0,
+    "rope_t_extrapolation_ratio": 2.0,
+    "extra_per_block_abs_pos_emb": False,
+    "rope_enable_fps_modulation": False,
+}
+NOT_IN_COSMOS_1 = ("min_fps", "max_fps", "rope_enable_fps_modulation")
+MOCHI: Sizes = {
+    "image_model": "mochi_preview",
+    "depth": 2,
+    "patch_size": 2,
+    "num_heads": 2,
+    "hidden_size_x": 128,
+    "hidden_size_y": 64,
+    "mlp_ratio_x": 96.0,
+    "mlp_ratio_y": 96.0,
+    "learn_sigma": False,
+    "in_channels": 12,
+    "qk_norm": True,
+    "qkv_bias": False,
+    "out_bias": True,
+    "attn_drop": 0.0,
+    "patch_embed_bias": True,
+    "posenc_preserve_area": True,
+    "timestep_mlp_bias": True,
+    "attend_to_padding": False,
+    "timestep_scale": 1000.0,
+    "use_t5": True,
+    "t5_feat_dim": 64,
+    "t5_token_length": 12,
+    "rope_theta": 10000.0,
+}
+COG: Sizes = {
+    "image_model": "cogvideox",
+    "num_attention_heads": 2,
+    "num_layers": 2,
+    "time_embed_dim": 64,
+    "text_embed_dim": 64,
+    "use_rotary_positional_embeddings": True,
+}
+KANDINSKY: Sizes = {
+    "image_model": "kandinsky5",
+    "model_dim": 128,
+    "ff_dim": 64,
+    "time_dim": 64,
+    "num_visual_blocks": 2,
+    "num_text_blocks": 1,
+    "visual_embed_dim": 132,
+}
+MINIMAX: Sizes = {
+    "image_model": "minimax_h3",
+    "hidden_size": 128,
+    "num_layers": 2,
+    "token_refiner_num_layers": 1,
+    "num_attention_heads": 1,
+    "attention_head_dim": 128,
+    "ffn_hidden_size": 64,
+    "text_dim": 64,
+    "time_embed_hidden_size": 64,
+    "time_embed_dim": 32,
+    "timestep_input_dim": 256,
+}
+
+TINY: dict[str, Tiny] = {
+    "wan_t2v": Tiny(
+        kind="WAN21_T2V",
+        network="wan.model:WanModel",
+        sizes=WAN | {"model_type": "t2v"},
+        latents=(16, 2, 4, 4),
+        text=(12, 4096),
+    ),
+    "wan_i2v": Tiny(
+        kind="WAN21_I2V",
+        network="wan.model:WanModel",
+        sizes=WAN | {"model_type": "i2v", "in_dim": 36},
+        latents=(16, 2, 4, 4),
+        text=(12, 4096),
+        graph=lambda shape: first_frame(16)(shape) | {"clip_vision_output": Vision(1280)},
+    ),
+    "wan_22_i2v": Tiny(
+        kind="WAN21_T2V",
+        network="wan.model:WanModel",
+        sizes=WAN | {"model_type": "t2v", "in_dim": 36},
+        latents=(16, 2, 4, 4),
+        text=(12, 4096),
+        graph=first_frame(16),
+    ),
+    "wan_22_5b": Tiny(
+        kind="WAN22_T2V",
+        network="wan.model:WanModel",
+        sizes=WAN | {"model_type": "t2v", "in_dim": 48, "out_dim": 48},
+        latents=(48, 2, 4, 4),
+        text=(12, 4096),
+    ),
+    "wan_vace": Tiny(
+        kind="WAN21_Vace",
+        network="wan.model:VaceWanModel",
+        sizes=WAN | {"model_type": "vace", "vace_layers": 1, "vace_in_dim": 96},
+        latents=(16, 2, 4, 4),
+        text=(12, 4096),
+    ),
+    "ltx2": Tiny(
+        kind="LTXAV",
+        network="lightricks.av_model:LTXAVModel",
+        sizes=LTX2,
+        metadata=LTX2,
+        latents=(128, 2, 2, 3),
+        text=(128, 64),
+        graph=lambda shape: {"frame_rate": 24.0},
+    ),
+    "ltxv": Tiny(
+        kind="LTXV",
+        network="lightricks.model:LTXVModel",
+        sizes=LTXV,
+        metadata={},
+        latents=(128, 2, 2, 3),
+        text=(12, 4096),
+        encoded=padded,
+        graph=lambda shape: {"frame_rate": 24.0},
+    ),
+    "hunyuan_video_15": Tiny(
+        kind="HunyuanVideo15",
+        network="hunyuan_video.model:HunyuanVideo",
+        sizes=HUNYUAN_15,
+        latents=(32, 2, 4, 4),
+        text=(12, 64),
+        encoded=lambda tokens: {"conditioning_byt5small": random(1, 5, 1472)},
+    ),
+    "hunyuan_video_15_meanflow": Tiny(
+        kind="HunyuanVideo15",
+        network="hunyuan_video.model:HunyuanVideo",
+        sizes=HUNYUAN_15 | {"meanflow": True},
+        latents=(32, 2, 4, 4),
+        text=(12, 64),
+        graph=lambda shape: first_frame(32)(shape) | {"clip_vision_output": Vision(1152)},
+    ),
+    "hunyuan_video": Tiny(
+        kind="HunyuanVideo",
+        network="hunyuan_video.model:HunyuanVideo",
+        sizes=HUNYUAN,
+        latents=(16, 2, 4, 4),
+        text=(12, 64),
+        pooled=768,
+        encoded=padded,
+        graph=lambda shape: {"guidance": 6.0},
+    ),
+    "hunyuan_video_i2v": Tiny(
+        kind="HunyuanVideoI2V",
+        network="hunyuan_video.model:HunyuanVideo",
+        sizes=HUNYUAN | {"in_channels": 33, "guidance_embed": False},
+        latents=(16, 2, 4, 4),
+        text=(12, 64),
+        pooled=768,
+        graph=first_frame(16),
+    ),
+    "kandinsky5": Tiny(
+        kind="Kandinsky5",
+        network="kandinsky5.model:Kandinsky5",
+        sizes=KANDINSKY,
+        latents=(16, 2, 4, 4),
+        text=(12, 3584),
+        pooled=768,
+    ),
+    "cosmos_predict2": Tiny(
+        kind="CosmosT2IPredict2",
+        network="cosmos.predict2:MiniTrainDIT",
+        sizes=COSMOS,
+        latents=(16, 2, 4, 4),
+        text=(12, 64),
+        detected=False,
+    ),
+    "cosmos_predict2_video2world": Tiny(
+        kind="CosmosI2VPredict2",
+        network="cosmos.predict2:MiniTrainDIT",
+        sizes=COSMOS | {"in_channels": 17},
+        latents=(16, 2, 4, 4),
+        text=(12, 64),
+        detected=False,
+    ),
+    "mochi": Tiny(
+        kind="GenmoMochi",
+        network="genmo.joint_model.asymm_models_joint:AsymmDiTJoint",
+        sizes=MOCHI,
+        latents=(12, 2, 4, 4),
+        text=(12, 64),
+        encoded=padded,
+        detected=False,
+    ),
+    "cogvideox": Tiny(
+        kind="CogVideoX_T2V",
+        network="cogvideo.model:CogVideoXTransformer3DModel",
+        sizes=COG,
+        latents=(16, 2, 4, 4),
+        text=(12, 64),
+    ),
+    "minimax_h3": Tiny(
+        kind="MiniMaxH3",
+        network="minimax.model:MiniMaxH3Model",
+        sizes=MINIMAX,
+        latents=(24, 7, 4, 4),
+        text=(12, 64),
+    ),
+    "unlisted": Tiny(
+        kind="CosmosT2V",
+        network="cosmos.model:GeneralDIT",
+        sizes={key: value for key, value in COSMOS.items() if key not in NOT_IN_COSMOS_1}
+        | {
+            "image_model": "cosmos",
+            "block_config": "FA-CA-MLP",
+            "pos_emb_learnable": False,
+            "block_x_format": "THWBD",
+            "affline_emb_norm": True,
+            "extra_per_block_abs_pos_emb": True,
+            "extra_per_block_abs_pos_emb_type": "learnable",
+        },
+        latents=(16, 2, 4, 4),
+        text=(12, 64),
+        graph=lambda shape: {"frame_rate": 24.0},
+        detected=False,
+    ),
+}
+
+
+def random_weights(module: torch.nn.Module, seed: int = 0) -> dict[str, Tensor]:
+    """Weights that keep activations alive; none is zero, so every gate is open."""
+    generator = torch.Generator().manual_seed(seed)
+    return {key: _weight(key, value, generator) for key, value in module.state_dict().items()}
+
+
+def _weight(key: str, value: Tensor, generator: torch.Generator) -> Tensor:
+    drawn = torch.randn(value.shape, generator=generator)
+    if not value.is_floating_point():
+        return value.clone()
+    if value.ndim >= 2 and key.endswith("weight"):
+        return drawn / value[0].numel() ** 0.5
+    return 1 + 0.1 * drawn if key.endswith(("weight", "scale")) else 0.2 * drawn
+
+
+def load_tiny(name: str, folder: Path, seed: int = 0) -> Any:
+    """The MODEL of a tiny architecture, through ComfyUI's own loader where its detection allows.
+
+    Args:
+        folder: for the model's file.
+        seed: of its weights.
+    """
+    tiny = TINY[name]
+    if not tiny.detected:
+        return _made(tiny, seed)
+    module, kind = tiny.network.split(":")
+    operations = import_module("comfy.ops").disable_weight_init
+    network = getattr(import_module(f"comfy.ldm.{module}"), kind)(
+        **tiny.sizes, device="cpu", dtype=torch.float32, operations=operations
+    )
+    file = folder / f"{name}_{seed}.safetensors"
+    metadata = None if tiny.metadata is None else {"config": json.dumps({"transformer": dict(tiny.metadata)})}
+    save_file({key: value.contiguous() for key, value in random_weights(network, seed).items()}, file, metadata)
+    with torch.inference_mode():
+        return import_module("comfy.sd").load_diffusion_model(str(file), model_options={"dtype": torch.float32})
+
+
+def _made(tiny: Tiny, seed: int) -> Any:
+    config = getattr(import_module("comfy.supported_models"), tiny.kind)(dict(tiny.sizes))
+    config.set_inference_dtype(torch.float32, None)
+    with torch.inference_mode():
+        base = config.get_model({})
+        base.diffusion_model.load_state_dict(random_weights(base.diffusion_model, seed))
+    cpu = torch.device("cpu")
+    return import_module("comfy.model_patcher").ModelPatcher(base, cpu, cpu)
+
+
+class TinyClip:
+    """A text encoder as `comfy.sd.CLIP` offers it: random tokens, always the same for a prompt; more for a longer one.
+
+    Args:
+        given: what nodes of the graph put on its conditioning.
+    """
+
+    def __init__(self, tiny: Tiny, given: Values | None = None):
+        self._tiny, self._given = tiny, given or {}
+
+    def tokenize(self, text: str) -> list[str]:
+        """Its words."""
+        return text.split()
+
+    def encode_from_tokens_scheduled(self, words: list[str]) -> list[list[Any]]:
+        """A CONDITIONING of one entry."""
+        seed = sum(map(ord, " ".join(words)))
+        count = max(self._tiny.text[0], len(words))
+        values = {**self._given, **self._tiny.encoded(count)}
+        values["pooled_output"] = random(1, self._tiny.pooled, seed=seed) if self._tiny.pooled else None
+        return [[random(1, count, self._tiny.text[1], seed=seed), values]]
