@@ -33,10 +33,6 @@ class Family:
     """What people call a class of `kinds` where its network has channels for a picture, if not the same."""
     while_training: Mapping[str, float] = field(default_factory=dict)
     """Values of the conditioning that training needs, where they are not those of sampling."""
-    guidance: float = 4.0
-    """Classifier-free guidance of clips that we let the model make; 1 where the model has it built in."""
-    first_frame: str = ""
-    """ComfyUI's node that shows a first frame to the model; "" where it has none."""
     writes_in_place: bool = False
     """Whether its blocks write into tensors that their backward needs."""
     batches: bool = True
@@ -60,7 +56,6 @@ FAMILIES = (
         },
         takes_picture={"WAN21_T2V": "Wan 2.2 I2V"},
         fps=16.0,
-        first_frame="WanImageToVideo",
         skip=("vace_",),
     ),
     Family(
@@ -68,7 +63,6 @@ FAMILIES = (
         kinds={"WAN22_T2V": "Wan 2.2 TI2V"},
         fps=24.0,
         size=(704, 1280),
-        first_frame="Wan22ImageToVideoLatent",
     ),
     Family(
         name="wan",
@@ -93,7 +87,6 @@ FAMILIES = (
         kinds={"LTXAV": "LTX-2"},
         fps=25.0,
         size=(512, 768),
-        first_frame="LTXVImgToVideo",
         writes_in_place=True,
         skip=("audio",),
         caution="Only the picture is learned, not the sound.",
@@ -103,16 +96,12 @@ FAMILIES = (
         kinds={"LTXV": "LTX-Video"},
         fps=25.0,
         size=(512, 768),
-        guidance=3.0,
-        first_frame="LTXVImgToVideo",
         writes_in_place=True,
     ),
     Family(
         name="hunyuan_video_15",
         kinds={"HunyuanVideo15": "HunyuanVideo 1.5"},
         fps=24.0,
-        guidance=6.0,
-        first_frame="HunyuanVideo15ImageToVideo",
         writes_in_place=True,
         batches=False,
     ),
@@ -126,8 +115,6 @@ FAMILIES = (
         fps=24.0,
         size=(544, 960),
         while_training={"guidance": 1.0},
-        guidance=1.0,
-        first_frame="HunyuanImageToVideo",
         writes_in_place=True,
         batches=False,
     ),
@@ -135,7 +122,6 @@ FAMILIES = (
         name="minimax_h3",
         kinds={"MiniMaxH3": "MiniMax H3"},
         fps=24.0,
-        guidance=1.0,
         writes_in_place=True,
         batches=False,
         refusal="Its guidance is distilled into it, and a concept trained without a loss made for that washes its "
@@ -146,23 +132,19 @@ FAMILIES = (
         kinds={"Kandinsky5": "Kandinsky 5"},
         fps=24.0,
         size=(512, 768),
-        guidance=5.0,
-        first_frame="Kandinsky5ImageToVideo",
     ),
     Family(
         name="cosmos_predict2",
         kinds={"CosmosT2IPredict2": "Cosmos Predict2", "CosmosI2VPredict2": "Cosmos Predict2 Video2World"},
         fps=16.0,
         size=(480, 832),
-        first_frame="CosmosPredict2ImageToVideoLatent",
     ),
-    Family(name="mochi", kinds={"GenmoMochi": "Mochi"}, fps=24.0, size=(480, 848), guidance=4.5, batches=False),
+    Family(name="mochi", kinds={"GenmoMochi": "Mochi"}, fps=24.0, size=(480, 848), batches=False),
     Family(
         name="cogvideox",
         kinds={"CogVideoX_T2V": "CogVideoX", "CogVideoX_I2V": "CogVideoX I2V"},
         fps=8.0,
         size=(480, 720),
-        guidance=6.0,
     ),
 )
 

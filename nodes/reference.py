@@ -13,14 +13,13 @@ from ..setandseq_core.clips.stretch import Stretch
 from ..setandseq_core.errors import PromptError
 from ..setandseq_core.prompts import check_prompt
 from .backbone import model_format
+from .families import family_of
 from .messages import show_text
 from .models import check_video_model
 from .numbers import CheckedNode
 from .sources import fitted_mask, source_of
 from .wires import CATEGORY, ReferenceWire
 
-MODEL_FRAMES = 81
-"""What Wan was trained on at most; longer clips work, but worse."""
 SECONDS = 86400.0
 """Largest start and length: a day."""
 LOOK_PROMPT, MOTION_PROMPT = "look prompt", "motion prompt"
@@ -122,7 +121,7 @@ class ReferenceClip(CheckedNode):
         stretch = Stretch(start=start, length=length or None)
         clip = source.clip(target_of(model, frames, width, height), stretch)
         mask_FHW = None if mask is None else fitted_mask(mask, source, clip, stretch)
-        notes = [clip.choice + ".", *_warnings(clip, words)]
+        notes = [clip.choice + ".", *_warnings(model, clip, words)]
         reference = Reference(clip=clip, words=words, mask_FHW=mask_FHW)
         return io.NodeOutput(reference, clip.frames_FHWC, ui=show_text(" ".join(notes), cls.hidden.unique_id))
 
@@ -209,7 +208,8 @@ def target_of(model: ModelPatcher, frames: int, width: int, height: int) -> Clip
         fps=wanted.fps,
         multiple=wanted.size_multiple,
         size=(height or None, width or None),
-        max_frames=frames,
+        max_frames=max(frames, wanted.min_frames),
+        time_stride=wanted.time_stride,
         max_pixels=math.prod(wanted.size),
     )
 
@@ -233,10 +233,12 @@ def words_of(static_prompt: str, motion_prompt: str) -> Words:
     )
 
 
-def _warnings(clip: Clip, words: Words) -> list[str]:
-    found = []
-    if len(clip.frames_FHWC) > MODEL_FRAMES:
-        found.append(f"Wan was trained on at most {MODEL_FRAMES} frames. More need a lot of memory and may look worse.")
+def _warnings(model: ModelPatcher, clip: Clip, words: Words) -> list[str]:
+    caution = family_of(model).caution
+    found = [caution] if caution else []
+    most = model_format(model).frames
+    if len(clip.frames_FHWC) > most:
+        found.append(f"{most} frames are usual for this model. More need a lot of memory and may look worse.")
     if not words.motion_token:
         found.append("The motion prompt has no token of its own, such as [u], so its words will stand for the motion.")
     return found

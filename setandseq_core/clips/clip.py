@@ -23,10 +23,6 @@ WantedSize = tuple[int | None, int | None]
 """(height, width) in pixels as asked for; None follows the shape of the clip."""
 
 
-MIN_FRAMES = 5
-"""The shortest clip: 4n+1 frames with n = 1, two latent frames."""
-
-
 MAX_CLIP_MIB = 8192
 """Largest clip in memory, as float32, in MiB."""
 
@@ -68,6 +64,8 @@ class ClipTarget:
     """How many frames, 4n+1; None for the most there are, up to `max_frames`."""
     size: WantedSize | None = None
     max_frames: int = 81
+    time_stride: int = 4
+    """Frames of one latent frame, other than the first: a clip has stride n + 1 frames."""
     max_pixels: int | None = None
     """Largest frame when no size is asked for, about; None for as large as the video."""
 
@@ -75,11 +73,12 @@ class ClipTarget:
         check_fps(self.fps)
         if self.multiple < 1:
             raise VideoError(f"multiple is {self.multiple}; it must be 1 or more, such as 16.")
-        if self.max_frames < MIN_FRAMES:
-            raise VideoError(f"max_frames is {self.max_frames}; it must be {MIN_FRAMES} or more.")
-        if self.frames is not None and (self.frames < MIN_FRAMES or self.frames % 4 != 1):
+        if self.max_frames < self.min_frames:
+            raise VideoError(f"max_frames is {self.max_frames}; it must be {self.min_frames} or more.")
+        if self.frames is not None and (self.frames < self.min_frames or self.frames % self.time_stride != 1):
             raise VideoError(
-                f"frames is {self.frames}; it must be 4n+1 and at least {MIN_FRAMES}, such as {self.most_frames}."
+                f"frames is {self.frames}; it must be {self.time_stride}n+1 and at least {self.min_frames}, such as "
+                f"{self.most_frames}."
             )
         self._check_size()
 
@@ -93,9 +92,17 @@ class ClipTarget:
         )
 
     @property
+    def min_frames(self) -> int:
+        """The shortest clip in which something can move: two latent frames."""
+        return self.time_stride + 1
+
+    def _whole_latents(self, frames: int) -> int:
+        return (frames - 1) // self.time_stride * self.time_stride + 1
+
+    @property
     def most_frames(self) -> int:
         """Number of frames that a long enough source gives."""
-        return _whole_latents(self.max_frames if self.frames is None else max(self.frames, MIN_FRAMES))
+        return self._whole_latents(self.max_frames if self.frames is None else max(self.frames, self.min_frames))
 
     def output_size(self, source: Size) -> Size:
         """Height and width of the fitted frames.
@@ -114,24 +121,24 @@ class ClipTarget:
         return size
 
     def num_frames(self, found: int, name: str, stretch: Stretch = WHOLE) -> int:
-        """Number of frames used out of `found`: rounded down to 4n+1.
+        """Number of frames used out of `found`: rounded down to whole latent frames.
 
         Raises:
             VideoError: there are too few.
         """
         longer = "Use a longer video" if stretch == WHOLE else "Start earlier, take a longer part"
-        if found < MIN_FRAMES:
+        if found < self.min_frames:
             raise VideoError(
-                f"{name} is too short: {found} frames at {self.fps:g} fps; at least {MIN_FRAMES} "
-                f"({MIN_FRAMES / self.fps:.2f} s) are needed.",
+                f"{name} is too short: {found} frames at {self.fps:g} fps; at least {self.min_frames} "
+                f"({self.min_frames / self.fps:.2f} s) are needed.",
                 hint=f"{longer}.",
             )
         if self.frames is not None and found < self.frames:
             raise VideoError(
                 f"{name} has {found} frames at {self.fps:g} fps, but {self.frames} were asked for.",
-                hint=f"{longer}, or ask for {_whole_latents(found)} frames.",
+                hint=f"{longer}, or ask for {self._whole_latents(found)} frames.",
             )
-        return _whole_latents(found)
+        return self._whole_latents(found)
 
     def choice(self, found: str, num_frames: int, source: Size, size: Size, stretch: Stretch = WHOLE) -> str:
         """The sentence in `Clip.choice`."""
@@ -151,10 +158,6 @@ def check_fps(fps: float) -> None:
     lowest, highest = FPS_RANGE
     if not lowest <= fps <= highest:
         raise VideoError(f"The frame rate is {fps}; it must be from {lowest:g} to {highest:g} fps, such as 16.")
-
-
-def _whole_latents(frames: int) -> int:
-    return (frames - 1) // 4 * 4 + 1
 
 
 # --- size ---------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from setandseq_core.cli.references import read_reference
 from setandseq_core.clips.clip import Words
 from setandseq_core.clips.stretch import Stretch
 from setandseq_core.embedded.model import load_embedded
+from tools.tiny_models import load_tiny
 from tools.videos import MAKERS
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
@@ -123,17 +124,23 @@ def test_a_mistake_is_refused(refer: Call, changes: dict[str, Any], message: str
         refer(**changes)
 
 
-def test_models_that_cannot_learn_a_concept_are_refused(refer: Call, image_model: Any, vace_model: Any) -> None:
-    for model in (image_model, vace_model):
-        with pytest.raises(Exception, match="Concepts need a Wan text-to-video model"):
-            refer(model=model)
+def test_models_that_cannot_learn_a_concept_are_refused(refer: Call, image_model: Any) -> None:
+    with pytest.raises(Exception, match="It makes pictures, not videos"):
+        refer(model=image_model)
+
+
+@pytest.mark.parametrize(("name", "frames"), [("ltxv", 17), ("mochi", 19), ("unlisted", 17)])
+def test_a_clip_makes_whole_latent_frames_of_any_model(refer: Call, tmp_path: Path, name: str, frames: int) -> None:
+    clip = refer(model=load_tiny(name, tmp_path), video=torch.rand(23, 64, 64, 3), image_fps=24.0, frames=23)
+    assert len(clip.result[0].clip.frames_FHWC) == frames
+    assert ("is not in the list of models that are tested" in clip.ui.value) == (name == "unlisted")
 
 
 @pytest.mark.parametrize(
     ("changes", "note"),
     [
         ({"motion_prompt": "a [v] dancer spinning"}, "no token of its own"),
-        ({"video": torch.rand(100, 32, 32, 3), "image_fps": 16.0, "frames": 101}, "at most 81 frames"),
+        ({"video": torch.rand(100, 32, 32, 3), "image_fps": 16.0, "frames": 101}, "81 frames are usual"),
     ],
 )
 def test_what_may_disappoint_is_said(refer: Call, changes: dict[str, Any], note: str) -> None:
