@@ -29,6 +29,8 @@ class Family:
     """Frames per second of the videos it was trained on."""
     size: Size = (480, 832)
     """Size that it was trained on; other sizes of the same area work as well."""
+    guidance: float = 4.0
+    """Classifier-free guidance of what we sample ourselves, as in ComfyUI's templates; 1 where it is distilled."""
     takes_picture: Mapping[str, str] = field(default_factory=dict)
     """What people call a class of `kinds` where its network has channels for a picture, if not the same."""
     while_training: Mapping[str, float] = field(default_factory=dict)
@@ -94,6 +96,7 @@ FAMILIES = (
     Family(
         name="ltxv",
         kinds={"LTXV": "LTX-Video"},
+        guidance=3.0,
         fps=25.0,
         size=(512, 768),
         writes_in_place=True,
@@ -101,6 +104,7 @@ FAMILIES = (
     Family(
         name="hunyuan_video_15",
         kinds={"HunyuanVideo15": "HunyuanVideo 1.5"},
+        guidance=6.0,
         fps=24.0,
         writes_in_place=True,
         batches=False,
@@ -112,6 +116,7 @@ FAMILIES = (
             "HunyuanVideoI2V": "HunyuanVideo I2V",
             "HunyuanVideoSkyreelsI2V": "SkyReels I2V",
         },
+        guidance=1.0,
         fps=24.0,
         size=(544, 960),
         while_training={"guidance": 1.0},
@@ -130,6 +135,7 @@ FAMILIES = (
     Family(
         name="kandinsky5",
         kinds={"Kandinsky5": "Kandinsky 5"},
+        guidance=5.0,
         fps=24.0,
         size=(512, 768),
     ),
@@ -139,10 +145,11 @@ FAMILIES = (
         fps=16.0,
         size=(480, 832),
     ),
-    Family(name="mochi", kinds={"GenmoMochi": "Mochi"}, fps=24.0, size=(480, 848), batches=False),
+    Family(name="mochi", kinds={"GenmoMochi": "Mochi"}, guidance=4.5, fps=24.0, size=(480, 848), batches=False),
     Family(
         name="cogvideox",
         kinds={"CogVideoX_T2V": "CogVideoX", "CogVideoX_I2V": "CogVideoX I2V"},
+        guidance=6.0,
         fps=8.0,
         size=(480, 720),
     ),
