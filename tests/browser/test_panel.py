@@ -149,17 +149,17 @@ def test_start_here_runs_to_the_end_while_the_panels_update(ui: Ui, concepts: Pa
     assert [path.name for path in concepts.iterdir()] == ["my_concept.safetensors"]
 
 
-def test_a_reload_and_a_second_tab_show_it_all_and_can_stop_and_keep(ui: Ui, concepts: Path) -> None:
+def test_a_reload_and_a_second_tab_show_it_all_and_can_stop_and_keep(canvas: Ui, concepts: Path) -> None:
     workflow = start_here(seed=next(SEEDS), set_steps=5000, sequence_steps=2, name="kept")
-    ui.load(workflow)
-    workflow = ui.saved()  # with the marks of its train nodes
-    ui.run()
-    before = wait_for_step(ui, 5)
-    ui.open()
-    ui.load(workflow)
-    ui.show(ui.node(IDENTITY))
-    assert wait_for_step(ui, before) >= before and drawn(ui) >= before
-    second = Ui(ui.page.context.new_page(), ui.server)
+    canvas.load(workflow)
+    workflow = canvas.saved()  # with the marks of its train nodes
+    canvas.run()
+    before = wait_for_step(canvas, 5)
+    canvas.open()
+    canvas.load(workflow)
+    canvas.show(canvas.node(IDENTITY))
+    assert wait_for_step(canvas, before) >= before and drawn(canvas) >= before
+    second = Ui(canvas.page.context.new_page(), canvas.server)
     second.open()
     second.load(workflow)
     now = wait_for_step(second, before)
@@ -167,10 +167,10 @@ def test_a_reload_and_a_second_tab_show_it_all_and_can_stop_and_keep(ui: Ui, con
     assert drawn(second) >= now + 3
     second.show(second.node(IDENTITY))
     second.region("Training").first.get_by_role("button", name="Finish now").click()
-    wait_for_text(ui, "finished early")
-    wait_for_text(ui, "Learned the motion: 2 steps", panel=1)
+    wait_for_text(canvas, "finished early")
+    wait_for_text(canvas, "Learned the motion: 2 steps", panel=1)
     second.page.close()
-    wait_for_empty_queue(ui)
+    wait_for_empty_queue(canvas)
     concept = load_concept(concepts / "kept.safetensors")
     assert 5 <= concept.info.training["set"]["steps"] < 5000
 
