@@ -16,6 +16,7 @@ from .lesson import LearnedLook, Lesson
 from .messages import show_text
 from .models import check_video_model, model_fingerprint, model_name
 from .numbers import CheckedNode, complaint
+from .reference import LOOK_PROMPT
 from .settings import TrainingOptions
 from .training import references_input
 from .wires import CATEGORY, ConceptWire, SettingsWire
@@ -46,13 +47,14 @@ class IdentityFromLoRA(CheckedNode):
                 ),
                 io.String.Input(
                     "static_prompt",
+                    display_name="look prompt",
                     multiline=True,
                     tooltip="How it looks, in the words that the LoRA was trained with: a ohwx woman in a red dress.",
                 ),
                 io.String.Input(
                     "trigger_word",
                     default="",
-                    tooltip="The word in the static prompt that calls the look, if the LoRA has one: ohwx.",
+                    tooltip="The word in the look prompt that calls the look, if the LoRA has one: ohwx.",
                 ),
                 io.Int.Input(
                     "rank",
@@ -77,6 +79,7 @@ class IdentityFromLoRA(CheckedNode):
             outputs=[
                 ConceptWire.Output(
                     "identity",
+                    display_name="look",
                     tooltip="The look, for Train Motion Residual, or for any input that takes a concept.",
                 )
             ],
@@ -90,7 +93,7 @@ class IdentityFromLoRA(CheckedNode):
             if lora is not None:
                 find_lora(lora)
             if static_prompt is not None:
-                check_prompt(static_prompt, "static prompt")
+                check_prompt(static_prompt, LOOK_PROMPT)
         except (ConceptFileError, PromptError) as error:
             return str(error)
         return complaint(cls.define_schema(), values) or True
@@ -122,7 +125,7 @@ class IdentityFromLoRA(CheckedNode):
         from ..setandseq_core.concept_file.from_lora import identity_from_lora
 
         check_video_model(model)
-        prompt = check_prompt(static_prompt, "static prompt")
+        prompt = check_prompt(static_prompt, LOOK_PROMPT)
         taken = identity_from_lora(
             find_lora(lora),
             model_fingerprint(model),

@@ -201,7 +201,7 @@ FROZEN_OUTPUTS: dict[str, dict[str, str]] = {
     "SetSeq_StrengthSchedule": {"schedule": "SETSEQ_SCHEDULE"},
     "SetSeq_TransferMotion": {"concept": "SETSEQ_CONCEPT"},
     "SetSeq_SamplingSettings": {"settings": "SETSEQ_SETTINGS"},
-    "SetSeq_IdentityFromLoRA": {"identity": "SETSEQ_CONCEPT"},
+    "SetSeq_IdentityFromLoRA": {"look": "SETSEQ_CONCEPT"},
     "SetSeq_EvaluateConcept": {
         "report": "STRING",
         "look": "FLOAT",

@@ -89,7 +89,7 @@ def test_what_does_not_fit_is_said_on_the_node(load_wan: Call, lora: Call, take:
     ("inputs", "complaint"),
     [
         ({"lora": "nobody.safetensors"}, "There is no LoRA 'nobody.safetensors'"),
-        ({"static_prompt": "  "}, "static prompt"),
+        ({"static_prompt": "  "}, "look prompt"),
         ({"rank": 1000}, "rank is 1000"),
     ],
 )
