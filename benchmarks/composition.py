@@ -228,7 +228,7 @@ def base_folder() -> Path:
 
 
 def read_records() -> list[Record]:
-    """All that is there, of both numbers of concepts."""
+    """Every record found, for two and for three concepts."""
     return [json.loads(path.read_text()) for path in sorted(base_folder().glob("*/*_?.json"))]
 
 

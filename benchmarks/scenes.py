@@ -95,7 +95,7 @@ def reference(name: str, *, masked: bool = False) -> Reference:
 
 
 def prompt(names: Sequence[str]) -> str:
-    """All of them, on a background that none was trained on."""
+    """All concepts in one prompt, on a background that none was trained on."""
     creatures = [f"a small {v} creature {u} wandering" for v, u in (CLIPS[name].tokens for name in names)]
     return f"{' and '.join(creatures)} on a {BACKGROUND} plain background"
 

@@ -38,7 +38,7 @@ class Shot:
     task: str
     caption: Caption
     motion_strength: float = 1.0
-    """For methods without one, the strength of all they learned."""
+    """The strength of everything that a method learned, if it has no separate motion."""
 
 
 def shots(clip: ConceptClip) -> list[Shot]:

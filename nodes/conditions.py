@@ -28,15 +28,15 @@ OF_THE_TEXT = ("pooled_output", "attention_mask", "conditioning_byt5small", "unp
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Told:
-    """What a network is told beside the tokens of a prompt."""
+    """A network's further inputs, beside latents and the tokens of a prompt."""
 
     said: Values
-    """By the text encoder, of this prompt."""
+    """From the text encoder, for this prompt."""
     given: Values
-    """By the graph, of every prompt."""
+    """From the graph, for every prompt."""
 
     def of_clips(self, latent_frames: int) -> Values:
-        """What counts for latents of that many frames.
+        """The inputs that apply to latents of that many frames.
 
         A single frame is asked without the graph's pictures: it must not be its own condition, and another frame of
         the clip would tell how things move.
@@ -62,7 +62,7 @@ def condition_of(conditioning: Sequence[Any], device: torch.device, given: Value
 
 
 def given_by(conditioning: Sequence[Any] | None) -> Values:
-    """All that a graph's CONDITIONING holds beside its text."""
+    """Everything that a graph's CONDITIONING holds beside its text."""
     values = conditioning[0][1] if conditioning else {}
     return {name: _own(value) for name, value in values.items() if value is not None and name not in OF_THE_TEXT}
 
@@ -134,7 +134,7 @@ class Asking:
         return calc_cond_batch(self._model.model, [conds], x, sigma_B, options)[0]
 
     def _prepared(self, x: Tensor, tokens_BND: Tensor, values: Values) -> list[Values]:
-        """What a sampler does with a CONDITIONING before its first step."""
+        """A CONDITIONING as a sampler prepares it before its first step."""
         found = {"positive": convert_cond([[tokens_BND, values]])}
         process_conds(
             self._model.model,

@@ -119,7 +119,7 @@ def register_example_clip() -> None:
 
 
 class EmbeddedModel(io.ComfyNode):
-    """All of the embedded model."""
+    """The node Embedded Model: its MODEL, CLIP and VAE."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

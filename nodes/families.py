@@ -22,7 +22,7 @@ class Family:
     """Models whose concepts have layers of the same names."""
 
     name: str
-    """What concept files call it."""
+    """Its name in concept files."""
     kinds: Mapping[str, str]
     """Classes of comfy.supported_models, each with what people call such a model."""
     fps: float
@@ -32,7 +32,7 @@ class Family:
     guidance: float = 4.0
     """Classifier-free guidance of what we sample ourselves, as in ComfyUI's templates; 1 where it is distilled."""
     takes_picture: Mapping[str, str] = field(default_factory=dict)
-    """What people call a class of `kinds` where its network has channels for a picture, if not the same."""
+    """Other names for classes of `kinds` whose network has channels for a picture."""
     while_training: Mapping[str, float] = field(default_factory=dict)
     """Values of the conditioning that training needs, where they are not those of sampling."""
     writes_in_place: bool = False
@@ -44,7 +44,7 @@ class Family:
     refusal: str = ""
     """Why it cannot be trained; "" where it can."""
     caution: str = ""
-    """What a person should know before training it."""
+    """A warning for those who want to train it; "" if there is none."""
 
 
 FAMILIES = (

@@ -91,7 +91,7 @@ def run_twice(forward: Forward, *args: Any, **kwargs: Any) -> Any:
 
 
 class _Answer:
-    """How the tensors that a block returns hang together."""
+    """The structure (tuple, dict ...) of the tensors that a block returns."""
 
     structure: Any = None
 

@@ -45,7 +45,7 @@ def check_video_model(model: ModelPatcher) -> None:
 
 
 def model_name(model: ModelPatcher) -> str:
-    """What a person calls the model, such as "Wan 2.1 T2V (1536 wide, 30 blocks)"."""
+    """The model's name for people, such as "Wan 2.1 T2V (1536 wide, 30 blocks)"."""
     family, config = family_of(model), model.model.model_config
     kind = type(config).__name__
     title = family.kinds[kind]

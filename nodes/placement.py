@@ -218,5 +218,5 @@ def in_bfloat16(model: Any, device: torch.device) -> Iterator[None]:
 
 
 def _has_bfloat16(device: torch.device) -> bool:
-    """Whether the device computes in bfloat16, whatever is fastest for answers alone."""
+    """Whether the device can compute in bfloat16, even if sampling is faster in another type there."""
     return memory.is_device_cpu(device) or bool(memory.should_use_bf16(device, prioritize_performance=False))

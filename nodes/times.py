@@ -66,5 +66,5 @@ class Times:
 
 
 def times_of(model: ModelPatcher) -> Times:
-    """Of a MODEL, with the sampling that nodes have put on it."""
+    """The times of a MODEL, with the sampling that nodes have put on it."""
     return Times(sampling=model.get_model_object("model_sampling"))

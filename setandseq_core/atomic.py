@@ -53,7 +53,7 @@ def replaced(path: Path, *, size: int = 0) -> Generator[Path]:
         with replaced(path) as partial:
             partial.write_text(report, encoding="utf-8")
 
-    The file is readable by whom the umask says. Folders that are missing are made.
+    The umask decides who can read the file. Folders that are missing are made.
 
     Args:
         size: bytes that will be written, as far as known; a disk with less space is refused at once.

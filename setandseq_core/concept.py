@@ -16,7 +16,7 @@ from .fingerprint import BaseFingerprint
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class ConceptInfo:
-    """All that a concept knows about itself besides its weights."""
+    """Everything that a concept says of itself besides its weights."""
 
     name: str
     static_prompt: str
@@ -92,7 +92,7 @@ class Concept:
 
     info: ConceptInfo
     layers: dict[str, ConceptLayer]
-    """By the layer's name in the model's own files."""
+    """Matrices by the layer's name in the model's own files."""
     embeddings: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     """Learned tokens by name, of `EMBEDDINGS`; empty when rare words stand for them."""
 

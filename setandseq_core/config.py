@@ -94,7 +94,7 @@ SAMPLERS = (EULER, LCM)
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class SamplingConfig:
-    """How clips are sampled that training itself makes: prior clips and previews. Ours."""
+    """How training samples the clips that it makes itself, prior clips and previews. Not in the paper."""
 
     steps: int = 20
     guidance: float = 0.0

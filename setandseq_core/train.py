@@ -91,7 +91,7 @@ class _Noised:
     share: float
 
     def part(self, chosen: slice) -> "_Noised":
-        """Some of them, with their share in the loss; the shares of all parts add up."""
+        """A part of the samples, with its share of the loss; the shares of all parts add up to that of the whole."""
         weights, share = self.weights, self.share * len(self.x_t[chosen]) / len(self.x_t)
         if weights is not None and len(weights) == len(self.x_t):  # one for each sample, not one for all
             weights = weights[chosen]

@@ -36,9 +36,9 @@ class Tiny:
     pooled: int = 0
     """Width of the pooled prompt; 0 is none."""
     encoded: Callable[[int], Values] = lambda tokens: {}
-    """What else the text encoder says of a prompt of that many tokens."""
+    """Further outputs of the text encoder for a prompt of that many tokens."""
     graph: Callable[[tuple[int, ...]], Values] = lambda shape: {}
-    """What nodes put on the conditioning, for latents of that shape."""
+    """Values that nodes put on the conditioning, for latents of that shape."""
     metadata: Mapping[str, Any] | None = None
     """Part `transformer` of the configuration in the file."""
     detected: bool = True
@@ -66,7 +66,7 @@ def first_frame(channels: int, with_mask: bool = True) -> Callable[[tuple[int, .
 
 
 class Vision:
-    """What CLIP Vision Encode gives, as far as video models take it."""
+    """The output of CLIP Vision Encode, as far as video models use it."""
 
     def __init__(self, width: int):
         self.penultimate_hidden_states = self.last_hidden_state = random(1, 5, width)

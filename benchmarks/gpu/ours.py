@@ -22,7 +22,7 @@ class Training:
     recomputed: bool = False
     """Whether all blocks run again in the backward pass; else as many as the plan wants."""
     identity: Any = field(init=False, default=None)
-    """What the set stage learned; the sequence stage starts from it."""
+    """The result of the set stage, from which the sequence stage starts."""
     backbone: Any = field(init=False)
 
     def __post_init__(self) -> None:

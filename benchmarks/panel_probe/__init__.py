@@ -49,7 +49,7 @@ def counted(function: Callable[..., Any], part: str, at_the_end: str = "") -> Ca
 
 
 def install() -> None:
-    """Count in the pack beside this one; it is loaded by the first request."""
+    """Counts the calls of the pack, which the first request loads."""
     pack = next(name for name in sys.modules if name.endswith("setandseq") and hasattr(sys.modules[name], "__path__"))
     for name, methods in PARTS.items():
         module, found = name.split(".")
@@ -63,7 +63,7 @@ def install() -> None:
 
 @PromptServer.instance.routes.get("/panel_probe")
 async def probe(_: web.Request) -> web.Response:
-    """What was spent since the last request; the first one begins to count."""
+    """Processor time spent since the last request; the first request begins the count."""
     if not _installed:
         install()
         _installed.append(True)

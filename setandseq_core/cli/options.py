@@ -242,7 +242,7 @@ class WordsOptions:
 
     @property
     def tokens(self) -> tuple[str, ...]:
-        """All of both kinds."""
+        """The options of both kinds together."""
         return self.identity_token + self.motion_token
 
 

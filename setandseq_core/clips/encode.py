@@ -155,7 +155,7 @@ def encode_prior_clips(backbone: Backbone, prior: PriorSet) -> EncodedPrior:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Material(Generic[Encoded]):
-    """All that a stage trains on."""
+    """Everything that a stage trains on."""
 
     clips: Sequence[Encoded]
     """Taken in turn."""

@@ -69,7 +69,7 @@ class LiveConcepts:
         self._call: Call = (), {}
         """Arguments of the model's call; only with regions."""
         self._places: list[tuple[int, Tensor, tuple[int, int]]] = []
-        """Who acts where, (F, H, W), and the move there; only with regions."""
+        """For each concept its index, its region (F, H, W) and the move of that to the middle; only with regions."""
         self._alone: int | None = None
         """The only concept that acts now, or `NOBODY`; None is all of them."""
 

@@ -95,7 +95,7 @@ def _lora_content(factors: Factors, info: ConceptInfo, embeddings: Sequence[str]
 
 
 def describe(concept: Concept) -> str:
-    """All that a person may want to know of a concept, one "label: value" a line; empty values are left out."""
+    """A description of a concept for people, one "label: value" a line, without empty values."""
     info = concept.info
     values = sum(
         layer.identity_basis_OR.numel() + 2 * layer.coefficients_RI.numel() for layer in concept.layers.values()

@@ -34,7 +34,7 @@ class ForeignLora:
     """A plain LoRA as changes of a model's layers."""
 
     factors: Factors
-    """By native layer name, with the LoRA's own scale in them: the change of a weight is up down."""
+    """Factors by native layer name; the LoRA's own scale is in them, so a weight changes by up @ down."""
     left_out: list[str]
     """Names in the file that no layer of the model was found for, or that are of another kind than low-rank pairs."""
 

@@ -36,7 +36,7 @@ class Shot:
     name: str
     label: str
     caption: Caption
-    """What its prompt says, in the world's own words; the prompt adds the concept's tokens."""
+    """Its prompt in the embedded world's own words, without the concept's tokens."""
     strengths: Strengths = AS_LEARNED
 
 

@@ -65,7 +65,7 @@ class StepCost:
     operations: int
     """Floating-point operations of the step."""
     blocks: Mapping[str, BlockCost]
-    """By the path of the list that blocks are in."""
+    """Costs by the path of the list that the blocks are in."""
 
 
 def block_lists(module: nn.Module, layers: Mapping[str, str]) -> dict[str, nn.ModuleList | nn.ModuleDict]:

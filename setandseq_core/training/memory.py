@@ -17,7 +17,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def shortage(error: Exception) -> str:
-    """How much memory was asked for in vain, in a sentence, as far as the error knows."""
+    """A sentence on how much memory was missing, as far as the error knows."""
     text = " ".join(str(error).split())
     asked = BYTES.search(text)
     if asked:

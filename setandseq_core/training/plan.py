@@ -85,7 +85,7 @@ class StagePlan:
     steps: int
     batch: int
     tokens: int
-    """Of one sample."""
+    """Tokens of one sample."""
     weights: int
     """Bytes of the model's weights as they are kept."""
     concept: int
@@ -95,9 +95,9 @@ class StagePlan:
     factors: int
     """Bytes of coefficients after dropout, and of what dropped them."""
     keeping: Costs
-    """Of steps that keep everything for the backward pass."""
+    """The cost of steps that keep everything for the backward pass."""
     recomputing: Costs
-    """Of steps in which every block runs again."""
+    """The cost of steps in which every block runs again."""
 
     @property
     def num_blocks(self) -> int:
@@ -146,12 +146,12 @@ class TrainingPlan:
     """Memory and operations of a training of one or both stages on a device."""
 
     name: str
-    """Of the model, with the type of its weights."""
+    """The model's name, with the type of its weights."""
     limit: int
     """Bytes that model and training can have."""
     stages: tuple[StagePlan, ...]
     savings: tuple[Savings, ...]
-    """Of each stage."""
+    """One plan for each stage."""
     prior: int
     """Operations of making prior clips."""
 

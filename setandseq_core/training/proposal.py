@@ -26,7 +26,7 @@ class Change:
 
 
 def plan_in_words(plan: TrainingPlan, operations_a_second: float) -> str:
-    """Such as "Wan 2.1 14B fp8, 14,040 tokens a clip: 19.1 of 24.0 GB with checkpointing, about 35 min"."""
+    """For example "Wan 2.1 14B fp8, 14,040 tokens a clip: 19.1 of 24.0 GB with checkpointing, about 35 min"."""
     savings = next((words for each in plan.savings if (words := savings_in_words(each))), "")
     tokens = max(stage.tokens for stage in plan.stages)
     parts = [f"{_gb(plan.memory)} of {_gb(plan.limit)} GB {savings}".strip()]

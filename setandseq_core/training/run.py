@@ -56,7 +56,7 @@ class Progress:
     steps: int
     loss: float
     losses: Sequence[float]
-    """Of all steps so far, also of those before a resume."""
+    """Losses of all steps so far, also of those before a resume."""
     seconds_left: float
     """Estimate for this stage, from its pace so far."""
     unsaved: str = ""
@@ -103,7 +103,7 @@ class StageRun:
     losses: list[float] = field(default_factory=list[float])
     seconds: float = 0.0
     date: str = ""
-    """When its last step was done, ISO 8601 in UTC."""
+    """Time of its last step, ISO 8601 in UTC."""
     stopped: bool = False
     """Whether the progress callback ended it with StopTraining."""
     unsaved: str = ""
@@ -224,7 +224,7 @@ class StageRun:
     def _ask_along(self, backward: Callable[[slice], Tensor], own: int) -> None:
         """Ask a model that is spread over the processes as often as the process that has most samples does.
 
-        It answers only if all ask. These gradients are thrown away.
+        It answers only if all processes ask. These gradients are thrown away.
 
         Args:
             own: samples of this process.

@@ -81,7 +81,7 @@ def in_words(savings: Savings) -> str:
 
 
 def waiting(savings: Savings) -> AbstractContextManager[object]:
-    """A context around a step's forward: where the savings say so, what blocks start from waits in main memory.
+    """A context around a step's forward pass: if the savings say so, the inputs of blocks wait in main memory.
 
     Tensors that no gradient passes, such as the text, are the same for all blocks and stay.
     """

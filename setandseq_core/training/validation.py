@@ -39,7 +39,7 @@ class Validation:
     best: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     """Parameters by name, on the CPU, after `best_step`."""
     best_step: int = 0
-    """Of the validated steps after the start, the one with the lowest loss; 0 before there is one."""
+    """The validated step with the lowest loss, the start left aside; 0 before there is one."""
 
     def check(self, step: int, steps: int, parameters: Mapping[str, Tensor], *, ends: bool = False) -> bool:
         """Validate after a step, if it is due, and remember the parameters if none were better.

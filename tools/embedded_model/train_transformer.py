@@ -153,7 +153,7 @@ class Batch(NamedTuple):
     latents_BCFHW: Tensor
     """Normalised; all frames, or the first alone."""
     text_BND: Tensor
-    """In bfloat16, as long as the longest prompt."""
+    """Texts in bfloat16, padded to the longest prompt."""
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ class Batch(NamedTuple):
     """The batch of a step; its first half is within the grammar."""
 
     pixels_BCFHW: Tensor
-    """In [-1, 1]."""
+    """Clips in [-1, 1]."""
     near_BFHW: Tensor
     """Which pixels are near a sprite."""
 

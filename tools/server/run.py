@@ -17,13 +17,13 @@ class Run:
     """ "success", "error", "interrupted", or "rejected" by validation before it ran."""
     prompt_id: str = ""
     error: str = ""
-    """What went wrong, as an artist reads it on the node."""
+    """The error as an artist reads it on the node."""
     error_type: str = ""
     node: str = ""
     """Id of the node that went wrong, or that was interrupted."""
     node_type: str = ""
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By node id, what its output node showed or saved."""
+    """Everything that output nodes showed or saved, by node id."""
     messages: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     """ComfyUI's own account: (kind, data) in order."""
 
@@ -44,7 +44,7 @@ class PromptRejectedError(ComfyUIError):
 
     def __init__(self, answer: Mapping[str, Any]) -> None:
         self.node_errors: dict[str, Any] = dict(answer.get("node_errors") or {})
-        """By node id: class_type, and errors with type, message, details and extra_info."""
+        """Errors by node id: class_type, and errors with type, message, details and extra_info."""
         lines = [
             f"node {node} ({found['class_type']}): {reason['message']}: {reason['details']}"
             for node, found in self.node_errors.items()

@@ -76,9 +76,9 @@ class Graph:
     """A workflow in the making."""
 
     first_id = 1
-    """Of its nodes and links."""
+    """The id of its first node and its first link."""
     scale = 0.6
-    """At which it opens."""
+    """The scale at which it opens."""
 
     def __init__(self, name: str, object_info: dict[str, Any]) -> None:
         self.name = name

@@ -112,9 +112,9 @@ class WordNote:
 
     word: str
     nearest: str = ""
-    """For a word that the model was never trained on: the known one closest in meaning or spelling, if any."""
+    """The known word closest in meaning or spelling, if there is one; only for a word that the model never saw."""
     only_of: str = ""
-    """For a known word: the only things it describes, "backgrounds" or "sprites"."""
+    """The only things that a known word describes, "backgrounds" or "sprites"."""
 
 
 def sentences(notes: Sequence[WordNote]) -> list[str]:
@@ -130,7 +130,7 @@ def sentences(notes: Sequence[WordNote]) -> list[str]:
 
 
 def word_notes(words: Iterable[str], learned: Iterable[str] = ()) -> list[WordNote]:
-    """Words that the embedded model was never trained on, or knows of other things only; each once, in order.
+    """Words that the embedded model was never trained on, or knows only of other things. Each is named once, in order.
 
     Args:
         words: of a prompt, in lower case, as `text.words` splits it.
