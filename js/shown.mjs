@@ -55,8 +55,9 @@ function keepShown(node, element) {
  */
 function giveToCanvas(element) {
   const isClassic = () => !element.closest("[data-node-id]");
+  const scrolls = () => element.scrollHeight > element.clientHeight && getComputedStyle(element).overflowY === "auto";
   element.addEventListener("wheel", (event) => {
-    if (!isClassic() || (element.scrollHeight > element.clientHeight && !event.ctrlKey)) return;
+    if (!isClassic() || (scrolls() && !event.ctrlKey)) return;
     event.preventDefault();
     app.canvas.processMouseWheel(event);
   });
