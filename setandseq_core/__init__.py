@@ -22,7 +22,7 @@ The rooms around it:
     backbones/      one file per family of models: its route through diffusers, its files, its names
     clips/          video files, clips with their prompts, and the material: both as the two stages see them
     training/       what keeps a training going: its steps and saved state, prior clips, validation
-    compose/        concepts on a model: strengths, sums, regions, and the one place that applies them
+    compose/        concepts on a model: strengths, sums, regions, and how the core applies them
     concept_file/   the concept file: strict reading and writing, its metadata, plain LoRA, thumbnail
     evaluate/       metrics of a generated clip, and contact sheets to look at
     embedded/       the small model that ships with the pack, its world, and what measures clips of it

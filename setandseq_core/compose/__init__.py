@@ -1,1 +1,1 @@
-"""Concepts on a model: strengths, sums, regions, and the one place that applies them."""
+"""Concepts on a model: strengths, sums, regions, and how the core applies them; nodes/apply.py does it in ComfyUI."""

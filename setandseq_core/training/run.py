@@ -88,7 +88,7 @@ def content_key(*parts: Tensor | Mapping[str, object] | str | int) -> str:
 
 @dataclass(kw_only=True, slots=True)
 class StageRun:
-    """One stage in training: iterate over `steps()` and give each step's loss to `learn`."""
+    """One stage in training: iterate over `steps()` and give each step's loss to `learn` or `learn_in_parts`."""
 
     stage: str
     key: str
