@@ -23,6 +23,11 @@ FROZEN = {
         **{"--float32": False},
         **MODEL_OPTIONS,
     },
+    "train-many": {
+        **{"manifest": None, "--out": None, "--workers": 1, "--address": None, "--resume": False},
+        **dict.fromkeys(("--config", "--seed", "--rank", "--frames", "--size")),
+        **MODEL_OPTIONS,
+    },
     "plan": {
         **dict.fromkeys(("--memory", "--speed", "--config", "--seed", "--rank", "--frames", "--size")),
         **MODEL_OPTIONS,
