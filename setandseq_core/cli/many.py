@@ -6,6 +6,7 @@
 
 import csv
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -121,9 +122,14 @@ def _started_ray(address: str | None, workers: int) -> Any:
             hint="Install it with: python -m pip install ray",
         ) from error
     checkout = str(Path(__file__).parents[2])
-    local = {} if address else {"num_cpus": workers, "include_dashboard": False}
-    environment = {"env_vars": {"PYTHONPATH": checkout}}
-    ray.init(address=address, log_to_driver=False, logging_level="error", runtime_env=environment, **local)
+    ray.init(
+        address=address,
+        num_cpus=None if address else workers,
+        include_dashboard=None if address else False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        runtime_env={"env_vars": {"PYTHONPATH": checkout}},
+    )
     return ray
 
 
