@@ -15,11 +15,12 @@ from .embedded import (
 )
 from .evaluate import EvaluateConcept
 from .folders import register
+from .identity import IdentityFromLoRA
 from .kept import register_kept
 from .panel import register_panel
 from .prior import PriorClips
 from .reference import ReferenceClip
-from .settings import Regularisation, TrainingSettings
+from .settings import Regularisation, SamplingSettings, TrainingSettings
 from .train_concept import TrainConcept
 from .training import TrainIdentityLoRA, TrainMotionResidual
 
@@ -28,9 +29,11 @@ NODES: list[type[io.ComfyNode]] = [
     ReferenceClip,
     PriorClips,
     TrainIdentityLoRA,
+    IdentityFromLoRA,
     TrainMotionResidual,
     TrainingSettings,
     Regularisation,
+    SamplingSettings,
     SaveDynamicConcept,
     LoadDynamicConcept,
     ComposeConcepts,

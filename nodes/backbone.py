@@ -63,6 +63,7 @@ class ComfyBackbone:
         self.name, self.layers, self.variant = model_name(model), wan_layers(model), patches_key(model)
         self.format = model_format(model)
         self.shift = float(shift)
+        self.guidance = 4.0
         self._running = 0
         """How many contexts of `running` are open."""
         self._prompts: dict[str, Condition] = {}

@@ -96,7 +96,7 @@ def find_concept(name: str) -> Path:
         ConceptFileError: the list has no such name.
     """
     names = folder_paths.get_filename_list(CONCEPTS)
-    name = next((here for here in _spellings(name) if here in names), name)
+    name = next((here for here in spellings(name) if here in names), name)
     path = folder_paths.get_full_path(CONCEPTS, name) if name in names else None
     if path is None:
         found = ", ".join(names[:10]) + (" ..." if len(names) > 10 else "")
@@ -108,7 +108,7 @@ def find_concept(name: str) -> Path:
     return Path(path)
 
 
-def _spellings(name: str) -> tuple[str, ...]:
+def spellings(name: str) -> tuple[str, ...]:
     """The name with the separators of every system, since workflows are shared between systems."""
     return name, name.replace("\\", "/"), name.replace("/", "\\")
 

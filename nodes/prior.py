@@ -15,7 +15,8 @@ from ..setandseq_core.config import PriorConfig
 from .backbone import ComfyBackbone, differentiable
 from .folders import training_folder
 from .messages import show_text
-from .wires import CATEGORY, PriorWire, ReferenceWire
+from .settings import TrainingOptions
+from .wires import CATEGORY, PriorWire, ReferenceWire, SettingsWire
 
 DEFAULT = PriorConfig()
 
@@ -58,6 +59,11 @@ class PriorClips(io.ComfyNode):
                     control_after_generate=False,
                     tooltip="The same seed makes the same clips.",
                 ),
+                SettingsWire.Input(
+                    "settings",
+                    optional=True,
+                    tooltip="From Sampling Settings, where a step-distilled model or LoRA is on the wire.",
+                ),
             ],
             outputs=[
                 PriorWire.Output("prior", tooltip="For both train nodes."),
@@ -68,7 +74,15 @@ class PriorClips(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model: ModelPatcher, clip: CLIP, vae: VAE, reference: Reference, prompts: str, clips: int, seed: int
+        cls,
+        model: ModelPatcher,
+        clip: CLIP,
+        vae: VAE,
+        reference: Reference,
+        prompts: str,
+        clips: int,
+        seed: int,
+        settings: TrainingOptions | None = None,
     ) -> io.NodeOutput:
         from ..setandseq_core.clips.prior_prompts import automatic_prompts, read_prompts
         from ..setandseq_core.training.prior import make_prior
@@ -83,6 +97,7 @@ class PriorClips(io.ComfyNode):
                 chosen,
                 (frames, height, width),
                 seed=seed,
+                sampling=(settings or TrainingOptions()).config.sampling,
                 folder=training_folder(),
                 progress=making_progress(cls.hidden.unique_id),
                 must_save=False,

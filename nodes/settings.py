@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from comfy_api.latest import io
 
 from ..setandseq_core.backbone import Savings
-from ..setandseq_core.config import PAPER, PRESETS, STANDARD, MethodConfig, PriorConfig
+from ..setandseq_core.config import PAPER, PRESETS, SAMPLERS, STANDARD, MethodConfig, PriorConfig, SamplingConfig
 from ..setandseq_core.training.savings import EVERY_BLOCK
 from .numbers import CheckedNode
 from .wires import CATEGORY, SettingsWire
@@ -295,3 +295,53 @@ class Regularisation(CheckedNode):
             set_stage=replace(options.config.set_stage, still_frames=still_frames, time_shift=time_shift),
         )
         return io.NodeOutput(replace(options, config=config))
+
+
+class SamplingSettings(CheckedNode):
+    """The node of how clips are sampled that training itself makes."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs; frozen in tests/comfyui/test_server.py."""
+        return io.Schema(
+            node_id="SetSeq_SamplingSettings",
+            display_name="Sampling Settings",
+            category=CATEGORY,
+            description="How the train nodes and Practice Clips sample the clips that they make themselves. Connect it "
+            "where a step-distilled model or LoRA is on the wire: 4 steps, guidance 1.",
+            search_aliases=["lightning", "lightx2v", "distilled", "few steps", "set and sequence"],
+            inputs=[
+                io.Int.Input(
+                    "steps",
+                    default=PAPER.sampling.steps,
+                    min=1,
+                    max=1000,
+                    tooltip="Sampling steps of a practice clip. Sample videos during training take at most 8.",
+                ),
+                io.Float.Input(
+                    "guidance",
+                    default=PAPER.sampling.guidance,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    tooltip="Guidance (cfg) of a practice clip. 0 takes the one that suits the model; 1 is without, as "
+                    "step-distilled models need it.",
+                ),
+                io.Combo.Input(
+                    "sampler",
+                    options=list(SAMPLERS),
+                    tooltip="euler, or lcm for models that were distilled for it.",
+                ),
+                SettingsWire.Input("settings", optional=True, tooltip="From another settings node, to have both."),
+            ],
+            outputs=[SettingsWire.Output("settings", tooltip="For the train nodes and Practice Clips.")],
+        )
+
+    @classmethod
+    def execute(
+        cls, steps: int, guidance: float, sampler: str, settings: TrainingOptions | None = None
+    ) -> io.NodeOutput:
+        """Put them into the settings."""
+        options = settings or TrainingOptions()
+        sampling = SamplingConfig(steps=steps, guidance=guidance, sampler=sampler)
+        return io.NodeOutput(replace(options, config=replace(options.config, sampling=sampling)))

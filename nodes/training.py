@@ -44,7 +44,7 @@ class TrainIdentityLoRA(CheckedNode):
             ],
             inputs=[
                 *_wires(),
-                _references(),
+                references_input(),
                 *_steps_and_rate(STANDARD.set_stage.steps),
                 io.Int.Input(
                     "rank",
@@ -127,7 +127,8 @@ class TrainMotionResidual(CheckedNode):
                 ConceptWire.Input(
                     "identity",
                     display_name="look",
-                    tooltip="From Train Identity LoRA. The clips, their prompts and the settings come with it.",
+                    tooltip="From Train Identity LoRA or Identity from LoRA. The clips, their prompts and the settings "
+                    "come with it.",
                 ),
                 *_steps_and_rate(STANDARD.sequence_stage.steps),
                 _seed(),
@@ -154,8 +155,8 @@ class TrainMotionResidual(CheckedNode):
         """Train, resume, or return the finished result."""
         if not isinstance(identity, LearnedLook):
             raise ConfigError(
-                f"The identity '{identity.concept.info.name}' does not come from Train Identity LoRA in this workflow, "
-                "so the clip and the settings of its training are missing.",
+                f"The identity '{identity.concept.info.name}' does not come from Train Identity LoRA or Identity from "
+                "LoRA in this workflow, so the clip and the settings of its training are missing.",
                 hint="Connect Train Identity LoRA: what it trained before is not trained again.",
             )
         options = identity.lesson.options
@@ -200,7 +201,8 @@ def _optional_wires() -> list[io.Input]:
     ]
 
 
-def _references() -> io.Autogrow.Input:
+def references_input() -> io.Autogrow.Input:
+    """The clips of a training, on every node that begins one."""
     one = ReferenceWire.Input("reference", tooltip="A clip, from Reference Clip.")
     return io.Autogrow.Input(
         "references",

@@ -75,6 +75,8 @@ class Backbone(Protocol):
     layers: dict[str, str]
     """The linear layers to adapt: native name -> name in `module`."""
     format: VideoFormat
+    guidance: float
+    """Classifier-free guidance that suits the model's clips; 1 where the model has guidance built in."""
     shift: float
     """Time shift of sampling and training (`flow.shift_time`); above 1 favours high noise."""
 

@@ -87,6 +87,27 @@ class PriorConfig:
         _need(1 <= self.clips <= 10_000, "prior.clips", self.clips, "from 1 to 10000")
 
 
+EULER, LCM = "euler", "lcm"
+SAMPLERS = (EULER, LCM)
+"""Euler's method, and for models that were distilled to few steps the one that puts new noise in after every step."""
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class SamplingConfig:
+    """How clips are sampled that training itself makes: prior clips and previews. Ours."""
+
+    steps: int = 20
+    guidance: float = 0.0
+    """Classifier-free guidance; 0 takes the model's own, and 1 is without, as step-distilled models need it."""
+    sampler: str = EULER
+    """One of `SAMPLERS`."""
+
+    def __post_init__(self) -> None:
+        _need(1 <= self.steps <= 1000, "sampling.steps", self.steps, "from 1 to 1000")
+        _need(0 <= self.guidance <= 100, "sampling.guidance", self.guidance, "from 0 to 100")
+        _need(self.sampler in SAMPLERS, "sampling.sampler", self.sampler, f"one of {', '.join(SAMPLERS)}")
+
+
 @dataclass(kw_only=True, slots=True, frozen=True)
 class MethodConfig:
     """All settings of a training; with the clip, the prompts and the model they determine the result."""
@@ -105,6 +126,7 @@ class MethodConfig:
     gradient_clipping: float = 0.05
     seed: int = 0
     prior: PriorConfig = field(default_factory=PriorConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
     set_stage: SetConfig = field(default_factory=SetConfig)
     sequence_stage: SequenceConfig = field(default_factory=SequenceConfig)
 

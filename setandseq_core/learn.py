@@ -107,7 +107,7 @@ def learn_motion(
     """The sequence stage: the identity with the motion of the clips.
 
     Args:
-        identity: what `learn_identity` gave.
+        identity: what `learn_identity` or `concept_file.from_lora.identity_from_lora` gave.
     Raises:
         ConceptMismatchError: the identity was learned on another base model.
         PromptError: a prompt is empty or too long.
@@ -137,7 +137,7 @@ def learn_motion(
         identity.info,
         motion_prompt=words.motion_prompt,
         motion_token=words.motion_token,
-        config=identity.info.config | {"sequence_stage": _plain(config.as_dict())["sequence_stage"]},
+        config=_settings_of_both(identity, config),
         training=identity.info.training
         | training_record(references, config)
         | _stage_record("sequence", found, material, prior),
@@ -146,12 +146,21 @@ def learn_motion(
     return Concept(info=info, layers=found.layers, embeddings=found.embeddings)
 
 
+def _settings_of_both(identity: Concept, config: MethodConfig) -> dict[str, Any]:
+    """The settings that the identity was learned with, and those of the sequence stage; a look of a LoRA has few."""
+    settings = _plain(config.as_dict())
+    of_identity = {"set_stage": None} | identity.info.config
+    added = {name: value for name, value in settings.items() if name not in of_identity}
+    return identity.info.config | added | {"sequence_stage": settings["sequence_stage"]}
+
+
 def learn_concept(
     backbone: Backbone,
     references: Sequence[Reference],
     config: MethodConfig,
     *,
     name: str,
+    identity: Concept | None = None,
     prior: PriorSet | None = None,
     savings: Savings | None = None,
     folder: Path | None = None,
@@ -160,20 +169,25 @@ def learn_concept(
     trained: Callable[[Trained], None] | None = None,
     processes: Processes = ALONE,
 ) -> Concept:
-    """Both stages; after a stop in the first, the second is left out. See `learn_identity` for the arguments."""
+    """Both stages; after a stop in the first, the second is left out. See `learn_identity` for the other arguments.
+
+    Args:
+        identity: a look that is there already; the set stage is then left out.
+    """
     prior = _prior(backbone, references, config, prior, folder, prior_progress, processes)
-    identity = learn_identity(
-        backbone,
-        references,
-        config,
-        name=name,
-        prior=prior,
-        savings=savings,
-        folder=folder,
-        progress=progress,
-        trained=trained,
-        processes=processes,
-    )
+    if identity is None:
+        identity = learn_identity(
+            backbone,
+            references,
+            config,
+            name=name,
+            prior=prior,
+            savings=savings,
+            folder=folder,
+            progress=progress,
+            trained=trained,
+            processes=processes,
+        )
     if not identity.info.training["finished"]:
         return identity
     return learn_motion(

@@ -41,6 +41,7 @@ class WanBackbone:
 
     variant = ""
     shift = 3.0
+    guidance = 4.0
 
     def __init__(
         self,

@@ -30,6 +30,8 @@ _IN_BLOCK = {
     "scale_shift_table": "modulation",
 }
 
+_DIFFUSERS_IN_BLOCK = {native: ours for ours, native in _IN_BLOCK.items()}
+
 _VAE_TOP = {
     "quant_conv": "conv1",
     "post_quant_conv": "conv2",
@@ -59,6 +61,14 @@ def native_layer_name(name: str) -> str:
     if rest not in table:
         raise BackboneError(f"layer {name!r} has no native name: only the layers of a text-to-video Wan have one")
     return stem + table[rest]
+
+
+def diffusers_layer_name(name: str) -> str | None:
+    """Name in diffusers of a layer in the blocks: `blocks.0.attn1.to_q` of `blocks.0.self_attn.q`; None for others."""
+    block = re.fullmatch(r"(blocks\.\d+\.)(.+)", name)
+    if block is None or block[2] not in _DIFFUSERS_IN_BLOCK:
+        return None
+    return block[1] + _DIFFUSERS_IN_BLOCK[block[2]]
 
 
 def native_vae_name(name: str) -> str:

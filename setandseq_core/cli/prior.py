@@ -4,8 +4,9 @@ from pathlib import Path
 
 import click
 
+from ..config import EULER, SAMPLERS, SamplingConfig
 from .console import counting, say
-from .options import COUNT, FILE, SEED, ClipOptions, ModelOptions, clip_options, command, model_options
+from .options import COUNT, FILE, NUMBER, SEED, ClipOptions, ModelOptions, clip_options, command, model_options
 from .signals import Stopped, stopping_gently
 
 
@@ -43,6 +44,29 @@ from .signals import Stopped, stopping_gently
     show_default=True,
     help="The same seed makes the same clips.",
 )
+@click.option(
+    "--steps",
+    type=COUNT,
+    default=SamplingConfig().steps,
+    metavar="N",
+    show_default=True,
+    help="Sampling steps of a clip; 4 for most step-distilled models.",
+)
+@click.option(
+    "--guidance",
+    type=NUMBER,
+    default=0.0,
+    metavar="X",
+    show_default="the model's own",
+    help="How strictly a clip follows its prompt; 1, which is no guidance, for step-distilled models.",
+)
+@click.option(
+    "--sampler",
+    type=click.Choice(SAMPLERS),
+    default=EULER,
+    show_default=True,
+    help="lcm suits models that were distilled for it.",
+)
 @clip_options("17 embedded, else 81", "64x64 embedded, else 832x480")
 @model_options
 def prior(
@@ -50,6 +74,9 @@ def prior(
     clips: int,
     out: Path,
     seed: int,
+    steps: int,
+    guidance: float,
+    sampler: str,
     clip: ClipOptions,
     model: ModelOptions,
 ) -> None:
@@ -65,6 +92,7 @@ def prior(
     from .words import tell_unknown_words
 
     check_folder(out)
+    sampling = SamplingConfig(steps=steps, guidance=guidance, sampler=sampler)
     given = read_prompts(read_text(prompts)) if prompts else None
     tell_unknown_words(model.model, [prompt.motion for prompt in given or ()])
     chosen = load_model(model)
@@ -78,6 +106,14 @@ def prior(
             if wish.asked:
                 raise Stopped(wish.number)
 
-        made = make_prior(chosen.backbone, wanted, shape, seed=seed, folder=out, progress=progress)
+        made = make_prior(
+            chosen.backbone,
+            wanted,
+            shape,
+            seed=seed,
+            sampling=sampling,
+            folder=out,
+            progress=progress,
+        )
     frames, height, width = shape
     say(f"Made {len(made.prompts)} prior clips of {width}x{height}, {frames} frames, in {out}.")

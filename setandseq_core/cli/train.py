@@ -1,6 +1,7 @@
 """The command `train`: learn a concept from a video, or one of several things from several."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,8 +32,8 @@ from .signals import Stopped, Wish, stopping_gently
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..backbone import Savings
-    from ..clips.clip import Reference
+    from ..backbone import Backbone, Savings
+    from ..clips.clip import Reference, Words
     from ..concept import Concept
     from ..config import MethodConfig
     from ..train import Trained
@@ -129,6 +130,17 @@ stretch_options = together(
     show_default="some are made automatically",
     help="A folder of clips that the command 'prior' made.",
 )
+@click.option(
+    "--identity-lora",
+    type=FILE,
+    metavar="FILE",
+    help="A LoRA of the look, made with any program: only the motion is learned.",
+)
+@click.option(
+    "--leave-out",
+    is_flag=True,
+    help="With --identity-lora: leave out what cannot be taken of it.",
+)
 @out_option("The concept: a .safetensors file, replaced when training is finished.")
 @float32_option
 @click.option("--name", metavar="TEXT", show_default="the name of the file", help="Title of the concept.")
@@ -141,6 +153,8 @@ def train(
     words: WordsOptions,
     mask: tuple[Path, ...],
     prior: Path | None,
+    identity_lora: Path | None,
+    leave_out: bool,
     out: Path,
     float32: bool,
     name: str | None,
@@ -178,7 +192,9 @@ def train(
         for file, mask_file, said_of_it, part in zip(video, masks, said, stretches, strict=True)
     ]
     savings = _savings(chosen, references, config, model, processes)
-    tell(f"Learning with {backbone.name} on {backbone.device}, rank {config.rank}. Ctrl-C keeps the steps so far.")
+    look = None if identity_lora is None else _look(identity_lora, backbone, said[0], method.rank or 0, leave_out)
+    rank = config.rank if look is None else look.rank
+    tell(f"Learning with {backbone.name} on {backbone.device}, rank {rank}. Ctrl-C keeps the steps so far.")
     folder = out.with_name(f"{out.name}.training")
     with stopping_gently("Stopping after this step. Press Ctrl-C again to stop at once.") as wish:
         concept = learn_concept(
@@ -186,6 +202,7 @@ def train(
             references,
             config,
             name=title,
+            identity=None if look is None else replace(look, info=replace(look.info, name=title)),
             prior=read_prior(prior, backbone) if prior else None,
             savings=savings,
             folder=folder,
@@ -231,6 +248,26 @@ def _check_motion(words: WordsOptions) -> None:
             f"Either --motion-prompt or --dynamic-prompt is needed; {found}.",
             click.get_current_context(),
         )
+
+
+def _look(path: Path, backbone: "Backbone", words: "Words", rank: int, leave_out: bool) -> "Concept":
+    """The look of a LoRA, at its own rank where `rank` is 0; tells how much of it is kept."""
+    from ..backbones.wan_names import diffusers_layer_name
+    from ..concept_file.from_lora import identity_from_lora
+
+    said = replace(words, motion_prompt=words.static_prompt, motion_token="")
+    base = backbone.fingerprint()
+    taken = identity_from_lora(
+        path,
+        base,
+        backbone.name,
+        said,
+        in_diffusers=diffusers_layer_name,
+        rank=rank,
+        leave_out=leave_out,
+    )
+    tell(f"{path}: {taken.summary()}")
+    return taken.identity
 
 
 def _making_progress(wish: Wish) -> Callable[[int, int], None]:

@@ -1,7 +1,10 @@
-"""Layer names of a plain LoRA that both ComfyUI and diffusers find."""
+"""Layer names of plain LoRAs: the spelling that is written, and all that are read."""
 
 import re
+from collections.abc import Callable, Iterable, Iterator
 
+DiffusersName = Callable[[str], str | None]
+"""The name that diffusers gives a layer, by its native name; None where it is the same or not known."""
 PREFIX = "diffusion_model."
 """Stock ComfyUI takes it for every model; diffusers takes it for models whose native names it converts."""
 
@@ -30,3 +33,33 @@ def portable_name(layer: str) -> str:
     for pattern, replacement in _ORIGINAL_NAMES:
         layer = re.sub(pattern, replacement, layer)
     return PREFIX + layer
+
+
+_PREFIXES = (PREFIX, "transformer.", "model.diffusion_model.", "base_model.model.", "")
+"""Before a layer's name: ComfyUI's, diffusers', a checkpoint's, PEFT's, and none."""
+_JOINED_PREFIXES = ("lora_unet_", "lora_transformer_", "lycoris_")
+"""Before a layer's name with underscores in place of dots, as kohya's programs write it."""
+
+
+def native_names(layers: Iterable[str], in_diffusers: DiffusersName) -> dict[str, str]:
+    """The native name of each layer by every name that programs give it in a plain LoRA.
+
+    Args:
+        layers: native names of the model's layers.
+        in_diffusers: their names in diffusers.
+    """
+    found: dict[str, str] = {}
+    for layer in layers:
+        for name in _names(layer, in_diffusers):
+            found |= {prefix + name: layer for prefix in _PREFIXES}
+            found |= {prefix + name.replace(".", "_"): layer for prefix in _JOINED_PREFIXES}
+    return found
+
+
+def _names(layer: str, in_diffusers: DiffusersName) -> Iterator[str]:
+    """The layer's names without a prefix."""
+    yield layer
+    yield portable_name(layer).removeprefix(PREFIX).removeprefix("transformer.")
+    other = in_diffusers(layer)
+    if other is not None:
+        yield other

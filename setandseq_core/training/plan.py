@@ -13,8 +13,9 @@ from torch import nn
 from ..backbone import Backbone, Savings
 from ..condition import Condition
 from ..config import MethodConfig
+from ..sample import sampled_as
 from .fake_step import StepCost, block_lists, fake_step
-from .prior import FRAMES_KEPT, GUIDANCE, SAMPLING_STEPS
+from .prior import FRAMES_KEPT
 from .run import content_key
 from .savings import EVERY_BLOCK
 
@@ -207,13 +208,14 @@ def plan_training(
     )
     clips = prior_clips if prior_clips is not None else config.prior.clips if config.prior.share else 0
     clip = _costs(backbone, "sequence", backbone.latent_shape(*size), config.rank, text, Savings()) if clips else None
-    passes = 2 if GUIDANCE != 1 else 1
+    sampling = sampled_as(backbone, config.sampling)
+    passes = 1 if sampling.guidance == 1 else 2
     return TrainingPlan(
         name=f"{backbone.name} {weights_type(backbone.module)}",
         limit=room,
         stages=planned,
         savings=chosen,
-        prior=clips * SAMPLING_STEPS * passes * clip.forward() if clip else 0,
+        prior=clips * sampling.steps * passes * clip.forward() if clip else 0,
     )
 
 

@@ -19,19 +19,16 @@ from ..atomic import save_atomically
 from ..backbone import Backbone
 from ..clips.clip import Reference
 from ..clips.prior_prompts import PriorPrompt, PriorSet, automatic_prompts
-from ..config import MethodConfig
+from ..config import EULER, MethodConfig, SamplingConfig
 from ..errors import SetAndSequenceError, StorageError
-from ..sample import latent_noise, sample_latents
+from ..sample import latent_noise, sample_latents, sampled_as
 from .run import content_key
 
 FRAMES_KEPT = 3
 """Frames of each prior clip that the set stage sees: the first, the middle and the last."""
 
 
-SAMPLING_STEPS = 20
-
-
-GUIDANCE = 4.0
+AS_USUAL = SamplingConfig()
 
 
 def make_prior(
@@ -40,6 +37,7 @@ def make_prior(
     size_FHW: tuple[int, int, int],
     *,
     seed: int = 0,
+    sampling: SamplingConfig = AS_USUAL,
     folder: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     keeps: bool = True,
@@ -50,19 +48,21 @@ def make_prior(
     Args:
         size_FHW: frames, height and width in pixels.
         seed: clip number k is made from noise of seed + k.
+        sampling: steps, guidance and sampler; clips made otherwise are other clips.
         keeps: whether new ones are written to `folder`.
         must_save: whether a clip that cannot be kept on disk is an error; if not, it is made again the next time.
         progress: called with the clips there are and their number; may raise to stop, and what is made is kept.
     """
-    base, sampling = base_key(backbone), {"steps": SAMPLING_STEPS, "guidance": GUIDANCE, "shift": backbone.shift}
+    base, sampling = base_key(backbone), sampled_as(backbone, sampling)
+    made_by = _sampling_key(sampling, backbone.shift)
     clips: list[_PriorClip] = []
     for number, prompt in enumerate(prompts):
-        key = content_key(base, sampling, asdict(prompt), {"size": size_FHW, "seed": seed + number})
+        key = content_key(base, made_by, asdict(prompt), {"size": size_FHW, "seed": seed + number})
         path = folder / f"prior_{key}.safetensors" if folder else None
         if path and path.exists():
             clips.append(_read_clip(path))
         else:
-            clips.append(_make_clip(backbone, prompt, backbone.latent_shape(*size_FHW), seed + number))
+            clips.append(_make_clip(backbone, prompt, backbone.latent_shape(*size_FHW), seed + number, sampling))
             if path and keeps:
                 with nullcontext() if must_save else suppress(StorageError):
                     _save_clip(clips[-1], path, base)
@@ -114,10 +114,25 @@ def _as_set(clips: Sequence[_PriorClip], backbone: Backbone) -> PriorSet:
     )
 
 
+def _sampling_key(sampling: SamplingConfig, shift: float) -> dict[str, float | str]:
+    """What the clips depend on; Euler's method is not named, as it was the only one."""
+    key: dict[str, float | str] = {"steps": sampling.steps, "guidance": sampling.guidance, "shift": shift}
+    return key if sampling.sampler == EULER else key | {"sampler": sampling.sampler}
+
+
 @torch.no_grad()
-def _make_clip(backbone: Backbone, prompt: PriorPrompt, shape: tuple[int, int, int, int], seed: int) -> _PriorClip:
+def _make_clip(
+    backbone: Backbone, prompt: PriorPrompt, shape: tuple[int, int, int, int], seed: int, sampling: SamplingConfig
+) -> _PriorClip:
     noise_CFHW = latent_noise(shape, seed).to(backbone.device)
-    latents_CFHW = sample_latents(backbone, noise_CFHW, prompt.motion, steps=SAMPLING_STEPS, guidance=GUIDANCE)
+    latents_CFHW = sample_latents(
+        backbone,
+        noise_CFHW,
+        prompt.motion,
+        steps=sampling.steps,
+        guidance=sampling.guidance,
+        sampler=sampling.sampler,
+    )
     frames_FHWC = backbone.decode_latents(latents_CFHW)
     chosen = [round(i * (len(frames_FHWC) - 1) / (FRAMES_KEPT - 1)) for i in range(FRAMES_KEPT)]
     frames_SCFHW = torch.stack([backbone.encode_frames(frames_FHWC[i : i + 1]) for i in chosen])
@@ -174,6 +189,7 @@ def automatic_prior(
         prompts,
         (frames, height, width),
         seed=config.seed,
+        sampling=config.sampling,
         folder=folder,
         keeps=keeps,
         progress=progress,

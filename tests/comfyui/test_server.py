@@ -94,6 +94,7 @@ FROZEN_INPUTS: dict[str, dict[str, str]] = {
         "prompts": "STRING",
         "clips": "INT",
         "seed": "INT",
+        "settings": "SETSEQ_SETTINGS",
     },
     "SetSeq_SaveDynamicConcept": {
         "concept": "SETSEQ_CONCEPT",
@@ -131,6 +132,22 @@ FROZEN_INPUTS: dict[str, dict[str, str]] = {
     "SetSeq_EmbeddedModel": {},
     "SetSeq_EmbeddedTextEncoder": {},
     "SetSeq_ExampleClip": {},
+    "SetSeq_SamplingSettings": {
+        "steps": "INT",
+        "guidance": "FLOAT",
+        "sampler": "COMBO",
+        "settings": "SETSEQ_SETTINGS",
+    },
+    "SetSeq_IdentityFromLoRA": {
+        **TRAINING_WIRES,
+        "references": AUTOGROW,
+        "lora": "COMBO",
+        "static_prompt": "STRING",
+        "trigger_word": "STRING",
+        "rank": "INT",
+        "leave_out": "BOOLEAN",
+        "settings": "SETSEQ_SETTINGS",
+    },
 }
 """Node id -> input -> type. A workflow that somebody saved names these: a change here is a line in CHANGELOG.md."""
 
@@ -142,6 +159,9 @@ FROZEN_OPTIONAL = {
     "SetSeq_TrainingSettings": {"preset"},
     "SetSeq_Regularisation": {"settings"},
     "SetSeq_SaveDynamicConcept": {"float32"},
+    "SetSeq_SamplingSettings": {"settings"},
+    "SetSeq_IdentityFromLoRA": {"settings"},
+    "SetSeq_PriorClips": {"settings"},
     "SetSeq_LoadDynamicConcept": {"model", "schedule"},
     "SetSeq_ComposeConcepts": {"method", "masks", "schedule", "prompts"},
     "SetSeq_StrengthSchedule": {"negative_strength"},
@@ -149,6 +169,7 @@ FROZEN_OPTIONAL = {
 }
 
 FROZEN_GROWING = {
+    "SetSeq_IdentityFromLoRA": {("reference_", "SETSEQ_REFERENCE", 1, 20)},
     "SetSeq_TrainIdentityLoRA": {("reference_", "SETSEQ_REFERENCE", 1, 20)},
     "SetSeq_ComposeConcepts": {("concept_", "SETSEQ_CONCEPT", 1, 20), ("prompt_", "CONDITIONING", 0, 20)},
 }
@@ -172,6 +193,8 @@ FROZEN_OUTPUTS: dict[str, dict[str, str]] = {
     "SetSeq_ComposeConcepts": {"model": "MODEL"},
     "SetSeq_StrengthSchedule": {"schedule": "SETSEQ_SCHEDULE"},
     "SetSeq_TransferMotion": {"concept": "SETSEQ_CONCEPT"},
+    "SetSeq_SamplingSettings": {"settings": "SETSEQ_SETTINGS"},
+    "SetSeq_IdentityFromLoRA": {"identity": "SETSEQ_CONCEPT"},
     "SetSeq_EvaluateConcept": {
         "report": "STRING",
         "look": "FLOAT",

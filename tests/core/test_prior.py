@@ -11,11 +11,12 @@ from setandseq_core.clips.encode import EncodedPrior, FrameSequence, Material, e
 from setandseq_core.clips.prior_prompts import PriorPrompt, automatic_prompts, read_prompts
 from setandseq_core.compose.apply import applied_layers
 from setandseq_core.condition import Condition
-from setandseq_core.config import MethodConfig, PriorConfig, SequenceConfig, SetConfig
+from setandseq_core.config import MethodConfig, PriorConfig, SamplingConfig, SequenceConfig, SetConfig
 from setandseq_core.embedded.model import load_embedded
 from setandseq_core.embedded.world.scene import BACKGROUND_COLOURS
 from setandseq_core.errors import ConfigError, PromptError, SetAndSequenceError, StorageError
 from setandseq_core.learn import learn_concept
+from setandseq_core.sample import latent_noise, sample_latents
 from setandseq_core.train import train_identity, train_motion
 from setandseq_core.training.prior import automatic_prior, make_prior, read_prior
 
@@ -93,13 +94,34 @@ def test_prior_clips_are_kept_by_content(tiny_backbone, tmp_path):
     assert len(list(tmp_path.iterdir())) == len(before) + 3
 
 
-def test_prior_clips_are_what_the_model_makes(tiny_backbone):
-    from setandseq_core.sample import latent_noise, sample_latents
-    from setandseq_core.training.prior import GUIDANCE, SAMPLING_STEPS
+def test_prior_clips_of_a_distilled_model_take_its_steps_and_no_guidance(tiny_backbone, tmp_path):
+    usual = make_prior(tiny_backbone, PROMPTS, SIZE, seed=3, folder=tmp_path)
+    few = SamplingConfig(steps=4, guidance=1.0)
+    made = make_prior(tiny_backbone, PROMPTS, SIZE, seed=3, sampling=few, folder=tmp_path)
+    noise = latent_noise(tiny_backbone.latent_shape(*SIZE), 3)
+    wanted = sample_latents(tiny_backbone, noise, PROMPTS[0].motion, steps=4, guidance=1.0)
+    assert torch.equal(made.latents_KCFHW[0], wanted)
+    assert not torch.equal(made.latents_KCFHW, usual.latents_KCFHW)
+    lcm = make_prior(
+        tiny_backbone, PROMPTS, SIZE, seed=3, sampling=dataclasses.replace(few, sampler="lcm"), folder=tmp_path
+    )
+    assert not torch.equal(made.latents_KCFHW, lcm.latents_KCFHW)
+    assert len(list(tmp_path.iterdir())) == 3 * len(PROMPTS)
 
+
+def test_guidance_is_the_models_own_where_the_settings_name_none(tiny_backbone, monkeypatch, tmp_path):
+    monkeypatch.setattr(tiny_backbone, "guidance", 1.0)
+    own = make_prior(tiny_backbone, PROMPTS[:1], SIZE, sampling=SamplingConfig(steps=2), folder=tmp_path)
+    named = SamplingConfig(steps=2, guidance=1.0)
+    assert torch.equal(own.latents_KCFHW, make_prior(tiny_backbone, PROMPTS[:1], SIZE, sampling=named).latents_KCFHW)
+    make_prior(tiny_backbone, PROMPTS[:1], SIZE, sampling=named, folder=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_prior_clips_are_what_the_model_makes(tiny_backbone):
     made = make_prior(tiny_backbone, PROMPTS, SIZE, seed=3)
     noise = latent_noise(tiny_backbone.latent_shape(*SIZE), 4)
-    wanted = sample_latents(tiny_backbone, noise, "a cat up", steps=SAMPLING_STEPS, guidance=GUIDANCE)
+    wanted = sample_latents(tiny_backbone, noise, "a cat up", steps=20, guidance=4.0)
     assert torch.equal(made.latents_KCFHW[1], wanted)
     frames = tiny_backbone.decode_latents(wanted)
     assert torch.equal(made.frames_KSCFHW[1, 1], tiny_backbone.encode_frames(frames[2:3]))
@@ -215,6 +237,11 @@ def test_learning_with_the_automatic_prior(tiny_backbone, tiny_frames, config, t
     assert made is not None and made.latents_KCFHW.shape == (2, 16, 2, 4, 4)
     concept = learn_concept(tiny_backbone, references, config, name="blob", prior=made)
     assert concept.info.training["prior_clips"] == 2
+    few = dataclasses.replace(config, sampling=SamplingConfig(steps=2, guidance=1.0))
+    quick = automatic_prior(tiny_backbone, references, few, folder=tmp_path)
+    assert quick is not None and not torch.equal(quick.latents_KCFHW, made.latents_KCFHW)
+    distilled = learn_concept(tiny_backbone, references, few, name="blob", folder=tmp_path)
+    assert distilled.info.config["sampling"] == {"steps": 2, "guidance": 1.0, "sampler": "euler"}
     off = dataclasses.replace(config, prior=PriorConfig(share=0.0))
     assert automatic_prior(tiny_backbone, references, off, folder=tmp_path) is None
     assert "prior_clips" not in learn_concept(tiny_backbone, references, off, name="blob", prior=made).info.training

@@ -1,7 +1,10 @@
-"""Pictures of all nodes for their help pages: python -m tools.pictures.help_pages
+"""Pictures of nodes for their help pages: python -m tools.pictures.help_pages [NODE_ID ...], all of them without an id.
 
 Those of the train nodes, in the middle of a training, are made by tools.screenshots.
 """
+
+import sys
+from collections.abc import Sequence
 
 from setandseq_core.clips.video import read_clip
 from setandseq_core.concept_file.thumbnail import thumbnail
@@ -20,18 +23,20 @@ VALUES: dict[str, dict[str, object]] = {
     "SetSeq_LoadDynamicConcept": {"concept": "bee.safetensors"},
     "SetSeq_SaveDynamicConcept": {"name": "bee"},
     "SetSeq_StrengthSchedule": {"identity_first": 0.0},
+    "SetSeq_IdentityFromLoRA": {"static_prompt": "a ohwx woman in a red dress", "trigger_word": "ohwx"},
 }
 """What is written on nodes whose defaults show little."""
 
 
-def take(ui: Ui) -> None:
-    """All nodes but the train nodes, in Nodes 2.0."""
+def take(ui: Ui, wanted: Sequence[str] = ()) -> None:
+    """The wanted nodes, or all but the train nodes where none are wanted, in Nodes 2.0."""
     clip = read_clip(EXAMPLE, fps=16.0, multiple=16, max_frames=17)
     path = ui.server.folder / "models" / "dynamic_concepts" / "bee.safetensors"
     save_sample(path, thumbnail=thumbnail(clip.frames_FHWC, clip.fps))
     ui.page.evaluate("() => window.app.refreshComboInNodes()")
     ui.render("nodes2")
-    for node_type in sorted(name for name in ui.server.object_info() if name.startswith("SetSeq_")):
+    known = sorted(name for name in ui.server.object_info() if name.startswith("SetSeq_"))
+    for node_type in wanted or known:
         if node_type not in TRAINING:
             ui.load({"version": 0.4, "nodes": [], "links": []})
             node = ui.add(node_type, **VALUES.get(node_type, {}))
@@ -42,7 +47,7 @@ def take(ui: Ui) -> None:
 def main() -> None:
     """Start ComfyUI and a browser, and take them all."""
     with interface(1500, 1000) as ui:
-        take(ui)
+        take(ui, sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -94,6 +94,22 @@ def test_export_writes_a_lora(trained: Path, tmp_path: Path, capsys: pytest.Capt
     assert "is a plain LoRA, not a concept" in capsys.readouterr().err
 
 
+def test_train_learns_only_the_motion_on_a_look_from_a_lora(
+    train: list[str], trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lora, out = tmp_path / "look.safetensors", tmp_path / "moving.safetensors"
+    assert main(["export", str(trained), "--out", str(lora), "--motion-strength", "0"]) == 0
+    assert main([*train, "--identity-token", "sks", "--identity-lora", str(lora), "--out", str(out)]) == 0
+    assert f"{lora}: Took the look of 10 layers: rank 2 of 2, 100% of it kept." in capsys.readouterr().err
+    look, concept = load_concept(trained), load_concept(out)
+    assert (concept.info.name, concept.info.identity_token, concept.rank) == ("moving", "sks", 2)
+    assert concept.info.training["finished"] is True and "set" not in concept.info.training
+    for name, layer in concept.layers.items():
+        same = look.layers[name].identity_basis_OR @ look.layers[name].coefficients_RI
+        torch.testing.assert_close(layer.identity_basis_OR @ layer.coefficients_RI, same, rtol=1e-4, atol=1e-6)
+    assert any(layer.motion_residual_RI.any() for layer in concept.layers.values())
+
+
 def test_export_says_which_learned_tokens_are_missing(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -267,6 +283,10 @@ def test_several_videos_are_learned_jointly_with_masks_and_a_prior(
     assert main(["prior", "--model", model, "--device", "cpu", *small, "--out", f"{tmp_path}/prior"]) == 0
     assert "Made 2 prior clips of 48x32, 5 frames" in capsys.readouterr().out
     assert len(list((tmp_path / "prior").glob("prior_*.safetensors"))) == 2
+    distilled = ["--steps", "2", "--guidance", "1", "--sampler", "lcm", "--out", f"{tmp_path}/few"]
+    assert main(["prior", "--model", model, "--device", "cpu", *small, *distilled]) == 0
+    kept = [{file.name for file in (tmp_path / folder).iterdir()} for folder in ("prior", "few")]
+    assert len(kept[1]) == 2 and not kept[0] & kept[1]
     second = [
         "--video",
         f"{inputs}/clip.mp4",

@@ -17,7 +17,8 @@ STRENGTHS = {"--identity-strength": 1.0, "--motion-strength": 1.0}
 FROZEN = {
     "train": {
         **dict.fromkeys(("--video", "--static-prompt", "--motion-prompt", "--dynamic-prompt", "--out", "--name")),
-        **dict.fromkeys(("--identity-token", "--motion-token", "--mask", "--prior")),
+        **dict.fromkeys(("--identity-token", "--motion-token", "--mask", "--prior", "--identity-lora")),
+        "--leave-out": False,
         **dict.fromkeys(("--start", "--length")),
         **dict.fromkeys(("--config", "--seed", "--rank", "--frames", "--size")),
         **{"--float32": False},
@@ -29,6 +30,7 @@ FROZEN = {
     },
     "prior": {
         **{"--prompts": None, "--clips": 16, "--out": None, "--seed": 0, "--frames": None, "--size": None},
+        **{"--steps": 20, "--guidance": 0.0, "--sampler": "euler"},
         **MODEL_OPTIONS,
     },
     "sample": {

@@ -1,0 +1,158 @@
+"""Identity from LoRA: a look that the artist already has, for Train Motion Residual."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import folder_paths
+from comfy.model_patcher import ModelPatcher
+from comfy.sd import CLIP, VAE
+from comfy_api.latest import io
+
+from ..setandseq_core.backbones.wan_names import diffusers_layer_name
+from ..setandseq_core.clips.clip import Reference, Words
+from ..setandseq_core.concept_file.from_lora import identity_from_lora
+from ..setandseq_core.errors import ConceptFileError, PromptError
+from ..setandseq_core.prompts import check_prompt
+from .folders import spellings
+from .lesson import LearnedLook, Lesson
+from .messages import show_text
+from .models import check_video_model, model_fingerprint, model_name
+from .numbers import CheckedNode, complaint
+from .settings import TrainingOptions
+from .training import references_input
+from .wires import CATEGORY, ConceptWire, SettingsWire
+
+
+class IdentityFromLoRA(CheckedNode):
+    """The node; its work is in the core's `identity_from_lora`."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs; frozen in tests/comfyui/test_server.py."""
+        return io.Schema(
+            node_id="SetSeq_IdentityFromLoRA",
+            display_name="Identity from LoRA",
+            category=CATEGORY,
+            description="The look of a LoRA that you already have, made with any program. Train Motion Residual then "
+            "learns only the movement of your clip on it.",
+            search_aliases=["character lora", "convert lora", "dynamic concept", "set and sequence"],
+            inputs=[
+                io.Model.Input("model", tooltip="The model that the LoRA was made for, without the LoRA on it."),
+                io.Clip.Input("clip", tooltip="The text encoder of this model."),
+                io.Vae.Input("vae", tooltip="The VAE of this model."),
+                references_input(),
+                io.Combo.Input(
+                    "lora",
+                    options=folder_paths.get_filename_list("loras"),
+                    tooltip="A file in models/loras with ComfyUI's, diffusers' or kohya's names.",
+                ),
+                io.String.Input(
+                    "static_prompt",
+                    multiline=True,
+                    tooltip="How it looks, in the words that the LoRA was trained with: a ohwx woman in a red dress.",
+                ),
+                io.String.Input(
+                    "trigger_word",
+                    default="",
+                    tooltip="The word in the static prompt that calls the look, if the LoRA has one: ohwx.",
+                ),
+                io.Int.Input(
+                    "rank",
+                    default=0,
+                    min=0,
+                    max=256,
+                    tooltip="Size of the identity. 0 keeps the LoRA's own; a lower one keeps the most important part "
+                    "and makes a smaller file.",
+                ),
+                io.Boolean.Input(
+                    "leave_out",
+                    default=False,
+                    tooltip="Leave out what cannot be taken, such as layers that concepts do not change. Off, such a "
+                    "LoRA is refused.",
+                ),
+                SettingsWire.Input(
+                    "settings",
+                    optional=True,
+                    tooltip="From Training Settings or Regularisation, for Train Motion Residual.",
+                ),
+            ],
+            outputs=[
+                ConceptWire.Output(
+                    "identity",
+                    tooltip="The look, for Train Motion Residual, or for any input that takes a concept.",
+                )
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def validate_inputs(cls, lora: str | None = None, static_prompt: str | None = None, **values: object) -> bool | str:
+        """Refuse a file that is not there and a prompt that cannot be used; what comes by a wire is None."""
+        try:
+            if lora is not None:
+                find_lora(lora)
+            if static_prompt is not None:
+                check_prompt(static_prompt, "static prompt")
+        except (ConceptFileError, PromptError) as error:
+            return str(error)
+        return complaint(cls.define_schema(), values) or True
+
+    @classmethod
+    def fingerprint_inputs(cls, lora: str | None = None, **_: object) -> str:
+        """Run again when the file is another one."""
+        if lora is None:
+            return ""
+        about = find_lora(lora).stat()
+        return f"{about.st_mtime_ns} {about.st_size}"
+
+    @classmethod
+    def execute(
+        cls,
+        model: ModelPatcher,
+        clip: CLIP,
+        vae: VAE,
+        references: Mapping[str, Reference],
+        lora: str,
+        static_prompt: str,
+        trigger_word: str,
+        rank: int,
+        leave_out: bool,
+        settings: TrainingOptions | None = None,
+    ) -> io.NodeOutput:
+        """Take the look, and tell how much of it is kept."""
+        check_video_model(model)
+        prompt = check_prompt(static_prompt, "static prompt")
+        taken = identity_from_lora(
+            find_lora(lora),
+            model_fingerprint(model),
+            model_name(model),
+            Words(static_prompt=prompt, motion_prompt=prompt, identity_token=trigger_word.strip()),
+            in_diffusers=diffusers_layer_name,
+            rank=rank,
+            leave_out=leave_out,
+        )
+        lesson = Lesson(
+            clip=clip,
+            vae=vae,
+            references=tuple(references.values()),
+            options=settings or TrainingOptions(),
+        )
+        look = LearnedLook(concept=taken.identity, lesson=lesson)
+        return io.NodeOutput(look, ui=show_text(taken.summary(), cls.hidden.unique_id))
+
+
+def find_lora(name: str) -> Path:
+    """The file of a LoRA by its name in the list.
+
+    Raises:
+        ConceptFileError: the list has no such name.
+    """
+    names = folder_paths.get_filename_list("loras")
+    name = next((here for here in spellings(name) if here in names), name)
+    path = folder_paths.get_full_path("loras", name) if name in names else None
+    if path is None:
+        raise ConceptFileError(
+            f"There is no LoRA '{name!s:.200}' in models/loras.",
+            hint="Put the file there and refresh the list (key R), or choose another.",
+        )
+    return Path(path)
