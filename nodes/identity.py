@@ -8,9 +8,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP, VAE
 from comfy_api.latest import io
 
-from ..setandseq_core.backbones.wan_names import diffusers_layer_name
 from ..setandseq_core.clips.clip import Reference, Words
-from ..setandseq_core.concept_file.from_lora import identity_from_lora
 from ..setandseq_core.errors import ConceptFileError, PromptError
 from ..setandseq_core.prompts import check_prompt
 from .folders import spellings
@@ -120,6 +118,9 @@ class IdentityFromLoRA(CheckedNode):
         settings: TrainingOptions | None = None,
     ) -> io.NodeOutput:
         """Take the look, and tell how much of it is kept."""
+        from ..setandseq_core.backbones.wan_names import diffusers_layer_name
+        from ..setandseq_core.concept_file.from_lora import identity_from_lora
+
         check_video_model(model)
         prompt = check_prompt(static_prompt, "static prompt")
         taken = identity_from_lora(
