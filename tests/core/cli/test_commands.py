@@ -99,7 +99,7 @@ def test_train_learns_only_the_motion_on_a_look_from_a_lora(
 ) -> None:
     lora, out = tmp_path / "look.safetensors", tmp_path / "moving.safetensors"
     assert main(["export", str(trained), "--out", str(lora), "--motion-strength", "0"]) == 0
-    assert main([*train, "--identity-token", "sks", "--identity-lora", str(lora), "--out", str(out)]) == 0
+    assert main([*train, "--identity-token", "sks", "--identity-lora", str(lora), "--float32", "--out", str(out)]) == 0
     assert f"{lora}: Took the look of 10 layers: rank 2 of 2, 100% of it kept." in capsys.readouterr().err
     look, concept = load_concept(trained), load_concept(out)
     assert (concept.info.name, concept.info.identity_token, concept.rank) == ("moving", "sks", 2)
