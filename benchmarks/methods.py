@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from unittest.mock import patch
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from setandseq_core import lora
 from setandseq_core.backbones.wan import WanBackbone
 from setandseq_core.clips.clip import Words
 from setandseq_core.clips.encode import (
@@ -38,7 +38,7 @@ from setandseq_core.training.run import StageRun
 PLAIN_RATE = 1e-3
 """Learning rate of the plain LoRAs."""
 TOKEN_RATE = 3e-2
-"""Of Textual Inversion's tokens."""
+"""Learning rate of Textual Inversion's tokens."""
 OURS = "two stages + regularisation"
 BEST = "ours at its best"
 """The same training, used at other strengths."""
@@ -185,16 +185,24 @@ def two_stages(
     return Learned(layers=motion.layers, embeddings=motion.embeddings, losses=losses)
 
 
+class PlainDropout(TorchFunctionMode):
+    """Dropout that does not divide the kept entries by 1 - p."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        answer = func(*args, **given)
+        is_dropout = func is nn.functional.dropout and given["training"]
+        return answer * (1 - given["p"]) if is_dropout else answer
+
+
 def plain_dropout(backbone: WanBackbone, job: Job) -> Learned:
     """The recipe, but kept entries are not divided by 1 - p: Eq. 10 as it is written.
 
-    The function is replaced for this one experiment: what nobody should choose is no setting of the method.
+    PyTorch's own dropout is changed for this experiment, because the method has no setting that nobody should choose.
     """
-
-    def dropout(coefficients_RI: Tensor, probability: float) -> Tensor:
-        return nn.functional.dropout(coefficients_RI, probability) * (1 - probability)
-
-    with patch.object(lora, "coefficient_dropout", dropout):
+    with PlainDropout():
         return two_stages(backbone, job, config=recipe)
 
 

@@ -29,7 +29,7 @@ from setandseq_core.sample import latent_noise, sample_latents
 from setandseq_core.training.prior import automatic_prior
 
 FIRST_STEPS = StrengthSchedule(motion=((0.0, 1.0), (0.3, 1.0), (0.5, 0.0)))
-"""What is decided early is the movement, what is decided late the look."""
+"""The movement is decided early in sampling, the look late."""
 Figures = dict[str, float]
 
 

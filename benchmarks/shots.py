@@ -27,8 +27,8 @@ AT_BEST = {
     "background": StrengthSchedule(identity=((0.0, 1.0), (1.0, 1.3)), negative_strength=0.5),
     "second object": StrengthSchedule(identity=((0.0, 1.5),)),
 }
-"""What shows most of the look and leaves the prompt followed; the clip's own prompt needs nothing. Chosen on these
-prompts, with the first two noises."""
+"""Schedules that show most of the look while the prompt is still followed; the clip's own prompt needs none. They were
+chosen on these prompts, with the first two noises."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)

@@ -20,10 +20,9 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from ..setandseq_core.backbone import Savings, VideoFormat
 from ..setandseq_core.condition import Condition
 from ..setandseq_core.errors import BackboneError
-from ..setandseq_core.fingerprint import BaseFingerprint
+from ..setandseq_core.fingerprint import BaseFingerprint, content_key
 from ..setandseq_core.flow import velocity_from_denoised
 from ..setandseq_core.prompts import PriorPrompt
-from ..setandseq_core.training.run import content_key
 from ..setandseq_core.training.savings import FREE_SHARE, recomputed
 from .conditions import Asking, condition_of, given_by, same_condition
 from .embedded import format_of, known_prompts

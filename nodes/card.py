@@ -81,7 +81,7 @@ def misfit(info: ConceptInfo, model: str) -> str | None:
 
 
 def file_fingerprint(path: Path, base: BaseFingerprint) -> BaseFingerprint | None:
-    """The fingerprint of a native model file, as far as it has the layers of `base`; only the first rows are read.
+    """The fingerprint of a native model file over those layers of `base` that it has; reads only their first rows.
 
     None for a file that has none of them, or whose weights are packed so that only ComfyUI's loader can tell.
     """

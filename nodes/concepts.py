@@ -13,7 +13,17 @@ from ..setandseq_core.concept_file.export import lora_content, missing_tokens
 from ..setandseq_core.concept_file.file import concept_content, load_concept, stored_type
 from ..setandseq_core.errors import ConceptFileError
 from .apply import apply_concepts, base_note
-from .folders import CONCEPTS, concept_names, concepts_folder, dated, find_concept, loras_folder, safe_name, save_new
+from .folders import (
+    CONCEPTS,
+    concept_names,
+    concepts_folder,
+    dated,
+    file_stamp,
+    find_concept,
+    loras_folder,
+    safe_name,
+    save_new,
+)
 from .messages import show_text
 from .numbers import complaint
 from .wires import CATEGORY, ConceptWire, ScheduleWire, WeightedConcept
@@ -209,10 +219,7 @@ class LoadDynamicConcept(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, concept: str | None = None, **_: Any) -> str:
         """Run again if the file has changed."""
-        if concept is None:
-            return ""
-        about = find_concept(concept).stat()
-        return f"{about.st_mtime_ns} {about.st_size}"
+        return "" if concept is None else file_stamp(find_concept(concept))
 
     @classmethod
     def execute(

@@ -17,7 +17,7 @@ from comfy.samplers import calc_cond_batch, process_conds
 from torch import Tensor
 
 from ..setandseq_core.condition import Condition, stacked_tokens
-from ..setandseq_core.training.run import content_key
+from ..setandseq_core.fingerprint import content_key
 from .attention import differentiable_attention
 
 Values = dict[str, Any]

@@ -178,3 +178,9 @@ def _metadata(path: Path) -> dict[str, str] | None:
     except (ConceptFileError, KeyError):
         return None
     return metadata
+
+
+def file_stamp(path: Path) -> str:
+    """A text that is another one when the file has changed, for `fingerprint_inputs` of nodes."""
+    about = path.stat()
+    return f"{about.st_mtime_ns} {about.st_size}"

@@ -11,7 +11,7 @@ from comfy_api.latest import io
 from ..setandseq_core.clips.clip import Reference, Words
 from ..setandseq_core.errors import ConceptFileError, PromptError
 from ..setandseq_core.prompts import check_prompt
-from .folders import spellings
+from .folders import file_stamp, spellings
 from .lesson import LearnedLook, Lesson
 from .messages import show_text
 from .models import check_video_model, model_fingerprint, model_name
@@ -19,7 +19,7 @@ from .numbers import CheckedNode, complaint
 from .reference import LOOK_PROMPT
 from .settings import TrainingOptions
 from .training import references_input
-from .wires import CATEGORY, ConceptWire, SettingsWire
+from .wires import CATEGORY, ConceptWire, SettingsWire, encoder_inputs
 
 
 class IdentityFromLoRA(CheckedNode):
@@ -37,8 +37,7 @@ class IdentityFromLoRA(CheckedNode):
             search_aliases=["character lora", "convert lora", "dynamic concept", "set and sequence"],
             inputs=[
                 io.Model.Input("model", tooltip="The model that the LoRA was made for, without the LoRA on it."),
-                io.Clip.Input("clip", tooltip="The text encoder of this model."),
-                io.Vae.Input("vae", tooltip="The VAE of this model."),
+                *encoder_inputs(),
                 references_input(),
                 io.Combo.Input(
                     "lora",
@@ -101,10 +100,7 @@ class IdentityFromLoRA(CheckedNode):
     @classmethod
     def fingerprint_inputs(cls, lora: str | None = None, **_: object) -> str:
         """Run again when the file is another one."""
-        if lora is None:
-            return ""
-        about = find_lora(lora).stat()
-        return f"{about.st_mtime_ns} {about.st_size}"
+        return "" if lora is None else file_stamp(find_lora(lora))
 
     @classmethod
     def execute(

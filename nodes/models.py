@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from ..setandseq_core.backbone import VideoFormat
 from ..setandseq_core.errors import BackboneError
-from ..setandseq_core.fingerprint import BaseFingerprint, project, sign_pattern
-from ..setandseq_core.training.run import content_key
+from ..setandseq_core.fingerprint import BaseFingerprint, content_key, project, sign_pattern
 from .families import MODULATION, family_of, makes_pictures
 
 SECONDS = 5.0

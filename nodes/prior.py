@@ -16,7 +16,7 @@ from .backbone import ComfyBackbone, differentiable
 from .folders import training_folder
 from .messages import show_text
 from .settings import TrainingOptions
-from .wires import CATEGORY, PriorWire, ReferenceWire, SettingsWire
+from .wires import CATEGORY, PriorWire, ReferenceWire, SettingsWire, encoder_inputs
 
 DEFAULT = PriorConfig()
 
@@ -35,8 +35,7 @@ class PriorClips(io.ComfyNode):
             search_aliases=["prior clips", "prior preservation", "regularization images", "set and sequence"],
             inputs=[
                 io.Model.Input("model", tooltip="The video model to train."),
-                io.Clip.Input("clip", tooltip="The text encoder of this model."),
-                io.Vae.Input("vae", tooltip="The VAE of this model."),
+                *encoder_inputs(),
                 ReferenceWire.Input(
                     "reference", tooltip="The clip to learn from. Practice clips get its size and length."
                 ),

@@ -14,8 +14,8 @@ from ..setandseq_core.train import Trained
 from ..setandseq_core.training.clock import clock
 from ..setandseq_core.training.kept import bound_kept
 from ..setandseq_core.training.plan import TrainingPlan, plan_training
+from ..setandseq_core.training.progress import Progress, StopTraining
 from ..setandseq_core.training.proposal import plan_in_words, proposal_in_words
-from ..setandseq_core.training.run import Progress, StopTraining
 from ..setandseq_core.training.speed import remember_speed, speed
 from ..setandseq_core.training.validation import complaint
 from .backbone import ComfyBackbone
@@ -103,7 +103,7 @@ class TrainingProgress:
             raise StopTraining
 
     def planned(self, config: MethodConfig, *stages: str) -> TrainingPlan:
-        """Show in the panel what the stages will take, and return it; what they need to fit is chosen in it.
+        """Show the stages' memory and time in the panel; return the plan, with the savings that make them fit.
 
         Practice clips are made in the set stage, so the sequence stage alone makes none.
         """

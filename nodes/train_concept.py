@@ -23,7 +23,7 @@ from .reference import prompt_complaint, prompt_inputs, stretch_inputs, target_o
 from .settings import STANDARD_FRAMES, TrainingOptions
 from .sources import source_of
 from .training import plan_only_input, planned
-from .wires import CATEGORY, ConceptWire, SettingsWire, WeightedConcept
+from .wires import CATEGORY, ConceptWire, SettingsWire, WeightedConcept, encoder_inputs
 
 STAGES = ("set", "sequence")
 
@@ -51,8 +51,7 @@ class TrainConcept(CheckedNode):
             ],
             inputs=[
                 io.Model.Input("model", tooltip="The video model that learns, as for sampling. It is left as it was."),
-                io.Clip.Input("clip", tooltip="The text encoder that belongs to the model."),
-                io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
+                *encoder_inputs(),
                 io.Video.Input("video", tooltip="One to five seconds of one subject that fills much of the picture."),
                 *prompt_inputs(),
                 io.String.Input(

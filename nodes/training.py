@@ -17,7 +17,7 @@ from .backbone import differentiable
 from .lesson import LearnedLook, Lesson, learn_look, learn_movement, plan_lesson
 from .numbers import CheckedNode
 from .settings import TrainingOptions
-from .wires import CATEGORY, ConceptWire, PriorWire, ReferenceWire, SettingsWire, WeightedConcept
+from .wires import CATEGORY, ConceptWire, PriorWire, ReferenceWire, SettingsWire, WeightedConcept, encoder_inputs
 
 if TYPE_CHECKING:
     from ..setandseq_core.clips.prior_prompts import PriorSet
@@ -180,8 +180,7 @@ def planned(plan: str, *, outputs: int) -> io.NodeOutput:
 def _wires() -> list[io.Input]:
     return [
         io.Model.Input("model", tooltip="The video model to train, as for sampling. Training leaves it unchanged."),
-        io.Clip.Input("clip", tooltip="The text encoder of this model."),
-        io.Vae.Input("vae", tooltip="The VAE of this model."),
+        *encoder_inputs(),
     ]
 
 

@@ -12,6 +12,7 @@ __all__ = [
     "ScheduleWire",
     "SettingsWire",
     "WeightedConcept",
+    "encoder_inputs",
 ]
 
 ReferenceWire = io.Custom("SETSEQ_REFERENCE")
@@ -21,3 +22,11 @@ PriorWire = io.Custom("SETSEQ_PRIOR")
 ScheduleWire = io.Custom("SETSEQ_SCHEDULE")
 
 CATEGORY = "Set-and-Sequence"
+
+
+def encoder_inputs() -> list[io.Input]:
+    """A MODEL's text encoder and VAE."""
+    return [
+        io.Clip.Input("clip", tooltip="The text encoder that belongs to the model."),
+        io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
+    ]

@@ -6,7 +6,7 @@ from .shown import shown
 
 
 class SetAndSequenceError(Exception):
-    """Any error that a user can act on; as text, the message and the hint.
+    """Any error that a user can act on; `str()` gives the message, then the hint.
 
     Args:
         message: whole sentences: what was found, and what was needed.

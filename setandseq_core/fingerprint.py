@@ -1,5 +1,7 @@
 """Which base model a concept was made for: layer shapes and one number per layer that follows the weights.
 
+`content_key` hashes anything else that a result depends on.
+
 Letters: O out_features, I in_features.
 """
 
@@ -7,6 +9,7 @@ Letters: O out_features, I in_features.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -109,3 +112,17 @@ def check_base(concept: BaseFingerprint, model: BaseFingerprint) -> None:
             f"(distance {apart:.2f}, at most {MAX_DISTANCE} expected).",
             hint="Load the model it was trained on.",
         )
+
+
+def content_key(*parts: Tensor | Mapping[str, object] | str | int) -> str:
+    """A hash of tensors (by their bytes and shape) and plain values, 32 hex digits."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        if isinstance(part, Tensor):
+            tensor = part.detach().cpu().contiguous()
+            digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+            digest.update(tensor.view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+        else:
+            digest.update(json.dumps(part, sort_keys=True).encode())
+        digest.update(b"|")
+    return digest.hexdigest()

@@ -27,7 +27,7 @@ from .fingerprint import check_base
 from .train import Trained, train_identity, train_motion
 from .training.prior import automatic_prior
 from .training.processes import ALONE, Processes
-from .training.run import ProgressCallback
+from .training.progress import ProgressCallback
 
 LOSSES_KEPT = 100
 

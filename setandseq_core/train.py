@@ -16,10 +16,12 @@ from .clips.encode import Encoded, EncodedPrior, FrameSequence, FrameSet, Materi
 from .concept import EMBEDDINGS, ConceptLayer
 from .condition import Condition, masked, with_embeddings
 from .config import MethodConfig, StageConfig, Values
+from .fingerprint import content_key
 from .flow import flow_loss, interpolate, random_times, target_velocity
 from .lora import TrainableConcept, trainable_concept
 from .training.processes import ALONE, Processes, of_the_first
-from .training.run import ProgressCallback, StageRun, content_key
+from .training.progress import ProgressCallback
+from .training.run import StageRun
 from .training.savings import waiting
 from .training.validation import QUANTILES, Validation, evaluating, validation_loss
 

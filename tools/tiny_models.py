@@ -15,7 +15,20 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-Sizes = dict[str, Any]
+from tools.tiny_sizes import (
+    COG,
+    COSMOS,
+    HUNYUAN,
+    HUNYUAN_15,
+    KANDINSKY,
+    LTX2,
+    LTXV,
+    MINIMAX,
+    MOCHI,
+    NOT_IN_COSMOS_1,
+    WAN,
+)
+
 Values = dict[str, Any]
 
 
@@ -29,9 +42,9 @@ class Tiny:
     """module:class in comfy.ldm."""
     sizes: Mapping[str, Any]
     """Arguments of that class."""
-    latents: tuple[int, int, int, int]
+    latents: tuple[int, int, int, int] = (16, 2, 4, 4)
     """Shape (C, F, H, W) of a clip's latents."""
-    text: tuple[int, int]
+    text: tuple[int, int] = (12, 64)
     """Tokens and width of a prompt."""
     pooled: int = 0
     """Width of the pooled prompt; 0 is none."""
@@ -77,146 +90,17 @@ def random(*shape: int, seed: int = 3) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-WAN: Sizes = {"image_model": "wan2.1", "dim": 128, "ffn_dim": 64, "num_heads": 1, "num_layers": 2}
-HUNYUAN: Sizes = {
-    "image_model": "hunyuan_video",
-    "in_channels": 16,
-    "out_channels": 16,
-    "patch_size": [1, 2, 2],
-    "vec_in_dim": 768,
-    "context_in_dim": 64,
-    "hidden_size": 128,
-    "mlp_ratio": 4.0,
-    "num_heads": 1,
-    "depth": 2,
-    "depth_single_blocks": 2,
-    "axes_dim": [16, 56, 56],
-    "theta": 256,
-    "qkv_bias": True,
-    "guidance_embed": True,
-    "byt5": False,
-    "meanflow": False,
-    "use_cond_type_embedding": False,
-    "vision_in_dim": None,
-    "meanflow_sum": False,
-}
-HUNYUAN_15: Sizes = HUNYUAN | {
-    "in_channels": 65,
-    "out_channels": 32,
-    "patch_size": [1, 1, 1],
-    "vec_in_dim": None,
-    "guidance_embed": False,
-    "byt5": True,
-    "use_cond_type_embedding": True,
-    "vision_in_dim": 1152,
-    "meanflow_sum": True,
-}
-LTXV: Sizes = {"num_layers": 2, "attention_head_dim": 8, "cross_attention_dim": 256}
-LTX2: Sizes = LTXV | {
-    "audio_attention_head_dim": 4,
-    "audio_cross_attention_dim": 128,
-    "caption_channels": 64,
-    "connector_attention_head_dim": 32,
-    "connector_num_attention_heads": 2,
-    "connector_num_layers": 1,
-}
-COSMOS: Sizes = {
-    "image_model": "cosmos_predict2",
-    "max_img_h": 240,
-    "max_img_w": 240,
-    "max_frames": 128,
-    "in_channels": 16,
-    "out_channels": 16,
-    "patch_spatial": 2,
-    "patch_temporal": 1,
-    "concat_padding_mask": True,
-    "model_channels": 128,
-    "num_blocks": 2,
-    "num_heads": 1,
-    "crossattn_emb_channels": 64,
-    "pos_emb_cls": "rope3d",
-    "pos_emb_learnable": True,
-    "pos_emb_interpolation": "crop",
-    "min_fps": 1,
-    "max_fps": 30,
-    "use_adaln_lora": True,
-    "adaln_lora_dim": 16,
-    "rope_h_extrapolation_ratio": 1.0,
-    "rope_w_extrapolation_ratio": 1.0,
-    "rope_t_extrapolation_ratio": 2.0,
-    "extra_per_block_abs_pos_emb": False,
-    "rope_enable_fps_modulation": False,
-}
-NOT_IN_COSMOS_1 = ("min_fps", "max_fps", "rope_enable_fps_modulation")
-MOCHI: Sizes = {
-    "image_model": "mochi_preview",
-    "depth": 2,
-    "patch_size": 2,
-    "num_heads": 2,
-    "hidden_size_x": 128,
-    "hidden_size_y": 64,
-    "mlp_ratio_x": 96.0,
-    "mlp_ratio_y": 96.0,
-    "learn_sigma": False,
-    "in_channels": 12,
-    "qk_norm": True,
-    "qkv_bias": False,
-    "out_bias": True,
-    "attn_drop": 0.0,
-    "patch_embed_bias": True,
-    "posenc_preserve_area": True,
-    "timestep_mlp_bias": True,
-    "attend_to_padding": False,
-    "timestep_scale": 1000.0,
-    "use_t5": True,
-    "t5_feat_dim": 64,
-    "t5_token_length": 12,
-    "rope_theta": 10000.0,
-}
-COG: Sizes = {
-    "image_model": "cogvideox",
-    "num_attention_heads": 2,
-    "num_layers": 2,
-    "time_embed_dim": 64,
-    "text_embed_dim": 64,
-    "use_rotary_positional_embeddings": True,
-}
-KANDINSKY: Sizes = {
-    "image_model": "kandinsky5",
-    "model_dim": 128,
-    "ff_dim": 64,
-    "time_dim": 64,
-    "num_visual_blocks": 2,
-    "num_text_blocks": 1,
-    "visual_embed_dim": 132,
-}
-MINIMAX: Sizes = {
-    "image_model": "minimax_h3",
-    "hidden_size": 128,
-    "num_layers": 2,
-    "token_refiner_num_layers": 1,
-    "num_attention_heads": 1,
-    "attention_head_dim": 128,
-    "ffn_hidden_size": 64,
-    "text_dim": 64,
-    "time_embed_hidden_size": 64,
-    "time_embed_dim": 32,
-    "timestep_input_dim": 256,
-}
-
 TINY: dict[str, Tiny] = {
     "wan_t2v": Tiny(
         kind="WAN21_T2V",
         network="wan.model:WanModel",
         sizes=WAN | {"model_type": "t2v"},
-        latents=(16, 2, 4, 4),
         text=(12, 4096),
     ),
     "wan_i2v": Tiny(
         kind="WAN21_I2V",
         network="wan.model:WanModel",
         sizes=WAN | {"model_type": "i2v", "in_dim": 36},
-        latents=(16, 2, 4, 4),
         text=(12, 4096),
         graph=lambda shape: first_frame(16)(shape) | {"clip_vision_output": Vision(1280)},
     ),
@@ -224,7 +108,6 @@ TINY: dict[str, Tiny] = {
         kind="WAN21_T2V",
         network="wan.model:WanModel",
         sizes=WAN | {"model_type": "t2v", "in_dim": 36},
-        latents=(16, 2, 4, 4),
         text=(12, 4096),
         graph=first_frame(16),
     ),
@@ -239,7 +122,6 @@ TINY: dict[str, Tiny] = {
         kind="WAN21_Vace",
         network="wan.model:VaceWanModel",
         sizes=WAN | {"model_type": "vace", "vace_layers": 1, "vace_in_dim": 96},
-        latents=(16, 2, 4, 4),
         text=(12, 4096),
     ),
     "ltx2": Tiny(
@@ -266,7 +148,6 @@ TINY: dict[str, Tiny] = {
         network="hunyuan_video.model:HunyuanVideo",
         sizes=HUNYUAN_15,
         latents=(32, 2, 4, 4),
-        text=(12, 64),
         encoded=lambda tokens: {"conditioning_byt5small": random(1, 5, 1472)},
     ),
     "hunyuan_video_15_meanflow": Tiny(
@@ -274,15 +155,12 @@ TINY: dict[str, Tiny] = {
         network="hunyuan_video.model:HunyuanVideo",
         sizes=HUNYUAN_15 | {"meanflow": True},
         latents=(32, 2, 4, 4),
-        text=(12, 64),
         graph=lambda shape: first_frame(32)(shape) | {"clip_vision_output": Vision(1152)},
     ),
     "hunyuan_video": Tiny(
         kind="HunyuanVideo",
         network="hunyuan_video.model:HunyuanVideo",
         sizes=HUNYUAN,
-        latents=(16, 2, 4, 4),
-        text=(12, 64),
         pooled=768,
         encoded=padded,
         graph=lambda shape: {"guidance": 6.0},
@@ -291,8 +169,6 @@ TINY: dict[str, Tiny] = {
         kind="HunyuanVideoI2V",
         network="hunyuan_video.model:HunyuanVideo",
         sizes=HUNYUAN | {"in_channels": 33, "guidance_embed": False},
-        latents=(16, 2, 4, 4),
-        text=(12, 64),
         pooled=768,
         graph=first_frame(16),
     ),
@@ -300,7 +176,6 @@ TINY: dict[str, Tiny] = {
         kind="Kandinsky5",
         network="kandinsky5.model:Kandinsky5",
         sizes=KANDINSKY,
-        latents=(16, 2, 4, 4),
         text=(12, 3584),
         pooled=768,
     ),
@@ -308,16 +183,12 @@ TINY: dict[str, Tiny] = {
         kind="CosmosT2IPredict2",
         network="cosmos.predict2:MiniTrainDIT",
         sizes=COSMOS,
-        latents=(16, 2, 4, 4),
-        text=(12, 64),
         detected=False,
     ),
     "cosmos_predict2_video2world": Tiny(
         kind="CosmosI2VPredict2",
         network="cosmos.predict2:MiniTrainDIT",
         sizes=COSMOS | {"in_channels": 17},
-        latents=(16, 2, 4, 4),
-        text=(12, 64),
         detected=False,
     ),
     "mochi": Tiny(
@@ -325,7 +196,6 @@ TINY: dict[str, Tiny] = {
         network="genmo.joint_model.asymm_models_joint:AsymmDiTJoint",
         sizes=MOCHI,
         latents=(12, 2, 4, 4),
-        text=(12, 64),
         encoded=padded,
         detected=False,
     ),
@@ -333,15 +203,12 @@ TINY: dict[str, Tiny] = {
         kind="CogVideoX_T2V",
         network="cogvideo.model:CogVideoXTransformer3DModel",
         sizes=COG,
-        latents=(16, 2, 4, 4),
-        text=(12, 64),
     ),
     "minimax_h3": Tiny(
         kind="MiniMaxH3",
         network="minimax.model:MiniMaxH3Model",
         sizes=MINIMAX,
         latents=(24, 7, 4, 4),
-        text=(12, 64),
     ),
     "unlisted": Tiny(
         kind="CosmosT2V",
@@ -356,8 +223,6 @@ TINY: dict[str, Tiny] = {
             "extra_per_block_abs_pos_emb": True,
             "extra_per_block_abs_pos_emb_type": "learnable",
         },
-        latents=(16, 2, 4, 4),
-        text=(12, 64),
         graph=lambda shape: {"frame_rate": 24.0},
         detected=False,
     ),

@@ -46,7 +46,7 @@ def same_model_afterwards(training: Training) -> str:
 
 def resumes(training: Training) -> str:
     """A training that was stopped continues where it was, with the same losses."""
-    stop: Any = training.pack("setandseq_core.training.run").StopTraining
+    stop: Any = training.pack("setandseq_core.training.progress").StopTraining
 
     def stop_at(progress: Any) -> None:
         if progress.step == AT:

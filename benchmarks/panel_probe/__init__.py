@@ -21,9 +21,9 @@ PARTS = {
         "sample": "samples on the way",
     },
 }
-"""By class and method."""
+"""Names of the parts that are counted, by class and method."""
 AT_THE_END = {"sample": "sample at the end of each stage"}
-"""Of these, when they are called with True."""
+"""The names of such calls when they are made with True."""
 SPENT: dict[str, float] = defaultdict(float)
 """Processor seconds by part, each without the parts inside it."""
 _inside: list[float] = []

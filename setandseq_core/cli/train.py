@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ..config import MethodConfig
     from ..train import Trained
     from ..training.processes import Processes
-    from ..training.run import Progress
+    from ..training.progress import Progress
     from .model import Model
 
 STAGES = {"set": "look", "sequence": "motion"}
@@ -283,7 +283,7 @@ def _making_progress(wish: Wish) -> Callable[[int, int], None]:
 
 
 def _training_progress(wish: Wish) -> "Callable[[Progress], None]":
-    from ..training.run import StopTraining
+    from ..training.progress import StopTraining
 
     line = ProgressLine()
 

@@ -164,7 +164,7 @@ def check_fps(fps: float) -> None:
 
 
 def fitted_size(source: Size, multiple: int, wanted: WantedSize | None = None, max_pixels: int | None = None) -> Size:
-    """The size at which a clip is trained; the one rule of the node and of the command line.
+    """The size at which a clip is trained on; the node and the command line share this rule.
 
     A side that is asked for is kept. The other follows the shape of the source; if neither is asked for, both follow
     the source, scaled down to `max_pixels` where it is larger. Each becomes the nearest multiple of `multiple`.

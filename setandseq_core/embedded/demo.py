@@ -18,7 +18,7 @@ from ..concept_file.file import load_concept, save_concept
 from ..evaluate.contact_sheet import contact_sheet
 from ..learn import learn_concept
 from ..sample import latent_noise
-from ..training.run import Progress
+from ..training.progress import Progress
 from .files import CLIP_FILE
 from .model import EMBEDDED_CONFIG, load_embedded
 from .probes.metrics import clip_figures

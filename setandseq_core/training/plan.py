@@ -13,10 +13,10 @@ from torch import nn
 from ..backbone import Backbone, Savings
 from ..condition import Condition
 from ..config import MethodConfig
+from ..fingerprint import content_key
 from ..sample import sampled_as
 from .fake_step import StepCost, block_lists, fake_step
 from .prior import FRAMES_KEPT
-from .run import content_key
 from .savings import EVERY_BLOCK
 
 Size = tuple[int, int, int]
@@ -125,7 +125,7 @@ class StagePlan:
         return int(keeping + (recomputing - keeping) * share) * self.steps
 
     def fitting(self, limit: int) -> Savings:
-        """Savings with which the training fits beside the model into `limit` bytes.
+        """Savings with which the training and the model together fit into `limit` bytes.
 
         The first that fits: nothing; as many blocks run again as are needed; what they start from waits in main memory;
         samples come in parts. Where even that is too much, part of the model's weights has to wait in main memory, and

@@ -21,8 +21,8 @@ from ..clips.clip import Reference
 from ..clips.prior_prompts import PriorPrompt, PriorSet, automatic_prompts
 from ..config import EULER, MethodConfig, SamplingConfig
 from ..errors import SetAndSequenceError, StorageError
+from ..fingerprint import content_key
 from ..sample import latent_noise, sample_latents, sampled_as
-from .run import content_key
 
 FRAMES_KEPT = 3
 """Frames of each prior clip that the set stage sees: the first, the middle and the last."""

@@ -9,11 +9,10 @@ wanted. The same content resumes where it stopped, more steps resume from fewer,
 
 import json
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from ..errors import StorageError, TrainingError
 from .checkpoint import load_named, load_training, read_record, save_training
 from .memory import is_out_of_memory, shortage
 from .processes import ALONE, Processes, add_gradients, any_of, check_same, most_samples, own_samples
+from .progress import Progress, ProgressCallback, StopTraining
 from .savings import in_words, save_more
 from .validation import BEST, Validation
 
@@ -40,50 +40,6 @@ STEP_SEEDS = 1_000_003
 above any number of steps."""
 LOWERED = 0.5
 """Factor of the learning rate after a loss that is not finite."""
-
-
-class StopTraining(Exception):
-    """Raised by a progress callback to stop and keep what was learned so far."""
-
-
-@dataclass(kw_only=True, slots=True, frozen=True)
-class Progress:
-    """State of a stage after a step."""
-
-    stage: str
-    step: int
-    """Steps done, 1 to `steps`."""
-    steps: int
-    loss: float
-    losses: Sequence[float]
-    """Losses of all steps so far, also of those before a resume."""
-    seconds_left: float
-    """Estimate for this stage, from its pace so far."""
-    unsaved: str = ""
-    """Why the state could not be saved, such as a full disk; "" if it was."""
-    lowered_at: int | None = None
-    """The step before which the learning rate was lowered, because the loss was not finite there."""
-    validation: Validation | None = None
-    """The stage's validation losses so far, and how to measure another one."""
-    saved_more: str = ""
-    """The changes made when memory ran out, in words; "" if it never did."""
-
-
-ProgressCallback = Callable[[Progress], None]
-
-
-def content_key(*parts: Tensor | Mapping[str, object] | str | int) -> str:
-    """A hash of tensors (by their bytes and shape) and plain values, 32 hex digits."""
-    digest = blake2b(digest_size=16)
-    for part in parts:
-        if isinstance(part, Tensor):
-            tensor = part.detach().cpu().contiguous()
-            digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-            digest.update(tensor.view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
-        else:
-            digest.update(json.dumps(part, sort_keys=True).encode())
-        digest.update(b"|")
-    return digest.hexdigest()
 
 
 @dataclass(kw_only=True, slots=True)

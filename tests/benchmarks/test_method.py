@@ -8,11 +8,12 @@ import torch
 from safetensors.torch import save_file
 
 from benchmarks import method as bench
-from benchmarks.methods import METHODS, Learned, as_concept
+from benchmarks.methods import METHODS, Learned, PlainDropout, as_concept
 from benchmarks.shots import shots
 from setandseq_core.concept_file.file import save_concept
 from setandseq_core.embedded.model import load_embedded
 from setandseq_core.embedded.world.concepts import CONCEPTS
+from setandseq_core.lora import coefficient_dropout
 
 
 def test_kept_clips_are_measured_and_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,3 +39,13 @@ def test_ours_at_its_best_is_the_same_training(tmp_path: Path) -> None:
     save_concept(as_concept(backbone, learned, name="bee"), path)
     assert set(METHODS) >= {bench.OURS, bench.BEST}
     assert bench.learn(backbone, "bee", bench.BEST, 1, tmp_path).losses == learned.losses
+
+
+def test_plain_dropout_keeps_entries_as_they_are() -> None:
+    ones_RI = torch.ones(20, 20)
+    torch.manual_seed(0)
+    with PlainDropout():
+        dropped_RI = coefficient_dropout(ones_RI, 0.75)
+    assert set(dropped_RI.unique().tolist()) == {0.0, 1.0}
+    torch.manual_seed(0)
+    assert torch.equal(dropped_RI, 0.25 * coefficient_dropout(ones_RI, 0.75))

@@ -148,7 +148,7 @@ def test_files_are_what_the_program_writes(studio: Server) -> None:
     texts = workflow_texts(studio.object_info())
     assert {path.name for path in FOLDER.glob("*.json")} == set(texts)
     for name, text in texts.items():
-        assert (FOLDER / name).read_text(encoding="utf-8") == text, f"run python -m tools.make_workflows for {name}"
+        assert (FOLDER / name).read_text(encoding="utf-8") == text, f"run python -m tools.workflows.make for {name}"
 
 
 @pytest.mark.parametrize("name", MAKERS)

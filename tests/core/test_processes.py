@@ -27,7 +27,7 @@ from setandseq_core.embedded.text import encode_prompt
 from setandseq_core.errors import TrainingError
 from setandseq_core.train import Trained, train_identity, train_motion
 from setandseq_core.training.processes import ALONE, Launched, OneProcess, Processes, own_samples, share_of
-from setandseq_core.training.run import Progress, StopTraining
+from setandseq_core.training.progress import Progress, StopTraining
 from setandseq_core.training.sharding import spread
 
 CONFIG = MethodConfig(

@@ -12,7 +12,8 @@ from setandseq_core.clips.encode import FrameSet, Material
 from setandseq_core.config import MethodConfig, SetConfig
 from setandseq_core.errors import TrainingError
 from setandseq_core.train import Trained, train_identity
-from setandseq_core.training.run import LOWERED, Progress, StageRun, StopTraining
+from setandseq_core.training.progress import Progress, StopTraining
+from setandseq_core.training.run import LOWERED, StageRun
 from setandseq_core.training.validation import Validation
 
 Learn = Callable[..., Trained]

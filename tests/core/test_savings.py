@@ -13,7 +13,7 @@ from setandseq_core.config import MethodConfig, PriorConfig, SequenceConfig, Set
 from setandseq_core.errors import TrainingError
 from setandseq_core.train import Trained, train_identity, train_motion
 from setandseq_core.training import savings as saving
-from setandseq_core.training.run import Progress
+from setandseq_core.training.progress import Progress
 
 CONFIG = MethodConfig(
     rank=2,

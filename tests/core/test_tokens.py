@@ -13,7 +13,7 @@ from setandseq_core.config import MethodConfig, PriorConfig, SequenceConfig, Set
 from setandseq_core.errors import ConceptFileError, ConceptMismatchError, ConfigError, PromptError
 from setandseq_core.learn import learn_concept, learn_identity
 from setandseq_core.sample import latent_noise, sample_latents
-from setandseq_core.training.run import StopTraining
+from setandseq_core.training.progress import StopTraining
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from setandseq_core.config import MethodConfig, SequenceConfig, SetConfig
 from setandseq_core.errors import PromptError, SetAndSequenceError
 from setandseq_core.lora import trainable_concept
 from setandseq_core.train import run_sequence_stage, train_identity, train_motion
-from setandseq_core.training.run import StageRun, StopTraining
+from setandseq_core.training.progress import StopTraining
+from setandseq_core.training.run import StageRun
 
 
 def tiny_config(**changes) -> MethodConfig:

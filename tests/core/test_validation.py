@@ -15,7 +15,7 @@ from setandseq_core.config import MethodConfig, SequenceConfig, SetConfig
 from setandseq_core.errors import TrainingError
 from setandseq_core.lora import trainable_concept
 from setandseq_core.train import Trained, some_frames, train_identity
-from setandseq_core.training.run import Progress
+from setandseq_core.training.progress import Progress
 from setandseq_core.training.validation import CHECKS, QUANTILES, complaint, validation_loss
 
 STEPS = MethodConfig(rank=2, set_stage=SetConfig(steps=3, batch=1), sequence_stage=SequenceConfig(steps=1))

@@ -9,18 +9,12 @@ from setandseq_core.embedded.files import TRANSFORMER_FILE, VAE_FILE
 from setandseq_core.embedded.settings import EMBEDDED_CONFIG, EMBEDDED_SHIFT
 from setandseq_core.embedded.world.concepts import CONCEPTS, DEMO, with_tokens
 from setandseq_core.embedded.world.scene import FPS, FRAMES, SIZE
+from tools.workflows.first import LEFT_WIDTH, train_and_make
 from tools.workflows.graph import (
     COLLAPSED_WIDTH,
     COLUMN_STEP,
     GREEN,
-    LEFT_WIDTH,
-    MAKE_PLACE,
-    MAKE_WIDTH,
     RED,
-    SAVE_PLACE,
-    SAVE_WIDTH,
-    TRAIN_PLACE,
-    TRAIN_SIZE,
     Column,
     Graph,
     Subgraph,
@@ -60,22 +54,17 @@ def start_workflow(object_info: dict[str, Any]) -> Graph:
     graph.note("Start here", START_NOTE, (0, 0), (LEFT_WIDTH, 340))
     model = graph.add("SetSeq_EmbeddedModel", (0, 385), size=(LEFT_WIDTH, 70))
     clip = graph.add("SetSeq_ExampleClip", (0, 540), size=(LEFT_WIDTH, 45))
-    trained = graph.add(
-        "SetSeq_TrainConcept",
-        TRAIN_PLACE,
-        size=TRAIN_SIZE,
+    train_and_make(
+        graph,
+        _video_maker(object_info, with_tokens(str(CONCEPT.edited(background="pink", texture="striped")))),
         model=model["model"],
         clip=model["clip"],
         vae=model["vae"],
         video=clip["video"],
-        static_prompt=CONCEPT.static_prompt,
-        motion_prompt=CONCEPT.motion_prompt,
+        prompts=(CONCEPT.static_prompt, CONCEPT.motion_prompt),
+        heights=(230, 340),
+        saved_as="setandseq/start",
     )
-    maker = _video_maker(object_info, with_tokens(str(CONCEPT.edited(background="pink", texture="striped"))))
-    made = graph.use(
-        maker, MAKE_PLACE, (MAKE_WIDTH, 230), model=trained["model"], clip=trained["clip"], vae=trained["vae"]
-    )
-    graph.add("SaveVideo", SAVE_PLACE, size=(SAVE_WIDTH, 340), video=made["VIDEO"], filename_prefix="setandseq/start")
     return graph
 
 

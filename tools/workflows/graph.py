@@ -41,12 +41,6 @@ NODE_GAP, GROUP_GAP = 50, 70
 COLUMN_WIDTH, COLUMN_STEP = 400, 440
 """Of a column's nodes, and from one column's left edge to the next: five of them can be read as they open."""
 
-LEFT_WIDTH = 290
-TRAIN_PLACE, TRAIN_SIZE = (325, 0), (420, 560)
-MAKE_PLACE, MAKE_WIDTH = (775, 0), 250
-SAVE_PLACE, SAVE_WIDTH = (1055, 0), 225
-"""The first workflows: four columns, which a window of 1366x768 shows at 100 %, and no wire passes below a node."""
-
 LINK_KEYS = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
 
 Point = tuple[float, float]

@@ -3,18 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+from tools.workflows.first import LEFT_WIDTH, MAKE_PLACE, SAVE_PLACE, SAVE_WIDTH, train_and_make
 from tools.workflows.graph import (
     COLLAPSED_WIDTH,
     COLUMN_STEP,
     GREEN,
-    LEFT_WIDTH,
-    MAKE_PLACE,
-    MAKE_WIDTH,
     RED,
-    SAVE_PLACE,
-    SAVE_WIDTH,
-    TRAIN_PLACE,
-    TRAIN_SIZE,
     Column,
     Graph,
     Node,
@@ -131,21 +125,17 @@ def train_workflow(object_info: dict[str, Any]) -> Graph:
     vae = graph.add("VAELoader", (0, 45), size=small, collapsed=True, vae_name=VAE["name"], models=[VAE])
     model = graph.add("UNETLoader", (0, 100), size=(LEFT_WIDTH, 85), unet_name=SMALL["name"], models=[SMALL])
     video = graph.add("LoadVideo", (0, 245), size=(LEFT_WIDTH, 310), file="my_clip.mp4")
-    trained = graph.add(
-        "SetSeq_TrainConcept",
-        TRAIN_PLACE,
-        size=TRAIN_SIZE,
+    train_and_make(
+        graph,
+        _video_maker(object_info),
         model=model["MODEL"],
         clip=clip["CLIP"],
         vae=vae["VAE"],
         video=video["VIDEO"],
-        static_prompt=STATIC_PROMPT,
-        motion_prompt=MOTION_PROMPT,
+        prompts=(STATIC_PROMPT, MOTION_PROMPT),
+        heights=(330, 310),
+        saved_as="setandseq/my_concept",
     )
-    wires = {"model": trained["model"], "clip": trained["clip"], "vae": trained["vae"]}
-    made = graph.use(_video_maker(object_info), MAKE_PLACE, (MAKE_WIDTH, 330), **wires)
-    size = (SAVE_WIDTH, 310)
-    graph.add("SaveVideo", SAVE_PLACE, size=size, video=made["VIDEO"], filename_prefix="setandseq/my_concept")
     links = ", ".join(f"[{file['name']}]({file['url']})" for file in (SMALL, TEXT, VAE))
     note = f"{TRAIN_NOTE}\nModel files: {links}."
     graph.note(TRAIN, note, (MAKE_PLACE[0], 375), (SAVE_PLACE[0] + SAVE_WIDTH - MAKE_PLACE[0], 170))

@@ -184,9 +184,10 @@ def motion_similarity(reference_FHWC: Tensor, generated_FHWC: Tensor, *, which: 
 
         2 <A, B> / (|A|^2 + |B|^2)  =  1 - |A - B|^2 / (|A|^2 + |B|^2)
 
-    at the best shift of at most one frame. Equal movement gives 1, none in either clip 0, opposite movement -1, and
-    the same movement k times as large 2k / (1 + k^2): 0.8 at half or twice the size, 0.92 at 1.5 times. In a clip
-    of two sprites the one that looks most like the reference's counts, or that on the left or right, as `which` says.
+    where one clip may also be a frame early or late, whichever agrees best. Equal movement gives 1, none in either
+    clip 0, opposite movement -1, and the same movement k times as large 2k / (1 + k^2): 0.8 at half or twice the size,
+    0.92 at 1.5 times. In a clip of two sprites the one that looks most like the reference's counts, or that on the left
+    or right, as `which` says.
     """
     reference = _reference_body(reference_FHWC)
     generated = _match(reference, _bodies(generated_FHWC), which)[1]

@@ -1,0 +1,36 @@
+"""What a stage in training tells after each step, and how it is told to stop."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .validation import Validation
+
+
+class StopTraining(Exception):
+    """Raised by a progress callback to stop and keep what was learned so far."""
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Progress:
+    """State of a stage after a step."""
+
+    stage: str
+    step: int
+    """Steps done, 1 to `steps`."""
+    steps: int
+    loss: float
+    losses: Sequence[float]
+    """Losses of all steps so far, also of those before a resume."""
+    seconds_left: float
+    """Estimate for this stage, from its pace so far."""
+    unsaved: str = ""
+    """Why the state could not be saved, such as a full disk; "" if it was."""
+    lowered_at: int | None = None
+    """The step before which the learning rate was lowered, because the loss was not finite there."""
+    validation: Validation | None = None
+    """The stage's validation losses so far, and how to measure another one."""
+    saved_more: str = ""
+    """The changes made when memory ran out, in words; "" if it never did."""
+
+
+ProgressCallback = Callable[[Progress], None]
