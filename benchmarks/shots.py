@@ -38,7 +38,7 @@ class Shot:
     task: str
     caption: Caption
     motion_strength: float = 1.0
-    """The strength of everything that a method learned, if it has no separate motion."""
+    """Strength of the motion; of everything that was learned, for methods whose motion is not separate."""
 
 
 def shots(clip: ConceptClip) -> list[Shot]:

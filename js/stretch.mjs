@@ -81,14 +81,19 @@ export function stretchChooser(node) {
   });
   video.addEventListener("ended", () => {
     video.currentTime = current().start;
-    void video.play();
+    play();
   });
   video.addEventListener("loadedmetadata", () => {
     show();
     video.currentTime = current().start;
-    video.play().catch(() => {}); // a browser may not allow it before the first click; then it stands still
+    play();
   });
   video.addEventListener("error", () => show());
+
+  function play() {
+    // A browser may not allow it before the first click, and ends it when the node is removed; then it stands still.
+    video.play().catch(() => {});
+  }
 
   function show() {
     const known = video.duration > 0;

@@ -14,7 +14,6 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP, VAE
 from torch import Tensor, nn
-from torch.autograd.graph import allow_mutation_on_saved_tensors
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from ..setandseq_core.backbone import Savings, VideoFormat
@@ -23,14 +22,14 @@ from ..setandseq_core.errors import BackboneError
 from ..setandseq_core.fingerprint import BaseFingerprint, content_key
 from ..setandseq_core.flow import velocity_from_denoised
 from ..setandseq_core.prompts import PriorPrompt
+from ..setandseq_core.training.fake_step import block_lists
 from ..setandseq_core.training.savings import FREE_SHARE, recomputed
 from .conditions import Asking, condition_of, given_by, same_condition
 from .embedded import format_of, known_prompts
 from .families import family_of
-from .gradients import plain_kernels, run_twice, unquantised, without_inference_tensors
+from .gradients import kept_before_writing, plain_kernels, run_twice, unquantised, without_inference_tensors
 from .models import (
     adapted_layers,
-    blocks_of,
     check_video_model,
     family_format,
     model_fingerprint,
@@ -153,7 +152,8 @@ class ComfyBackbone:
         self._running += 1
         self.model.pre_run()
         try:
-            blocks = blocks_of(self.module) if savings else ()
+            lists = block_lists(self.module, self.layers).values() if savings else ()
+            blocks = [block for blocks in lists for block in blocks.children()]
             with (
                 torch.compiler.set_stance("force_eager"),  # compiled code would leave the adapters out
                 without_inference_tensors(self.model.model),
@@ -185,9 +185,9 @@ class ComfyBackbone:
     def step(self) -> AbstractContextManager[object]:
         """Keep what blocks write over as it was for the backward, where they do.
 
-        Not around a whole training: it notes every tensor that is kept, and bears none made in inference mode.
+        Not around a whole training: it notes every tensor that is kept.
         """
-        return allow_mutation_on_saved_tensors() if self._family.writes_in_place else nullcontext()
+        return kept_before_writing() if self._family.writes_in_place else nullcontext()
 
     def velocity(self, x_t_BCFHW: Tensor, time_B: Tensor, texts: Sequence[Condition]) -> Tensor:
         """The MODEL's velocity at x_t, from what it answers to a sampler there.

@@ -33,6 +33,8 @@ class Family:
     """Classifier-free guidance of what we sample ourselves, as in ComfyUI's templates; 1 where it is distilled."""
     takes_picture: Mapping[str, str] = field(default_factory=dict)
     """Other names for classes of `kinds` whose network has channels for a picture."""
+    of_width: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    """Other names for classes of `kinds` whose network has that width, where releases share their shapes."""
     while_training: Mapping[str, float] = field(default_factory=dict)
     """Values of the conditioning that training needs, where they are not those of sampling."""
     writes_in_place: bool = False
@@ -46,6 +48,12 @@ class Family:
     caution: str = ""
     """A warning for those who want to train it; "" if there is none."""
 
+    def title(self, kind: str, width: int, *, takes_picture: bool) -> str:
+        """What people call a class of `kinds` whose network has that width."""
+        if takes_picture and kind in self.takes_picture:
+            return self.takes_picture[kind]
+        return self.of_width.get((kind, width), self.kinds[kind])
+
 
 FAMILIES = (
     Family(
@@ -57,6 +65,7 @@ FAMILIES = (
             "WAN21_FunControl2V": "Wan 2.1 Fun Control",
         },
         takes_picture={"WAN21_T2V": "Wan 2.2 I2V"},
+        of_width={("WAN21_T2V", 5120): "Wan 2.1 or 2.2 T2V"},
         fps=16.0,
         skip=("vace_",),
     ),

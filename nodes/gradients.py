@@ -3,12 +3,15 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakSet
 
 import comfy.quant_ops
 import comfy_kitchen.backends.eager.rope as plain_rope
 import torch
 from comfy.quant_ops import QuantizedTensor
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 Forward = Callable[..., Any]
@@ -80,8 +83,8 @@ def run_twice(forward: Forward, *args: Any, **kwargs: Any) -> Any:
     """A block's answer, keeping nothing but its inputs for the backward, which runs the block again.
 
     PyTorch's own checkpointing gives wrong gradients, without an error, where a block writes into its inputs: it keeps
-    the same memory, written over. Here each run gets copies. To be used in `torch.autograd.graph`'s
-    `allow_mutation_on_saved_tensors`, for what a block writes into besides.
+    the same memory, written over. Here each run gets copies. Use it inside `kept_before_writing`, for everything else
+    that a block writes into.
     """
     leaves, structure = tree_flatten((args, kwargs))
     answer = _Answer()
@@ -125,3 +128,64 @@ def _copies(leaves: Sequence[Any]) -> list[Any]:
 
 def _leaf_like(saved: Tensor | None) -> Tensor | None:
     return None if saved is None else saved.detach().requires_grad_(saved.requires_grad)
+
+
+@contextmanager
+def kept_before_writing() -> Iterator[None]:
+    """Let networks write into tensors that the backward needs: these are copied just before. Both passes run inside.
+
+    PyTorch's own `allow_mutation_on_saved_tensors` finds such tensors by their addresses, which other tensors get once
+    the first are freed: now and then it hands the backward the wrong one, without an error.
+    """
+    saved = _SavedByMemory()
+    with saved_tensors_hooks(saved.keep, _tensor_of), _CopyBeforeWriting(saved):
+        yield
+
+
+class _Saved:
+    """A tensor that the backward needs: the original, until its memory is written over."""
+
+    def __init__(self, tensor: Tensor):
+        self.tensor = tensor
+
+
+def _tensor_of(saved: _Saved) -> Tensor:
+    return saved.tensor
+
+
+class _SavedByMemory:
+    def __init__(self) -> None:
+        self._originals: dict[int, WeakSet[_Saved]] = {}
+        """By the address of their storage, which no other gets while one of them lives."""
+
+    def keep(self, tensor: Tensor) -> _Saved:
+        saved = _Saved(tensor)
+        self._originals.setdefault(tensor.untyped_storage()._cdata, WeakSet()).add(saved)
+        return saved
+
+    def before_writing(self, tensor: Tensor) -> None:
+        copies: dict[tuple[object, ...], Tensor] = {}  # one tensor is often saved by several operations
+        for saved in self._originals.pop(tensor.untyped_storage()._cdata, ()):
+            original = saved.tensor
+            part = (original.dtype, original.storage_offset(), original.shape, original.stride())
+            if part not in copies:
+                copies[part] = original.clone()
+            saved.tensor = copies[part]
+
+
+class _CopyBeforeWriting(TorchDispatchMode):
+    def __init__(self, saved: _SavedByMemory):
+        super().__init__()
+        self._saved = saved
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        for index, argument in enumerate(func._schema.arguments):
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                written = args[index] if index < len(args) else given.get(argument.name)
+                for tensor in written if isinstance(written, (list, tuple)) else [written]:
+                    if isinstance(tensor, Tensor):
+                        self._saved.before_writing(tensor)
+        return func(*args, **given)

@@ -47,21 +47,20 @@ def model_name(model: ModelPatcher) -> str:
     """The model's name for people, such as "Wan 2.1 T2V (1536 wide, 30 blocks)"."""
     family, config = family_of(model), model.model.model_config
     kind = type(config).__name__
-    title = family.kinds[kind]
     if makes_pictures(model):
-        return f"{title} (an image model)"
-    if config.unet_config.get("in_dim", 0) > model.model.latent_format.latent_channels:
-        title = family.takes_picture.get(kind, title)
+        return f"{family.kinds[kind]} (an image model)"
     layers = adapted_layers(model)
     if not layers:
-        return title
+        return family.kinds[kind]
     width = getattr(model.model.diffusion_model.get_submodule(next(iter(layers.values()))), "in_features", 0)
+    more_channels = config.unet_config.get("in_dim", 0) > model.model.latent_format.latent_channels
+    title = family.title(kind, width, takes_picture=more_channels)
     blocks = len({tuple(name.split(".")[:2]) for name in layers})
     size = f"{width} wide, {blocks} blocks"
     return f"the embedded model of Set-and-Sequence ({size})" if size == EMBEDDED else f"{title} ({size})"
 
 
-def block_lists(network: nn.Module) -> list[str]:
+def _own_lists(network: nn.Module) -> list[str]:
     """The network's own lists of blocks.
 
     Lists inside its other parts refine text, sound or conditions; lists of embedders have parts without a linear layer.
@@ -72,11 +71,6 @@ def block_lists(network: nn.Module) -> list[str]:
         if parts and all(any(_is_linear(layer) for layer in part.modules()) for part in parts):
             found.append(name)
     return found
-
-
-def blocks_of(network: nn.Module) -> list[nn.Module]:
-    """All blocks of these lists, in order."""
-    return [block for name in block_lists(network) for block in _parts(network.get_submodule(name))]
 
 
 def _parts(child: nn.Module) -> list[nn.Module]:
@@ -95,7 +89,7 @@ def adapted_layers(model: ModelPatcher) -> dict[str, str]:
     left_out = (*MODULATION, *family_of(model).skip)
     return {
         name: name
-        for part in block_lists(network)
+        for part in _own_lists(network)
         for name, layer in network.get_submodule(part).named_modules(prefix=part)
         if _is_linear(layer) and not any(word in name for word in left_out)
     }

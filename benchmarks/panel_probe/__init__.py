@@ -23,7 +23,7 @@ PARTS = {
 }
 """Names of the parts that are counted, by class and method."""
 AT_THE_END = {"sample": "sample at the end of each stage"}
-"""The names of such calls when they are made with True."""
+"""By method, the name of the part that its calls belong to when their last argument is True."""
 SPENT: dict[str, float] = defaultdict(float)
 """Processor seconds by part, each without the parts inside it."""
 _inside: list[float] = []
@@ -49,7 +49,7 @@ def counted(function: Callable[..., Any], part: str, at_the_end: str = "") -> Ca
 
 
 def install() -> None:
-    """Counts the calls of the pack, which the first request loads."""
+    """Count in the pack beside this one, which ComfyUI has loaded by the time of the first request."""
     pack = next(name for name in sys.modules if name.endswith("setandseq") and hasattr(sys.modules[name], "__path__"))
     for name, methods in PARTS.items():
         module, found = name.split(".")

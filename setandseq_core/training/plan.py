@@ -151,7 +151,7 @@ class TrainingPlan:
     """Bytes that model and training can have."""
     stages: tuple[StagePlan, ...]
     savings: tuple[Savings, ...]
-    """One plan for each stage."""
+    """The savings of each stage."""
     prior: int
     """Operations of making prior clips."""
 

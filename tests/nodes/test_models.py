@@ -109,6 +109,13 @@ def test_image_model_is_refused(pack: Pack, image_model: Any) -> None:
         pack("nodes.models").check_video_model(image_model)
 
 
+def test_a_name_says_which_releases_have_these_shapes(pack: Pack) -> None:
+    wan = pack("nodes.families").FAMILIES[0]
+    assert wan.title("WAN21_T2V", 1536, takes_picture=False) == "Wan 2.1 T2V"
+    assert wan.title("WAN21_T2V", 5120, takes_picture=False) == "Wan 2.1 or 2.2 T2V"
+    assert wan.title("WAN21_T2V", 5120, takes_picture=True) == "Wan 2.2 I2V"
+
+
 def test_variants_are_named(pack: Pack, load_wan: Call, vace_model: Any) -> None:
     models = pack("nodes.models")
     assert models.model_name(load_wan(in_channels=36)) == "Wan 2.2 I2V (128 wide, 2 blocks)"

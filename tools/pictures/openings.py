@@ -47,7 +47,7 @@ LOOK = """() => {
 
 @contextmanager
 def opened_template(ui: Ui, name: str, window: tuple[int, int]) -> Iterator[dict[str, Any]]:
-    """The scale and the view of a template that was opened in a window of that size; see LOOK."""
+    """The answer of `LOOK` about a template that was opened in a window of that size."""
     before = ui.page.viewport_size
     width, height = window
     ui.page.set_viewport_size({"width": width, "height": height})
