@@ -18,6 +18,7 @@ from .folders import register
 from .identity import IdentityFromLoRA
 from .kept import register_kept
 from .panel import register_panel
+from .pictures import ReferencePictures
 from .prior import PriorClips
 from .reference import ReferenceClip
 from .settings import Regularisation, SamplingSettings, TrainingSettings
@@ -27,6 +28,7 @@ from .training import TrainIdentityLoRA, TrainMotionResidual
 NODES: list[type[io.ComfyNode]] = [
     TrainConcept,
     ReferenceClip,
+    ReferencePictures,
     PriorClips,
     TrainIdentityLoRA,
     IdentityFromLoRA,

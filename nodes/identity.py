@@ -1,6 +1,6 @@
 """Identity from LoRA: a look that the artist already has, for Train Motion Residual."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import folder_paths
@@ -9,7 +9,7 @@ from comfy.sd import CLIP, VAE
 from comfy_api.latest import io
 
 from ..setandseq_core.clips.clip import Reference, Words
-from ..setandseq_core.errors import ConceptFileError, PromptError
+from ..setandseq_core.errors import ConceptFileError, ConfigError, PromptError
 from ..setandseq_core.prompts import check_prompt
 from .folders import file_stamp, spellings
 from .lesson import LearnedLook, Lesson
@@ -121,6 +121,7 @@ class IdentityFromLoRA(CheckedNode):
         from ..setandseq_core.concept_file.from_lora import identity_from_lora
 
         check_video_model(model)
+        _check_no_pictures(references.values())
         prompt = check_prompt(static_prompt, LOOK_PROMPT)
         taken = identity_from_lora(
             find_lora(lora),
@@ -139,6 +140,14 @@ class IdentityFromLoRA(CheckedNode):
         )
         look = LearnedLook(concept=taken.identity, lesson=lesson)
         return io.NodeOutput(look, ui=show_text(taken.summary(), cls.hidden.unique_id))
+
+
+def _check_no_pictures(references: Iterable[Reference]) -> None:
+    if any(reference.pictures for reference in references):
+        raise ConfigError(
+            "The clip has pictures for its look, and the look is taken from a LoRA.",
+            hint="Connect Reference Clip here without Reference Pictures, or use Train Identity LoRA.",
+        )
 
 
 def find_lora(name: str) -> Path:

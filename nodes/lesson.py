@@ -1,6 +1,6 @@
 """Both stages of a training as functions; the train nodes are covers of these."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from comfy.model_patcher import ModelPatcher
@@ -17,6 +17,10 @@ from .wires import WeightedConcept
 if TYPE_CHECKING:
     from ..setandseq_core.clips.prior_prompts import PriorSet
     from .progress import TrainingProgress
+
+
+SLIDES_FPS = 1.0
+"""Pictures a second, where the panel shows pictures in place of a clip."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -108,8 +112,9 @@ def plan_lesson(model: ModelPatcher, lesson: Lesson, node: Any, *stages: str) ->
 def _progress(backbone: ComfyBackbone, lesson: Lesson, stage: str, node: Any) -> "TrainingProgress":
     from .progress import TrainingProgress
 
-    first, config, node_id = lesson.references[0], lesson.options.config, str(node.unique_id)
+    config, node_id = lesson.options.config, str(node.unique_id)
     is_set = stage == "set"
+    first = _shown(lesson.references[0]) if is_set else lesson.references[0]
     record = TrainingRecord(
         node=node_id,
         workflow=copy_id(node.extra_pnginfo, node_id),
@@ -118,3 +123,11 @@ def _progress(backbone: ComfyBackbone, lesson: Lesson, stage: str, node: Any) ->
         steps=(config.set_stage if is_set else config.sequence_stage).steps,
     )
     return TrainingProgress(backbone, record, reference=first, options=lesson.options)
+
+
+def _shown(reference: Reference) -> Reference:
+    """A clip as the panel of the set stage shows it: as its pictures of the first size, if it has any."""
+    if not reference.pictures:
+        return reference
+    first = reference.pictures[0]
+    return replace(first, clip=replace(first.clip, fps=SLIDES_FPS))

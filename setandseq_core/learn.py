@@ -17,6 +17,7 @@ from .clips.encode import (
     encode_prior_clips,
     encode_prior_frames,
 )
+from .clips.pictures import pictures_in_words, seen_in_turn, unique
 from .clips.prior_prompts import PriorSet
 from .clips.stitch import stitched_references
 from .concept import Concept, ConceptInfo
@@ -46,7 +47,7 @@ def learn_identity(
     trained: Callable[[Trained], None] | None = None,
     processes: Processes = ALONE,
 ) -> Concept:
-    """The set stage: a concept with the look of the clips and no motion residual.
+    """The set stage: a concept with the look of the clips, or of their pictures, and no motion residual.
 
     Args:
         references: what the concept's prompts and thumbnail come from is the first.
@@ -62,11 +63,13 @@ def learn_identity(
     Raises:
         PromptError: a prompt is empty or too long.
     """
-    _check_tokens(references, config)
+    seen = seen_in_turn(references)
+    _check_tokens([*seen, *references], config)
     prior = _prior(backbone, references, config, prior, folder, prior_progress, processes)
+    encoded = {id(each): _frame_set(backbone, each, config) for each in unique(seen)}
     material = Material(
-        clips=[_frame_set(backbone, reference, config) for reference in references],
-        stitched=[_frame_set(backbone, reference, config) for reference in _stitched(references, config)],
+        clips=[encoded[id(each)] for each in seen],
+        stitched=[_frame_set(backbone, each, config) for each in _stitched(unique(seen), config)],
         prior=encode_prior_frames(backbone, prior) if prior else None,
     )
     found = train_identity(
@@ -75,11 +78,12 @@ def learn_identity(
     if trained:
         trained(found)
     words = references[0].words
+    look = references[0].look
     info = ConceptInfo(
         name=name,
-        static_prompt=words.static_prompt,
+        static_prompt=look.static_prompt,
         motion_prompt=words.motion_prompt,
-        identity_token=words.identity_token,
+        identity_token=look.identity_token,
         motion_token=words.motion_token,
         base=backbone.fingerprint(),
         base_name=backbone.name,
@@ -251,6 +255,8 @@ def training_record(references: Sequence[Reference], config: MethodConfig) -> Va
         record["clips"] = [r.clip.choice for r in references]
         record["static_prompts"] = [r.words.static_prompt for r in references]
         record["motion_prompts"] = [r.words.motion_prompt for r in references]
+    if any(r.pictures for r in references):
+        record["pictures"] = [pictures_in_words(r) for r in references if r.pictures]
     return record
 
 

@@ -366,3 +366,11 @@ class Reference:
     words: Words
     mask_FHW: Tensor | None = None
     """1 on the subject, for each frame. The rest has a low loss weight; None weights all places equally."""
+    pictures: "tuple[Reference, ...]" = ()
+    """Seen by the set stage in turn, in place of this clip: for each picture, all pictures of its size as the frames of
+    a clip, so that every picture counts the same. Empty where the clip itself shows the look; see `pictures`."""
+
+    @property
+    def look(self) -> Words:
+        """The words for the look: those of the pictures, if there are any."""
+        return self.pictures[0].words if self.pictures else self.words

@@ -133,6 +133,13 @@ FROZEN_INPUTS: dict[str, dict[str, str]] = {
     "SetSeq_EmbeddedModel": {},
     "SetSeq_EmbeddedTextEncoder": {},
     "SetSeq_ExampleClip": {},
+    "SetSeq_ReferencePictures": {
+        "model": "MODEL",
+        "reference": "SETSEQ_REFERENCE",
+        "pictures": AUTOGROW,
+        "static_prompt": "STRING",
+        "look_of_clip": "BOOLEAN",
+    },
     "SetSeq_SamplingSettings": {
         "steps": "INT",
         "guidance": "FLOAT",
@@ -171,6 +178,7 @@ FROZEN_OPTIONAL = {
 
 FROZEN_GROWING = {
     "SetSeq_IdentityFromLoRA": {("reference_", "SETSEQ_REFERENCE", 1, 20)},
+    "SetSeq_ReferencePictures": {("picture_", "IMAGE", 1, 50)},
     "SetSeq_TrainIdentityLoRA": {("reference_", "SETSEQ_REFERENCE", 1, 20)},
     "SetSeq_ComposeConcepts": {("concept_", "SETSEQ_CONCEPT", 1, 20), ("prompt_", "CONDITIONING", 0, 20)},
 }
@@ -201,6 +209,7 @@ FROZEN_OUTPUTS: dict[str, dict[str, str]] = {
     "SetSeq_StrengthSchedule": {"schedule": "SETSEQ_SCHEDULE"},
     "SetSeq_TransferMotion": {"concept": "SETSEQ_CONCEPT"},
     "SetSeq_SamplingSettings": {"settings": "SETSEQ_SETTINGS"},
+    "SetSeq_ReferencePictures": {"reference": "SETSEQ_REFERENCE"},
     "SetSeq_IdentityFromLoRA": {"look": "SETSEQ_CONCEPT"},
     "SetSeq_EvaluateConcept": {
         "report": "STRING",

@@ -1,6 +1,7 @@
 """Identity from LoRA: what a stock loader does with a LoRA, as an identity that motion can be learned on."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -83,6 +84,16 @@ def test_what_does_not_fit_is_said_on_the_node(load_wan: Call, lora: Call, take:
     with pytest.raises(Exception, match=r"1 of 61 tensors .* cannot be taken: 'extra'.*leave_out"):
         take(load_wan(), leave_out=False)
     assert "Left out: 1 tensors" in take(load_wan(), leave_out=True).ui.as_dict()["text"][0]
+
+
+def test_a_clip_with_pictures_is_refused(pack: Pack, load_wan: Call, lora: Call, take: Call) -> None:
+    lora(load_wan(), "native")
+    core = pack("setandseq_core.clips.clip")
+    words = core.Words(static_prompt="a [w] ball", motion_prompt="a [w] ball [u] hopping")
+    clip = core.Reference(clip=core.Clip(frames_FHWC=torch.zeros(5, 32, 32, 3), fps=16.0, choice=""), words=words)
+    with pytest.raises(Exception, match="look is taken from a LoRA") as caught:
+        take(load_wan(), leave_out=False, references={"reference_0": replace(clip, pictures=(clip,))})
+    assert type(caught.value).__name__ == "ConfigError"
 
 
 @pytest.mark.parametrize(

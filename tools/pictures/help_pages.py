@@ -23,6 +23,7 @@ VALUES: dict[str, dict[str, object]] = {
     "SetSeq_LoadDynamicConcept": {"concept": "bee.safetensors"},
     "SetSeq_SaveDynamicConcept": {"name": "bee"},
     "SetSeq_StrengthSchedule": {"identity_first": 0.0},
+    "SetSeq_ReferencePictures": {"static_prompt": "a [v] dancer in a red dress"},
     "SetSeq_IdentityFromLoRA": {"static_prompt": "a ohwx woman in a red dress", "trigger_word": "ohwx"},
 }
 """What is written on nodes whose defaults show little."""
