@@ -204,6 +204,29 @@ def test_several_clips_are_learned_jointly_with_a_mask_on_one(own_server: Server
     assert record["motion_prompts"] == [CONCEPT.motion_prompt, "a large [v] creature [u] circling"]
 
 
+def test_a_look_is_learned_from_pictures_and_the_motion_from_the_clip(own_server: Server) -> None:
+    graph = training()
+    pictures = {"batch": (64, 2), "wide": (96, 1)}
+    for name, (width, count) in pictures.items():
+        graph[name] = node("EmptyImage", width=width, height=64, batch_size=count, color=0xC02020)
+    graph["pictures"] = node(
+        "SetSeq_ReferencePictures",
+        model=["model", 0],
+        reference=["reference", 0],
+        static_prompt="a [w] brick",
+        look_of_clip=False,
+        **{f"pictures.picture_{index}": [name, 0] for index, name in enumerate(pictures)},
+    )
+    graph["identity"]["inputs"]["references.reference_0"] = ["pictures", 0]
+    graph["save"]["inputs"]["name"] = "pictures"
+    run = own_server.run(graph)
+    assert trained(run) == set(TRAINERS)
+    assert "Using 3 pictures: 2 of 64x64, 1 of 80x48." in told(run, "pictures")
+    info = load_concept(own_server.folder / "models" / "dynamic_concepts" / "pictures.safetensors").info
+    assert (info.static_prompt, info.motion_prompt) == ("a [w] brick", CONCEPT.motion_prompt)
+    assert (info.identity_token, info.motion_token) == ("[w]", "[u]")
+
+
 def _normalised(backbone, latents_BCFHW: torch.Tensor) -> torch.Tensor:
     """ComfyUI saves latents as the VAE has them."""
     return (latents_BCFHW[0] - backbone._mean) / backbone._std
