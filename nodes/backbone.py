@@ -78,6 +78,7 @@ class ComfyBackbone:
         self._family, self._asking = family_of(model), Asking(model)
         self._given = given_by(conditioning)
         self.guidance = self._family.guidance
+        self.base_label = self._family.civitai
         self._running = 0
         """How many contexts of `running` are open."""
         self._prompts: dict[str, Condition] = {}

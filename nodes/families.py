@@ -27,6 +27,9 @@ class Family:
     """Classes of comfy.supported_models, each with what people call such a model."""
     fps: float
     """Frames per second of the videos it was trained on."""
+    civitai: str = ""
+    """Civitai's label of such models, which LoRA managers group files by; "" where it has none, and for Wan, where
+    it depends on the size."""
     size: Size = (480, 832)
     """Size that it was trained on; other sizes of the same area work as well."""
     guidance: float = 4.0
@@ -96,6 +99,7 @@ FAMILIES = (
     Family(
         name="ltx2",
         kinds={"LTXAV": "LTX-2"},
+        civitai="LTXV2",
         fps=25.0,
         size=(512, 768),
         writes_in_place=True,
@@ -105,6 +109,7 @@ FAMILIES = (
     Family(
         name="ltxv",
         kinds={"LTXV": "LTX-Video"},
+        civitai="LTXV",
         guidance=3.0,
         fps=25.0,
         size=(512, 768),
@@ -113,6 +118,7 @@ FAMILIES = (
     Family(
         name="hunyuan_video_15",
         kinds={"HunyuanVideo15": "HunyuanVideo 1.5"},
+        civitai="Hunyuan Video",
         guidance=6.0,
         fps=24.0,
         writes_in_place=True,
@@ -125,6 +131,7 @@ FAMILIES = (
             "HunyuanVideoI2V": "HunyuanVideo I2V",
             "HunyuanVideoSkyreelsI2V": "SkyReels I2V",
         },
+        civitai="Hunyuan Video",
         guidance=1.0,
         fps=24.0,
         size=(544, 960),
@@ -135,6 +142,7 @@ FAMILIES = (
     Family(
         name="minimax_h3",
         kinds={"MiniMaxH3": "MiniMax H3"},
+        civitai="MiniMax H3",
         fps=24.0,
         writes_in_place=True,
         batches=False,
@@ -154,10 +162,19 @@ FAMILIES = (
         fps=16.0,
         size=(480, 832),
     ),
-    Family(name="mochi", kinds={"GenmoMochi": "Mochi"}, guidance=4.5, fps=24.0, size=(480, 848), batches=False),
+    Family(
+        name="mochi",
+        kinds={"GenmoMochi": "Mochi"},
+        civitai="Mochi",
+        guidance=4.5,
+        fps=24.0,
+        size=(480, 848),
+        batches=False,
+    ),
     Family(
         name="cogvideox",
         kinds={"CogVideoX_T2V": "CogVideoX", "CogVideoX_I2V": "CogVideoX I2V"},
+        civitai="CogVideoX",
         guidance=6.0,
         fps=8.0,
         size=(480, 720),

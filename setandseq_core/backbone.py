@@ -70,6 +70,8 @@ class Backbone(Protocol):
 
     name: str
     """Name of the model for people."""
+    base_label: str
+    """Civitai's label of the model, for LoRA managers; "" where the file's writer finds it by the shapes."""
     variant: str
     """A hash of what its answers depend on besides its own weights, such as LoRAs on it; "" if there is nothing."""
     layers: dict[str, str]

@@ -88,7 +88,7 @@ def learn_identity(
         base=backbone.fingerprint(),
         base_name=backbone.name,
         config=_plain(config.as_dict()),
-        training=training_record(references, config) | _stage_record("set", found, material, prior),
+        training=training_record(backbone, references, config) | _stage_record("set", found, material, prior),
         thumbnail=thumbnail(references[0].clip.frames_FHWC, references[0].clip.fps),
     )
     return Concept(info=info, layers=found.layers, embeddings=found.embeddings)
@@ -143,7 +143,7 @@ def learn_motion(
         motion_token=words.motion_token,
         config=_settings_of_both(identity, config),
         training=identity.info.training
-        | training_record(references, config)
+        | training_record(backbone, references, config)
         | _stage_record("sequence", found, material, prior),
         thumbnail=thumbnail(references[0].clip.frames_FHWC, references[0].clip.fps),
     )
@@ -239,8 +239,8 @@ def _stitched(references: Sequence[Reference], config: MethodConfig) -> list[Ref
     return stitched_references(references) if config.stitched_share else []
 
 
-def training_record(references: Sequence[Reference], config: MethodConfig) -> Values:
-    """Description of the training data, as JSON values."""
+def training_record(backbone: Backbone, references: Sequence[Reference], config: MethodConfig) -> Values:
+    """Description of the training data, and of the base for LoRA managers, as JSON values."""
     clip = references[0].clip
     frames, height, width = clip.frames_FHWC.shape[:3]
     record: Values = {
@@ -251,6 +251,8 @@ def training_record(references: Sequence[Reference], config: MethodConfig) -> Va
         "clip": clip.choice,
         "self_conditioning": "off: the base model was not trained with it",
     }
+    if backbone.base_label:
+        record["base_label"] = backbone.base_label
     if len(references) > 1:
         record["clips"] = [r.clip.choice for r in references]
         record["static_prompts"] = [r.words.static_prompt for r in references]

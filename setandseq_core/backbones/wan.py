@@ -57,6 +57,7 @@ class WanBackbone:
         self.vae = vae.requires_grad_(False).eval()
         self._encode_text = text_encoder
         self.name = name
+        self.base_label = ""
         self._fingerprint: BaseFingerprint | None = None
         self.format = format
         self.known_prompts = known_prompts

@@ -8,29 +8,13 @@ WHOLE_RANGE = (0.0, 1.0)
 PIXELS_OF_480P = 480 * 832
 """Above it, an image-to-video model is taken for the 720p one."""
 
-_LABELS = {
-    "hunyuanvideo": "Hunyuan Video",
-    "ltxv": "LTXV",
-    "ltxav": "LTXV2",
-    "ltx2": "LTXV2",
-    "minimaxh3": "MiniMax H3",
-    "genmomochi": "Mochi",
-    "mochi": "Mochi",
-    "cogvideox": "CogVideoX",
-}
-"""By the beginning of a family's name in a concept file."""
 _WAN_BY_WIDTH = {1536: "Wan Video 1.3B t2v", 3072: "Wan Video 2.2 TI2V-5B", 5120: "Wan Video 14B t2v"}
 
 
 def base_label(info: ConceptInfo) -> str:
     """Civitai's label of the base model, such as "Wan Video 14B t2v", or the base's own name if there is none."""
-    found = _wan_label(info) if info.base.family == "wan" else _label_of_family(info.base.family)
-    return found or info.base_name
-
-
-def _label_of_family(family: str) -> str:
-    letters = re.sub(r"[^a-z0-9]", "", family.lower())
-    return next((label for start, label in _LABELS.items() if letters.startswith(start)), "")
+    by_shapes = _wan_label(info) if info.base.family == "wan" else ""
+    return str(info.training.get("base_label", "")) or by_shapes or info.base_name
 
 
 def _wan_label(info: ConceptInfo) -> str:

@@ -22,7 +22,7 @@ def info(family: str, width: int = 0, base_name: str = "its own name", **made: A
         base=BaseFingerprint(family=family, layers=layers, projections=dict.fromkeys(layers, 0.0)),
         base_name=base_name,
         config={"time_range": made["time_range"]} if "time_range" in made else {},
-        training={"resolution": made["resolution"]} if "resolution" in made else {},
+        training={key: made[key] for key in ("resolution", "base_label") if key in made},
     )
 
 
@@ -38,11 +38,7 @@ def info(family: str, width: int = 0, base_name: str = "its own name", **made: A
         (info(WAN, 5120, extra=["cross_attn.k_img"], resolution="1280x720"), "Wan Video 14B i2v 720p"),
         (info(WAN, 3072), "Wan Video 2.2 TI2V-5B"),
         (info(WAN, 256), "its own name"),
-        (info("hunyuanvideo15"), "Hunyuan Video"),
-        (info("hunyuan_video"), "Hunyuan Video"),
-        (info("ltxv"), "LTXV"),
-        (info("ltxav"), "LTXV2"),
-        (info("minimaxh3"), "MiniMax H3"),
+        (info("ltxv", base_label="LTXV"), "LTXV"),
         (info("kandinsky5"), "its own name"),
     ],
 )

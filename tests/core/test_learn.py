@@ -4,6 +4,7 @@ import torch
 
 from setandseq_core.backbones.wan import WanBackbone
 from setandseq_core.clips.clip import Clip, Reference, Words
+from setandseq_core.concept_file.base_label import base_label
 from setandseq_core.config import MethodConfig, PriorConfig, SequenceConfig, SetConfig
 from setandseq_core.learn import learn_concept
 from setandseq_core.training.prior import automatic_prior
@@ -46,3 +47,9 @@ def test_without_a_share_there_are_no_prior_clips(tiny_backbone: WanBackbone, ti
     ignored = learn_concept(tiny_backbone, references, config, name="blob", prior=given)
     assert "prior_clips" not in plain.info.training | ignored.info.training
     assert plain.info.training["set"]["losses"] == ignored.info.training["set"]["losses"]
+
+
+def test_the_file_has_the_backbones_label_for_managers(tiny_backbone: WanBackbone, tiny_frames: torch.Tensor) -> None:
+    tiny_backbone.base_label = "Some Video 2"
+    concept = learn_concept(tiny_backbone, [reference(tiny_frames)], CONFIG, name="blob")
+    assert base_label(concept.info) == "Some Video 2"

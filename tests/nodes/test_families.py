@@ -122,6 +122,10 @@ def test_every_family_has_a_tiny_model(pack: Pack) -> None:
     assert [family.name for family in families if not kinds & family.kinds.keys() and not family.caution] == []
 
 
+def test_a_backbone_knows_the_label_for_managers(load: Call, backbone_of: Call) -> None:
+    assert backbone_of("ltxv", load("ltxv")).base_label == "LTXV"
+
+
 @pytest.mark.parametrize("name", TINY)
 def test_comfyui_detects_the_tiny_model(load: Call, name: str) -> None:
     assert type(load(name).model.model_config).__name__ == TINY[name].kind
@@ -249,15 +253,18 @@ def test_a_model_that_is_not_listed_is_trained_under_its_own_name_with_a_caution
 
 
 def test_only_one_file_names_a_family(pack: Pack) -> None:
-    """Neither a family's name nor a class of ComfyUI's stands in the code of any other file of the nodes."""
+    """Neither a family's name nor a class of ComfyUI's stands in other code; Wan's does in the core, for diffusers."""
     families = pack("nodes.families").FAMILIES
-    names = {word for family in families for word in (family.name, *family.kinds)} | {"WAN21", "WAN22"}
+    names = {word for family in families for word in (family.name, *family.kinds)}
+    in_core = names - {word for family in families if family.name == "wan" for word in (family.name, *family.kinds)}
+    folders = {ROOT / "nodes": names | {"WAN21", "WAN22"}, ROOT / "setandseq_core": in_core}
     found = [
-        f"{path.name}: {word}"
-        for path in sorted((ROOT / "nodes").glob("*.py"))
-        if path.name != "families.py"
+        f"{path.relative_to(ROOT)}: {word}"
+        for folder, forbidden in folders.items()
+        for path in sorted(folder.rglob("*.py"))
+        if path != ROOT / "nodes" / "families.py"
         for word in _words(ast.parse(path.read_text(encoding="utf-8")))
-        if word in names
+        if word in forbidden
     ]
     assert found == []
 
