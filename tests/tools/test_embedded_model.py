@@ -2,7 +2,6 @@ from random import Random
 
 import pytest
 import torch
-from diffusers import AutoencoderKLWan, WanTransformer3DModel
 
 from setandseq_core.training.checkpoint import load_training, save_training
 from tools.embedded_model import train_transformer, train_vae
@@ -10,12 +9,13 @@ from tools.embedded_model.train_transformer import TransformerTraining, encode_p
 from tools.embedded_model.train_vae import VaeBatches, VaeTraining
 
 
-@pytest.fixture(autouse=True)
-def tiny_models(monkeypatch):
-    monkeypatch.setitem(train_vae.VAE_CONFIG, "base_dim", 4)
-    monkeypatch.setitem(train_transformer.TRANSFORMER_CONFIG, "num_attention_heads", 1)
-    monkeypatch.setitem(train_transformer.TRANSFORMER_CONFIG, "num_layers", 1)
-    monkeypatch.setitem(train_transformer.TRANSFORMER_CONFIG, "ffn_dim", 64)
+def tiny_vae():
+    torch.manual_seed(0)
+    return train_vae.new_vae(width=4)
+
+
+def tiny_transformer_training(**changes):
+    return TransformerTraining(**{"heads": 1, "layers": 1, "batch": 2, "save_every": 1, **changes})
 
 
 def same(one, two):
@@ -23,7 +23,9 @@ def same(one, two):
 
 
 def tiny_training(**changes):
-    return VaeTraining(**{"frame_steps": 1, "clip_steps": 1, "decoder_steps": 1, "save_every": 1, **changes})
+    return VaeTraining(
+        **{"width": 4, "frame_steps": 1, "clip_steps": 1, "decoder_steps": 1, "save_every": 1, **changes}
+    )
 
 
 def stop_after(patch, steps):
@@ -42,8 +44,7 @@ def stop_after(patch, steps):
 @pytest.mark.parametrize("keep_latents", [0.0, 0.3])
 def test_vae_training_resumed_equals_vae_training_in_one_go(tmp_path, keep_latents):
     config = tiny_training(keep_latents=keep_latents)
-    torch.manual_seed(0)
-    start = AutoencoderKLWan(**train_vae.VAE_CONFIG) if keep_latents else None
+    start = tiny_vae() if keep_latents else None
     whole = train_vae.train_vae(tmp_path / "whole", config, start)
     with pytest.MonkeyPatch.context() as patch:
         stop_after(patch, 2)
@@ -53,7 +54,7 @@ def test_vae_training_resumed_equals_vae_training_in_one_go(tmp_path, keep_laten
 
 
 def test_last_part_of_vae_training_leaves_the_encoder_alone(tmp_path):
-    start = train_vae.new_vae()
+    start = tiny_vae()
     after = train_vae.train_vae(tmp_path, tiny_training(frame_steps=0, clip_steps=0), start)
     assert same(start.encoder, after.encoder) and not same(start.decoder, after.decoder)
 
@@ -61,16 +62,14 @@ def test_last_part_of_vae_training_leaves_the_encoder_alone(tmp_path):
 def test_latents_are_kept_within_the_grammar_alone():
     """With nothing else in the loss: no gradient at the start, and one as soon as the latents differ."""
     config = tiny_training(keep_latents=1.0, kl_weight=0.0)
-    torch.manual_seed(0)
-    old = AutoencoderKLWan(**train_vae.VAE_CONFIG).requires_grad_(False)
+    old = tiny_vae().requires_grad_(False)
     batch = VaeBatches(config)[3]
 
     def kept(vae):
         with_it, without = (train_vae.vae_loss(vae, batch, torch.zeros_like, config, other) for other in (old, None))
         return float(with_it - without)
 
-    vae = AutoencoderKLWan(**train_vae.VAE_CONFIG).requires_grad_(False)
-    vae.load_state_dict(old.state_dict())
+    vae = tiny_vae().requires_grad_(False)
     assert kept(vae) == 0
     dict(vae.named_parameters())["quant_conv.bias"].add_(1)
     scale = torch.tensor(vae.config["latents_std"])
@@ -89,23 +88,20 @@ def test_batches_are_frames_then_whole_clips_and_crops_at_sprites():
 
 @pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")  # bfloat16 against float32 norms
 def test_transformer_trains_on_the_pool_and_resumes(tmp_path):
-    torch.manual_seed(0)
-    encode_pool(AutoencoderKLWan(**train_vae.VAE_CONFIG), tmp_path, 8, 0.2)
+    encode_pool(tiny_vae(), tmp_path, 8, 0.2)
     latents, captions = load_pool(tmp_path)
     assert latents.shape == (8, 16, 5, 8, 8) and set(captions[0]) == {"full", "static", "motion"}
-    config = {"batch": 2, "save_every": 1}
-    first = train_transformer.train_transformer(tmp_path, TransformerTraining(steps=1, **config))
-    second = train_transformer.train_transformer(tmp_path, TransformerTraining(steps=2, **config))
+    first = train_transformer.train_transformer(tmp_path, tiny_transformer_training(steps=1))
+    second = train_transformer.train_transformer(tmp_path, tiny_transformer_training(steps=2))
     assert not same(first, second)
-    assert same(second, train_transformer.train_transformer(tmp_path, TransformerTraining(steps=2, **config)))
+    assert same(second, train_transformer.train_transformer(tmp_path, tiny_transformer_training(steps=2)))
 
 
 def test_transformer_training_can_begin_at_given_weights(tmp_path):
-    torch.manual_seed(0)
-    encode_pool(AutoencoderKLWan(**train_vae.VAE_CONFIG), tmp_path, 8, 0.2)
-    start = WanTransformer3DModel(**train_transformer.TRANSFORMER_CONFIG)
+    encode_pool(tiny_vae(), tmp_path, 8, 0.2)
+    start = train_transformer.new_transformer(heads=1, layers=1)
     before = [parameter.clone() for parameter in start.parameters()]
-    after = train_transformer.train_transformer(tmp_path, TransformerTraining(steps=0), start)
+    after = train_transformer.train_transformer(tmp_path, tiny_transformer_training(steps=0), start)
     assert all(torch.equal(a, b) for a, b in zip(before, after.parameters(), strict=True))
 
 

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
@@ -30,7 +30,7 @@ from .vae import encode_moments
 
 log = logging.getLogger(__name__)
 
-TRANSFORMER_CONFIG = {
+TRANSFORMER_CONFIG: dict[str, Any] = {
     "patch_size": (1, 2, 2),
     "num_attention_heads": 2,
     "attention_head_dim": 128,
@@ -55,6 +55,10 @@ SHIFT = 3.0
 class TransformerTraining:
     """Settings of the transformer's training."""
 
+    heads: int = TRANSFORMER_CONFIG["num_attention_heads"]
+    """Attention heads of a new transformer, of 128 channels each; a start keeps its own."""
+    layers: int = TRANSFORMER_CONFIG["num_layers"]
+    """Blocks of a new transformer."""
     steps: int = 6000
     batch: int = 32
     learning_rate: float = 2e-3
@@ -183,6 +187,13 @@ def _optimizers(named: dict[str, nn.Parameter], rate: float) -> tuple[dict, torc
     return matrices, muon, others, torch.optim.AdamW(others.values(), lr=rate, betas=(0.9, 0.99), weight_decay=0.0)
 
 
+def new_transformer(heads: int, layers: int) -> WanTransformer3DModel:
+    """An untrained transformer of the embedded model's kind; its feed-forward layers are 4 times as wide as it is."""
+    width = heads * TRANSFORMER_CONFIG["attention_head_dim"]
+    sizes = {"num_attention_heads": heads, "ffn_dim": 4 * width, "num_layers": layers}
+    return WanTransformer3DModel(**TRANSFORMER_CONFIG | sizes)
+
+
 def train_transformer(
     folder: Path, config: TransformerTraining, start: WanTransformer3DModel | None = None, device: str = "cpu"
 ) -> WanTransformer3DModel:
@@ -194,7 +205,7 @@ def train_transformer(
         The moving average of the weights, on the CPU.
     """
     torch.manual_seed(config.seed)
-    model = start or WanTransformer3DModel(**TRANSFORMER_CONFIG)
+    model = start or new_transformer(config.heads, config.layers)
     nn.Module.to(model, device)  # diffusers' own has no types
     model.train().requires_grad_(True)
     named = dict(model.named_parameters())

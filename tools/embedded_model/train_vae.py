@@ -33,6 +33,8 @@ WARMUP = 60
 class VaeTraining:
     """Settings of the VAE's training."""
 
+    width: int = VAE_CONFIG["base_dim"]
+    """Channels of a new VAE at full resolution; a start keeps its own."""
     frame_steps: int = 2000
     """Steps on single frames."""
     clip_steps: int = 2000
@@ -153,13 +155,13 @@ def vae_loss(
 
 
 @torch.no_grad()
-def new_vae() -> AutoencoderKLWan:
-    """An untrained embedded VAE.
+def new_vae(width: int = VAE_CONFIG["base_dim"]) -> AutoencoderKLWan:
+    """An untrained embedded VAE with `width` channels at full resolution.
 
     Residual blocks start as the identity, the convolutions between them as smoothing, latents almost without noise,
     and time as a repetition of single frames, so that what is learned on frames carries over to clips.
     """
-    vae = AutoencoderKLWan(**VAE_CONFIG)
+    vae = AutoencoderKLWan(**{**VAE_CONFIG, "base_dim": width})
     for name, layer in vae.named_modules():
         if not isinstance(layer, nn.Conv2d | nn.Conv3d) or "attentions" in name:
             continue
@@ -238,7 +240,7 @@ def train_vae(
         start: where a training without state begins; new weights otherwise. It is not changed.
     """
     torch.manual_seed(config.seed)
-    vae = copy.deepcopy(start) if start else new_vae()
+    vae = copy.deepcopy(start) if start else new_vae(config.width)
     old = copy.deepcopy(vae).requires_grad_(False) if start and config.keep_latents else None
     for part in (vae, old) if old else (vae,):
         nn.Module.to(part, device)

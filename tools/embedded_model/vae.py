@@ -13,7 +13,7 @@ from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanAttentionBlock, WanResample, WanResidualBlock
 from torch import Tensor, nn
 
-VAE_CONFIG = {
+VAE_CONFIG: dict[str, Any] = {
     "base_dim": 16,
     "z_dim": 16,
     "dim_mult": [1, 2, 4, 4],
