@@ -49,6 +49,16 @@ def _signs(text: str) -> Tensor:
     return ((bits.unsqueeze(1) >> torch.arange(8)) & 1).flatten().float() * 2 - 1
 
 
+def own_vectors(found: list[str]) -> Tensor:
+    """Every word's own vector, (words, WIDTH)."""
+    return torch.stack([_signs(f"word {word}") for word in found])
+
+
+def place_vectors(count: int) -> Tensor:
+    """The vectors of the first places in a prompt, (count, WIDTH)."""
+    return torch.stack([_signs(f"place {index}") for index in range(count)])
+
+
 def encode_prompt(prompt: str) -> Tensor:
     """The prompt's tokens, (MAX_TOKENS, WIDTH), zeros after the last word; the empty prompt is all zeros.
 
@@ -68,8 +78,8 @@ def encode_words(found: list[str]) -> Tensor:
     tokens = torch.zeros(MAX_TOKENS, WIDTH)
     if not found:
         return tokens
-    own = torch.stack([_signs(f"word {word}") for word in found])
-    mixed = own + PLACE_SHARE * torch.stack([_signs(f"place {index}") for index in range(len(found))])
+    own = own_vectors(found)
+    mixed = own + PLACE_SHARE * place_vectors(len(found))
     for distance in range(1, min(REACH, len(found) - 1) + 1):
         share = NEIGHBOUR_SHARE**distance
         mixed[:-distance] += share * own[distance:].roll(distance, 1)

@@ -13,7 +13,7 @@ from setandseq_core.embedded import demo
 from setandseq_core.embedded.files import TRANSFORMER_FILE, VAE_FILE
 from setandseq_core.embedded.model import EMBEDDED_CONFIG, load_embedded
 from setandseq_core.embedded.probes.detectors import detect
-from tools.embedded_model.quality import generate, held_out_captions, vae_psnr
+from tools.embedded_model.quality import generate, generate_together, held_out_captions, vae_psnr
 from tools.embedded_model.train_transformer import TRANSFORMER_CONFIG
 from tools.embedded_model.vae import VAE_CONFIG
 
@@ -44,7 +44,7 @@ def test_diffusers_loads_the_same_files(embedded, tmp_path):
 
 
 def test_vae_gives_back_clips_of_held_out_prompts(embedded):
-    assert vae_psnr(embedded, 4) > 26
+    assert vae_psnr(embedded.vae, 4) > 26
 
 
 def test_base_follows_the_background_of_held_out_prompts(embedded):
@@ -56,6 +56,13 @@ def test_base_follows_the_background_of_held_out_prompts(embedded):
 def test_same_seed_same_clip(embedded):
     prompt = str(held_out_captions(1)[0])
     assert torch.equal(generate(embedded, prompt, 1), generate(embedded, prompt, 1))
+
+
+def test_clips_generated_together_are_the_ones_generated_alone(embedded):
+    prompts = [str(caption) for caption in held_out_captions(2)]
+    together = generate_together(embedded.module, embedded.vae, prompts, 1, "cpu")
+    alone = torch.stack([generate(embedded, prompt, 1 + index) for index, prompt in enumerate(prompts)])
+    torch.testing.assert_close(together, alone, rtol=0, atol=2e-3)
 
 
 def test_demo_writes_everything_it_says(tmp_path, monkeypatch):

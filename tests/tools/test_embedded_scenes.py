@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from setandseq_core.embedded.world.scene import SIZE, render
-from tools.embedded_model.scenes import fast_scene, grammar_scene, lively_scene, near_sprites
+from tools.embedded_model.scenes import fast_scene, grammar_scene, lively_scene, near_sprites, unnamed_scene
 
 
 @pytest.mark.parametrize("scene_of", [grammar_scene, lively_scene, fast_scene])
@@ -24,3 +24,11 @@ def test_a_fast_sprite_moves_by_about_its_size_in_a_frame():
         moved = torch.hypot(sprite.path.x.diff(), sprite.path.y.diff())
         steps.append(float(moved.max()) / sprite.radius)
     assert min(steps) > 1 and sum(steps) / len(steps) > 2
+
+
+def test_unnamed_scenes_are_creatures_that_wander_small_ones_too():
+    found = [unnamed_scene(Random(seed)) for seed in range(30)]
+    assert {caption.sprites[0].size for _, caption in found} == {"small", "large"}
+    assert all(len(scene.sprites) == 1 and not caption.held_out for scene, caption in found)
+    assert all(" creature wandering on a " in str(caption) for _, caption in found)
+    assert all(scene.texture == caption.texture and scene.camera == caption.camera for scene, caption in found)

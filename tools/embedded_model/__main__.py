@@ -7,20 +7,19 @@ replaces the shipped one. `measure` prints how good a model is. `clip` makes the
 
 import argparse
 import logging
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
-from setandseq_core.backbones.wan import WanBackbone
 from setandseq_core.backbones.wan_files import load_transformer, load_vae
 from setandseq_core.clips.video import write_video
 from setandseq_core.embedded.files import CLIP_FILE, TRANSFORMER_FILE, VAE_FILE
-from setandseq_core.embedded.model import NAME
-from setandseq_core.embedded.text import encode_prompt
 from setandseq_core.embedded.world.concepts import CONCEPTS, DEMO
 
+from .grow import deepened, widened
 from .quality import prompt_following, vae_quality
 from .release import fold_latent_scale, latent_statistics, write_transformer, write_vae
 from .train_transformer import TransformerTraining, encode_pool, train_transformer
@@ -33,9 +32,12 @@ Config = TypeVar("Config", VaeTraining, TransformerTraining)
 
 def make_vae(folder: Path, config: VaeTraining, start: Path | None, device: str) -> Path:
     """Train a VAE, from new weights or from those of a file, and write it into the folder."""
-    vae = train_vae(folder, config, load_vae(start, torch.float32) if start else None, device)
-    if not start:
-        fold_latent_scale(vae, *latent_statistics(vae))
+    small = load_vae(start, torch.float32) if start else None
+    if small and 2 * small.config["base_dim"] == config.width:
+        small = widened(small, torch.Generator().manual_seed(config.seed))
+    vae = train_vae(folder, config, small, device)
+    if not config.keep_latents:
+        fold_latent_scale(vae, *latent_statistics(vae, device=device))
     write_vae(vae, folder / VAE_FILE.name)
     return folder / VAE_FILE.name
 
@@ -44,18 +46,20 @@ def make_transformer(
     folder: Path, config: TransformerTraining, clips: int, vae: Path, start: Path | None, device: str
 ) -> Path:
     """Encode `clips` clips with a VAE, train a transformer on them, and write it into the folder."""
-    encode_pool(load_vae(vae, torch.float32), folder, clips, config.creatures, device=device)
-    trained = train_transformer(folder, config, load_transformer(start, torch.float32) if start else None, device)
+    encode_pool(load_vae(vae, torch.float32), folder, clips, config, device=device)
+    shallow = load_transformer(start, torch.float32) if start else None
+    if shallow and len(shallow.blocks) < config.layers:
+        shallow = deepened(shallow, config.layers)
+    trained = train_transformer(folder, config, shallow, device)
     write_transformer(trained, folder / TRANSFORMER_FILE.name)
     return folder / TRANSFORMER_FILE.name
 
 
-def measure(vae: Path, transformer: Path, count: int) -> dict[str, float]:
-    """PSNR of the VAE in dB, and the shares of what generated clips show of their prompts, on `count` clips each."""
-    backbone = WanBackbone(
-        load_transformer(transformer, torch.float32), load_vae(vae, torch.float32), encode_prompt, NAME
-    )
-    return vae_quality(backbone, count) | prompt_following(backbone, count)
+def measure(vae: Path, transformer: Path, count: int, device: str) -> Iterator[tuple[str, float]]:
+    """PSNR of the VAE in dB, then the shares of what generated clips show of their prompts, on `count` clips each."""
+    decoder = load_vae(vae, torch.float32)
+    yield from vae_quality(decoder, count, device).items()
+    yield from prompt_following(load_transformer(transformer, torch.float32), decoder, count, device).items()
 
 
 def write_demo_clip(path: Path, fps: int = 24) -> None:
@@ -76,7 +80,11 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("--start", type=Path, help="weights to start from (default: new ones)")
         for field in fields(config):
             option = f"--{field.name.replace('_', '-')}"
-            command.add_argument(option, type=type(field.default), default=field.default, help="default: %(default)s")
+            text = "default: %(default)s"
+            if isinstance(field.default, bool):
+                command.add_argument(option, action="store_true")
+            else:
+                command.add_argument(option, type=type(field.default), default=field.default, help=text)
         if name == "transformer":
             command.add_argument("--clips", type=int, default=8000, help="training clips (default: %(default)s)")
             command.add_argument("--vae", type=Path, default=VAE_FILE, help="default: the shipped one")
@@ -107,8 +115,8 @@ def main() -> None:
         path = make_transformer(options.folder, config, options.clips, options.vae, options.start, device)
         log.info("wrote %s", path)
     else:
-        for name, value in measure(options.vae, options.transformer, options.count).items():
-            print(f"{name:24} {value:.2f} dB" if value > 1 else f"{name:24} {100 * value:.1f} %")
+        for name, value in measure(options.vae, options.transformer, options.count, device):
+            print(f"{name:24} {value:.2f} dB" if value > 1 else f"{name:24} {100 * value:.1f} %", flush=True)
 
 
 if __name__ == "__main__":

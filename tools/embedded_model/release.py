@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from setandseq_core.atomic import save_atomically
 from setandseq_core.backbones.wan_names import native_transformer, native_vae
@@ -17,11 +17,13 @@ from .vae import encode_moments
 
 
 @torch.no_grad()
-def latent_statistics(vae: AutoencoderKLWan, clips: int = 48) -> tuple[Tensor, Tensor]:
+def latent_statistics(vae: AutoencoderKLWan, clips: int = 48, device: str = "cpu") -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each latent channel over training clips, (16,) each."""
     rng = Random("latent statistics")
+    nn.Module.to(vae, device)  # diffusers' own has no types
     pixels = (render(grammar_scene(rng)).permute(3, 0, 1, 2).unsqueeze(0) * 2 - 1 for _ in range(clips))
-    latents = [encode_moments(vae, pixels_BCFHW)[0] for pixels_BCFHW in pixels]
+    latents = [encode_moments(vae, pixels_BCFHW.to(device))[0].cpu() for pixels_BCFHW in pixels]
+    nn.Module.to(vae, "cpu")
     channels = torch.cat(latents).movedim(1, 0).flatten(1)
     return channels.mean(1), channels.std(1)
 

@@ -23,9 +23,11 @@ from setandseq_core.embedded.world.scene import (
     SIZE,
     TEXTURE_PERIOD,
     TEXTURES,
+    Caption,
     Path,
     Scene,
     Sprite,
+    SpriteWords,
     background_tones,
     clip_times,
     make_path,
@@ -36,6 +38,8 @@ from setandseq_core.embedded.world.scene import (
 NEAR = 1.3
 """Half the side of the box around a sprite, in its radii."""
 CENTRE = SIZE / 2, SIZE / 2
+BETWEEN_SIZES = 11.5
+"""Radius in pixels below which a sprite is called small."""
 
 
 def grammar_scene(rng: Random) -> Scene:
@@ -63,6 +67,21 @@ def fast_scene(rng: Random) -> Scene:
         look = (Part(shape=rng.choice(tuple(SHAPES)), colour=rng.choice(tuple(OBJECT_COLOURS.values()))),)
     sprite = Sprite(look=look, radius=radius, place=CENTRE, path=_fast_path(rng, SIZE / 2 - 0.9 * radius))
     return _on_any_background((sprite,), rng)
+
+
+def unnamed_scene(rng: Random) -> tuple[Scene, Caption]:
+    """One sprite of any look and size on any path, on a background of the grammar, with the words that it has."""
+    sprite = rng.choice((lively_scene, fast_scene))(rng).sprites[0]
+    words = SpriteWords(
+        size="small" if sprite.radius < BETWEEN_SIZES else "large",
+        colour=rng.choice(tuple(OBJECT_COLOURS)),
+        shape="creature",
+        motion="wandering",
+    )
+    while True:
+        caption = replace(random_caption(rng, sprites=1), sprites=(words,))
+        if not caption.held_out:
+            return replace(scene_of(caption, rng), sprites=(sprite,)), caption
 
 
 def near_sprites(scene: Scene) -> Tensor:

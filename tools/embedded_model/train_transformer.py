@@ -1,12 +1,10 @@
 """Train the embedded transformer on latents of the world's clips (rectified flow, Eq. 1 of the method).
 
-The same code runs on one CPU core and on a GPU, where it is compiled and other processes render the clips and encode
-the prompts.
+The same code runs on one CPU core and on a GPU, where its blocks are compiled and other processes render the clips.
 """
 
 import json
 import logging
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -16,16 +14,18 @@ import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from safetensors import safe_open
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.data import Dataset
 
 from setandseq_core.atomic import save_atomically
-from setandseq_core.embedded.text import MAX_TOKENS, encode_prompt, known_words
 from setandseq_core.embedded.world.scene import Caption, random_caption, render, scene_of
 from setandseq_core.flow import flow_loss, interpolate, shift_time, target_velocity
 from setandseq_core.training.checkpoint import load_training, save_training
 
 from .batches import batches_from
+from .muon import BatchedMuon
+from .prompts import Prompts
+from .scenes import unnamed_scene
+from .schedule import Schedule, falling
 from .vae import encode_moments
 
 log = logging.getLogger(__name__)
@@ -56,15 +56,21 @@ class TransformerTraining:
     """Settings of the transformer's training."""
 
     heads: int = TRANSFORMER_CONFIG["num_attention_heads"]
-    """Attention heads of a new transformer, of 128 channels each; a start keeps its own."""
+    """Attention heads, of 128 channels each, of a new transformer; a start keeps its own."""
     layers: int = TRANSFORMER_CONFIG["num_layers"]
-    """Blocks of a new transformer."""
+    """Blocks; a start of fewer blocks is deepened."""
     steps: int = 6000
+    minutes: float = 0.0
+    """Longest time that a run trains; 0 is no limit."""
+    compiled: bool = False
+    """Whether the blocks are compiled; that takes a minute, and pays on a GPU."""
     batch: int = 32
     learning_rate: float = 2e-3
     warmup: int = 100
     creatures: float = 0.2
     """Probability that a sprite's look, and as often its motion, is one the grammar has no words for."""
+    unnamed: float = 0.2
+    """Share of clips that show one sprite of any look and size on any path, as the concepts do."""
     empty_prompt: float = 0.1
     """Share of clips trained without their prompt, for classifier-free guidance."""
     single_frames: float = 0.15
@@ -75,17 +81,22 @@ class TransformerTraining:
     save_every: int = 200
 
 
-def clip_and_caption(index: int, creatures: float) -> tuple[Tensor, Caption]:
-    """Training clip number `index`, (3, F, H, W) in [-1, 1], and what it shows."""
+def clip_and_caption(index: int, creatures: float, unnamed: float) -> tuple[Tensor, Caption]:
+    """Training clip number `index`, (3, F, H, W) with values of 8 bits, and what it shows."""
     rng = Random(f"transformer {index}")
-    caption = random_caption(rng, sprites=rng.choice((1, 2)), creatures=creatures)
-    return render(scene_of(caption, rng)).permute(3, 0, 1, 2) * 2 - 1, caption
+    if rng.random() < unnamed:
+        scene, caption = unnamed_scene(rng)
+    else:
+        caption = random_caption(rng, sprites=rng.choice((1, 2)), creatures=creatures)
+        scene = scene_of(caption, rng)
+    return (render(scene) * 255).round().byte().permute(3, 0, 1, 2), caption
 
 
 class PoolBatch(NamedTuple):
     """Clips to encode, and the prompts of each in three wordings."""
 
     pixels_BCFHW: Tensor
+    """From 0 to 255."""
     prompts: list[dict[str, str]]
 
 
@@ -94,19 +105,26 @@ class PoolClips(Dataset[PoolBatch]):
     """The training clips, `batch` at a time."""
 
     batch: int
-    creatures: float
+    config: TransformerTraining
 
     def __getitem__(self, number: int) -> PoolBatch:
         """Batch `number` of them."""
         indices = range(number * self.batch, (number + 1) * self.batch)
-        clips, shown = zip(*(clip_and_caption(index, self.creatures) for index in indices), strict=True)
+        found = [clip_and_caption(index, self.config.creatures, self.config.unnamed) for index in indices]
+        clips, shown = zip(*found, strict=True)
         prompts = [{"full": str(caption), "static": caption.static, "motion": caption.motion} for caption in shown]
         return PoolBatch(torch.stack(clips), prompts)
 
 
 @torch.no_grad()
 def encode_pool(
-    vae: AutoencoderKLWan, folder: Path, clips: int, creatures: float, *, batch: int = 8, device: str = "cpu"
+    vae: AutoencoderKLWan,
+    folder: Path,
+    clips: int,
+    config: TransformerTraining,
+    *,
+    batch: int = 8,
+    device: str = "cpu",
 ) -> None:
     """Encode the training clips into files of `folder`, normalised latents with their prompts; skips what is there.
 
@@ -117,19 +135,24 @@ def encode_pool(
     nn.Module.to(vae, device)  # diffusers' own has no types
     mean = torch.tensor(vae.config["latents_mean"]).view(-1, 1, 1, 1)
     std = torch.tensor(vae.config["latents_std"]).view(-1, 1, 1, 1)
-    for first in range(0, clips, POOL_FILE):
-        path, last = folder / f"pool_{first:06d}.safetensors", min(first + POOL_FILE, clips)
-        if path.exists():
-            continue
-        latents, captions = [], []
-        for _, found in batches_from(PoolClips(batch, creatures), first // batch, last // batch, device):
-            with torch.autocast(device, torch.bfloat16):
-                moments, _ = encode_moments(vae, found.pixels_BCFHW)
-            latents.append(((moments.float().cpu() - mean) / std).half())
-            captions += found.prompts
-        save_atomically({"latents": torch.cat(latents)}, path, {"captions": json.dumps(captions)})
-        log.info("encoded %d of %d clips", last, clips)
+    missing = [first for first in range(0, clips, POOL_FILE) if not _pool_file(folder, first).exists()]
+    first, latents, captions = (missing or [clips])[0], list[Tensor](), list[dict[str, str]]()
+    for number, found in batches_from(PoolClips(batch, config), first // batch, clips // batch, device):
+        with torch.autocast(device, torch.bfloat16):
+            moments, _ = encode_moments(vae, found.pixels_BCFHW.float() / 127.5 - 1)
+        latents.append(moments.float())
+        captions += found.prompts
+        done = (number + 1) * batch
+        if done % POOL_FILE == 0 or done == clips:
+            normal = ((torch.cat(latents).cpu() - mean) / std).half()
+            save_atomically({"latents": normal}, _pool_file(folder, first), {"captions": json.dumps(captions)})
+            log.info("encoded %d of %d clips", done, clips)
+            first, latents, captions = done, [], []
     nn.Module.to(vae, "cpu")
+
+
+def _pool_file(folder: Path, first: int) -> Path:
+    return folder / f"pool_{first:06d}.safetensors"
 
 
 def load_pool(folder: Path) -> tuple[Tensor, list[dict[str, str]]]:
@@ -142,48 +165,40 @@ def load_pool(folder: Path) -> tuple[Tensor, list[dict[str, str]]]:
     return torch.cat(latents), captions
 
 
-def _prompt(caption: dict[str, str], rng: Random, config: TransformerTraining) -> str:
-    if rng.random() < config.empty_prompt:
-        return ""
-    words = caption[rng.choices(("full", "motion", "static"), (0.65, 0.2, 0.15))[0]].split(" ")
-    if rng.random() < config.strange_word:
-        words.insert(rng.randrange(len(words)), "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 6))))
-    return " ".join(words)
-
-
 class Batch(NamedTuple):
     """The batch of a step."""
 
     latents_BCFHW: Tensor
     """Normalised; all frames, or the first alone."""
     text_BND: Tensor
-    """Texts in bfloat16, padded to the longest prompt."""
+    """Encoded prompts in bfloat16, all MAX_TOKENS long."""
 
 
-@dataclass(frozen=True)
-class TransformerBatches(Dataset[Batch]):
-    """The batch of every step; each is made from its number alone, in whatever process."""
+class TransformerBatches:
+    """The batch of every step, made from its number alone."""
 
-    config: TransformerTraining
-    latents: Tensor
-    captions: list[dict[str, str]]
+    def __init__(self, config: TransformerTraining, latents: Tensor, captions: list[dict[str, str]], device: str):
+        """Put all clips on the device."""
+        self._config = config
+        self._latents = latents.to(device)
+        self._prompts = Prompts(captions, device)
 
     def __getitem__(self, step: int) -> Batch:
         """The batch of one step."""
-        rng = Random(self.config.seed * 1_000_003 + step)
-        chosen = [rng.randrange(len(self.captions)) for _ in range(self.config.batch)]
-        latents = self.latents[chosen].float()
-        if rng.random() < self.config.single_frames:
+        config = self._config
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+        chosen = torch.randint(len(self._latents), (config.batch,), generator=generator)
+        latents = self._latents[chosen.to(self._latents.device, non_blocking=True)].float()
+        if torch.rand((), generator=generator) < config.single_frames:
             latents = latents[:, :, :1]
-        prompts = [_prompt(self.captions[index], rng, self.config) for index in chosen]
-        longest = max(len(known_words(prompt)) for prompt in prompts)
-        return Batch(latents, torch.stack([encode_prompt(prompt)[:longest].bfloat16() for prompt in prompts]))
+        words = self._prompts.draw(chosen, config.empty_prompt, config.strange_word, generator)
+        return Batch(latents, self._prompts.encode(words))
 
 
-def _optimizers(named: dict[str, nn.Parameter], rate: float) -> tuple[dict, torch.optim.Muon, dict, torch.optim.AdamW]:
+def _optimizers(named: dict[str, nn.Parameter], rate: float) -> tuple[dict, BatchedMuon, dict, torch.optim.AdamW]:
     matrices = {n: p for n, p in named.items() if p.ndim == 2 and "blocks." in n}
     others = {n: p for n, p in named.items() if n not in matrices}
-    muon = torch.optim.Muon(matrices.values(), lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+    muon = BatchedMuon(matrices.values(), lr=rate, weight_decay=0.01)
     return matrices, muon, others, torch.optim.AdamW(others.values(), lr=rate, betas=(0.9, 0.99), weight_decay=0.0)
 
 
@@ -216,32 +231,36 @@ def train_transformer(
     if states[1].exists():
         load_training(states[0], matrices, muon)
         first = int(load_training(states[1], {**others, **averages}, adam)["step"])
-    velocity_of = torch.compile(model) if device == "cuda" else model
-    recent = 0.0
-    for step, (x_0, text_BND) in batches_from(
-        TransformerBatches(config, *load_pool(folder)), first, config.steps, device
-    ):
+    if config.compiled:
+        model.compile_repeated_blocks(dynamic=False)
+    batches = TransformerBatches(config, *load_pool(folder), device)
+    schedule = Schedule(config.steps, config.minutes)
+    recent = torch.zeros((), device=device)
+    for step in range(first, config.steps):
+        share = schedule.share(step)
+        x_0, text_BND = batches[step]
         torch.manual_seed(config.seed * 1_000_003 + step)
         noise, time = torch.randn_like(x_0), shift_time(torch.rand(config.batch, device=device), SHIFT)
-        text_BND = functional.pad(text_BND, (0, 0, 0, MAX_TOKENS - text_BND.shape[1]))
         with torch.autocast(device, torch.bfloat16):
-            velocity = velocity_of(interpolate(x_0, noise, time), time * 1000, text_BND, return_dict=False)[0]
+            velocity = model(interpolate(x_0, noise, time), time * 1000, text_BND, return_dict=False)[0]
         loss = flow_loss(velocity.float(), target_velocity(x_0, noise))
         model.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(named.values(), 1.0)
-        decay = 0.5 + 0.5 * math.cos(math.pi * step / config.steps)
         for optimizer in (muon, adam):
-            optimizer.param_groups[0]["lr"] = config.learning_rate * min((step + 1) / config.warmup, max(decay, 0.03))
+            rate = config.learning_rate * min((step + 1) / config.warmup, falling(share, lowest=0.03))
+            optimizer.param_groups[0]["lr"] = rate
             optimizer.step()
         keep = min(0.998, (step + 1) / (step + 10))
-        for name, parameter in named.items():
-            averages[f"average.{name}"].lerp_(parameter.detach(), 1 - keep)
-        recent += (loss.item() - recent) / min(step - first + 1, 100)
-        if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
+        torch._foreach_lerp_(list(averages.values()), [parameter.detach() for parameter in named.values()], 1 - keep)
+        recent += (loss.detach() - recent) / min(step - first + 1, 100)
+        last = step + 1 == config.steps or share >= 1
+        if (step + 1) % config.save_every == 0 or last:
             save_training(states[0], matrices, muon, {"step": str(step + 1)})
             save_training(states[1], {**others, **averages}, adam, {"step": str(step + 1)})
-            log.info("transformer step %d of %d, loss %.4f", step + 1, config.steps, recent)
+            log.info("transformer step %d, %.0f %% done, loss %.4f", step + 1, 100 * share, recent.item())
+        if last:
+            break
     for name, parameter in named.items():
         parameter.data.copy_(averages[f"average.{name}"])
     nn.Module.to(model, "cpu")

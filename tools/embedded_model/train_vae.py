@@ -1,7 +1,7 @@
 """Train the embedded VAE on the world and beyond it: single frames, then clips, then the decoder alone.
 
-The same code runs on one CPU core and on a GPU, where it is compiled and other processes render the clips. Shape
-letters: B batch, C channels, F frames, H, W height and width.
+The same code runs on one CPU core and on a GPU, which other processes render the clips for. Shape letters: B batch,
+C channels, F frames, H, W height and width.
 """
 
 import copy
@@ -21,7 +21,9 @@ from setandseq_core.embedded.world.scene import FRAMES, SIZE, Scene, render
 from setandseq_core.training.checkpoint import load_training, save_training
 
 from .batches import batches_from
+from .muon import BatchedMuon
 from .scenes import fast_scene, grammar_scene, lively_scene, near_sprites
+from .schedule import Schedule, falling
 from .vae import VAE_CONFIG, decode_clip, encode_moments
 
 log = logging.getLogger(__name__)
@@ -34,7 +36,7 @@ class VaeTraining:
     """Settings of the VAE's training."""
 
     width: int = VAE_CONFIG["base_dim"]
-    """Channels of a new VAE at full resolution; a start keeps its own."""
+    """Channels at full resolution; a start of half the width is widened."""
     frame_steps: int = 2000
     """Steps on single frames."""
     clip_steps: int = 2000
@@ -45,7 +47,11 @@ class VaeTraining:
     """Whole clips in a batch, half of them within the grammar; crops are 4 times and single frames 8 times as many."""
     crop: int = 32
     """Side of a crop in pixels."""
+    minutes: float = 0.0
+    """Longest time that a run trains; its parts keep their shares of it. 0 is no limit."""
     learning_rate: float = 3e-3
+    near_weight: float = 1.0
+    """How much more the error of a pixel near a sprite counts."""
     kl_weight: float = 3e-4
     keep_latents: float = 0.0
     """Weight of staying, within the grammar, at the latents of the VAE that training starts from.
@@ -123,7 +129,7 @@ def vae_loss(
     config: VaeTraining,
     old: AutoencoderKLWan | None,
 ) -> Tensor:
-    """Error of pixels and edges, counted twice near sprites, plus the weighted divergence from the normal prior.
+    """Error of pixels and edges, counted more near sprites, plus the weighted divergence from the normal prior.
 
     Latents count in deviations from the mean that Wan's config states, as a transformer sees them.
 
@@ -135,7 +141,7 @@ def vae_loss(
     mean, log_variance = mean.float(), log_variance.float().clamp(-20, 10)
     latents = mean + noise(mean) * (0.5 * log_variance).exp()
     difference = decode_clip(vae, latents).float() - batch.pixels_BCFHW
-    weight = 1 + batch.near_BFHW.unsqueeze(1).float()
+    weight = 1 + config.near_weight * batch.near_BFHW.unsqueeze(1).float()
     loss = (weight * (difference.square() + 0.1 * difference.abs())).mean()
     for axis in (-1, -2):
         loss = loss + 0.25 * difference.diff(dim=axis).square().mean()
@@ -201,9 +207,7 @@ class _Optimizer:
         }
         self.others = {n: p for n, p in named.items() if n not in self.matrices}
         self.named = named
-        self.muon = torch.optim.Muon(
-            self.matrices.values(), lr=learning_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
-        )
+        self.muon = BatchedMuon(self.matrices.values(), lr=learning_rate)
         self.adam = torch.optim.AdamW(self.others.values(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
 
     def step(self, rate: float) -> None:
@@ -226,11 +230,6 @@ class _Optimizer:
         return int(load_training(folder / "vae_adam.safetensors", self.others, self.adam)["step"])
 
 
-def _rate(config: VaeTraining, step: int) -> float:
-    """Warm-up, then linearly to zero."""
-    return config.learning_rate * min((step + 1) / WARMUP, 1 - step / config.steps)
-
-
 def train_vae(
     folder: Path, config: VaeTraining, start: AutoencoderKLWan | None = None, device: str = "cpu"
 ) -> AutoencoderKLWan:
@@ -247,23 +246,27 @@ def train_vae(
     vae.train().requires_grad_(True)
     optimizer = _Optimizer(vae, config.learning_rate)
     first = optimizer.load(folder)
-    loss_of: Callable[..., Tensor] = torch.compile(vae_loss) if device == "cuda" else vae_loss
-    average = 0.0
+    schedule = Schedule(config.steps, config.minutes)
+    average = torch.zeros((), device=device)
     for step, batch in batches_from(VaeBatches(config), first, config.steps, device):
-        if step >= config.frame_steps + config.clip_steps:
+        share = schedule.share(step)
+        if share * config.steps >= config.frame_steps + config.clip_steps:
             vae.encoder.requires_grad_(False)
             vae.quant_conv.requires_grad_(False)
             old = None
         torch.manual_seed(config.seed * 1_000_003 + step)
         with torch.autocast(device, torch.bfloat16):
-            loss = loss_of(vae, batch, torch.randn_like, config, old)
+            loss = vae_loss(vae, batch, torch.randn_like, config, old)
         vae.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step(_rate(config, step))
-        average += (loss.item() - average) / min(step - first + 1, 50)
-        if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
+        optimizer.step(config.learning_rate * min((step + 1) / WARMUP, falling(share)))
+        average += (loss.detach() - average) / min(step - first + 1, 50)
+        last = step + 1 == config.steps or share >= 1
+        if (step + 1) % config.save_every == 0 or last:
             optimizer.save(folder, step + 1)
-            log.info("VAE step %d of %d, loss %.4f", step + 1, config.steps, average)
+            log.info("VAE step %d of %d, %.0f %% done, loss %.4f", step + 1, config.steps, 100 * share, average.item())
+        if last:
+            break
     nn.Module.to(vae, "cpu")
     return vae.eval()

@@ -30,10 +30,24 @@ def _norm(norm: Any, x: Tensor) -> Tensor:
 def _conv(conv: nn.Conv3d, x: Tensor) -> Tensor:
     """A causal convolution; on a single frame only its last time step meets anything but padding."""
     if x.shape[2] > 1:
-        return conv(x)
+        return _frame_by_frame(conv, x) if x.is_cuda and conv.kernel_size == (3, 3, 3) else conv(x)
     weight = conv.weight[:, :, -1].contiguous(memory_format=torch.channels_last)
     frame = x.squeeze(2).contiguous(memory_format=torch.channels_last)
     return F.conv2d(frame, weight, conv.bias, padding=weight.shape[-1] // 2).unsqueeze(2)
+
+
+def _frame_by_frame(conv: nn.Conv3d, x: Tensor) -> Tensor:
+    """A causal 3x3x3 convolution as a 3x3 one on each frame and the two before it, which GPUs do faster.
+
+    In the memory's order (channels last) frames become a batch without a copy.
+    """
+    batch, _, frames, height, width = x.shape
+    padded = F.pad(x, (0, 0, 0, 0, 2, 0))
+    near = torch.cat([padded[:, :, start : start + frames] for start in range(3)], dim=1)
+    images = near.permute(0, 2, 3, 4, 1).reshape(batch * frames, height, width, -1).permute(0, 3, 1, 2)
+    weight = conv.weight.movedim(2, 1).flatten(1, 2).contiguous(memory_format=torch.channels_last)
+    out = F.conv2d(images, weight, conv.bias, padding=1)
+    return out.permute(0, 2, 3, 1).reshape(batch, frames, height, width, -1).permute(0, 4, 1, 2, 3)
 
 
 def _residual(block: WanResidualBlock, x: Tensor) -> Tensor:
