@@ -8,8 +8,9 @@ replaces the shipped one. `measure` prints how good a model is. `clip` makes the
 import argparse
 import logging
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
+from time import monotonic
 from typing import Any, TypeVar
 
 import torch
@@ -46,7 +47,10 @@ def make_transformer(
     folder: Path, config: TransformerTraining, clips: int, vae: Path, start: Path | None, device: str
 ) -> Path:
     """Encode `clips` clips with a VAE, train a transformer on them, and write it into the folder."""
-    encode_pool(load_vae(vae, torch.float32), folder, clips, config, device=device)
+    began = monotonic()
+    encode_pool(load_vae(vae, torch.float32), folder, clips, config, batch=40 if device == "cuda" else 8, device=device)
+    if config.minutes:
+        config = replace(config, minutes=max(config.minutes - (monotonic() - began) / 60, 1e-9))
     shallow = load_transformer(start, torch.float32) if start else None
     if shallow and len(shallow.blocks) < config.layers:
         shallow = deepened(shallow, config.layers)

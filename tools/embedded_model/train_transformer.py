@@ -61,7 +61,7 @@ class TransformerTraining:
     """Blocks; a start of fewer blocks is deepened."""
     steps: int = 6000
     minutes: float = 0.0
-    """Longest time that a run trains; 0 is no limit."""
+    """Longest time that a run encodes clips and trains; 0 is no limit."""
     compiled: bool = False
     """Whether the blocks are compiled; that takes a minute, and pays on a GPU."""
     batch: int = 32
