@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 import torch
 
 from setandseq_core.backbones.wan_files import load_transformer, load_vae
-from setandseq_core.clips.video import write_video
 from setandseq_core.embedded.files import CLIP_FILE, TRANSFORMER_FILE, VAE_FILE
 from setandseq_core.embedded.world.concepts import CONCEPTS, DEMO
 
@@ -63,11 +62,15 @@ def measure(vae: Path, transformer: Path, count: int, device: str) -> Iterator[t
     """PSNR of the VAE in dB, then the shares of what generated clips show of their prompts, on `count` clips each."""
     decoder = load_vae(vae, torch.float32)
     yield from vae_quality(decoder, count, device).items()
-    yield from prompt_following(load_transformer(transformer, torch.float32), decoder, count, device).items()
+    generator = load_transformer(transformer, torch.float32)
+    together = 100 if device == "cuda" else 10
+    yield from prompt_following(generator, decoder, count, device, together).items()
 
 
 def write_demo_clip(path: Path, fps: int = 24) -> None:
     """The demo concept's clip as an artist would have it: 256x256 pixels, 1.1 seconds, its own frame rate."""
+    from setandseq_core.clips.video import write_video  # needs ffmpeg, which trainings do without
+
     frames = CONCEPTS[DEMO].frames(torch.arange(27) / fps)
     enlarged = torch.nn.functional.interpolate(frames.movedim(-1, 1), scale_factor=4, mode="bicubic").clamp(0, 1)
     write_video(path, enlarged.movedim(1, -1), fps)
