@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
@@ -39,7 +41,7 @@ def test_the_two_copies_of_a_channel_learn_different_things():
 @torch.no_grad()
 def test_a_deepened_transformer_gives_the_same_velocity(layers):
     torch.manual_seed(0)
-    sizes = {"num_attention_heads": 1, "ffn_dim": 64, "num_layers": 2}
+    sizes: dict[str, Any] = {"num_attention_heads": 1, "ffn_dim": 64, "num_layers": 2}
     small = WanTransformer3DModel(**train_transformer.TRANSFORMER_CONFIG | sizes).eval()
     deep = deepened(small, layers)
     inputs = torch.randn(1, 16, 5, 8, 8), torch.tensor([300.0]), encode_prompt("a red circle").unsqueeze(0)
@@ -52,7 +54,8 @@ def test_a_deepened_transformer_gives_the_same_velocity(layers):
 @torch.no_grad()
 def test_a_convolution_frame_by_frame_is_the_causal_one():
     torch.manual_seed(0)
-    conv = AutoencoderKLWan(base_dim=4, num_res_blocks=1).encoder.down_blocks[0].conv1
+    conv = AutoencoderKLWan(base_dim=4, num_res_blocks=1).encoder.get_submodule("down_blocks.0.conv1")
+    assert isinstance(conv, torch.nn.Conv3d)
     x = torch.randn(2, 4, 5, 6, 6).contiguous(memory_format=torch.channels_last_3d)
     torch.testing.assert_close(_frame_by_frame(conv, x), conv(x), rtol=0, atol=1e-5)
 

@@ -24,7 +24,7 @@ class BatchedMuon(torch.optim.Muon):
     def step(self, closure: None = None) -> None:
         """Update every matrix that has a gradient."""
         for group in self.param_groups:
-            alike: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+            alike: dict[torch.Size, list[Tensor]] = defaultdict(list)
             for matrix in group["params"]:
                 if matrix.grad is not None:
                     alike[matrix.shape].append(matrix)
@@ -34,7 +34,7 @@ class BatchedMuon(torch.optim.Muon):
                 torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
                 torch._foreach_add_(matrices, list(update.to(matrices[0].dtype).unbind(0)), alpha=-rate)
 
-    def _update(self, matrices: list[nn.Parameter], momentum: float) -> Tensor:
+    def _update(self, matrices: list[Tensor], momentum: float) -> Tensor:
         gradients = [matrix.grad for matrix in matrices if matrix.grad is not None]
         averages = []
         for matrix in matrices:
