@@ -171,6 +171,14 @@ FAMILIES = (
         size=(480, 848),
         batches=False,
     ),
+    Family(
+        name="cogvideox",
+        kinds={"CogVideoX_T2V": "CogVideoX", "CogVideoX_I2V": "CogVideoX I2V"},
+        civitai="CogVideoX",
+        guidance=6.0,
+        fps=8.0,
+        size=(480, 720),
+    ),
 )
 
 NO_VIDEO = {

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tools.tiny_sizes import (
+    COG,
     COSMOS,
     HUNYUAN,
     HUNYUAN_15,
@@ -197,6 +198,11 @@ TINY: dict[str, Tiny] = {
         latents=(12, 2, 4, 4),
         encoded=padded,
         detected=False,
+    ),
+    "cogvideox": Tiny(
+        kind="CogVideoX_T2V",
+        network="cogvideo.model:CogVideoXTransformer3DModel",
+        sizes=COG,
     ),
     "minimax_h3": Tiny(
         kind="MiniMaxH3",
