@@ -11,7 +11,7 @@ COMFYUI := $(or $(COMFYUI_PATH),$(FETCHED))
 READY := $(VENV)/ready-$(shell { echo "$(COMFYUI)"; $(if $(COMFYUI_PATH),cat "$(COMFYUI_PATH)/requirements.txt";) } \
 	2>/dev/null | cksum | cut -d' ' -f1)
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-frontends fuzz kills trainings check check-js screenshots bench bench-method clean
+.PHONY: help install demo test test-frontends fuzz kills scale trainings check check-js screenshots bench bench-method clean
 
 help:
 	@echo "make demo     run ComfyUI, learn a concept from a clip and make videos with it, into demo_output/ (minutes)"
@@ -19,6 +19,7 @@ help:
 	@echo "make fuzz     2,000 damaged concept files and 300 damaged videos; make test has 400 and 60"
 	@echo "make test-frontends  all browser tests, in the oldest frontend that we support and in the newest release (needs chromium)"
 	@echo "make kills    kill trainings and servers at 24 random moments: nothing may be lost (minutes)"
+	@echo "make scale    many concepts on Ray workers, one of which is killed (minutes)"
 	@echo "make trainings  50 trainings in one ComfyUI: memory must stay flat (minutes)"
 	@echo "make check    ruff and pyright only; what is in js/ too, where there is npm"
 	@echo "make screenshots  the pictures of what the browser shows, for docs and help pages (minutes, needs chromium)"
@@ -59,6 +60,10 @@ test-frontends: $(READY)
 kills: $(READY)
 	@echo "== kills of trainings on the command line and in ComfyUI"
 	@$(BIN)/python -m tools.kills
+
+scale: $(READY)
+	@echo "== many concepts on Ray workers"
+	@$(BIN)/python -m pytest -m scale
 
 trainings: $(READY)
 	@echo "== 50 trainings in one ComfyUI"

@@ -9,6 +9,7 @@ Shape letters: B batch, C latent channels, F frames or latent frames, H, W heigh
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from ..backbone import Savings, VideoFormat
 from ..clips.prior_prompts import real_world_prompts
 from ..condition import Condition, stacked_tokens
 from ..errors import BackboneError, PromptError
-from ..fingerprint import BaseFingerprint, fingerprint
+from ..fingerprint import BaseFingerprint, content_key, fingerprint
 from ..prompts import PriorPrompt
 from ..training.savings import free_memory, recomputed
+from .kept_text import KeptText, TextEncoder
 from .wan_files import load_transformer, load_vae
 from .wan_names import native_layer_name
 
@@ -183,6 +185,13 @@ class UMT5Prompts:
         return nn.functional.pad(text, (0, 0, 0, TEXT_TOKENS - count))
 
 
+def umt5_prompts(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[str, Callable[[], TextEncoder]]:
+    """A key that tells a text encoder from others, by the sizes of its files, and what loads it."""
+    files = [path for part in ("tokenizer", "text_encoder") for path in sorted((folder / part).glob("*"))]
+    key = content_key(str(dtype), *(f"{path.name} {path.stat().st_size}" for path in files))
+    return key, partial(UMT5Prompts, folder, device, dtype)
+
+
 def load_wan(
     model: Path,
     *,
@@ -190,9 +199,12 @@ def load_wan(
     text_encoder: Path | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
+    kept_text: Path | None = None,
 ) -> WanBackbone:
     """A Wan model from a local diffusers folder, or from a single native file with its VAE and text encoder.
 
+    Args:
+        kept_text: folder of encoded prompts; the text encoder loads only for one that is not there.
     Raises:
         BackboneError: a file is missing or is not what it should be.
     """
@@ -205,5 +217,9 @@ def load_wan(
     device = torch.device(device)
     transformer: Any = load_transformer(model, dtype)
     loaded_vae: Any = load_vae(vae or model, torch.float32)
-    prompts = UMT5Prompts(text_encoder or model, device, dtype)
+    text_folder = text_encoder or model
+    if kept_text is None:
+        prompts: TextEncoder = UMT5Prompts(text_folder, device, dtype)
+    else:
+        prompts = KeptText(kept_text, *umt5_prompts(text_folder, device, dtype))
     return WanBackbone(transformer.to(device), loaded_vae.to(device), prompts, model.stem)

@@ -19,6 +19,7 @@ from .prior import prior
 from .sample import sample
 from .signals import Stopped, ending_on_signals
 from .train import train
+from .train_many import train_many
 
 ERROR = 2
 """Exit status after an error that the user can act on, as click has it for wrong options."""
@@ -33,7 +34,7 @@ class Commands(click.Group):
 
 commands = Commands(
     name="setandseq_core",
-    commands=[train, plan, prior, sample, compose, evaluate, inspect, export, clean, demo],
+    commands=[train, train_many, plan, prior, sample, compose, evaluate, inspect, export, clean, demo],
     help="Learn how something looks and how it moves from one clip, and make new clips with it.",
     epilog=f"'{PROGRAM} COMMAND --help' explains a command and shows an example.",
 )

@@ -1,13 +1,15 @@
 """The model that a command works with: the embedded one, or a Wan from files."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from ..backbones.wan import WanBackbone, load_wan
+from ..backbones.kept_text import TextEncoder
+from ..backbones.wan import WanBackbone, load_wan, umt5_prompts
 from ..concept import Concept
 from ..embedded.model import load_embedded
 from ..embedded.world.scene import FRAMES, SIZE
@@ -28,17 +30,18 @@ class Model:
     size: Size | None = None
 
 
-def load_model(options: ModelOptions, processes: Processes = ALONE) -> Model:
+def load_model(options: ModelOptions, processes: Processes = ALONE, *, kept_text: Path | None = None) -> Model:
     """Load the model that --model and its companions name.
 
     Args:
         processes: over which the weights are spread, if they want that.
+        kept_text: see `backbones.wan.load_wan`.
     Raises:
         BackboneError: options that exclude each other, no such device, or a model that cannot be loaded.
     """
     device = device_named(options.device)
     if not processes.sharded:
-        return _load(options, device)
+        return _load(options, device, kept_text)
     model = _load(options, "cpu")
     backbone = model.backbone
     backbone.fingerprint()  # while the weights are whole
@@ -49,7 +52,13 @@ def load_model(options: ModelOptions, processes: Processes = ALONE) -> Model:
     return model
 
 
-def _load(options: ModelOptions, device: str) -> Model:
+def text_encoder_of(options: ModelOptions) -> tuple[str, Callable[[], TextEncoder]]:
+    """See `backbones.wan.umt5_prompts`."""
+    folder = options.text_encoder or Path(options.model)
+    return umt5_prompts(folder, torch.device(device_named(options.device)), DTYPES[options.dtype])
+
+
+def _load(options: ModelOptions, device: str, kept_text: Path | None = None) -> Model:
     if options.model == EMBEDDED:
         return _load_embedded(options, device)
     backbone = load_wan(
@@ -58,6 +67,7 @@ def _load(options: ModelOptions, device: str) -> Model:
         text_encoder=options.text_encoder,
         device=device,
         dtype=DTYPES[options.dtype],
+        kept_text=kept_text,
     )
     return Model(backbone=backbone)
 

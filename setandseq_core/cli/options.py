@@ -109,7 +109,7 @@ def command(short: str, *example: str) -> Callable[[Function], click.Command]:
     """
 
     def decorate(function: Function) -> click.Command:
-        name = function.__name__
+        name = function.__name__.replace("_", "-")
         lines = textwrap.indent(" \\\n  ".join([f"{PROGRAM} {name} {example[0]}", *example[1:]]), "  ")
         decorator = click.command(name, short_help=short, epilog=f"\b\nExample:\n{lines}")
         return decorator(function)

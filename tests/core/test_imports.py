@@ -27,7 +27,7 @@ ALLOWED = {
     "torch",
     "transformers",
 }
-OPTIONAL = {"accelerate"}
+OPTIONAL = {"accelerate", "ray"}
 """Imported where they are needed; pyproject.toml has an extra for each."""
 HEAVY = {
     "accelerate",

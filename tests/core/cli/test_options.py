@@ -24,6 +24,11 @@ FROZEN = {
         **{"--float32": False},
         **MODEL_OPTIONS,
     },
+    "train-many": {
+        **{"manifest": None, "--out": None, "--workers": None, "--address": None, "--resume": False},
+        **dict.fromkeys(("--clip", "--image-model", "--config", "--seed", "--rank", "--frames", "--size")),
+        **MODEL_OPTIONS,
+    },
     "plan": {
         **dict.fromkeys(("--memory", "--speed", "--config", "--seed", "--rank", "--frames", "--size")),
         **MODEL_OPTIONS,
