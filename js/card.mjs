@@ -24,7 +24,8 @@ const saved = new Set();
  *   sequence?: Stage}} Training
  * @typedef {{name: string, static_prompt: string, motion_prompt: string, tokens: string[], base_name: string,
  *   author: string, tags: string[], rank: number | null, bytes: number, training: Training, thumbnail: string | null,
- *   misfit?: string | null}} Concept as nodes/card.py answers
+ *   experts: Expert[], misfit?: string | null}} Concept as nodes/card.py answers
+ * @typedef {{name: string, noise: string, base_name: string, training: Training}} Expert one of the two models of a base
  */
 
 /** @param {GraphNode} node */
@@ -88,7 +89,7 @@ function problem(text) {
  * @param {Concept} concept
  */
 function contents(node, concept) {
-  const made = [madeWhen(concept), madeHow(concept.training)];
+  const made = [madeWhen(concept), ...(concept.experts.length ? concept.experts.map(ofExpert) : [madeHow(concept.training)])];
   const tokens = concept.tokens.map((token) => copyButton(token, say("Copy the token")));
   const facts = make(
     "div",
@@ -160,6 +161,11 @@ function madeHow({ set, sequence, frames, resolution, fps, finished }) {
   const clip = frames && resolution ? say("{0} frames {1}", frames, resolution) : "";
   const timed = clip && fps ? say("{0} at {1} fps", clip, Math.round(fps)) : clip;
   return [steps, finished === false ? say("stopped early") : "", timed].filter(Boolean).join("; ");
+}
+
+/** @param {Expert} expert */
+function ofExpert({ name, noise, training }) {
+  return say("{0} ({1}): {2}", say(name), noise, madeHow(training));
 }
 
 /**

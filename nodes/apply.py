@@ -1,6 +1,7 @@
 """Concepts on a MODEL: through ComfyUI's own patches, or by its wrappers where they act in regions or change."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,10 +12,11 @@ from comfy.patcher_extension import WrapperExecutor, WrappersMP
 from torch import Tensor
 
 from ..setandseq_core.compose.live import LiveConcepts
-from ..setandseq_core.concept import WITHOUT, Concept
+from ..setandseq_core.concept import WHOLE_RANGE, WITHOUT, Concept, noise_range
 from ..setandseq_core.condition import place_embeddings
 from ..setandseq_core.errors import ConceptMismatchError, ConfigError
-from ..setandseq_core.fingerprint import ROUNDING_DISTANCE, check_base, distance
+from ..setandseq_core.experts import expert_for, times_in_words
+from ..setandseq_core.fingerprint import ROUNDING_DISTANCE, distance
 from .models import PREFIX, adapted_layers, model_fingerprint, model_name
 from .wires import WeightedConcept
 
@@ -42,8 +44,8 @@ def apply_concepts(
     """
     patched = model.clone()
     live, embeddings = [], []
-    for weighted in concepts:
-        check_fit(weighted.concept, model)
+    for given in concepts:
+        weighted = replace(given, concept=fitting(given.concept, model))
         embeddings += weighted.embeddings()
         if regions_PFHW is not None or not weighted.steady:
             live.append(weighted)
@@ -100,14 +102,14 @@ def _asked(*arguments: Any) -> list[bool]:
     return [kind == POSITIVE for kind in next(found, [POSITIVE])]
 
 
-def check_fit(concept: Concept, model: ModelPatcher) -> None:
-    """Refuse a MODEL that is not the concept's base.
+def fitting(concept: Concept, model: ModelPatcher) -> Concept:
+    """The concept as it is for a MODEL: where its base is two experts, that of the one that the MODEL is.
 
     Raises:
-        ConceptMismatchError: names the concept, its base and the model.
+        ConceptMismatchError: the MODEL is not its base; names the concept, its base and the model.
     """
     try:
-        check_base(concept.info.base, model_fingerprint(model))
+        return expert_for(concept, model_fingerprint(model))
     except ConceptMismatchError as error:
         raise ConceptMismatchError(
             f"The concept '{concept.info.name}' was made for {concept.info.base_name}. It does not fit the connected "
@@ -118,11 +120,12 @@ def check_fit(concept: Concept, model: ModelPatcher) -> None:
 
 def base_note(concept: Concept, model: ModelPatcher) -> str:
     """A sentence where a concept fits a MODEL whose weights are not quite those it was made on; "" if they are."""
+    concept = fitting(concept, model)
     apart = distance(concept.info.base, model_fingerprint(model))
     if apart <= ROUNDING_DISTANCE:
         return ""
-    low, high = concept.info.config.get("time_range", (0.0, 1.0))
-    trained = "" if (low, high) == (0.0, 1.0) else f" It was trained on noise levels {low:g} to {high:g}."
+    times = noise_range(concept.info)
+    trained = "" if times == WHOLE_RANGE else f" It was trained on noise levels {times_in_words(times)}."
     return (
         f"'{concept.info.name}' was made on other weights of the same sizes ({apart:.2f} apart, "
         f"{ROUNDING_DISTANCE:g} is possible by rounding): a fine-tuned model, or the other expert of Wan 2.2. It may "

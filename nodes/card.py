@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from aiohttp import web
 from safetensors import SafetensorError, safe_open
 from server import PromptServer
 
-from ..setandseq_core.concept import ConceptInfo
+from ..setandseq_core.concept import ConceptInfo, noise_range
 from ..setandseq_core.concept_file.info import parse_metadata
 from ..setandseq_core.concept_file.safetensors import read_header
 from ..setandseq_core.errors import ConceptFileError, ConceptMismatchError
+from ..setandseq_core.experts import ONE_MODEL, in_words, times_in_words
 from ..setandseq_core.fingerprint import PROJECTED_ENTRIES, BaseFingerprint, check_base, project, sign_pattern
 from ..setandseq_core.shown import shown_json
 from .folders import SUFFIX, find_concept
@@ -47,9 +49,10 @@ def card(file: str, model: str = "") -> dict[str, Any]:
     try:
         path = find_concept(file)
         header = read_header(path)
-        info = parse_metadata(header.metadata)
+        infos = parse_metadata(header.metadata)
     except ConceptFileError as error:
         return {"error": str(error)}
+    info = next(iter(infos.values()))
     ranks = [shape[0] for name, shape in header.shapes.items() if name.endswith(".coefficients") and shape]
     found = {
         "name": info.name,
@@ -57,6 +60,7 @@ def card(file: str, model: str = "") -> dict[str, Any]:
         "motion_prompt": info.motion_prompt,
         "tokens": [token for token in (info.identity_token, info.motion_token) if token],
         "base_name": info.base_name,
+        "experts": [_expert(name, each) for name, each in infos.items() if name != ONE_MODEL],
         "author": info.author,
         "tags": info.tags,
         "rank": ranks[0] if ranks else None,
@@ -64,11 +68,29 @@ def card(file: str, model: str = "") -> dict[str, Any]:
         "training": _training(info.training),
         "thumbnail": _data_uri(info.thumbnail),
     }
-    return found | ({"misfit": misfit(info, model)} if model else {})
+    return found | ({"misfit": misfit(infos, model)} if model else {})
 
 
-def misfit(info: ConceptInfo, model: str) -> str | None:
-    """The reason that a concept does not fit a model's file; "" if it fits, None if the file does not tell."""
+def _expert(name: str, info: ConceptInfo) -> dict[str, Any]:
+    """What differs between the experts of a concept."""
+    return {
+        "name": in_words(name),
+        "noise": times_in_words(noise_range(info)),
+        "base_name": info.base_name,
+        "training": _training(info.training),
+    }
+
+
+def misfit(infos: Mapping[str, ConceptInfo], model: str) -> str | None:
+    """The reason that a concept does not fit a model's file; "" if it fits, None if the file does not tell.
+
+    Where its base is two experts, it is enough that it fits as one of them.
+    """
+    found = [_misfit(info, model) for info in infos.values()]
+    return next((reason for reason in found if not reason), found[0])
+
+
+def _misfit(info: ConceptInfo, model: str) -> str | None:
     path = _model_path(model)
     base = None if path is None else file_fingerprint(path, info.base)
     if base is None:

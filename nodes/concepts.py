@@ -8,10 +8,11 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..setandseq_core.compose.strengths import StrengthSchedule
-from ..setandseq_core.concept import Strengths
-from ..setandseq_core.concept_file.export import lora_content, missing_tokens
+from ..setandseq_core.concept import Concept, Strengths
+from ..setandseq_core.concept_file.export import lora_contents, missing_tokens
 from ..setandseq_core.concept_file.file import concept_content, load_concept, stored_type
 from ..setandseq_core.errors import ConceptFileError
+from ..setandseq_core.experts import experts_of, in_words
 from .apply import apply_concepts, base_note
 from .folders import (
     CONCEPTS,
@@ -51,8 +52,9 @@ def save_files(weighted: WeightedConcept, name: str, *, plain_lora: bool = False
     path = save_new(content, concepts_folder(), name)
     lines = [f"Concept: {CONCEPTS}/{path.relative_to(concepts_folder()).as_posix()}"]
     if plain_lora:
-        lora = save_new(lora_content(concept, weighted.strengths), loras_folder(), name)
-        lines.append(f"Plain LoRA: loras/{lora.relative_to(loras_folder()).as_posix()}")
+        for expert, lora_content in lora_contents(concept, weighted.strengths).items():
+            lora = save_new(lora_content, loras_folder(), f"{name}_{expert}" if expert else name)
+            lines.append(f"Plain LoRA: loras/{lora.relative_to(loras_folder()).as_posix()}")
         lines += filter(None, [missing_tokens(list(concept.embeddings))])
     return "\n".join(lines)
 
@@ -70,13 +72,21 @@ def summary(weighted: WeightedConcept) -> str:
     info = weighted.concept.info
     return "\n".join(
         [
-            f"Made for: {info.base_name}",
+            f"Made for: {' and '.join(made_for(weighted.concept))}",
             f"Look prompt: {info.static_prompt}",
             f"Motion prompt: {info.motion_prompt}",
             *strength_notes("Look", weighted.strengths.identity),
             *strength_notes("Motion", weighted.strengths.motion),
         ]
     )
+
+
+def made_for(concept: Concept) -> list[str]:
+    """The models that a concept was made for, for people: one, or its two experts."""
+    return [
+        f"{part.info.base_name}, {in_words(expert)}" if expert else part.info.base_name
+        for expert, part in experts_of(concept).items()
+    ]
 
 
 def strength_notes(part: str, strength: float) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from .config import Values
+from .config import Values, are_times
 from .errors import ConceptMismatchError
 from .fingerprint import BaseFingerprint
 
@@ -36,6 +36,17 @@ class ConceptInfo:
     """PNG or JPEG, at most 1 MiB and 2048 pixels a side."""
     author: str = ""
     tags: list[str] = field(default_factory=list[str])
+
+
+Range = tuple[float, float]
+"""Noise levels, from the lowest to the highest, in [0, 1]."""
+WHOLE_RANGE: Range = (0.0, 1.0)
+
+
+def noise_range(info: ConceptInfo) -> Range:
+    """The times that a concept was trained on; the whole range where its settings name none."""
+    found = info.config.get("time_range")
+    return (float(found[0]), float(found[1])) if are_times(found) else WHOLE_RANGE
 
 
 EMBEDDINGS = ("identity_embedding", "motion_embedding")
@@ -87,7 +98,8 @@ class Concept:
 
     Raises:
         ConceptMismatchError: no layers, or one that the base does not have, of another rank or shape, not finite, or
-            with a change so large that no model gives finite numbers with it.
+            with a change so large that no model gives finite numbers with it; or a second expert of another family or
+            rank, or whose noise levels overlap.
     """
 
     info: ConceptInfo
@@ -95,6 +107,9 @@ class Concept:
     """Matrices by the layer's name in the model's own files."""
     embeddings: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     """Learned tokens by name, of `EMBEDDINGS`; empty when rare words stand for them."""
+    low_noise: "Concept | None" = None
+    """The concept for the expert of low noise levels, where the base is two models (`experts`); the rest is then for
+    the expert of high ones. Of its info, only the base and the training count: the concept has one name."""
 
     def __post_init__(self) -> None:
         shapes = {layer: tuple(tuple(part.shape) for part in parts_of(value)) for layer, value in self.layers.items()}
@@ -114,6 +129,8 @@ class Concept:
                     f"The {name} holds NaN or infinity.",
                     hint="Train again.",
                 )
+        if self.low_noise is not None:
+            _check_experts(self, self.low_noise)
 
     @property
     def rank(self) -> int:
@@ -195,6 +212,24 @@ def _check_change(name: str, layer: ConceptLayer) -> None:
             f"Layer {name!r:.200}: the concept changes its weight by {change:.1e}; at most {LARGEST_CHANGE:.0e} gives "
             "videos.",
             hint="Train again at a lower learning rate, or get another concept.",
+        )
+
+
+def _check_experts(high: Concept, low: Concept) -> None:
+    families = high.info.base.family, low.info.base.family
+    if families[0] != families[1] or high.rank != low.rank or low.low_noise is not None:
+        raise ConceptMismatchError(
+            f"The two experts of a concept need one family and one rank; high noise has {families[0]!r:.50} and rank "
+            f"{high.rank}, low noise {families[1]!r:.50} and {low.rank}.",
+            hint="Train both with the same settings.",
+        )
+    high_range = noise_range(high.info)
+    low_range = noise_range(low.info)
+    if low_range[1] > high_range[0]:
+        raise ConceptMismatchError(
+            f"The noise levels of the two experts overlap: low noise has {list(low_range)}, high noise "
+            f"{list(high_range)}.",
+            hint="Train each expert on its own levels, such as 0 to 0.875 and 0.875 to 1.",
         )
 
 

@@ -135,8 +135,7 @@ class MethodConfig:
         _need(0 <= self.token_masking < 1, "token_masking", self.token_masking, "in [0, 1)")
         _need(0 <= self.token_learning_rate <= 1, "token_learning_rate", self.token_learning_rate, "from 0 to 1")
         _need(0 <= self.stitched_share < 1, "stitched_share", self.stitched_share, "in [0, 1)")
-        low, high = self.time_range if len(self.time_range) == 2 else (1.0, 0.0)
-        _need(0 <= low < high <= 1, "time_range", self.time_range, "two rising values in [0, 1]")
+        _need(are_times(self.time_range), "time_range", self.time_range, "two rising values in [0, 1]")
         _need(len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "betas", self.betas, "two values in [0, 1)")
         _need(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
         _need(self.gradient_clipping > 0, "gradient_clipping", self.gradient_clipping, "above 0")
@@ -148,6 +147,18 @@ class MethodConfig:
 
 
 Settings = TypeVar("Settings", MethodConfig, SetConfig, SequenceConfig, PriorConfig)
+
+
+def _are_several(value: object) -> TypeGuard[Sequence[object]]:
+    return isinstance(value, list | tuple)
+
+
+def are_times(value: object) -> TypeGuard[Sequence[float]]:
+    """Whether these are two rising numbers in [0, 1]."""
+    if not _are_several(value) or len(value) != 2:
+        return False
+    numbers = [number for number in value if isinstance(number, int | float) and not isinstance(number, bool)]
+    return len(numbers) == 2 and 0 <= numbers[0] < numbers[1] <= 1
 
 
 def _need(holds: bool, name: str, found: object, needed: str) -> None:
@@ -224,7 +235,3 @@ def _typed(current: object, value: object, name: str) -> object:
         needed = type(current).__name__
         raise ConfigError(f"The setting '{name}' is {value!r}; it must be of type {needed}.")
     return value
-
-
-def _are_several(value: object) -> TypeGuard[Sequence[object]]:
-    return isinstance(value, list | tuple)

@@ -218,10 +218,11 @@ def _write_lora(concepts: list["WeightedConcept"], method: Literal["add", "regio
             "to one.",
             hint="Make a video instead, or leave out --method and the schedules.",
         )
-    tokens = export_sum(concepts, out)
+    made = export_sum(concepts, out)
     rank = sum(each.concept.rank for each in concepts)
-    say(f"Made {out}: a LoRA of rank {rank} for {concepts[0].concept.info.base_name}.")
-    if missing := missing_tokens(tokens):
+    for path in made.paths:
+        say(f"Made {path}: a LoRA of rank {rank} for {concepts[0].concept.info.base_name}.")
+    if missing := missing_tokens(made.missing):
         say(missing)
 
 

@@ -19,20 +19,23 @@ from .options import FILE, StrengthOptions, command, out_option, strength_option
 def export(file: Path, out: Path, strengths: StrengthOptions) -> None:
     """Write the concept in FILE as a plain LoRA that stock ComfyUI and diffusers load.
 
-    Its strengths are fixed in the LoRA.
+    Its strengths are fixed in the LoRA. A concept for the two experts of Wan 2.2 becomes two files, with _high_noise
+    and _low_noise added to the name.
     """
     from ..concept import Strengths
     from ..concept_file.export import export_lora, missing_tokens
     from ..concept_file.file import load_concept
     from ..errors import ConfigError
+    from ..experts import experts_of
 
     check_out(out, CONCEPT_SUFFIX)
     if out.resolve() == file.resolve():
         raise ConfigError(f"--out is the concept itself, {file}.", hint="Give the LoRA another name.")
     concept = load_concept(file)
     fixed = Strengths(strengths.identity_strength, strengths.motion_strength)
-    export_lora(concept, out, fixed)
     shown = f"identity {strengths.identity_strength:g}, motion {strengths.motion_strength:g}"
-    say(f"Made {out}: a LoRA of rank {concept.rank} for {concept.info.base_name}, strengths {shown}.")
+    bases = [part.info.base_name for part in experts_of(concept).values()]
+    for path, base_name in zip(export_lora(concept, out, fixed), bases, strict=True):
+        say(f"Made {path}: a LoRA of rank {concept.rank} for {base_name}, strengths {shown}.")
     if missing := missing_tokens(list(concept.embeddings)):
         say(missing)

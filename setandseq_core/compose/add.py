@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..concept import EMBEDDINGS, Concept, ConceptLayer, Strengths
 from ..errors import ConceptMismatchError
+from ..experts import experts_of, joined
 from .strengths import ALWAYS, WeightedConcept
 
 Factors = dict[str, tuple[Tensor, Tensor]]
@@ -68,6 +69,19 @@ def transfer_motion(identity: Concept, motion: Concept) -> Concept:
     Raises:
         ConceptMismatchError: the concepts' bases differ; names the concepts and a layer.
     """
+    looks, movements = experts_of(identity), experts_of(motion)
+    if looks.keys() != movements.keys():
+        raise ConceptMismatchError(
+            f"Of the concepts '{identity.info.name}' and '{motion.info.name}', one is for a base of two experts, "
+            "the other for one model.",
+            hint="Take two concepts of the same base.",
+        )
+    parts = [_transferred(look, movements[expert]) for expert, look in looks.items()]
+    return joined(*parts) if len(parts) > 1 else parts[0]
+
+
+def _transferred(identity: Concept, motion: Concept) -> Concept:
+    """`transfer_motion` for one model."""
     names = f"'{identity.info.name}' and '{motion.info.name}'"
     for name in sorted(identity.layers.keys() | motion.layers.keys()):
         one, two = identity.layers.get(name), motion.layers.get(name)

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from ..backbone import Backbone
 from ..concept import AS_LEARNED, Concept, ConceptLayer, Strengths
-from ..fingerprint import check_base
 from ..lora import applied_coefficients
 from ..sample import sample_latents
 from .add import added_factors
@@ -85,8 +84,7 @@ def applied_concepts(
     Raises:
         ConceptMismatchError: a concept was made for another base model.
     """
-    for each in concepts:
-        check_base(each.concept.info.base, backbone.fingerprint())
+    concepts = [each.for_model(backbone.fingerprint()) for each in concepts]
     embeddings = [] if prompts else [embedding_D for each in concepts for embedding_D in each.embeddings()]
     applied = Applied(backbone=backbone, embeddings=embeddings)
     if not concepts:

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from ..concept import AS_LEARNED, Concept, Strengths, scaled_embeddings
 from ..errors import ConfigError
+from ..experts import expert_for
+from ..fingerprint import BaseFingerprint
 from ..flow import unshift_time
 
 Points = tuple[tuple[float, float], ...]
@@ -98,6 +100,14 @@ class WeightedConcept:
     def embeddings(self) -> list[Tensor]:
         """Its learned tokens at its strengths before the schedules, each (D,)."""
         return scaled_embeddings(self.concept.embeddings, self.strengths)
+
+    def for_model(self, model: BaseFingerprint) -> "WeightedConcept":
+        """The concept as it is for a model, which may be one expert of its base.
+
+        Raises:
+            ConceptMismatchError: the model is not its base; see `experts.expert_for`.
+        """
+        return replace(self, concept=expert_for(self.concept, model))
 
     def times(self, strengths: Strengths, schedule: StrengthSchedule | None = None) -> "WeightedConcept":
         schedules = self.schedules if schedule is None else (*self.schedules, schedule)

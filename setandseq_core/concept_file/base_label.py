@@ -2,9 +2,8 @@
 
 import re
 
-from ..concept import ConceptInfo
+from ..concept import WHOLE_RANGE, ConceptInfo, noise_range
 
-WHOLE_RANGE = (0.0, 1.0)
 PIXELS_OF_480P = 480 * 832
 """Above it, an image-to-video model is taken for the 720p one."""
 
@@ -36,7 +35,7 @@ def _width(info: ConceptInfo) -> int:
 
 def _is_expert(info: ConceptInfo) -> bool:
     """Whether it was trained on part of the noise levels only, as for the experts of Wan 2.2 14B."""
-    return tuple(info.config.get("time_range", WHOLE_RANGE)) != WHOLE_RANGE
+    return noise_range(info) != WHOLE_RANGE
 
 
 def _pixels(info: ConceptInfo) -> int:

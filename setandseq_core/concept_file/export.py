@@ -1,8 +1,8 @@
 """A concept in other forms: a plain LoRA for stock loaders, and a text for people."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..compose.add import Factors, added_factors
 from ..compose.strengths import WeightedConcept
-from ..concept import AS_LEARNED, Concept, ConceptInfo, Strengths
-from ..fingerprint import check_base
+from ..concept import AS_LEARNED, Concept, ConceptInfo, Strengths, noise_range
+from ..experts import experts_of, in_words, times_in_words
 from .info import manager_metadata
 from .lora_names import portable_name
 from .safetensors import FileContent, data_sha256
@@ -20,26 +20,51 @@ WITHOUT_TOKENS = "setandseq.without"
 """Metadata of a plain LoRA: the learned tokens that its concept has and that no plain LoRA can hold."""
 
 
-def export_lora(concept: Concept, path: Path, strengths: Strengths = AS_LEARNED) -> None:
+def export_lora(concept: Concept, path: Path, strengths: Strengths = AS_LEARNED) -> list[Path]:
     """Write a plain LoRA of the same rank: up = A1, down = s_id B1 + s_mo B2, alpha = rank, float32.
 
     Stock ComfyUI and diffusers load it with the full effect; the strengths are fixed in it. Learned tokens are not in
-    it, and its metadata says so.
+    it, and its metadata says so. A concept for two experts becomes two files, see `expert_path`.
 
     Args:
         concept: the concept to export.
         path: ends in .safetensors; replaced in one step.
         strengths: fixed in the file.
+    Returns:
+        The files that were written.
     Raises:
         StorageError: the file cannot be written there.
     """
-    lora_content(concept, strengths).save(path)
+    contents = lora_contents(concept, strengths)
+    return _saved(contents, path)
 
 
-def lora_content(concept: Concept, strengths: Strengths = AS_LEARNED) -> FileContent:
-    """The tensors and metadata of a concept's plain LoRA; see `export_lora`."""
-    factors = {name: layer.factors(strengths) for name, layer in concept.layers.items()}
-    return _lora_content(factors, concept.info, list(concept.embeddings))
+def expert_path(path: Path, expert: str) -> Path:
+    """The file for an expert: bee.safetensors becomes bee_high_noise.safetensors; `path` itself for a single model."""
+    return path.with_name(f"{path.stem}_{expert}{path.suffix}") if expert else path
+
+
+def lora_contents(concept: Concept, strengths: Strengths = AS_LEARNED) -> dict[str, FileContent]:
+    """The tensors and metadata of a concept's plain LoRAs, by the expert that each is for; see `export_lora`."""
+    return {
+        expert: _lora_content(
+            {name: layer.factors(strengths) for name, layer in part.layers.items()},
+            _titled(part.info, expert),
+            list(part.embeddings),
+        )
+        for expert, part in experts_of(concept).items()
+    }
+
+
+def _titled(info: ConceptInfo, expert: str) -> ConceptInfo:
+    return replace(info, name=f"{info.name} ({in_words(expert)})") if expert else info
+
+
+def _saved(contents: Mapping[str, FileContent], path: Path) -> list[Path]:
+    paths = [expert_path(path, expert) for expert in contents]
+    for each, content in zip(paths, contents.values(), strict=True):
+        content.save(each)
+    return paths
 
 
 def missing_tokens(embeddings: Sequence[str]) -> str:
@@ -57,25 +82,36 @@ def missing_tokens(embeddings: Sequence[str]) -> str:
     )
 
 
-def export_sum(concepts: Sequence[WeightedConcept], path: Path) -> list[str]:
+@dataclass(kw_only=True, slots=True, frozen=True)
+class ExportedSum:
+    """Result of `export_sum`."""
+
+    paths: list[Path]
+    missing: list[str]
+    """Names of the learned tokens that the concepts have and the LoRAs do not."""
+
+
+def export_sum(concepts: Sequence[WeightedConcept], path: Path) -> ExportedSum:
     """Write several concepts at their strengths as one plain LoRA, whose rank is the sum of theirs.
+
+    Concepts for two experts become two files, see `expert_path`.
 
     Args:
         concepts: of one base model.
         path: ends in .safetensors; replaced in one step.
-    Returns:
-        Names of the learned tokens that the concepts have and the LoRA does not.
     Raises:
         ConceptMismatchError: the concepts were made for different base models.
     """
-    first = concepts[0].concept
-    for each in concepts[1:]:
-        check_base(each.concept.info.base, first.info.base)
     name = " + ".join(each.concept.info.name for each in concepts)
-    factors = added_factors([(each.concept.layers, each.at()) for each in concepts])
-    tokens = list(dict.fromkeys(token for each in concepts for token in each.concept.embeddings))
-    _lora_content(factors, replace(first.info, name=name), tokens).save(path)
-    return tokens
+    contents: dict[str, FileContent] = {}
+    missing: dict[str, None] = {}
+    for expert, first in experts_of(concepts[0].concept).items():
+        parts = [each.for_model(first.info.base) for each in concepts]
+        factors = added_factors([(each.concept.layers, each.at()) for each in parts])
+        tokens = list(dict.fromkeys(token for each in parts for token in each.concept.embeddings))
+        contents[expert] = _lora_content(factors, _titled(replace(first.info, name=name), expert), tokens)
+        missing |= dict.fromkeys(tokens)
+    return ExportedSum(paths=_saved(contents, path), missing=list(missing))
 
 
 def _lora_content(factors: Factors, info: ConceptInfo, embeddings: Sequence[str]) -> FileContent:
@@ -97,9 +133,6 @@ def _lora_content(factors: Factors, info: ConceptInfo, embeddings: Sequence[str]
 def describe(concept: Concept) -> str:
     """A description of a concept for people, one "label: value" a line, without empty values."""
     info = concept.info
-    values = sum(
-        layer.identity_basis_OR.numel() + 2 * layer.coefficients_RI.numel() for layer in concept.layers.values()
-    )
     lines = [
         ("Name", info.name),
         ("Author", info.author),
@@ -108,14 +141,31 @@ def describe(concept: Concept) -> str:
         ("With motion", info.motion_prompt),
         ("Identity token", info.identity_token),
         ("Motion token", info.motion_token),
+        ("Thumbnail", f"{len(info.thumbnail):,} bytes" if info.thumbnail else ""),
+    ]
+    for expert, part in experts_of(concept).items():
+        lines += [(_of_expert(label, expert), text) for label, text in _described(part, expert)]
+    return "\n".join(f"{label}: {text}" for label, text in lines if text)
+
+
+def _of_expert(label: str, expert: str) -> str:
+    return f"{in_words(expert).capitalize()}, {label[0].lower()}{label[1:]}" if expert else label
+
+
+def _described(concept: Concept, expert: str) -> list[tuple[str, str]]:
+    """The lines about a concept's base, weights and training."""
+    info = concept.info
+    values = sum(
+        layer.identity_basis_OR.numel() + 2 * layer.coefficients_RI.numel() for layer in concept.layers.values()
+    )
+    return [
         ("Base model", f"{info.base_name} (family {info.base.family})"),
+        ("Noise levels", times_in_words(noise_range(info)) if expert else ""),
         ("Weights", f"{len(concept.layers)} layers, rank {concept.rank}, {values:,} values"),
         ("Learned tokens", _shown_embeddings(concept)),
-        ("Thumbnail", f"{len(info.thumbnail):,} bytes" if info.thumbnail else ""),
         *((f"Method {key}", _shown(value)) for key, value in info.config.items()),
         *((f"Training {key}", _shown(value)) for key, value in info.training.items()),
     ]
-    return "\n".join(f"{label}: {text}" for label, text in lines if text)
 
 
 def _shown_embeddings(concept: Concept) -> str:

@@ -3,12 +3,25 @@
 Letters: O out_features, I in_features, R rank.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from ..concept import EMBEDDINGS, PARTS, Concept, ConceptLayer, check_embeddings, check_shapes, parts_of
+from ..concept import (
+    EMBEDDINGS,
+    PARTS,
+    Concept,
+    ConceptInfo,
+    ConceptLayer,
+    check_embeddings,
+    check_shapes,
+    parts_of,
+)
 from ..errors import ConceptFileError
+from ..experts import LOW_NOISE, experts_of, joined
 from .info import HASH_KEY, format_metadata, manager_metadata, parse_metadata
 from .safetensors import FileContent, Header, check_data, data_sha256, read_header, read_tensors
 
@@ -42,12 +55,12 @@ def save_concept(concept: Concept, path: Path, *, dtype: torch.dtype = STORED) -
 
 def concept_content(concept: Concept, *, dtype: torch.dtype = STORED) -> FileContent:
     """The tensors and metadata of a concept's file; see `save_concept`."""
+    experts = experts_of(concept)
     tensors = {
-        f"{layer}.{part}": tensor.detach().to("cpu", dtype, copy=True).contiguous()
-        for layer, value in concept.layers.items()
-        for part, tensor in zip(PARTS, parts_of(value), strict=True)
+        _prefix(expert) + name: tensor.detach().to("cpu", dtype, copy=True).contiguous()
+        for expert, part in experts.items()
+        for name, tensor in _named(part).items()
     }
-    tensors |= {name: value.detach().to("cpu", dtype, copy=True) for name, value in concept.embeddings.items()}
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise ConceptFileError(
@@ -55,9 +68,29 @@ def concept_content(concept: Concept, *, dtype: torch.dtype = STORED) -> FileCon
                 hint="Save as float32 or bfloat16.",
             )
     tensors[SIGN] = torch.empty(0)
-    metadata = format_metadata(concept.info, embeddings=bool(concept.embeddings))
+    low = experts.get(LOW_NOISE)
+    metadata = format_metadata(
+        concept.info,
+        embeddings=any(part.embeddings for part in experts.values()),
+        low_noise=None if low is None else low.info,
+    )
     metadata |= manager_metadata(concept.info, concept.rank, data_sha256(tensors), kind="setandseq-concept")
     return FileContent(tensors=tensors, metadata=metadata)
+
+
+def _prefix(expert: str) -> str:
+    """The beginning of the names of an expert's tensors."""
+    return f"{expert}." if expert else ""
+
+
+def _named(concept: Concept) -> dict[str, Tensor]:
+    """The tensors of one expert's concept, or of a concept without experts."""
+    matrices = {
+        f"{layer}.{part}": tensor
+        for layer, value in concept.layers.items()
+        for part, tensor in zip(PARTS, parts_of(value), strict=True)
+    }
+    return matrices | concept.embeddings
 
 
 def load_concept(path: Path) -> Concept:
@@ -65,33 +98,66 @@ def load_concept(path: Path) -> Concept:
 
     Raises:
         ConceptFileError: damaged, hostile, of an unknown version, or a plain LoRA; names the field and the next step.
-        ConceptMismatchError: layers whose rank, shape or values do not fit; names the layer.
+        ConceptMismatchError: layers whose rank, shape or values do not fit, or experts that do not; names the layer.
     """
     header = read_header(path)
     _refuse_plain_lora(header, path)
-    info = parse_metadata(header.metadata)
-    embeddings = {name: header.shapes[name] for name in EMBEDDINGS if name in header.shapes}
-    if embeddings and header.metadata["setandseq.version"] == "1":
-        raise ConceptFileError("A file of version 1 cannot hold learned tokens.")
-    check_embeddings(embeddings)
+    infos = parse_metadata(header.metadata)
     if header.shapes.get(SIGN, (0,)) != (0,):
         raise ConceptFileError(f"{SIGN} must be empty.", hint="Download the file again.")
-    layers = _layer_names([name for name in header.shapes if name not in embeddings and name != SIGN])
-    check_shapes(info.base, {layer: tuple(header.shapes[f"{layer}.{part}"] for part in PARTS) for layer in layers})
+    parts = _checked_parts(header, infos)
     check_data(path, header.metadata.get(HASH_KEY))
     tensors = read_tensors(path)
-    return Concept(
-        info=info,
-        layers={
-            layer: ConceptLayer(
-                identity_basis_OR=tensors[f"{layer}.identity_basis"],
-                coefficients_RI=tensors[f"{layer}.coefficients"],
-                motion_residual_RI=tensors[f"{layer}.motion_residual"],
-            )
-            for layer in layers
-        },
-        embeddings={name: tensors[name] for name in embeddings},
-    )
+    concepts = [_concept(info, parts[expert], tensors, _prefix(expert)) for expert, info in infos.items()]
+    return joined(*concepts) if len(concepts) > 1 else concepts[0]
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class _Part:
+    """Names that a file has for one expert, without the expert's prefix."""
+
+    layers: list[str]
+    embeddings: list[str]
+
+
+def _checked_parts(header: Header, infos: Mapping[str, ConceptInfo]) -> dict[str, _Part]:
+    """The experts' names of layers and learned tokens, after all shapes were checked."""
+    names = [name for name in header.shapes if name != SIGN]
+    parts: dict[str, _Part] = {}
+    for expert, info in infos.items():
+        prefix = _prefix(expert)
+        shapes = {name.removeprefix(prefix): header.shapes[name] for name in names if name.startswith(prefix)}
+        names = [name for name in names if not name.startswith(prefix)]
+        parts[expert] = _checked_part(shapes, info, header.metadata["setandseq.version"])
+    if names:
+        raise ConceptFileError(
+            f"The tensors do not make a concept: unknown {sorted(names)[:3]!s:.300}. Each belongs to an expert, "
+            f"{' or '.join(infos)}.",
+        )
+    return parts
+
+
+def _checked_part(shapes: Mapping[str, tuple[int, ...]], info: ConceptInfo, version: str) -> _Part:
+    embeddings = {name: shapes[name] for name in EMBEDDINGS if name in shapes}
+    if embeddings and version == "1":
+        raise ConceptFileError("A file of version 1 cannot hold learned tokens.")
+    check_embeddings(embeddings)
+    layers = _layer_names([name for name in shapes if name not in embeddings])
+    check_shapes(info.base, {layer: tuple(shapes[f"{layer}.{part}"] for part in PARTS) for layer in layers})
+    return _Part(layers=layers, embeddings=list(embeddings))
+
+
+def _concept(info: ConceptInfo, part: _Part, tensors: Mapping[str, Tensor], prefix: str) -> Concept:
+    layers = {
+        layer: ConceptLayer(
+            identity_basis_OR=tensors[f"{prefix}{layer}.identity_basis"],
+            coefficients_RI=tensors[f"{prefix}{layer}.coefficients"],
+            motion_residual_RI=tensors[f"{prefix}{layer}.motion_residual"],
+        )
+        for layer in part.layers
+    }
+    embeddings = {name: tensors[prefix + name] for name in part.embeddings}
+    return Concept(info=info, layers=layers, embeddings=embeddings)
 
 
 def _refuse_plain_lora(header: Header, path: Path) -> None:

@@ -17,17 +17,25 @@ from PIL import Image
 from ..concept import ConceptInfo
 from ..config import Values
 from ..errors import ConceptFileError
+from ..experts import EXPERTS, ONE_MODEL
 from ..fingerprint import BaseFingerprint
 from ..prompts import MAX_CHARACTERS, is_control
 from ..shown import Json
 from .base_label import base_label
 from .safetensors import strict_json
 
-FORMAT_VERSION = "2"
+WITH_TOKENS = "2"
+WITH_EXPERTS = "3"
+FORMAT_VERSION = WITH_EXPERTS
 
 
-VERSIONS = ("1", FORMAT_VERSION)
-"""All that can be read; a file is written in the lowest that can hold it: 2 only with learned tokens."""
+VERSIONS = ("1", WITH_TOKENS, WITH_EXPERTS)
+"""All that can be read. A file is written in the lowest that can hold it: 2 only with learned tokens, 3 only for a base
+of two experts."""
+
+
+OF_EXPERT = ("base", "base_name", "config", "training")
+"""The fields of a concept's info that each expert has for itself."""
 
 
 MAX_INFO_CHARACTERS = 2**20
@@ -48,16 +56,25 @@ HASH_KEY = "modelspec.hash_sha256"
 THUMBNAIL_KEY = "modelspec.thumbnail"
 
 
-def format_metadata(info: ConceptInfo, *, embeddings: bool = False) -> dict[str, str]:
+def format_metadata(
+    info: ConceptInfo, *, embeddings: bool = False, low_noise: ConceptInfo | None = None
+) -> dict[str, str]:
     """Metadata that only a concept file has: the format's version and all of `info` but the thumbnail.
 
     Args:
         embeddings: whether the file holds learned tokens.
+        low_noise: info of the second expert, if the base has two.
     Raises:
         ConceptFileError: a field that `parse_metadata` would refuse, such as a NaN in the training record.
     """
-    content = {item.name: getattr(info, item.name) for item in fields(info) if item.name != "thumbnail"}
-    content["base"] = asdict(info.base)
+    content = _as_values(info)
+    version = WITH_TOKENS if embeddings else "1"
+    if low_noise is not None:
+        version = WITH_EXPERTS
+        other = _as_values(low_noise)
+        experts = [{name: values[name] for name in OF_EXPERT} for values in (content, other)]
+        content = {name: value for name, value in content.items() if name not in OF_EXPERT}
+        content["experts"] = dict(zip(EXPERTS, experts, strict=True))
     try:
         text = json.dumps(content, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
@@ -65,8 +82,14 @@ def format_metadata(info: ConceptInfo, *, embeddings: bool = False) -> dict[str,
             f"Concept {info.name!r}: its info cannot be saved ({error}).",
             hint="Give only JSON values, and no NaN.",
         ) from error
-    _parse_info(text, info.thumbnail)
-    return {"setandseq.version": VERSIONS[embeddings], "setandseq.info": text}
+    _parse_info(text, info.thumbnail, version)
+    return {"setandseq.version": version, "setandseq.info": text}
+
+
+def _as_values(info: ConceptInfo) -> Values:
+    content = {item.name: getattr(info, item.name) for item in fields(info) if item.name != "thumbnail"}
+    content["base"] = asdict(info.base)
+    return content
 
 
 def manager_metadata(info: ConceptInfo, rank: int, data_sha256: str, *, kind: str) -> dict[str, str]:
@@ -106,9 +129,11 @@ def manager_metadata(info: ConceptInfo, rank: int, data_sha256: str, *, kind: st
     return {key: value for key, value in metadata.items() if value}
 
 
-def parse_metadata(metadata: Mapping[str, str]) -> ConceptInfo:
+def parse_metadata(metadata: Mapping[str, str]) -> dict[str, ConceptInfo]:
     """Read a concept's info from its file's metadata, strictly.
 
+    Returns:
+        The info of each expert by the expert's name, see `experts.EXPERTS`; one, of `ONE_MODEL`, without experts.
     Raises:
         ConceptFileError: names the field that is missing, of another type or out of bounds, or the unknown version.
     """
@@ -125,23 +150,36 @@ def parse_metadata(metadata: Mapping[str, str]) -> ConceptInfo:
         )
     if "setandseq.info" not in metadata:
         raise ConceptFileError("The file has no 'setandseq.info' in its metadata.")
-    return _parse_info(metadata["setandseq.info"], _decode_thumbnail(metadata.get(THUMBNAIL_KEY)))
+    return _parse_info(metadata["setandseq.info"], _decode_thumbnail(metadata.get(THUMBNAIL_KEY)), version)
 
 
-def _parse_info(text: str, thumbnail: bytes | None) -> ConceptInfo:
+def _parse_info(text: str, thumbnail: bytes | None, version: str) -> dict[str, ConceptInfo]:
     if len(text) > MAX_INFO_CHARACTERS:
         raise ConceptFileError(f"'setandseq.info' has {len(text)} characters, the limit is {MAX_INFO_CHARACTERS}.")
     found = strict_json(text, "'setandseq.info'")
     _check_values(found, "setandseq.info", MAX_DEPTH)
     kinds: dict[str, type] = {item.name: str for item in fields(ConceptInfo) if item.name != "thumbnail"}
     kinds |= {"base": dict, "config": dict, "training": dict, "tags": list}
-    content = _checked_fields(found, kinds, "setandseq.info")
-    base = _checked_base(content["base"])
+    if version != WITH_EXPERTS:
+        return {ONE_MODEL: _checked_info(_checked_fields(found, kinds, "setandseq.info"), thumbnail)}
+    shared = {name: kind for name, kind in kinds.items() if name not in OF_EXPERT}
+    content = _checked_fields(found, shared | {"experts": dict}, "setandseq.info")
+    where = "setandseq.info.experts"
+    experts = _checked_fields(content.pop("experts"), dict.fromkeys(EXPERTS, dict), where)
+    own = {name: kinds[name] for name in OF_EXPERT}
+    infos = {
+        name: _checked_info(content | _checked_fields(expert, own, f"{where}.{name}"), thumbnail, f"{where}.{name}")
+        for name, expert in experts.items()
+    }
+    return {name: infos[name] for name in EXPERTS}
+
+
+def _checked_info(content: Values, thumbnail: bytes | None, where: str = "setandseq.info") -> ConceptInfo:
     if not all(isinstance(tag, str) for tag in content["tags"]):
         raise ConceptFileError("'setandseq.info.tags' must be a list of texts.")
     _check_thumbnail(thumbnail)
-    content["base"] = base
-    return ConceptInfo(**content, thumbnail=thumbnail)
+    checked: Values = {**content, "base": _checked_base(content["base"], f"{where}.base")}
+    return ConceptInfo(**checked, thumbnail=thumbnail)
 
 
 def _checked_fields(content: Json, kinds: Mapping[str, type], where: str) -> Values:
@@ -178,9 +216,9 @@ def _check_values(value: Json, where: str, depth: int) -> None:
         raise ConceptFileError(f"{where!r:.200} is out of range.")
 
 
-def _checked_base(found: Json) -> BaseFingerprint:
+def _checked_base(found: Json, where: str) -> BaseFingerprint:
     kinds: dict[str, type] = {"family": str, "layers": dict, "projections": dict}
-    base = BaseFingerprint(**_checked_fields(found, kinds, "setandseq.info.base"))
+    base = BaseFingerprint(**_checked_fields(found, kinds, where))
     _check_numbers(base.family, base.layers, base.projections)
     return base
 

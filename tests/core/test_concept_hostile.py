@@ -142,7 +142,7 @@ def test_two_tensors_on_the_same_bytes_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        (with_metadata(setandseq__version="3"), "newer version: update the pack"),
+        (with_metadata(setandseq__version="4"), "newer version: update the pack"),
         (with_metadata(setandseq__version="one"), "'one' is unknown"),
         (with_metadata(setandseq__version="9" * 5000), "is unknown"),
         (with_metadata(setandseq__info="{"), "'setandseq.info' is not valid JSON"),

@@ -18,8 +18,8 @@ from setandseq_core.concept_file.file import load_concept
 from setandseq_core.concept_file.safetensors import MAX_HEADER_BYTES, MAX_TENSORS, read_header
 from setandseq_core.errors import SetAndSequenceError
 
-GOLDEN = (Path(__file__).parent / "data" / "concept_v1.safetensors").read_bytes()
-HEADER_BYTES = struct.unpack("<Q", GOLDEN[:8])[0]
+GOLDEN = [(Path(__file__).parent / "data" / f"concept_v{version}.safetensors").read_bytes() for version in (1, 3)]
+"""Of one model, and of two experts."""
 CASES = int(os.environ.get("SETANDSEQ_FUZZ_CONCEPTS", "400"))
 SECONDS, MEBIBYTES = 5.0, 32
 """Limits of one case; the file itself has a few kilobytes."""
@@ -43,12 +43,12 @@ def repeat_a_piece(content: bytearray, chance: random.Random) -> None:
 
 def put_tokens(content: bytearray, chance: random.Random) -> None:
     for _ in range(chance.randint(1, 5)):
-        place = chance.randrange(8, 8 + HEADER_BYTES)
+        place = chance.randrange(8, max(9, len(content) * 3 // 4))
         content[place : place + chance.randint(0, 4)] = chance.choice(TOKENS)
 
 
 def change_the_length(content: bytearray, chance: random.Random) -> None:
-    content[:8] = struct.pack("<Q", chance.choice([0, 1, HEADER_BYTES - 1, len(content), 2**32, 2**63, 2**64 - 1]))
+    content[:8] = struct.pack("<Q", chance.choice([0, 1, len(content) // 2, len(content), 2**32, 2**63, 2**64 - 1]))
 
 
 MUTATIONS = (flip_bits, cut, repeat_a_piece, put_tokens, change_the_length)
@@ -57,13 +57,15 @@ MUTATIONS = (flip_bits, cut, repeat_a_piece, put_tokens, change_the_length)
 def mutated(number: int) -> bytes:
     """The golden concept with one to three faults; its header's length is right again in half of the cases."""
     chance = random.Random(number)
-    content = bytearray(GOLDEN)
+    golden = GOLDEN[number % len(GOLDEN)]
+    content = bytearray(golden)
     for mutate in chance.choices(MUTATIONS, k=chance.randint(1, 3)):
         if content:
             mutate(content, chance)
     if len(content) > 8 and chance.random() < 0.5:
-        grown = len(content) - len(GOLDEN)
-        content[:8] = struct.pack("<Q", max(0, HEADER_BYTES + grown))
+        grown = len(content) - len(golden)
+        (header_bytes,) = struct.unpack("<Q", golden[:8])
+        content[:8] = struct.pack("<Q", max(0, header_bytes + grown))
     return bytes(content)
 
 

@@ -159,4 +159,4 @@ def test_rooms_of_the_core_have_no_circle_and_few_floors() -> None:
     for room in TopologicalSorter(arrows).static_order():  # raises CycleError
         floors[room] = 1 + max((floors[below] for below in arrows.get(room, ())), default=0)
     rooms = arrows.keys() - {"__init__", "__main__"}
-    assert len(rooms) <= 22 and max(floors[room] for room in rooms) <= 10
+    assert len(rooms) <= 23 and max(floors[room] for room in rooms) <= 10

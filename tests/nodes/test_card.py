@@ -58,6 +58,7 @@ def test_the_card_of_a_concept(card: Call, save: Call, load_wan: Call, make_conc
         "motion_prompt": "a [v] bee, [u] dancing",
         "tokens": ["[v]", "[u]"],
         "base_name": "Wan 2.1 T2V (128 wide, 2 blocks)",
+        "experts": [],
         "author": "",
         "tags": [],
         "rank": 2,
@@ -100,6 +101,26 @@ def test_what_the_model_file_does_not_tell_is_left_open(
     (models / "old.pt").write_bytes(b"\x80\x04cos\nsystem\n")
     for name in ("packed.safetensors", "image.safetensors", "cut.safetensors", "old.pt", "none", "../wan.safetensors"):
         assert card("bee.safetensors", name)["misfit"] is None, name
+
+
+def test_a_concept_of_two_experts_fits_the_file_of_either_and_tells_both(
+    pack: Pack, card: Call, load_wan: Call, make_concept: Call, folders: Path, wan_file: Call
+) -> None:
+    high, low = make_concept(load_wan()), make_concept(load_wan(seed=1), seed=2)
+    high.info.config["time_range"] = [0.875, 1.0]
+    low.info.config["time_range"] = [0.0, 0.875]
+    path = folders / "dynamic_concepts" / "bee.safetensors"
+    pack("setandseq_core.concept_file.file").save_concept(replace(high, low_noise=low), path)
+    for seed in (1, 2):
+        (folders / "diffusion_models" / f"{seed}.safetensors").symlink_to(wan_file(seed=seed))
+    found = card("bee.safetensors", MODEL)
+    assert found["misfit"] == card("bee.safetensors", "1.safetensors")["misfit"] == ""
+    assert "other weights" in card("bee.safetensors", "2.safetensors")["misfit"]
+    assert found["rank"] == 2
+    assert [(each["name"], each["noise"]) for each in found["experts"]] == [
+        ("high noise", "0.875 to 1"),
+        ("low noise", "0 to 0.875"),
+    ]
 
 
 @pytest.mark.parametrize("name", ["", "ant.safetensors", "../bee.safetensors", "/etc/passwd"])
