@@ -5,6 +5,7 @@
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { make } from "./dom.mjs";
+import { EXPERTS } from "./experts.mjs";
 import { asOneStep, follow, isWired, modelFile, nodesAfter, setWidget, sourceOf, widen, widgetOf } from "./graph.mjs";
 import { showOnNode } from "./shown.mjs";
 import { say } from "./words.mjs";
@@ -165,7 +166,7 @@ function madeHow({ set, sequence, frames, resolution, fps, finished }) {
 
 /** @param {Expert} expert */
 function ofExpert({ name, noise, training }) {
-  return say("{0} ({1}): {2}", say(name), noise, madeHow(training));
+  return say("{0} ({1}): {2}", say(EXPERTS[name] ?? name), noise, madeHow(training));
 }
 
 /**

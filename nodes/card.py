@@ -17,7 +17,7 @@ from ..setandseq_core.concept import ConceptInfo, noise_range
 from ..setandseq_core.concept_file.info import parse_metadata
 from ..setandseq_core.concept_file.safetensors import read_header
 from ..setandseq_core.errors import ConceptFileError, ConceptMismatchError
-from ..setandseq_core.experts import ONE_MODEL, in_words, times_in_words
+from ..setandseq_core.experts import ONE_MODEL, times_in_words
 from ..setandseq_core.fingerprint import PROJECTED_ENTRIES, BaseFingerprint, check_base, project, sign_pattern
 from ..setandseq_core.shown import shown_json
 from .folders import SUFFIX, find_concept
@@ -74,7 +74,7 @@ def card(file: str, model: str = "") -> dict[str, Any]:
 def _expert(name: str, info: ConceptInfo) -> dict[str, Any]:
     """What differs between the experts of a concept."""
     return {
-        "name": in_words(name),
+        "name": name,
         "noise": times_in_words(noise_range(info)),
         "base_name": info.base_name,
         "training": _training(info.training),

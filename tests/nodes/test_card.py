@@ -118,8 +118,8 @@ def test_a_concept_of_two_experts_fits_the_file_of_either_and_tells_both(
     assert "other weights" in card("bee.safetensors", "2.safetensors")["misfit"]
     assert found["rank"] == 2
     assert [(each["name"], each["noise"]) for each in found["experts"]] == [
-        ("high noise", "0.875 to 1"),
-        ("low noise", "0 to 0.875"),
+        ("high_noise", "0.875 to 1"),
+        ("low_noise", "0 to 0.875"),
     ]
 
 
