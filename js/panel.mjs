@@ -6,6 +6,7 @@ import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { drawCurve, verdict } from "./curve.mjs";
 import { make } from "./dom.mjs";
+import { EXPERTS } from "./experts.mjs";
 import { asOneStep, executionIds, setWidget, whileInGraph, widen, widgetOf, workflowId } from "./graph.mjs";
 import { showOnNode } from "./shown.mjs";
 import { say } from "./words.mjs";
@@ -18,6 +19,9 @@ import { say } from "./words.mjs";
  * @property {string} stage
  * @property {number} step
  * @property {number} steps
+ * @property {string} expert which of two models learns; "" where there is one
+ * @property {number} steps_before of the request's earlier parts
+ * @property {number} steps_in_all of all its parts; 0 where it has one
  * @property {string} prompt
  * @property {"training" | "finished" | "kept" | "stopped" | "failed"} state
  * @property {string} message
@@ -243,10 +247,12 @@ class TrainingPanel {
   /** @param {News} record */
   #showBar(record) {
     const inner = /** @type {HTMLElement} */ (this.bar.firstElementChild);
-    inner.style.width = `${(100 * record.step) / Math.max(record.steps, 1)}%`;
+    const all = record.steps_in_all || record.steps;
+    const done = record.steps_in_all ? record.steps_before + record.step : record.step;
+    inner.style.width = `${(100 * done) / Math.max(all, 1)}%`;
     this.bar.setAttribute("aria-valuemin", "0");
-    this.bar.setAttribute("aria-valuemax", String(record.steps));
-    this.bar.setAttribute("aria-valuenow", String(record.step));
+    this.bar.setAttribute("aria-valuemax", String(all));
+    this.bar.setAttribute("aria-valuenow", String(done));
   }
 
   /** @param {News} record */
@@ -316,7 +322,8 @@ function showLarge(src, alt) {
 
 /** @param {News} record */
 function titled(record) {
-  const stage = say(STAGES[record.stage] ?? record.stage);
+  const learning = say(STAGES[record.stage] ?? record.stage);
+  const stage = record.expert ? say("{0} ({1})", learning, say(EXPERTS[record.expert] ?? record.expert)) : learning;
   const where = say("{0}: step {1} of {2}", stage, record.step, record.steps);
   if (record.state !== "training") return `${where}, ${say(ENDS[record.state] ?? record.state)}`;
   if (record.wish) return say("{0}, stopping ...", where);

@@ -18,6 +18,7 @@ const FRENCH = {
   "motion: {0} steps": "mouvement : {0} pas",
   "high noise": "bruit fort",
   "low noise": "bruit faible",
+  "{0} ({1})": "{0} ({1})",
   "{0} ({1}): {2}": "{0} ({1}) : {2}",
   "stopped early": "arrêté avant la fin",
   "{0} frames {1}": "{0} images {1}",

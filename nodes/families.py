@@ -38,6 +38,10 @@ class Family:
     """Other names for classes of `kinds` whose network has channels for a picture."""
     of_width: Mapping[tuple[str, int], str] = field(default_factory=dict)
     """Other names for classes of `kinds` whose network has that width, where releases share their shapes."""
+    boundary: float = 0.0
+    """The time at which the expert for high noise hands over to the one for low noise, where releases have two."""
+    boundary_with_picture: float = 0.0
+    """The same for classes of `takes_picture`."""
     while_training: Mapping[str, float] = field(default_factory=dict)
     """Values of the conditioning that training needs, where they are not those of sampling."""
     writes_in_place: bool = False
@@ -69,6 +73,8 @@ FAMILIES = (
         },
         takes_picture={"WAN21_T2V": "Wan 2.2 I2V"},
         of_width={("WAN21_T2V", 5120): "Wan 2.1 or 2.2 T2V"},
+        boundary=0.875,
+        boundary_with_picture=0.9,
         fps=16.0,
         skip=("vace_",),
     ),
@@ -215,6 +221,18 @@ def family_of(model: ModelPatcher) -> Family:
         caution=f"{kind} is not in the list of models that are tested. It is trained the way ComfyUI samples it: check "
         "the frame rate, and look at a short training first.",
     )
+
+
+def boundary_of(model: ModelPatcher) -> float:
+    """The time at which one expert of the MODEL's family hands over to the other; 0 where it has none."""
+    family = family_of(model)
+    return family.boundary_with_picture if takes_picture(model) else family.boundary
+
+
+def takes_picture(model: ModelPatcher) -> bool:
+    """Whether its network has channels for a picture beside the latents."""
+    channels = model.model.latent_format.latent_channels
+    return model.model.model_config.unet_config.get("in_dim", 0) > channels
 
 
 def _why_not(model: ModelPatcher, kind: str) -> str:

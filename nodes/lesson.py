@@ -8,6 +8,7 @@ from comfy.sd import CLIP, VAE
 
 from ..setandseq_core.clips.clip import Reference
 from ..setandseq_core.concept import Concept
+from ..setandseq_core.experts import ONE_MODEL
 from .backbone import ComfyBackbone
 from .folders import training_folder
 from .panel import TrainingRecord, copy_id
@@ -32,6 +33,12 @@ class Lesson:
     references: tuple[Reference, ...]
     options: TrainingOptions
     prior: "PriorSet | None" = None
+    expert: str = ONE_MODEL
+    """Which of two experts learns; one of `experts.EXPERTS`."""
+    steps_before: int = 0
+    """Steps of the request that come before this lesson, where it is one of several."""
+    steps_in_all: int = 0
+    """Steps of all its lessons; 0 where a stage is shown by itself."""
 
     def backbone(self, model: ModelPatcher) -> ComfyBackbone:
         """The model with its text encoder and VAE, as the core sees it."""
@@ -121,8 +128,17 @@ def _progress(backbone: ComfyBackbone, lesson: Lesson, stage: str, node: Any) ->
         stage=stage,
         prompt=first.words.static_prompt if is_set else first.words.motion_prompt,
         steps=(config.set_stage if is_set else config.sequence_stage).steps,
+        expert=lesson.expert,
+        steps_before=_steps_before(lesson, stage),
+        steps_in_all=lesson.steps_in_all,
     )
     return TrainingProgress(backbone, record, reference=first, options=lesson.options)
+
+
+def _steps_before(lesson: Lesson, stage: str) -> int:
+    """Steps of the request before a stage; 0 where a stage is shown by itself."""
+    look = lesson.options.config.set_stage.steps
+    return lesson.steps_before + look if lesson.steps_in_all and stage == "sequence" else lesson.steps_before
 
 
 def _shown(reference: Reference) -> Reference:

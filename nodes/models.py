@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..setandseq_core.backbone import VideoFormat
 from ..setandseq_core.errors import BackboneError
 from ..setandseq_core.fingerprint import BaseFingerprint, content_key, project, sign_pattern
-from .families import MODULATION, family_of, makes_pictures
+from .families import MODULATION, family_of, makes_pictures, takes_picture
 
 SECONDS = 5.0
 """Of a clip, unless a person wants another length."""
@@ -53,8 +53,7 @@ def model_name(model: ModelPatcher) -> str:
     if not layers:
         return family.kinds[kind]
     width = getattr(model.model.diffusion_model.get_submodule(next(iter(layers.values()))), "in_features", 0)
-    more_channels = config.unet_config.get("in_dim", 0) > model.model.latent_format.latent_channels
-    title = family.title(kind, width, takes_picture=more_channels)
+    title = family.title(kind, width, takes_picture=takes_picture(model))
     blocks = len({tuple(name.split(".")[:2]) for name in layers})
     size = f"{width} wide, {blocks} blocks"
     return f"the embedded model of Set-and-Sequence ({size})" if size == EMBEDDED else f"{title} ({size})"

@@ -68,6 +68,12 @@ class TrainingRecord:
     stage: str = ""
     steps: int = 0
     step: int = 0
+    expert: str = ""
+    """Which of two experts learns, where one request trains both."""
+    steps_before: int = 0
+    """Steps of the request's earlier parts."""
+    steps_in_all: int = 0
+    """Steps of all its parts; 0 where it has one."""
     prompt: str = ""
     state: str = TRAINING
     message: str = ""
@@ -101,6 +107,9 @@ class TrainingRecord:
             "stage",
             "steps",
             "step",
+            "expert",
+            "steps_before",
+            "steps_in_all",
             "prompt",
             "state",
             "message",

@@ -17,7 +17,9 @@ from latent_preview import Latent2RGBPreviewer
 from PIL import Image
 from torch import Tensor
 
+from ..setandseq_core.concept import WHOLE_RANGE
 from ..setandseq_core.config import MethodConfig, SamplingConfig
+from ..setandseq_core.flow import interpolate, times_within
 from ..setandseq_core.sample import latent_noise, sample_latents
 from ..setandseq_core.training.validation import QUANTILES, Validation, evaluating
 from .backbone import ComfyBackbone
@@ -92,6 +94,11 @@ class Previews:
         seen = min(config.set_stage.still_frames, length) if record.stage == "set" else length
         self._noise = latent_noise(backbone.latent_shape(seen, height, width), 0).to(backbone.device)
         self._sampling = _quick(config.sampling)
+        self._is_expert = config.time_range != WHOLE_RANGE
+        self._times = times_within(self._sampling.steps, backbone.shift, config.time_range)
+        if config.time_range[1] < 1:  # an expert for low noise is given the clip as it is where its levels begin
+            start = frames_FHWC if seen == length else frames_FHWC[:1].expand(seen, -1, -1, -1)
+            self._noise = _at(self._times[0], backbone.encode_frames(start), self._noise)
         self._clock = clock_of(backbone.device)
         self._first, self._before = self._clock(), self._clock() - begun
         self._samples, self._validations = Budget(self._clock), Budget(self._clock)
@@ -126,10 +133,16 @@ class Previews:
                 steps=self._sampling.steps,
                 guidance=self._sampling.guidance,
                 sampler=self._sampling.sampler,
+                times=self._times if self._is_expert else None,
             )
             content = _shown(self._backbone, latents_CFHW)
         if content is not None:
             self._record.add_sample(content)
+
+
+def _at(time: Tensor, latents_CFHW: Tensor, noise_CFHW: Tensor) -> Tensor:
+    """A clip's latents at a time."""
+    return interpolate(latents_CFHW.unsqueeze(0), noise_CFHW.unsqueeze(0), time.to(noise_CFHW).unsqueeze(0))[0]
 
 
 def _quick(sampling: SamplingConfig) -> SamplingConfig:

@@ -10,6 +10,7 @@ from ..setandseq_core.clips.clip import Reference
 from ..setandseq_core.concept import Concept
 from ..setandseq_core.config import MethodConfig
 from ..setandseq_core.errors import SetAndSequenceError
+from ..setandseq_core.experts import in_words
 from ..setandseq_core.train import Trained
 from ..setandseq_core.training.clock import clock
 from ..setandseq_core.training.kept import bound_kept
@@ -97,7 +98,7 @@ class TrainingProgress:
             self._previews.validate(progress.validation, ends)
             if ends or record.step % self._options.preview_every == 0:
                 self._previews.sample(ends)
-        self._bar.update_absolute(progress.step, progress.steps)
+        self._bar.update_absolute(record.steps_before + progress.step, record.steps_in_all or progress.steps)
         self._tell(0.0 if ends else TELL_SECONDS)
         if record.wish == panel.KEEP and not last:
             raise StopTraining
@@ -160,6 +161,8 @@ class TrainingProgress:
             what: was learned, "look" or "motion".
         """
         found = concept.info.training[self._record.stage]
+        if self._record.expert:
+            what += f" ({in_words(self._record.expert)})"
         text = f"Learned the {what}: {found['steps']} steps in {clock(found['seconds'])}, rank {concept.rank}."
         validation = self._record.validation  # single losses are too noisy to tell
         if len(validation) > 1:

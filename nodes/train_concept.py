@@ -1,24 +1,30 @@
 """Train Concept: from a video to a saved concept, and to a model that has it, in one node."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP, VAE
 from comfy_api.latest import Input, io
+from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..setandseq_core.clips.clip import Reference
 from ..setandseq_core.clips.stretch import Stretch
 from ..setandseq_core.config import PRESETS, STANDARD_PRESET, MethodConfig
 from ..setandseq_core.errors import ConceptFileError
+from ..setandseq_core.experts import in_words, joined
 from .apply import apply_concepts
 from .backbone import differentiable, model_format
 from .concepts import save_files
 from .embedded import method_for
-from .folders import dated, safe_name
-from .lesson import Lesson, learn_look, learn_movement, plan_lesson
+from .experts import BothExperts, Expert, experts_on
+from .folders import dated, safe_name, training_folder
+from .lesson import Learned, Lesson, learn_look, learn_movement, plan_lesson
 from .messages import show_text
 from .models import check_video_model
 from .numbers import CheckedNode
+from .prior import making_progress
 from .reference import prompt_complaint, prompt_inputs, stretch_inputs, target_of, words_of
 from .settings import STANDARD_FRAMES, TrainingOptions
 from .sources import source_of
@@ -26,6 +32,7 @@ from .training import plan_only_input, planned
 from .wires import CATEGORY, ConceptWire, SettingsWire, WeightedConcept, encoder_inputs
 
 STAGES = ("set", "sequence")
+ONE = "Train Concept has trained one model. Connect a second one to low_noise_model, or use the first output."
 
 
 class TrainConcept(CheckedNode):
@@ -75,6 +82,23 @@ class TrainConcept(CheckedNode):
                     tooltip="From Training Settings or Regularisation. Without it, the settings suit the model.",
                 ),
                 plan_only_input(),
+                io.Model.Input(
+                    "low_noise_model",
+                    optional=True,
+                    tooltip="For Wan 2.2 14B, which is two models: the low-noise one here, the high-noise one in "
+                    "model. Both are trained, and one file holds the concept for both.",
+                ),
+                io.Float.Input(
+                    "boundary",
+                    default=0.0,
+                    min=0.0,
+                    max=0.99,
+                    step=0.005,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Noise level at which the high-noise model hands over to the low-noise one. 0 takes the "
+                    "model's own: 0.875 for text to video, 0.9 for image to video.",
+                ),
             ],
             outputs=[
                 io.Model.Output("model", tooltip="The model with the concept on it, for the sampler."),
@@ -86,6 +110,11 @@ class TrainConcept(CheckedNode):
                 ),
                 io.Clip.Output("clip", tooltip="The text encoder as it came, for CLIP Text Encode."),
                 io.Vae.Output("vae", tooltip="The VAE as it came, for VAE Decode."),
+                io.Model.Output(
+                    "low_noise_model",
+                    display_name="low noise model",
+                    tooltip="The low-noise model with the concept on it, for the second sampler.",
+                ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
             is_output_node=True,
@@ -113,9 +142,12 @@ class TrainConcept(CheckedNode):
         motion_steps: int = 0,
         settings: TrainingOptions | None = None,
         plan_only: bool = False,
+        low_noise_model: ModelPatcher | None = None,
+        boundary: float = 0.0,
     ) -> io.NodeOutput:
         """Train both stages, resume, or take what was trained before; then save. Or only say what that needs."""
         check_video_model(model)
+        experts = experts_on(model, low_noise_model, boundary)
         words = words_of(static_prompt, motion_prompt)
         wanted = model_format(model)
         stretch = Stretch(start=start, length=length or None)
@@ -127,16 +159,73 @@ class TrainConcept(CheckedNode):
             references=(Reference(clip=fitted, words=words),),
             options=replace(options, config=with_steps(options.config, look_steps, motion_steps)),
         )
+        lessons = lessons_of(experts, lesson)
         with differentiable():
             if plan_only:
-                return planned(f"{fitted.choice}. {plan_lesson(model, lesson, cls.hidden, *STAGES)}", outputs=3)
-            look = learn_look(model, lesson, cls.hidden)
-            learned = learn_movement(model, look.concept, lesson, cls.hidden)
-        weighted = WeightedConcept(concept=learned.concept)
+                plans = [plan_lesson(expert.model, part, cls.hidden, *STAGES) for expert, part in lessons]
+                return planned(f"{fitted.choice}. {_of_each(experts, plans)}", outputs=6)
+            if low_noise_model is not None:
+                lessons = with_prior(experts, lessons, str(cls.hidden.unique_id))
+            learned = [_learned(expert, part, cls.hidden) for expert, part in lessons]
+        weighted = WeightedConcept(concept=joined(*(each.concept for each in learned)))
         saved = save_files(weighted, name)
-        shown = show_text("\n".join([f"{fitted.choice}.", look.text, learned.text, saved]), cls.hidden.unique_id)
-        applied = apply_concepts(model, [weighted])
-        return io.NodeOutput(applied, weighted, words.motion_prompt, clip, vae, ui=shown)
+        lines = [f"{fitted.choice}.", *(each.text for each in learned), saved]
+        shown = show_text("\n".join(lines), cls.hidden.unique_id)
+        applied = [apply_concepts(expert.model, [weighted]) for expert in experts]
+        low = applied[1] if len(applied) > 1 else ExecutionBlocker(ONE)
+        return io.NodeOutput(applied[0], weighted, words.motion_prompt, clip, vae, low, ui=shown)
+
+
+def lessons_of(experts: Sequence[Expert], lesson: Lesson) -> list[tuple[Expert, Lesson]]:
+    """The lesson of each expert: on its noise levels only, with its place in the whole request."""
+    if len(experts) == 1:
+        return [(experts[0], lesson)]
+    config = lesson.options.config
+    steps = config.set_stage.steps + config.sequence_stage.steps
+    return [
+        (
+            expert,
+            replace(
+                lesson,
+                options=replace(lesson.options, config=replace(config, time_range=expert.times)),
+                expert=expert.name,
+                steps_before=number * steps,
+                steps_in_all=len(experts) * steps,
+            ),
+        )
+        for number, expert in enumerate(experts)
+    ]
+
+
+def with_prior(
+    experts: Sequence[Expert], lessons: Sequence[tuple[Expert, Lesson]], node_id: str
+) -> list[tuple[Expert, Lesson]]:
+    """The lessons with practice clips that both experts make together: neither makes a clip alone."""
+    from ..setandseq_core.training.prior import automatic_prior
+
+    lesson = lessons[0][1]
+    prior = automatic_prior(
+        BothExperts(experts, lesson.clip, lesson.vae),
+        lesson.references,
+        lesson.options.config,
+        folder=training_folder(),
+        progress=making_progress(node_id),
+    )
+    return [(expert, replace(part, prior=prior)) for expert, part in lessons]
+
+
+def _learned(expert: Expert, lesson: Lesson, node: Any) -> Learned:
+    """Both stages of one expert."""
+    look = learn_look(expert.model, lesson, node)
+    learned = learn_movement(expert.model, look.concept, lesson, node)
+    return Learned(concept=learned.concept, text=f"{look.text}\n{learned.text}")
+
+
+def _of_each(experts: Sequence[Expert], plans: Sequence[str]) -> str:
+    return "\n".join(
+        f"{in_words(expert.name).capitalize()}: {plan}" if expert.name else plan
+        for expert, plan in zip(experts, plans, strict=True)
+    )
 
 
 def with_steps(config: MethodConfig, look: int, motion: int) -> MethodConfig:

@@ -36,8 +36,8 @@ def with_info_of(shared: ConceptInfo, expert: ConceptInfo) -> ConceptInfo:
     )
 
 
-def joined(high: Concept, low: Concept) -> Concept:
-    """One concept for both experts.
+def joined(high: Concept, low: Concept | None = None) -> Concept:
+    """One concept for both experts; `high` itself without a second.
 
     Args:
         high: gives the name, the prompts and the thumbnail.

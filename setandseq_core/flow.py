@@ -53,6 +53,17 @@ def random_times(like: Tensor, shift: float, time_range: tuple[float, float]) ->
     return shift_time(low + (high - low) * torch.rand(len(like), device=like.device), shift)
 
 
+def times_within(steps: int, shift: float, time_range: tuple[float, float]) -> Tensor:
+    """Times, (steps + 1,), for a model that knows only a range: from its highest to its lowest, and then to 0 at once.
+
+    The last step goes along the velocity at the lowest time but one, which gives the clip that the model expects there.
+    """
+    low, high = (unshift_time(time, shift) for time in time_range)
+    times = shift_time(torch.linspace(high, low, steps + 1), shift)
+    times[-1] = 0.0
+    return times
+
+
 def sampling_times(steps: int, shift: float) -> Tensor:
     """Shifted times from 1 to 0, (steps + 1,)."""
     return shift_time(torch.linspace(1, 0, steps + 1), shift)

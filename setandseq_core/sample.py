@@ -25,6 +25,7 @@ def sample_latents(
     steps: int = 20,
     guidance: float = 4.0,
     sampler: str = EULER,
+    times: Tensor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Latents (C, F, H, W) that the model makes of noise of that shape.
@@ -37,6 +38,8 @@ def sample_latents(
         embeddings: learned tokens of the concepts, each (D,), for the prompt; not for the negative one.
         guidance: 1 follows the prompt alone and halves the work.
         sampler: "euler" or "lcm".
+        times: from the first to the last, (steps + 1,); `noise_CFHW` is then a clip at the first of them. Without it,
+            all times from 1 to 0.
         progress: called with the steps done and their number.
     Raises:
         BackboneError: the model gives numbers that are not finite.
@@ -44,7 +47,7 @@ def sample_latents(
     texts = with_embeddings([backbone.encode_prompt(prompt)], embeddings)
     if guidance != 1.0:
         texts.append(backbone.encode_prompt(negative_prompt))
-    times = sampling_times(steps, backbone.shift).to(noise_CFHW.device)
+    times = (sampling_times(steps, backbone.shift) if times is None else times).to(noise_CFHW.device)
     x_t = noise_CFHW
     with backbone.running((len(texts), *noise_CFHW.shape)):
         for index, (now, after) in enumerate(pairwise(times)):

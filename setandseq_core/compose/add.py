@@ -77,7 +77,7 @@ def transfer_motion(identity: Concept, motion: Concept) -> Concept:
             hint="Take two concepts of the same base.",
         )
     parts = [_transferred(look, movements[expert]) for expert, look in looks.items()]
-    return joined(*parts) if len(parts) > 1 else parts[0]
+    return joined(*parts)
 
 
 def _transferred(identity: Concept, motion: Concept) -> Concept:

@@ -109,7 +109,7 @@ def load_concept(path: Path) -> Concept:
     check_data(path, header.metadata.get(HASH_KEY))
     tensors = read_tensors(path)
     concepts = [_concept(info, parts[expert], tensors, _prefix(expert)) for expert, info in infos.items()]
-    return joined(*concepts) if len(concepts) > 1 else concepts[0]
+    return joined(*concepts)
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)

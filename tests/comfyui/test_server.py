@@ -43,6 +43,8 @@ FROZEN_INPUTS: dict[str, dict[str, str]] = {
         "motion_steps": "INT",
         "settings": "SETSEQ_SETTINGS",
         "plan_only": "BOOLEAN",
+        "low_noise_model": "MODEL",
+        "boundary": "FLOAT",
     },
     "SetSeq_TrainIdentityLoRA": {
         **TRAINING_WIRES,
@@ -161,7 +163,7 @@ FROZEN_INPUTS: dict[str, dict[str, str]] = {
 
 FROZEN_OPTIONAL = {
     "SetSeq_ReferenceClip": {"mask"},
-    "SetSeq_TrainConcept": {"settings", "plan_only"},
+    "SetSeq_TrainConcept": {"settings", "plan_only", "low_noise_model", "boundary"},
     "SetSeq_TrainIdentityLoRA": {"settings", "prior", "plan_only"},
     "SetSeq_TrainMotionResidual": {"plan_only"},
     "SetSeq_TrainingSettings": {"preset"},
@@ -192,6 +194,7 @@ FROZEN_OUTPUTS: dict[str, dict[str, str]] = {
         "motion prompt": "STRING",
         "clip": "CLIP",
         "vae": "VAE",
+        "low noise model": "MODEL",
     },
     "SetSeq_TrainIdentityLoRA": {"look": "SETSEQ_CONCEPT"},
     "SetSeq_TrainMotionResidual": {"concept": "SETSEQ_CONCEPT"},

@@ -24,10 +24,10 @@ from setandseq_core.embedded.demo import demo_shots
 from setandseq_core.embedded.files import CLIP_FILE
 from setandseq_core.embedded.settings import EMBEDDED_CONFIG
 from setandseq_core.embedded.world.scene import FRAMES
+from setandseq_core.experts import experts_of
 from tools.server.run import ComfyUIError, Run
 from tools.server.server import Server
 from tools.workflows import embedded, wan
-from tools.workflows.graphs import training
 from tools.workflows.make import FOLDER, MAKERS, workflow_texts
 from tools.workflows.prompt import to_prompt
 
@@ -37,7 +37,6 @@ Prompt = dict[str, Any]
 TINY_TRANSFORMER: dict[str, Any] = {"num_attention_heads": 1, "attention_head_dim": 128, "ffn_dim": 64, "num_layers": 2}
 TINY_VAE: dict[str, Any] = {"base_dim": 4, "z_dim": 16, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2}
 SIZE, LENGTH = 64, 5
-SETTINGS = training()["options"]["inputs"]
 WORDS = 40
 """That the embedded text encoder is given at most."""
 
@@ -201,21 +200,22 @@ def test_wan_workflows_run_one_after_the_other(studio: Server, concepts: Path) -
     assert shape(video, fps=32) == (2 * LENGTH - 1, 2 * SIZE, 2 * SIZE, 3)
 
 
-def test_each_expert_takes_only_its_own_concept(studio: Server, concepts: Path) -> None:
-    times = {"high": (wan.HIGH, {"time_from": 0.875}), "low": (wan.LOW, {"time_to": 0.875})}
-    for expert, (file, settings) in times.items():
-        train = tiny(file_prompt(studio, wan.TRAIN))
-        nodes_of(train, "UNETLoader")[0]["unet_name"] = file["name"]
-        train["settings"] = {"class_type": "SetSeq_TrainingSettings", "inputs": SETTINGS | settings}
-        nodes_of(train, "SetSeq_TrainConcept")[0].update(settings=["settings", 0], name=f"my_concept_{expert}")
-        studio.run(without_videos(train)).succeeded()
-    experts = tiny(file_prompt(studio, wan.EXPERTS))
-    (video,) = videos(studio, studio.run(experts)).values()
+def test_one_run_trains_both_experts_and_each_loader_finds_its_own(studio: Server, concepts: Path) -> None:
+    train = tiny(file_prompt(studio, wan.TRAIN_EXPERTS))
+    (video,) = videos(studio, studio.run(train)).values()
+    assert shape(video) == (LENGTH, SIZE, SIZE, 3)
+    (file,) = concepts.iterdir()
+    parts = experts_of(load_concept(file))
+    assert [part.info.config["time_range"] for part in parts.values()] == [[0.875, 1.0], [0.0, 0.875]]
+
+    use = tiny(file_prompt(studio, wan.EXPERTS))
+    (video,) = videos(studio, studio.run(use)).values()
     assert shape(video) == (LENGTH, SIZE, SIZE, 3)
 
-    high, low = nodes_of(experts, "SetSeq_LoadDynamicConcept")
-    high["concept"], low["concept"] = low["concept"], high["concept"]
-    run = studio.run(experts)
+    high, low = nodes_of(use, "UNETLoader")
+    assert (high["unet_name"], low["unet_name"]) == (wan.HIGH["name"], wan.LOW["name"])
+    low["unet_name"] = wan.SMALL["name"]
+    run = studio.run(use)
     assert (run.status, run.node_type) == ("error", "SetSeq_LoadDynamicConcept")
 
 

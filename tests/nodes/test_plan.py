@@ -88,7 +88,7 @@ def test_train_concept_plans_both_stages_as_one_and_trains_nothing(
     )
     words = {"static_prompt": reference.words.static_prompt, "motion_prompt": reference.words.motion_prompt}
     output = run("TrainConcept", **wires, **words, video=video, name="bee", settings=options, plan_only=True)
-    assert [type(each).__name__ for each in output.args] == ["ExecutionBlocker"] * 3
+    assert [type(each).__name__ for each in output.args] == ["ExecutionBlocker"] * 6
     record = pack("nodes.panel").RECORDS.get("7")
     (told,) = output.ui.as_dict()["text"]
     assert "using the first 5 frames" in told and told.endswith(record.plan)

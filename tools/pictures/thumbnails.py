@@ -38,7 +38,11 @@ CAPTION, CAPTION_HEIGHT, FONT_SIZE = "the same on the small embedded model", 26,
 WINDOW, PICTURE = (1500, 1060), (1280, 960)
 """Pixels of the browser and of what is taken of it, from where no part of the interface lies on the graph."""
 LEFT, TOP = 80, 95
-PARTS = {wan.EXPERTS: (430, -80, 880), wan.PIPELINE: (430, -80, 1320)}
+PARTS = {
+    wan.EXPERTS: (430, -80, 880),
+    wan.PIPELINE: (430, -80, 1320),
+    wan.TRAIN_EXPERTS: (-10, -80, 1320),
+}
 """Left, top and width of what is seen of a graph."""
 LOOK = """([left, top, scale, x, y]) => {
   const canvas = window.app.canvas;
@@ -75,7 +79,7 @@ def graphs(out: Path) -> None:
     """A part of a graph, its nodes with the concept of the demo."""
     clip = read_clip(CLIP_FILE, fps=READ_FPS)
     with interface(*WINDOW) as ui:
-        for name in ("my_concept", "my_concept_high", "my_concept_low"):
+        for name in ("my_concept",):
             picture = thumbnail(clip.frames_FHWC, clip.fps)
             save_sample(ui.server.folder / "models" / "dynamic_concepts" / f"{name}.safetensors", thumbnail=picture)
         ui.page.evaluate("() => window.app.refreshComboInNodes()")

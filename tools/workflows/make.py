@@ -29,6 +29,7 @@ MAKERS: dict[str, Callable[[dict[str, Any]], Graph]] = {
     wan.EXPERTS: wan.experts_workflow,
     wan.SHARED: wan.shared_workflow,
     wan.PIPELINE: wan.pipeline_workflow,
+    wan.TRAIN_EXPERTS: wan.train_experts_workflow,
 }
 """By file name, in the order of the template browser."""
 COLUMNS, ROWS, CELL = 4, 3, 100

@@ -28,6 +28,7 @@ TRAIN = "4 Train on your clip (Wan 2.1 1.3B)"
 EXPERTS = "5 A concept in both experts (Wan 2.2 14B)"
 SHARED = "6 A shared concept in the text-to-video template"
 PIPELINE = "7 Concept video, then upscaling and interpolation"
+TRAIN_EXPERTS = "8 Train both experts (Wan 2.2 14B)"
 
 STATIC_PROMPT = "a [v] dancer in a red dress, on a bright stage"
 MOTION_PROMPT = "a [v] dancer in a red dress [u] spinning, on a bright stage"
@@ -69,20 +70,31 @@ TRAIN_NOTE = """
 4. Press **Run**. Cancelled? Press it again: training resumes.
 """
 
+TRAIN_EXPERTS_NOTE = """
+## Train both experts
+
+Wan 2.2 14B consists of two models, its experts: one for the noisy start, one for the details. A concept needs to be
+trained on both. *Train Concept* does it in one run.
+
+1. **Load Video**: one to five seconds of one moving thing.
+2. **Train Concept**: the high-noise model is on *model*, the low-noise one on *low_noise_model*. Say how it looks, with
+   `[v]`, then how it moves, with `[u]`.
+3. Press **Run**. The high-noise model learns first, then the low-noise one; the panel says which. Cancelled? Press it
+   again: training resumes.
+
+One file holds the concept for both. Workflow **5** uses it. The high-noise model learns noise levels from 0.875 to 1,
+the low-noise model the rest.
+"""
+
 EXPERTS_NOTE = """
 ## A concept in both experts
 
-Wan 2.2 14B consists of two models: one for the noisy start, one for the details. A concept works only on the model
-it was trained on, so each expert needs its own.
+Wan 2.2 14B consists of two models, its experts: one for the noisy start, one for the details. Workflow **8** trains a
+concept on both and saves it in one file.
 
-**To make them**, run workflow **4** twice, with the same clip and prompts.
-
-- High noise: load the high-noise file in *Load Diffusion Model*, set `time_from` to 0.875 in *Training Settings* and
-  the name to `my_concept_high`.
-- Low noise: load the low-noise file, set `time_from` to 0, `time_to` to 0.875 and the name to `my_concept_low`.
-
-**Here**, each loader is followed by its own *Load Dynamic Concept*. The high-noise expert decides the motion, the
-low-noise expert the details of the look, so try different strengths on the two.
+**Here**, each loader is followed by its own *Load Dynamic Concept*, both with the same file. Each finds its expert by
+itself. The high-noise expert decides the layout and most of the motion, the low-noise expert the details, so try
+different strengths on the two.
 """
 
 SHARED_NOTE = """
@@ -173,32 +185,79 @@ def _video_maker(object_info: dict[str, Any]) -> Subgraph:
 def experts_workflow(object_info: dict[str, Any]) -> Graph:
     """(e) The two-expert graph of the official template with a concept in each expert."""
     graph = Graph(EXPERTS, object_info)
-    notes = (EXPERTS, EXPERTS_NOTE, 350), _files_note(HIGH, LOW, TEXT, VAE)
+    notes = (EXPERTS, EXPERTS_NOTE, 330), _files_note(HIGH, LOW, TEXT, VAE)
     first, second, third, fourth, last = noted_columns(graph, 5, *notes)
     high, low, clip, vae = _loaders(first, [HIGH, LOW])
     first.group("Step1 - Load models")
     models = []
     for expert, loader, column in (("high", high, second), ("low", low, third)):
         title = f"Load Dynamic Concept ({expert} noise)"
-        options = {"title": title, "concept": f"my_concept_{expert}.safetensors", "model": loader["MODEL"]}
+        options = {"title": title, "concept": "my_concept.safetensors", "model": loader["MODEL"]}
         loaded = column.add("SetSeq_LoadDynamicConcept", **options)
         sampling = column.add("ModelSamplingSD3", model=loaded["model"], shift=5.0, collapsed=True)
         models.append(sampling["MODEL"])
         column.group(f"Step2 - The concept, {expert} noise")
-    positive, negative = _prompts(second, clip["CLIP"], EDITED_PROMPT)
+    texts = _prompts(second, clip["CLIP"], EDITED_PROMPT)
     second.group("Step3 - Prompt")
     latent = third.add("EmptyHunyuanLatentVideo", width=640, height=640, length=81)
     third.group("Step4 - Video size")
-    common = {"positive": positive, "negative": negative, "noise_seed": 1, "steps": 20, "cfg": 3.5}
-    common |= {"sampler_name": "euler", "scheduler": "simple"}
-    half = {"add_noise": "enable", "start_at_step": 0, "end_at_step": 10, "return_with_leftover_noise": "enable"}
-    noisy = fourth.add("KSamplerAdvanced", model=models[0], latent_image=latent["LATENT"], **half, **common)
-    half = {"add_noise": "disable", "start_at_step": 10, "end_at_step": 20, "return_with_leftover_noise": "disable"}
-    latents = fourth.add("KSamplerAdvanced", model=models[1], latent_image=noisy["LATENT"], **half, **common)
+    latents = _sample_in_turn(fourth, models, texts, latent["LATENT"])
     fourth.group("Step5 - High noise, then low noise")
-    _save(last, latents["LATENT"], vae["VAE"])
+    _save(last, latents, vae["VAE"])
     last.group("Step6 - Video")
     return graph
+
+
+def train_experts_workflow(object_info: dict[str, Any]) -> Graph:
+    """(h) Train on the user's clip in both experts, and make a video with both."""
+    graph = Graph(TRAIN_EXPERTS, object_info)
+    notes = (TRAIN_EXPERTS, TRAIN_EXPERTS_NOTE, 400), _files_note(HIGH, LOW, TEXT, VAE)
+    first, second, third, fourth, last = noted_columns(graph, 5, *notes)
+    high, low, clip, vae = _loaders(first, [HIGH, LOW])
+    first.group("Step1 - Load models")
+    video = first.add("LoadVideo", tall=310, file="my_clip.mp4")
+    first.group("Step2 - Your clip")
+    trained = second.add(
+        "SetSeq_TrainConcept",
+        tall=720,
+        model=high["MODEL"],
+        low_noise_model=low["MODEL"],
+        clip=clip["CLIP"],
+        vae=vae["VAE"],
+        video=video["VIDEO"],
+        static_prompt=STATIC_PROMPT,
+        motion_prompt=MOTION_PROMPT,
+    )
+    second.group("Step3 - Train both experts")
+    models = [
+        third.add("ModelSamplingSD3", model=trained[output], shift=5.0, collapsed=True)["MODEL"]
+        for output in ("model", "low noise model")
+    ]
+    texts = _prompts(third, clip["CLIP"], EDITED_PROMPT)
+    latent = third.add("EmptyHunyuanLatentVideo", width=640, height=640, length=81)
+    third.group("Step4 - Prompt and size")
+    latents = _sample_in_turn(fourth, models, texts, latent["LATENT"])
+    fourth.group("Step5 - High noise, then low noise")
+    _save(last, latents, vae["VAE"])
+    last.group("Step6 - Video")
+    return graph
+
+
+def _sample_in_turn(column: Column, models: Sequence[Output], texts: tuple[Output, Output], latents: Output) -> Output:
+    """Latents of a video whose first half of steps is one model's and whose second half is the other's."""
+    common: dict[str, Any] = {
+        "positive": texts[0],
+        "negative": texts[1],
+        "noise_seed": 1,
+        "steps": 20,
+        "cfg": 3.5,
+        "sampler_name": "euler",
+        "scheduler": "simple",
+    }
+    begin = {"add_noise": "enable", "start_at_step": 0, "end_at_step": 10, "return_with_leftover_noise": "enable"}
+    noisy = column.add("KSamplerAdvanced", model=models[0], latent_image=latents, **begin, **common)
+    end = {"add_noise": "disable", "start_at_step": 10, "end_at_step": 20, "return_with_leftover_noise": "disable"}
+    return column.add("KSamplerAdvanced", model=models[1], latent_image=noisy["LATENT"], **end, **common)["LATENT"]
 
 
 def shared_workflow(object_info: dict[str, Any]) -> Graph:
