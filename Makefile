@@ -10,6 +10,8 @@ COMFYUI := $(or $(COMFYUI_PATH),$(FETCHED))
 # Another ComfyUI, or an update of yours, has another name here: then its requirements are installed.
 READY := $(VENV)/ready-$(shell { echo "$(COMFYUI)"; $(if $(COMFYUI_PATH),cat "$(COMFYUI_PATH)/requirements.txt";) } \
 	2>/dev/null | cksum | cut -d' ' -f1)
+# Processes that `make test` runs tests in, each with one thread and at most 2 GB besides the servers that it starts.
+WORKERS ?= 2
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-frontends fuzz kills scale trainings check check-js screenshots bench bench-method clean
 
@@ -40,7 +42,7 @@ test: $(READY)
 	@echo "== frontends for the browser tests"
 	@$(BIN)/python -m tools.server.frontend || echo "== the browser tests in what is missing are skipped"
 	@echo "== tests, with the ComfyUI in $(COMFYUI)"
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 	@$(MAKE) --no-print-directory check
 	@echo "== make test: all tests and checks passed in $(CURDIR), with $$($(BIN)/python --version)"
 

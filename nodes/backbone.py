@@ -22,7 +22,7 @@ from ..setandseq_core.errors import BackboneError
 from ..setandseq_core.fingerprint import BaseFingerprint, content_key
 from ..setandseq_core.flow import velocity_from_denoised
 from ..setandseq_core.prompts import PriorPrompt
-from ..setandseq_core.training.savings import FREE_SHARE, recomputed
+from ..setandseq_core.training.savings import FREE_SHARE, block_lists, recomputed
 from .conditions import Asking, condition_of, given_by, same_condition
 from .embedded import format_of, known_prompts
 from .families import family_of
@@ -143,8 +143,6 @@ class ComfyBackbone:
         if self._running:  # a sample or a validation in the middle of a training
             yield
             return
-        from ..setandseq_core.training.fake_step import block_lists  # brings PEFT, which loading the nodes must not
-
         saved = savings or Savings()
         if load:
             needed = max(saved.memory, self.model.memory_required(list(batch_shape)))

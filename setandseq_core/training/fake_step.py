@@ -28,6 +28,7 @@ from ..backbone import Backbone, Savings
 from ..condition import Condition
 from ..flow import flow_loss, interpolate, target_velocity
 from ..lora import TrainableConcept, trainable_concept
+from .savings import block_lists
 
 BLOCKS_RUN = 2
 """Blocks of each kind that run; what is counted of a kind is counted of its last one."""
@@ -66,20 +67,6 @@ class StepCost:
     """Floating-point operations of the step."""
     blocks: Mapping[str, BlockCost]
     """Costs by the path of the list that the blocks are in."""
-
-
-def block_lists(module: nn.Module, layers: Mapping[str, str]) -> dict[str, nn.ModuleList | nn.ModuleDict]:
-    """The outermost lists of modules that the adapted layers are in, by path: a network's lists of blocks."""
-    found: dict[str, nn.ModuleList | nn.ModuleDict] = {}
-    for path in layers.values():
-        parts = path.split(".")
-        for end in range(1, len(parts)):
-            name = ".".join(parts[:end])
-            at = module.get_submodule(name)
-            if isinstance(at, nn.ModuleList | nn.ModuleDict):
-                found[name] = at
-                break
-    return found
 
 
 def fake_step(

@@ -15,7 +15,7 @@ from ..condition import Condition
 from ..config import MethodConfig
 from ..fingerprint import content_key
 from ..sample import sampled_as
-from .fake_step import StepCost, block_lists, fake_step
+from .fake_step import StepCost, fake_step
 from .prior import FRAMES_KEPT
 from .savings import EVERY_BLOCK
 

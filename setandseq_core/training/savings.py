@@ -4,7 +4,7 @@
 # pyright: reportUnknownVariableType=false
 
 import os
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -24,6 +24,20 @@ SMALLEST_MOVED = 2**20
 """Bytes from which it pays to move a tensor to main memory and back."""
 FREE_SHARE = 0.9
 """Largest fraction of the main memory that is free when training begins."""
+
+
+def block_lists(module: nn.Module, layers: Mapping[str, str]) -> dict[str, nn.ModuleList | nn.ModuleDict]:
+    """The outermost lists of modules that the adapted layers are in, by path: a network's lists of blocks."""
+    found: dict[str, nn.ModuleList | nn.ModuleDict] = {}
+    for path in layers.values():
+        parts = path.split(".")
+        for end in range(1, len(parts)):
+            name = ".".join(parts[:end])
+            at = module.get_submodule(name)
+            if isinstance(at, nn.ModuleList | nn.ModuleDict):
+                found[name] = at
+                break
+    return found
 
 
 @contextmanager

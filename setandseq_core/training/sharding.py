@@ -15,7 +15,7 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from .fake_step import block_lists
+from .savings import block_lists
 from .processes import Processes
 
 
