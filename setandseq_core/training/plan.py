@@ -17,7 +17,7 @@ from ..fingerprint import content_key
 from ..sample import sampled_as
 from .fake_step import StepCost, fake_step
 from .prior import FRAMES_KEPT
-from .savings import EVERY_BLOCK
+from .savings import EVERY_BLOCK, block_lists
 
 Size = tuple[int, int, int]
 """Frames, height and width in pixels."""

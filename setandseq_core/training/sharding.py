@@ -15,8 +15,8 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from .savings import block_lists
 from .processes import Processes
+from .savings import block_lists
 
 
 def spread(module: nn.Module, layers: Mapping[str, str], processes: Processes, device: torch.device) -> None:
