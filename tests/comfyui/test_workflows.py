@@ -202,6 +202,9 @@ def test_wan_workflows_run_one_after_the_other(studio: Server, concepts: Path) -
 
 def test_one_run_trains_both_experts_and_each_loader_finds_its_own(studio: Server, concepts: Path) -> None:
     train = tiny(file_prompt(studio, wan.TRAIN_EXPERTS))
+    quick = {"steps": 2, "guidance": 1.0, "sampler": "euler"}  # for practice clips
+    train["quick"] = {"class_type": "SetSeq_SamplingSettings", "inputs": quick}
+    nodes_of(train, "SetSeq_TrainConcept")[0]["settings"] = ["quick", 0]
     (video,) = videos(studio, studio.run(train)).values()
     assert shape(video) == (LENGTH, SIZE, SIZE, 3)
     (file,) = concepts.iterdir()

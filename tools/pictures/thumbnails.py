@@ -41,7 +41,7 @@ LEFT, TOP = 80, 95
 PARTS = {
     wan.EXPERTS: (430, -80, 880),
     wan.PIPELINE: (430, -80, 1320),
-    wan.TRAIN_EXPERTS: (-10, -80, 1320),
+    wan.TRAIN_EXPERTS: (430, -80, 880),
 }
 """Left, top and width of what is seen of a graph."""
 LOOK = """([left, top, scale, x, y]) => {
@@ -79,6 +79,9 @@ def graphs(out: Path) -> None:
     """A part of a graph, its nodes with the concept of the demo."""
     clip = read_clip(CLIP_FILE, fps=READ_FPS)
     with interface(*WINDOW) as ui:
+        inputs = ui.server.folder / "input"
+        inputs.mkdir(exist_ok=True)
+        shutil.copy(CLIP_FILE, inputs / "my_clip.mp4")
         for name in ("my_concept",):
             picture = thumbnail(clip.frames_FHWC, clip.fps)
             save_sample(ui.server.folder / "models" / "dynamic_concepts" / f"{name}.safetensors", thumbnail=picture)

@@ -233,12 +233,12 @@ def train_experts_workflow(object_info: dict[str, Any]) -> Graph:
         third.add("ModelSamplingSD3", model=trained[output], shift=5.0, collapsed=True)["MODEL"]
         for output in ("model", "low noise model")
     ]
-    texts = _prompts(third, clip["CLIP"], EDITED_PROMPT)
+    texts = _prompts(third, trained["clip"], EDITED_PROMPT)
     latent = third.add("EmptyHunyuanLatentVideo", width=640, height=640, length=81)
     third.group("Step4 - Prompt and size")
     latents = _sample_in_turn(fourth, models, texts, latent["LATENT"])
     fourth.group("Step5 - High noise, then low noise")
-    _save(last, latents, vae["VAE"])
+    _save(last, latents, trained["vae"])
     last.group("Step6 - Video")
     return graph
 
