@@ -55,6 +55,7 @@ EMBEDDINGS = ("identity_embedding", "motion_embedding")
 
 PARTS = ("identity_basis", "coefficients", "motion_residual")
 
+_MAKE_IT_AGAIN = "Train the concept again, or get its file again."
 
 LARGEST_CHANGE = 1e8
 """Of a layer's weight, by the product of the Frobenius norms of its factors. Trained concepts stay below 1,000; beyond
@@ -187,16 +188,21 @@ def check_shapes(base: BaseFingerprint, shapes: Mapping[str, tuple[tuple[int, ..
         )
     rank = next(iter(shapes.values()))[1][:1]
     if not rank or rank[0] < 1:
-        raise ConceptMismatchError(f"Layer {next(iter(shapes))!r}: coefficients need shape [rank, in], rank 1 or more.")
+        raise ConceptMismatchError(
+            f"Layer {next(iter(shapes))!r}: coefficients need shape [rank, in], rank 1 or more.", hint=_MAKE_IT_AGAIN
+        )
     for layer, found in shapes.items():
         if layer not in base.layers:
-            raise ConceptMismatchError(f"Layer {layer!r:.200} is not in the fingerprint of the concept's base model.")
+            raise ConceptMismatchError(
+                f"Layer {layer!r:.200} is not in the fingerprint of the concept's base model.", hint=_MAKE_IT_AGAIN
+            )
         num_out, num_in = base.layers[layer]
         for part, shape, needed in zip(PARTS, found, ((num_out, *rank), (*rank, num_in), (*rank, num_in)), strict=True):
             if tuple(shape) != needed:
                 raise ConceptMismatchError(
                     f"Layer {layer!r}: {part} has shape {list(shape)}, {list(needed)} is needed for rank {rank[0]} "
-                    f"and a weight of {[num_out, num_in]}."
+                    f"and a weight of {[num_out, num_in]}.",
+                    hint=_MAKE_IT_AGAIN,
                 )
 
 
@@ -244,7 +250,8 @@ def check_embeddings(shapes: Mapping[str, tuple[int, ...]]) -> None:
         if name not in EMBEDDINGS or len(shape) != 1 or shape[0] < 1 or len(widths) > 1:
             raise ConceptMismatchError(
                 f"Learned token {name!r:.100} has shape {list(shape)}; known are {' and '.join(EMBEDDINGS)}, each of "
-                "shape [text width], both of the same."
+                "shape [text width], both of the same.",
+                hint=_MAKE_IT_AGAIN,
             )
 
 

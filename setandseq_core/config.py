@@ -165,7 +165,10 @@ def _need(holds: bool, name: str, found: object, needed: str) -> None:
     numbers = cast(tuple[object, ...], found) if isinstance(found, tuple) else (found,)
     # An endless number passes "0 or more", and a concept file cannot hold it.
     if not holds or any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
-        raise ConfigError(f"The setting '{name}' is {found}; it must be {needed}.")
+        raise ConfigError(
+            f"The setting '{name}' is {found}; it must be {needed}.",
+            hint="Give an allowed value, or leave the setting out.",
+        )
 
 
 PAPER = MethodConfig()
@@ -219,7 +222,10 @@ def _replaced(config: Settings, values: Mapping[str, object], prefix: str) -> Se
         current = getattr(config, name)
         if dataclasses.is_dataclass(current):
             if not isinstance(value, dict):
-                raise ConfigError(f"'{prefix}{name}' must be a section [{name}] of settings, not {value!r}.")
+                raise ConfigError(
+                    f"'{prefix}{name}' must be a section of settings, not {value!r}.",
+                    hint=f"Write [{name}] on a line of its own and its settings below it.",
+                )
             changes[name] = _replaced(cast(Any, current), cast(dict[str, object], value), f"{name}.")
         else:
             changes[name] = _typed(current, value, prefix + name)
@@ -233,5 +239,8 @@ def _typed(current: object, value: object, name: str) -> object:
         return float(value)
     if type(value) is not type(current):
         needed = type(current).__name__
-        raise ConfigError(f"The setting '{name}' is {value!r}; it must be of type {needed}.")
+        raise ConfigError(
+            f"The setting '{name}' is {value!r}; it must be of type {needed}.",
+            hint=f"Write it like {current!r}, its usual value.",
+        )
     return value

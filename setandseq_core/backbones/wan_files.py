@@ -1,6 +1,6 @@
 """Wan models in the native single-file format, the one that ComfyUI reads: sizes and loading.
 
-A file is loaded by naming the model's own weights (native_names.py), so it must match the model key by key.
+A file is loaded by naming the model's own weights (wan_names.py), so it must match the model key by key.
 Only text-to-video transformers (Wan 2.1, and each of the two experts of Wan 2.2 14B) and the Wan 2.1 VAE.
 """
 
@@ -61,16 +61,18 @@ def transformer_config(shapes: Shapes) -> Config:
     """
     for key in shapes:
         if variant := next((name for start, name in _VARIANTS.items() if key.startswith(start)), None):
-            raise BackboneError(f"this is the {variant} variant of Wan (it has {key!r})", hint=_ONLY_TEXT_TO_VIDEO)
+            raise BackboneError(f"this is the {variant} variant of Wan (it has {key!r}).", hint=_ONLY_TEXT_TO_VIDEO)
     dim, in_channels, *patch = _shape(shapes, "patch_embedding.weight", 5, "Wan transformer")
     projected, _ = _shape(shapes, "head.head.weight", 2, "Wan transformer")
     ffn_dim, _ = _shape(shapes, "blocks.0.ffn.0.weight", 2, "Wan transformer")
     _, text_dim = _shape(shapes, "text_embedding.0.weight", 2, "Wan transformer")
     _, freq_dim = _shape(shapes, "time_embedding.0.weight", 2, "Wan transformer")
     if dim == 0 or dim % HEAD_DIM:
-        raise BackboneError(f"its width is {dim}; the width of a Wan is a multiple of {HEAD_DIM}")
+        raise BackboneError(
+            f"its width is {dim}; the width of a Wan is a multiple of {HEAD_DIM}.", hint=_ONLY_TEXT_TO_VIDEO
+        )
     if patch != [1, 2, 2]:
-        raise BackboneError(f"its patches are {tuple(patch)}; those of a Wan are (1, 2, 2)")
+        raise BackboneError(f"its patches are {tuple(patch)}; those of a Wan are (1, 2, 2).", hint=_ONLY_TEXT_TO_VIDEO)
     config = {
         "patch_size": (1, 2, 2),
         "num_attention_heads": dim // HEAD_DIM,
@@ -97,13 +99,16 @@ def vae_config(shapes: Shapes) -> Config:
     """
     if "decoder.upsamples.0.upsamples.0.residual.2.weight" in shapes:
         raise BackboneError(
-            "this is the Wan 2.2 5B VAE (48 channels)", hint="Use the Wan 2.1 VAE, which Wan 2.2 14B uses too."
+            "this is the Wan 2.2 5B VAE (48 channels).", hint="Use the Wan 2.1 VAE, which Wan 2.2 14B uses too."
         )
     base_dim, in_channels, *_ = _shape(shapes, "encoder.conv1.weight", 5, "Wan VAE")
     out_channels, *_ = _shape(shapes, "decoder.head.2.weight", 5, "Wan VAE")
     z_dim, *_ = _shape(shapes, "conv2.weight", 5, "Wan VAE")
     if z_dim != 16:
-        raise BackboneError(f"its latents have {z_dim} channels; those of the Wan 2.1 VAE have 16")
+        raise BackboneError(
+            f"its latents have {z_dim} channels; those of the Wan 2.1 VAE have 16.",
+            hint="Give the VAE of Wan 2.1 with --vae.",
+        )
     return {
         "base_dim": base_dim,
         "z_dim": z_dim,
@@ -157,9 +162,12 @@ _DOWNLOAD_AGAIN = "Download it again."
 
 def _shape(shapes: Shapes, key: str, ndim: int, what: str) -> Sequence[int]:
     if key not in shapes:
-        raise BackboneError(f"not a {what}: no key {key!r}; found {_some(shapes)}", hint=_diffusers_hint(shapes))
+        raise BackboneError(f"not a {what}: no key {key!r}; found {_some(shapes)}.", hint=_diffusers_hint(shapes))
     if len(shapes[key]) != ndim:
-        raise BackboneError(f"not a {what}: {key!r} has shape {tuple(shapes[key])}, not {ndim} dimensions")
+        raise BackboneError(
+            f"not a {what}: {key!r} has shape {tuple(shapes[key])}, not {ndim} dimensions.",
+            hint=f"Give the file of a {what}.",
+        )
     return shapes[key]
 
 
@@ -172,14 +180,16 @@ def _some(keys: Iterable[str], most: int = 3) -> str:
 
 def _diffusers_hint(keys: Iterable[str]) -> str:
     ours = any(key.startswith(("condition_embedder.", "encoder.conv_in.")) for key in keys)
-    return "These are diffusers names: give the folder of the file (with its config.json) instead." if ours else ""
+    if ours:
+        return "These are diffusers names: give the folder of the file (with its config.json) instead."
+    return "Give the file of a Wan 2.1 or Wan 2.2 14B model."
 
 
 def _check_text_to_video(config: Mapping[str, Any]) -> None:
     read, written = config.get("in_channels", 16), config.get("out_channels") or config.get("in_channels", 16)
     if read != written or config.get("image_dim") or config.get("added_kv_proj_dim"):
         found = f"{read} channels in, {written} out"
-        raise BackboneError(f"this is an image-to-video or control variant of Wan ({found})", hint=_ONLY_TEXT_TO_VIDEO)
+        raise BackboneError(f"this is an image-to-video or control variant of Wan ({found}).", hint=_ONLY_TEXT_TO_VIDEO)
 
 
 def _load_file(
@@ -208,7 +218,7 @@ def _load_file(
             f"{path}: cannot be read as a .safetensors file ({error}).", hint=_DOWNLOAD_AGAIN
         ) from error
     except BackboneError as error:
-        raise BackboneError(f"{path}: {error.message}.", hint=error.hint) from error
+        raise BackboneError(f"{path}: {error.message}", hint=error.hint) from error
     model.load_state_dict(weights, assign=True)
     return model.eval()
 
@@ -221,16 +231,16 @@ def _kept_dtype(model: ModelMixin, key: str, dtype: torch.dtype) -> torch.dtype:
 def _check_fit(found: Shapes, needed: Shapes) -> None:
     if quantised := [key for key in found if key.endswith(_QUANTISED)]:
         raise BackboneError(
-            f"its weights are quantised (it has {_some(quantised, 1)})", hint="Use a float16 or bfloat16 file."
+            f"its weights are quantised (it has {_some(quantised, 1)}).", hint="Use a float16 or bfloat16 file."
         )
     if missing := needed.keys() - found.keys():
-        raise BackboneError(f"weights are missing: {_some(missing)}", hint=_DOWNLOAD_AGAIN)
+        raise BackboneError(f"weights are missing: {_some(missing)}.", hint=_DOWNLOAD_AGAIN)
     if extra := found.keys() - needed.keys():
-        raise BackboneError(f"weights that this kind of model does not have: {_some(extra)}", hint=_ONLY_TEXT_TO_VIDEO)
+        raise BackboneError(f"weights that this kind of model does not have: {_some(extra)}.", hint=_ONLY_TEXT_TO_VIDEO)
     for key, shape in needed.items():
         if tuple(found[key]) != tuple(shape):
             raise BackboneError(
-                f"{key!r} has shape {tuple(found[key])}, but the other weights need {tuple(shape)}",
+                f"{key!r} has shape {tuple(found[key])}, but the other weights need {tuple(shape)}.",
                 hint=_DOWNLOAD_AGAIN,
             )
 
@@ -254,7 +264,7 @@ def _load_folder(path: Path, subfolder: str, dtype: torch.dtype, model_class: ty
             folder, local_files_only=True, use_safetensors=True, torch_dtype=dtype, output_loading_info=True
         )
     except BackboneError as error:
-        raise BackboneError(f"{folder}: {error.message}.", hint=error.hint) from error
+        raise BackboneError(f"{folder}: {error.message}", hint=error.hint) from error
     except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
         raise BackboneError(f"{folder}: {error}", hint=_DOWNLOAD_AGAIN) from error
     model, report = loaded

@@ -59,7 +59,10 @@ def native_layer_name(name: str) -> str:
     block = re.fullmatch(r"(blocks\.\d+\.)(.+)", name)
     stem, table, rest = (block[1], _IN_BLOCK, block[2]) if block else ("", _TOP, name)
     if rest not in table:
-        raise BackboneError(f"layer {name!r} has no native name: only the layers of a text-to-video Wan have one")
+        raise BackboneError(
+            f"Layer {name!r} has no native name: only the layers of a text-to-video Wan have one.",
+            hint="Use a Wan 2.1 or Wan 2.2 14B text-to-video model.",
+        )
     return stem + table[rest]
 
 
@@ -83,7 +86,10 @@ def native_vae_name(name: str) -> str:
         index = int(found[3]) if found[2] == "resnets" else _VAE_LAYERS_PER_UP_BLOCK - 1
         stem, rest = f"decoder.upsamples.{_VAE_LAYERS_PER_UP_BLOCK * int(found[1]) + index}.", found[4]
     else:
-        raise BackboneError(f"layer {name!r} has no native name: only the layers of a Wan 2.1 VAE have one")
+        raise BackboneError(
+            f"Layer {name!r} has no native name: only the layers of a Wan 2.1 VAE have one.",
+            hint="Use the VAE of Wan 2.1.",
+        )
     return stem + _IN_RESIDUAL.get(rest, rest)
 
 

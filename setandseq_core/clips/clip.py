@@ -72,13 +72,15 @@ class ClipTarget:
     def __post_init__(self) -> None:
         check_fps(self.fps)
         if self.multiple < 1:
-            raise VideoError(f"multiple is {self.multiple}; it must be 1 or more, such as 16.")
+            raise VideoError(f"multiple is {self.multiple}; it must be 1 or more.", hint="Give one such as 16.")
         if self.max_frames < self.min_frames:
-            raise VideoError(f"max_frames is {self.max_frames}; it must be {self.min_frames} or more.")
+            raise VideoError(
+                f"max_frames is {self.max_frames}; it must be {self.min_frames} or more.", hint="Allow more frames."
+            )
         if self.frames is not None and (self.frames < self.min_frames or self.frames % self.time_stride != 1):
             raise VideoError(
-                f"frames is {self.frames}; it must be {self.time_stride}n+1 and at least {self.min_frames}, such as "
-                f"{self.most_frames}."
+                f"frames is {self.frames}; it must be {self.time_stride}n+1 and at least {self.min_frames}.",
+                hint=f"Ask for {self.most_frames} frames.",
             )
         self._check_size()
 
@@ -88,7 +90,8 @@ class ClipTarget:
             return
         nearest = tuple(None if side is None else _nearest_multiple(side, self.multiple) for side in asked)
         raise VideoError(
-            f"size (height, width) is {asked}; both must be multiples of {self.multiple}, such as {nearest}."
+            f"size (height, width) is {asked}; both must be multiples of {self.multiple}.",
+            hint=f"Ask for {nearest}.",
         )
 
     @property
@@ -157,7 +160,9 @@ def check_fps(fps: float) -> None:
     """Raise VideoError unless `fps` is a frame rate, in frames per second."""
     lowest, highest = FPS_RANGE
     if not lowest <= fps <= highest:
-        raise VideoError(f"The frame rate is {fps}; it must be from {lowest:g} to {highest:g} fps, such as 16.")
+        raise VideoError(
+            f"The frame rate is {fps}; it must be from {lowest:g} to {highest:g} fps.", hint="Choose one such as 16."
+        )
 
 
 # --- size ---------------------------------------------------------------------------------------------------------
@@ -309,7 +314,10 @@ def check_frames(frames_FHWC: Tensor) -> None:
     """Raise VideoError unless these are RGB frames with finite values in about [0, 1]."""
     shape = tuple(frames_FHWC.shape)
     if len(shape) != 4 or shape[3] != 3:
-        raise VideoError(f"The frames have shape {shape}; (frames, height, width, 3) is needed.")
+        raise VideoError(
+            f"The frames have shape {shape}; (frames, height, width, 3) is needed.",
+            hint="Give RGB frames, channels last.",
+        )
     if frames_FHWC.numel() == 0:
         raise VideoError(f"There is nothing in the frames, their shape is {shape}.", hint="Give at least one frame.")
     if not frames_FHWC.is_floating_point():
@@ -319,7 +327,7 @@ def check_frames(frames_FHWC: Tensor) -> None:
     if not frames_FHWC.isfinite().all():
         bad = int((~frames_FHWC.isfinite()).sum())
         raise VideoError(
-            f"{bad} values of the frames are not finite (nan or inf).", hint="Look at the step that made them."
+            f"{bad} values of the frames are not finite (nan or inf).", hint="Check the step that made them."
         )
     low = float(frames_FHWC.min())
     high = float(frames_FHWC.max())

@@ -67,7 +67,7 @@ def _check_path(path: Path) -> None:
         )
     if not path.is_file():
         kind = "a folder" if path.is_dir() else "not an ordinary file"
-        raise VideoError(f"{path} is {kind}; the path of a video file is needed.")
+        raise VideoError(f"{path} is {kind}; the path of a video file is needed.", hint="Choose a file.")
 
 
 @contextmanager

@@ -215,7 +215,7 @@ def _picture_stream(container: InputContainer, name: str) -> VideoStream:
     stream = container.streams.best("video")
     if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
         if container.streams.audio:
-            raise VideoError(f"{name} holds sound only; a video with pictures is needed.")
+            raise VideoError(f"{name} holds sound only; a video with pictures is needed.", hint="Choose another file.")
         raise unreadable(name, "it has no pictures")
     if stream.codec_context is None:  # pyright: ignore[reportUnnecessaryComparison]  # ffmpeg knows no decoder
         raise unreadable(name, "its coding is not known")

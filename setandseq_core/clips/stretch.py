@@ -21,9 +21,14 @@ class Stretch:
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < math.inf:
-            raise VideoError(f"start is {self.start:g} s; it must be 0 or more.")
+            raise VideoError(
+                f"start is {self.start:g} s; it must be 0 or more.", hint="Count the seconds from the first frame."
+            )
         if self.length is not None and not 0 < self.length < math.inf:
-            raise VideoError(f"length is {self.length:g} s; it must be more than 0.")
+            raise VideoError(
+                f"length is {self.length:g} s; it must be more than 0.",
+                hint="Give the seconds that the clip may last, or no length for all that follows the start.",
+            )
 
     @property
     def end(self) -> float:

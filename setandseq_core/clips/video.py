@@ -82,7 +82,10 @@ def _info(video: OpenVideo) -> VideoInfo:
         )
     # A single frame comes twice: the second time to say when it ends.
     if first_two[0] is first_two[1]:
-        raise VideoError(f"{video.name} holds one frame, it is a picture; a video with motion is needed.")
+        raise VideoError(
+            f"{video.name} holds one frame, so it is a picture; a video with motion is needed.",
+            hint="Choose a video.",
+        )
     height, width = video.upright_size(first_two[0])
     return VideoInfo(
         width=width,

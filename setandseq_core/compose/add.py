@@ -88,7 +88,7 @@ def _transferred(identity: Concept, motion: Concept) -> Concept:
         if one is None or two is None or not _same(one.identity_basis_OR, two.identity_basis_OR):
             raise ConceptMismatchError(
                 f"The concepts {names} do not share an identity basis: they differ in layer {name!r}. Motion can be "
-                "transferred only between concepts whose sequence stages went on from the same set stage.",
+                "transferred only between concepts whose sequence stages started from the same set stage.",
                 hint="Train the look of all clips jointly once, then the motion of each on it.",
             )
     info = replace(

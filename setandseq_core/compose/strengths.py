@@ -55,8 +55,9 @@ class StrengthSchedule:
             places = [place for place, _ in points]
             if not points or places[0] < 0 or places[-1] > 1 or sorted(set(places)) != places:
                 raise ConfigError(
-                    f"The schedule of the {part} strength has points at {places}. It needs at least one point, each "
-                    "later than the one before, from 0 (the first step) to 1 (the end)."
+                    f"The schedule of the {part} strength has points at {places}; it needs at least one, each later "
+                    "than the one before.",
+                    hint="Give points in order, from 0 (the first step) to 1 (the end).",
                 )
 
     @property

@@ -140,13 +140,14 @@ def parse_metadata(metadata: Mapping[str, str]) -> dict[str, ConceptInfo]:
     version = metadata.get("setandseq.version")
     if version is None:
         raise ConceptFileError(
-            "The file has no 'setandseq.version' in its metadata: not a concept, or stripped of its metadata."
+            "The file has no 'setandseq.version' in its metadata: not a concept, or stripped of its metadata.",
+            hint="Choose a concept, or get the file again from where it was made.",
         )
     if version not in VERSIONS:
         newer = version.isdecimal() and version.isascii() and len(version) < 9 and int(version) > int(FORMAT_VERSION)
         raise ConceptFileError(
             f"Concept version {version!r:.50} is unknown, this reads 1 to {FORMAT_VERSION}.",
-            hint="It is from a newer version: update the pack." if newer else "",
+            hint="The file is from a newer version: update the pack." if newer else "",
         )
     if "setandseq.info" not in metadata:
         raise ConceptFileError("The file has no 'setandseq.info' in its metadata.")

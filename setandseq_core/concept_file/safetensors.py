@@ -96,7 +96,8 @@ def read_header(path: Path) -> Header:
         if header_bytes > min(MAX_HEADER_BYTES, size - 8):
             raise ConceptFileError(
                 f"{path.name} is not a .safetensors file, or is cut short: it announces {header_bytes} bytes of header "
-                f"in a file of {size} (at most {MAX_HEADER_BYTES} allowed)."
+                f"in a file of {size} (at most {MAX_HEADER_BYTES} allowed).",
+                hint="Choose a .safetensors file, or get this one again.",
             )
         header = strict_json(file.read(header_bytes), f"The header of {path.name}")
     if not isinstance(header, dict):
@@ -146,7 +147,9 @@ def check_data(path: Path, announced: str | None) -> None:
 
 def _checked_layout(entries: Mapping[str, Json], data_bytes: int) -> dict[str, tuple[int, ...]]:
     if len(entries) > MAX_TENSORS or data_bytes > MAX_DATA_BYTES:
-        raise ConceptFileError(f"{len(entries)} tensors, {data_bytes} bytes: too large for a concept.")
+        raise ConceptFileError(
+            f"{len(entries)} tensors, {data_bytes} bytes: too large for a concept.", hint="Choose a concept file."
+        )
     tensors = sorted(_checked_entry(name, entry) for name, entry in entries.items())
     end = 0
     for tensor in tensors:
@@ -155,7 +158,10 @@ def _checked_layout(entries: Mapping[str, Json], data_bytes: int) -> dict[str, t
             raise ConceptFileError(f"Tensor {name} starts at byte {tensor.start}, {end} expected: overlap or hole.")
         end = tensor.stop
     if end != data_bytes:
-        raise ConceptFileError(f"The header describes {end} bytes of tensors, the file holds {data_bytes}: cut short?")
+        raise ConceptFileError(
+            f"The header describes {end} bytes of tensors, the file holds {data_bytes}: "
+            "it is cut short, or its header is wrong."
+        )
     return {tensor.name: tensor.shape for tensor in tensors}
 
 

@@ -41,8 +41,8 @@ def contact_sheet(rows: Sequence[tuple[str, Tensor]], *, columns: int = 9, scale
     """
     if not rows or columns < 1 or scale < 1:
         raise VideoError(
-            f"A contact sheet of {len(rows)} videos, {columns} columns and scale {scale} cannot be drawn; "
-            "each must be 1 or more."
+            f"A contact sheet of {len(rows)} videos, {columns} columns and scale {scale} cannot be drawn.",
+            hint="Give 1 or more of each.",
         )
     font = ImageFont.load_default(FONT_SIZE)
     labels = [_wrap(label) for label, _ in rows]
@@ -75,7 +75,10 @@ def _draw_row(
 def _pictures(label: str, frames_FHWC: Tensor, columns: int, scale: int) -> list[Image.Image]:
     shape = tuple(frames_FHWC.shape)
     if len(shape) != 4 or shape[3] != 3 or 0 in shape:
-        raise VideoError(f"The frames of {label!r} have shape {shape}; (frames, height, width, 3) is needed.")
+        raise VideoError(
+            f"The frames of {label!r} have shape {shape}; (frames, height, width, 3) is needed.",
+            hint="Give RGB frames, channels last, at least one.",
+        )
     length, height, width, _ = shape
     factor = min(scale, MAX_SIDE / max(height, width))
     size = (max(1, round(width * factor)), max(1, round(height * factor)))

@@ -84,7 +84,10 @@ def motion_fidelity(reference_FHWC: Tensor, generated_FHWC: Tensor) -> float:
         )
     reference, generated = find_tracks(reference_FHWC).moving(), find_tracks(generated_FHWC).moving()
     if not len(reference):
-        raise MetricError("No movement was found in the reference that could be compared: it stands still, or blurs.")
+        raise MetricError(
+            "No movement was found in the reference that could be compared: it stands still, or blurs.",
+            hint="Take a sharper clip, or one that moves more.",
+        )
     return fidelity(reference, generated) if len(generated) else 0.0
 
 

@@ -66,7 +66,7 @@ def test_frames_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("settings", [{"columns": 0}, {"scale": 0}])
 def test_empty_sheet_is_refused(settings: dict[str, int]) -> None:
-    with pytest.raises(VideoError, match="cannot be drawn; each must be 1 or more"):
+    with pytest.raises(VideoError, match="cannot be drawn. Give 1 or more of each"):
         contact_sheet([("clip", torch.zeros(5, 16, 16, 3))], **settings)
     with pytest.raises(VideoError, match="0 videos"):
         contact_sheet([])

@@ -93,7 +93,7 @@ def test_layer_has_its_native_name(name: str, native: str) -> None:
 
 @pytest.mark.parametrize("name", ["blocks.0.attn2.add_k_proj", "blocks.x.attn1.to_q", "vace_blocks.0.proj_in", ""])
 def test_layer_that_no_text_to_video_wan_has_is_named_in_the_error(name: str) -> None:
-    with pytest.raises(BackboneError, match=f"layer {name!r} has no native name"):
+    with pytest.raises(BackboneError, match=f"Layer {name!r} has no native name"):
         native_layer_name(name)
 
 
@@ -113,7 +113,7 @@ def test_vae_layer_has_its_native_name(name: str, native: str) -> None:
 
 
 def test_vae_layer_without_native_name_is_named_in_the_error() -> None:
-    with pytest.raises(BackboneError, match=r"layer 'encoder\.other' has no native name"):
+    with pytest.raises(BackboneError, match=r"Layer 'encoder\.other' has no native name"):
         native_vae_name("encoder.other")
 
 
