@@ -145,8 +145,7 @@ class SaveDynamicConcept(io.ComfyNode):
                     default=False,
                     optional=True,
                     advanced=True,
-                    tooltip="Stores the concept in float32, twice as large as in bfloat16. Look and motion are the "
-                    "same.",
+                    tooltip="Stores the concept in float32: twice the size of bfloat16, with the same look and motion.",
                 ),
             ],
             hidden=[io.Hidden.unique_id],

@@ -33,7 +33,7 @@ class IdentityFromLoRA(CheckedNode):
             display_name="Identity from LoRA",
             category=CATEGORY,
             description="The look of a LoRA that you already have, made with any program. Train Motion Residual then "
-            "learns only the movement of your clip on it.",
+            "learns only the motion of your clip.",
             search_aliases=["character lora", "convert lora", "dynamic concept", "set and sequence"],
             inputs=[
                 io.Model.Input("model", tooltip="The model that the LoRA was made for, without the LoRA on it."),
@@ -48,26 +48,27 @@ class IdentityFromLoRA(CheckedNode):
                     "static_prompt",
                     display_name="look prompt",
                     multiline=True,
-                    tooltip="How it looks, in the words that the LoRA was trained with: a ohwx woman in a red dress.",
+                    tooltip="Describes the look in the words that the LoRA was trained with: a ohwx woman in a red "
+                    "dress.",
                 ),
                 io.String.Input(
                     "trigger_word",
                     default="",
-                    tooltip="The word in the look prompt that calls the look, if the LoRA has one: ohwx.",
+                    tooltip="The word in the look prompt that triggers the look, if the LoRA has one: ohwx.",
                 ),
                 io.Int.Input(
                     "rank",
                     default=0,
                     min=0,
                     max=256,
-                    tooltip="Size of the identity. 0 keeps the LoRA's own; a lower one keeps the most important part "
-                    "and makes a smaller file.",
+                    tooltip="Rank of the look. 0 keeps the LoRA's own; a lower rank keeps the most important part and "
+                    "makes a smaller file.",
                 ),
                 io.Boolean.Input(
                     "leave_out",
                     default=False,
-                    tooltip="Leave out what cannot be taken, such as layers that concepts do not change. Off, such a "
-                    "LoRA is refused.",
+                    tooltip="Leaves out what a concept cannot hold, such as layers that concepts do not change. If "
+                    "off, such a LoRA is refused.",
                 ),
                 SettingsWire.Input(
                     "settings",

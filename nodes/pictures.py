@@ -32,13 +32,13 @@ class ReferencePictures(CheckedNode):
             node_id="SetSeq_ReferencePictures",
             display_name="Reference Pictures",
             category=CATEGORY,
-            description="Gives a clip the look of pictures: the first stage learns from them in place of the clip, "
-            "which then gives only the movement.",
+            description="Takes the look from pictures: the first stage learns from them instead of the clip, which "
+            "then provides only the motion.",
             search_aliases=["photos", "dataset", "character", "images", "dynamic concept", "set and sequence"],
             is_input_list=True,
             inputs=[
                 io.Model.Input("model", tooltip="The video model to train. It determines the sizes."),
-                ReferenceWire.Input("reference", tooltip="The clip of the movement, from Reference Clip."),
+                ReferenceWire.Input("reference", tooltip="The clip that provides the motion, from Reference Clip."),
                 io.Autogrow.Input(
                     "pictures",
                     template=io.Autogrow.TemplatePrefix(
@@ -48,7 +48,7 @@ class ReferencePictures(CheckedNode):
                         max=50,
                     ),
                     tooltip="Pictures of one subject, each in its own size: from Load Image, or a whole folder from "
-                    "Load Image Dataset from Folder. 10 to 30 different ones are best.",
+                    "Load Image Dataset from Folder. 10 to 30 different ones work best.",
                 ),
                 io.String.Input(
                     "static_prompt",
@@ -60,8 +60,8 @@ class ReferencePictures(CheckedNode):
                 io.Boolean.Input(
                     "look_of_clip",
                     default=False,
-                    tooltip="Also learn the look of the clip, under its own token, so that less of it gets into the "
-                    "movement. Give the subject of the clip another token than that of the pictures.",
+                    tooltip="Also learns the look of the clip, under its own token, so that less of it leaks into the "
+                    "motion. The clip's subject and the pictures' subject need different tokens.",
                 ),
             ],
             outputs=[ReferenceWire.Output("reference", tooltip="For Train Identity LoRA.")],

@@ -48,7 +48,7 @@ class PriorClips(io.ComfyNode):
                     "without its tokens.",
                 ),
                 io.Int.Input(
-                    "clips", default=DEFAULT.clips, min=1, max=1000, tooltip="Number of clips, if you give no prompts."
+                    "clips", default=DEFAULT.clips, min=1, max=1000, tooltip="Number of clips if you give no prompts."
                 ),
                 io.Int.Input(
                     "seed",
@@ -61,7 +61,7 @@ class PriorClips(io.ComfyNode):
                 SettingsWire.Input(
                     "settings",
                     optional=True,
-                    tooltip="From Sampling Settings, where a step-distilled model or LoRA is on the wire.",
+                    tooltip="From Sampling Settings, needed if the model or a LoRA on it is step-distilled.",
                 ),
             ],
             outputs=[

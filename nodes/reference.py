@@ -53,8 +53,7 @@ class ReferenceClip(CheckedNode):
                     default=33,
                     min=5,
                     max=1001,
-                    tooltip="Largest number of frames to use. Models need 4n+1 "
-                    "frames (5, 9, ... 81), so it is rounded down.",
+                    tooltip="Maximum number of frames. Models need 4n+1 frames (5, 9, ... 81), so it is rounded down.",
                 ),
                 io.Int.Input(
                     "width",
@@ -84,8 +83,8 @@ class ReferenceClip(CheckedNode):
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="White on the subject, as one mask or one per video frame. The training mostly ignores "
-                    "what lies outside.",
+                    tooltip="White on the subject, as one mask or one per video frame. Training nearly ignores "
+                    "the rest.",
                 ),
             ],
             outputs=[
@@ -165,7 +164,7 @@ def stretch_inputs() -> list[io.Input]:
             max=SECONDS,
             step=0.01,
             advanced=True,
-            tooltip="Largest length to use, in seconds. 0 sets no limit besides frames.",
+            tooltip="Maximum length in seconds. 0 sets no limit besides frames.",
         ),
     ]
 

@@ -102,7 +102,7 @@ class TrainingSettings(CheckedNode):
                     max=100.0,
                     step=0.01,
                     advanced=True,
-                    tooltip="Largest gradient norm allowed in a step.",
+                    tooltip="Maximum gradient norm of a step.",
                 ),
                 io.Float.Input(
                     "time_from",
@@ -193,7 +193,7 @@ class Regularisation(CheckedNode):
             display_name="Regularisation",
             category=CATEGORY,
             description="Helps the concept follow prompts and keeps several subjects apart: practice clips, stitched "
-            "clips and learned tokens. Without this node, the train nodes use its defaults.",
+            "clips and learned tokens. Without this node, the train nodes use its defaults, but 8 practice clips.",
             search_aliases=["prior preservation", "regularization", "learned tokens", "set and sequence"],
             inputs=[
                 io.Float.Input(
@@ -266,7 +266,7 @@ class Regularisation(CheckedNode):
                     tooltip="Where the first stage trains: above 1 favours high noise, 1 is uniform, 0 uses the "
                     "model's own shift. Lower values match the look more closely; the embedded model uses 1.",
                 ),
-                SettingsWire.Input("settings", optional=True, tooltip="From Training Settings, to use both."),
+                SettingsWire.Input("settings", optional=True, tooltip="From Training Settings, to combine both."),
             ],
             outputs=[SettingsWire.Output("settings", tooltip="For the settings input of both train nodes.")],
         )
@@ -307,8 +307,8 @@ class SamplingSettings(CheckedNode):
             node_id="SetSeq_SamplingSettings",
             display_name="Sampling Settings",
             category=CATEGORY,
-            description="How the train nodes and Practice Clips sample the clips that they make themselves. Connect it "
-            "where a step-distilled model or LoRA is on the wire: 4 steps, guidance 1.",
+            description="How the train nodes and Practice Clips sample the clips that they make themselves. Needed if "
+            "the model or a LoRA on it is step-distilled: 4 steps, guidance 1.",
             search_aliases=["lightning", "lightx2v", "distilled", "few steps", "set and sequence"],
             inputs=[
                 io.Int.Input(
@@ -324,15 +324,15 @@ class SamplingSettings(CheckedNode):
                     min=0.0,
                     max=100.0,
                     step=0.1,
-                    tooltip="Guidance (cfg) of a practice clip. 0 takes the one that suits the model; 1 is without, as "
-                    "step-distilled models need it.",
+                    tooltip="Guidance (cfg) of a practice clip. 0 uses the value that suits the model; 1 turns "
+                    "guidance off, as step-distilled models need.",
                 ),
                 io.Combo.Input(
                     "sampler",
                     options=list(SAMPLERS),
                     tooltip="euler, or lcm for models that were distilled for it.",
                 ),
-                SettingsWire.Input("settings", optional=True, tooltip="From another settings node, to have both."),
+                SettingsWire.Input("settings", optional=True, tooltip="From another settings node, to combine both."),
             ],
             outputs=[SettingsWire.Output("settings", tooltip="For the train nodes and Practice Clips.")],
         )

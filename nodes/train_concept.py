@@ -45,8 +45,8 @@ class TrainConcept(CheckedNode):
             node_id="SetSeq_TrainConcept",
             display_name="Train Concept",
             category=CATEGORY,
-            description="Learns the look and the motion of one short video, saves them as a concept, and gives the "
-            "model with the concept on it.",
+            description="Learns the look and the motion of one short video, saves them as a concept, and returns the "
+            "model with the concept applied.",
             search_aliases=[
                 "learn video",
                 "train video lora",
@@ -57,21 +57,23 @@ class TrainConcept(CheckedNode):
                 "set and sequence",
             ],
             inputs=[
-                io.Model.Input("model", tooltip="The video model that learns, as for sampling. It is left as it was."),
+                io.Model.Input(
+                    "model", tooltip="The video model to train, as for sampling. Training leaves it unchanged."
+                ),
                 *encoder_inputs(),
                 io.Video.Input("video", tooltip="One to five seconds of one subject that fills much of the picture."),
                 *prompt_inputs(),
                 io.String.Input(
                     "name",
                     default="my_concept",
-                    tooltip="The file's name in models/dynamic_concepts. animals/bee makes a folder.",
+                    tooltip="Name of the file in models/dynamic_concepts. animals/bee creates a folder.",
                 ),
                 io.Combo.Input(
                     "preset",
                     options=list(PRESETS),
                     default=STANDARD_PRESET,
-                    tooltip="draft takes well under half the time of standard, for a first look; paper takes many "
-                    "times as long. A connected settings input has a preset of its own.",
+                    tooltip="draft takes well under half the time of standard, for a quick preview; paper takes many "
+                    "times as long. Connected settings bring their own preset.",
                 ),
                 *stretch_inputs(),
                 _steps("look_steps", "look"),
@@ -79,7 +81,7 @@ class TrainConcept(CheckedNode):
                 SettingsWire.Input(
                     "settings",
                     optional=True,
-                    tooltip="From Training Settings or Regularisation. Without it, the settings suit the model.",
+                    tooltip="From Training Settings or Regularisation. If empty, they are chosen for the model.",
                 ),
                 plan_only_input(),
                 io.Model.Input(
@@ -101,19 +103,19 @@ class TrainConcept(CheckedNode):
                 ),
             ],
             outputs=[
-                io.Model.Output("model", tooltip="The model with the concept on it, for the sampler."),
+                io.Model.Output("model", tooltip="The model with the concept applied, for the sampler."),
                 ConceptWire.Output("concept", tooltip="For Compose Concepts."),
                 io.String.Output(
                     "motion_prompt",
                     display_name="motion prompt",
-                    tooltip="The prompt that calls the look and the motion.",
+                    tooltip="The prompt for the look and the motion.",
                 ),
-                io.Clip.Output("clip", tooltip="The text encoder as it came, for CLIP Text Encode."),
-                io.Vae.Output("vae", tooltip="The VAE as it came, for VAE Decode."),
+                io.Clip.Output("clip", tooltip="The text encoder, unchanged, for CLIP Text Encode."),
+                io.Vae.Output("vae", tooltip="The VAE, unchanged, for VAE Decode."),
                 io.Model.Output(
                     "low_noise_model",
                     display_name="low noise model",
-                    tooltip="The low-noise model with the concept on it, for the second sampler.",
+                    tooltip="The low-noise model with the concept applied, for the second sampler.",
                 ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
@@ -244,8 +246,8 @@ def _steps(name: str, part: str) -> io.Int.Input:
         min=0,
         max=100_000,
         advanced=True,
-        tooltip=f"Training steps for the {part}. 0 takes the number that suits the model. More steps resume what was "
-        "trained before.",
+        tooltip=f"Training steps for the {part}. 0 uses the number that suits the model. If you raise it later, "
+        "training resumes where it ended.",
     )
 
 

@@ -189,7 +189,7 @@ def _optional_wires() -> list[io.Input]:
         SettingsWire.Input(
             "settings",
             optional=True,
-            tooltip="From Training Settings or Regularisation. The default is the paper's recipe.",
+            tooltip="From Training Settings or Regularisation. If empty, the preset standard is used.",
         ),
         PriorWire.Input(
             "prior",
@@ -218,7 +218,7 @@ def _steps_and_rate(steps: int) -> list[io.Input]:
             default=steps,
             min=1,
             max=100_000,
-            tooltip="Length of the training, in steps. Cancel keeps all of them.",
+            tooltip="Length of the training in steps. After Cancel, running again resumes the training.",
         ),
         io.Float.Input(
             "learning_rate",

@@ -10,14 +10,14 @@ from .options import FILE, command
 TRAINING_SUFFIX = ".training"
 
 
-@command("Remove what trainings keep on disk.", "--yes .")
+@command("Remove the files that trainings keep on disk.", "--yes .")
 @click.argument("folder", type=FILE, metavar="FOLDER", default=".")
-@click.option("--yes", is_flag=True, help="Remove it. Without this option it is only shown.")
+@click.option("--yes", is_flag=True, help="Remove the files. Without this option their size is only shown.")
 def clean(folder: Path, yes: bool) -> None:
-    """Show how much disk space unfinished and finished trainings take in a folder, and remove them.
+    """Show how much disk space unfinished and finished trainings use in a folder, and remove their files.
 
-    These are the folders NAME.safetensors.training that 'train' makes, and in ComfyUI the folder
-    user/setandseq/training. Concepts stay. A training that was removed can no longer be resumed or given more steps.
+    They lie in the folders NAME.safetensors.training that 'train' makes and, in ComfyUI, in user/setandseq/training.
+    Concepts are kept. A training whose files are removed can no longer be resumed or given more steps.
     """
     from ..training.kept import empty_kept, kept_bytes, kept_files
 

@@ -59,14 +59,14 @@ placement_options = together(
         multiple=True,
         metavar="LEFT,TOP,RIGHT,BOTTOM",
         show_default="stripes, left to right",
-        help="With regions: where a concept acts, as shares of the frame. Once for each concept.",
+        help="With regions: the part of the frame where a concept acts, in shares from 0 to 1. Give one per concept.",
     ),
     click.option(
         "--region-prompt",
         multiple=True,
         metavar="TEXT",
         show_default="the prompt",
-        help="With regions: what a concept's region shows. Once for each concept.",
+        help="With regions: the prompt of a concept's region. Give one per concept.",
     ),
 )
 
@@ -104,7 +104,7 @@ schedule_options = together(
             default=ALWAYS,
             metavar="X:X,...",
             show_default="always 1",
-            help=f"{part.capitalize()} strength by share of the sampling, such as 0:0,0.3:1; multiplies the concepts'.",
+            help=f"Factor of the {part} strengths over the sampling, as share:factor pairs such as 0:0,0.3:1.",
         )
         for part in ("identity", "motion")
     ),
@@ -114,7 +114,7 @@ schedule_options = together(
         default=1.0,
         metavar="X",
         show_default=True,
-        help="Multiplies both strengths for the negative prompt; less than 1 shows more of the concepts.",
+        help="Factor of both strengths for the negative prompt. Below 1 shows more of the concepts.",
     ),
 )
 
@@ -130,17 +130,17 @@ schedule_options = together(
     multiple=True,
     required=True,
     metavar="FILE[:X[:X]]",
-    help="A concept, with its identity and motion strength if they are not 1. Repeat it for several.",
+    help="A concept, with its identity and motion strength if they are not 1. Repeat the option for each concept.",
 )
 @click.option(
     "--motion-from",
     metavar="FILE[:X[:X]]",
-    help="A concept to take the motion from; both must have been trained from the same look.",
+    help="The concept whose motion to use. Both concepts must have been trained from the same look.",
 )
 @placement_options
 @schedule_options
 @sampling_options("the concept's motion prompt, if there is only one concept")
-@out_option("The result: an mp4, gif, webm or .safetensors file, replaced if it exists.")
+@out_option("The result: an mp4, gif, webm or .safetensors file. An existing file is replaced.")
 @float32_option
 @clip_options("the first concept's", "the first concept's")
 @model_options
@@ -157,8 +157,8 @@ def compose(
 ) -> None:
     """Make a video with several concepts that were trained separately.
 
-    If --out ends in .safetensors, the result is a file instead: a plain LoRA of all of them, or with --motion-from a
-    concept.
+    If --out ends in .safetensors, no video is made: the result is a plain LoRA of all concepts, or with --motion-from
+    a concept.
     """
     check_out(out, *VIDEO_SUFFIXES, CONCEPT_SUFFIX)
     concepts = _concepts(concept, motion_from, schedules.schedule())

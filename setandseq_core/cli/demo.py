@@ -8,19 +8,19 @@ from .console import say
 from .options import FILE, command
 
 
-@command("See everything work, without any download.", "--out demo_output")
+@command("Try everything, without any download.", "--out demo_output")
 @click.option(
     "--out",
     type=FILE,
     default=Path("demo_output"),
     show_default=True,
     metavar="FOLDER",
-    help="The folder of the results.",
+    help="Folder for the results.",
 )
 def demo(out: Path) -> None:
     """Learn the demo concept with the embedded model and edit it by prompt.
 
-    The results are measured and laid out in a folder. Takes minutes on two CPU cores.
+    The videos, measurements and contact sheets go to a folder. This takes minutes on two CPU cores.
     """
     from ..embedded.demo import run_demo
     from .files import check_folder

@@ -29,33 +29,33 @@ FPS = 16.0
     type=FILE,
     required=True,
     metavar="FILE",
-    help="The video that the concept was learned from.",
+    help="The video that the concept was trained on.",
 )
 @click.option("--video", type=FILE, required=True, metavar="FILE", help="The generated video.")
-@click.option("--prompt", required=True, metavar="TEXT", help="The prompt that it was made from.")
+@click.option("--prompt", required=True, metavar="TEXT", help="The prompt of the generated video.")
 @click.option(
     "--identity-token",
     default="",
     metavar="WORD",
-    help="The concept's identity token. It is left out of the prompt, as words in brackets are.",
+    help="The concept's identity token. It is removed from the prompt, as are words in brackets.",
 )
 @click.option(
     "--motion-token",
     default="",
     metavar="WORD",
-    help="The concept's motion token, left out too.",
+    help="The concept's motion token, removed from the prompt as well.",
 )
 @click.option(
     "--clip",
     type=FILE,
     metavar="FOLDER",
-    help="A CLIP model as transformers saves it, to measure the prompt, and the look if there is no --image-model.",
+    help="A CLIP model in the format of transformers. Measures the prompt, and the look unless --image-model is given.",
 )
 @click.option(
     "--image-model",
     type=FILE,
     metavar="FOLDER",
-    help="A DINO, face or other image model as transformers saves it, to measure the look.",
+    help="A DINO, face or other image model in the format of transformers. Measures the look.",
 )
 @device_option
 @click.option(
@@ -63,7 +63,7 @@ FPS = 16.0
     "json_file",
     type=FILE,
     metavar="FILE",
-    help="Write the figures to this file too, replaced if it exists.",
+    help="Also write the figures to this file. An existing file is replaced.",
 )
 def evaluate(
     reference: Path,
@@ -76,9 +76,9 @@ def evaluate(
     device: str,
     json_file: Path | None,
 ) -> None:
-    """Compare a generated video with the video that its concept was learned from, and with its prompt.
+    """Compare a generated video with the video that its concept was trained on, and with its prompt.
 
-    A figure that cannot be computed says which model is missing for it.
+    Where a figure cannot be computed, the output names the model that it needs.
     """
     from ..clips.video import read_info
     from ..embedded.evaluation import embedded_probes

@@ -14,13 +14,13 @@ from .options import FILE, StrengthOptions, command, out_option, strength_option
     "lantern.safetensors --out lantern_lora.safetensors --motion-strength 0.5",
 )
 @click.argument("file", type=FILE, metavar="FILE")
-@out_option("The LoRA: a .safetensors file, replaced if it exists.")
+@out_option("The LoRA: a .safetensors file. An existing file is replaced.")
 @strength_options
 def export(file: Path, out: Path, strengths: StrengthOptions) -> None:
     """Write the concept in FILE as a plain LoRA that stock ComfyUI and diffusers load.
 
-    Its strengths are fixed in the LoRA. A concept for the two experts of Wan 2.2 becomes two files, with _high_noise
-    and _low_noise added to the name.
+    The LoRA holds the look and the motion at the given strengths; they can no longer be changed separately. A concept
+    for the two experts of Wan 2.2 becomes two files, with _high_noise and _low_noise added to the name.
     """
     from ..concept import Strengths
     from ..concept_file.export import export_lora, missing_tokens

@@ -148,7 +148,7 @@ def out_option(text: str) -> Decorator:
 float32_option = click.option(
     "--float32",
     is_flag=True,
-    help="Store a concept in float32, twice as large as in bfloat16; look and motion are the same.",
+    help="Store a concept in float32: twice the size of bfloat16, with the same look and motion.",
 )
 
 
@@ -169,7 +169,7 @@ device_option = click.option(
     type=click.Choice(("auto", "cpu", "cuda")),
     default="auto",
     show_default="cuda if there is one",
-    help="Where the model runs.",
+    help="Device that the model runs on.",
 )
 model_options = together(
     "model",
@@ -181,12 +181,12 @@ model_options = together(
         show_default="the embedded model",
         help="A Wan text-to-video model: a diffusers folder or a single .safetensors file.",
     ),
-    click.option("--vae", type=FILE, metavar="PATH", help="Its VAE, if --model is a single file."),
+    click.option("--vae", type=FILE, metavar="PATH", help="Its VAE, needed if --model is a single file."),
     click.option(
         "--text-encoder",
         type=FILE,
         metavar="FOLDER",
-        help="The folder with its 'tokenizer' and 'text_encoder', if --model is a single file.",
+        help="The folder with its 'tokenizer' and 'text_encoder', needed if --model is a single file.",
     ),
     device_option,
     click.option(
@@ -194,7 +194,7 @@ model_options = together(
         type=click.Choice(("float32", "bfloat16")),
         default="float32",
         show_default=True,
-        help="Precision of the transformer; bfloat16 halves its memory.",
+        help="Precision of the transformer. bfloat16 needs half the memory of float32.",
     ),
 )
 
@@ -217,7 +217,9 @@ def clip_options(frames: str, size: str) -> Decorator:
     return together(
         "clip",
         ClipOptions,
-        click.option("--frames", type=FRAMES, metavar="N", show_default=frames, help="Number of frames, 4n+1."),
+        click.option(
+            "--frames", type=FRAMES, metavar="N", show_default=frames, help="Number of frames: 4n+1, such as 17."
+        ),
         click.option("--size", type=SIZE, metavar="WxH", show_default=size, help="Width and height in pixels."),
     )
 
@@ -258,13 +260,13 @@ class MethodOptions:
 method_options = together(
     "method",
     MethodOptions,
-    click.option("--config", type=FILE, metavar="FILE", help="Settings of the method, a TOML file."),
+    click.option("--config", type=FILE, metavar="FILE", help="A TOML file with settings of the method."),
     click.option(
         "--seed",
         type=SEED,
         metavar="N",
         show_default="0",
-        help="The same seed learns the same concept.",
+        help="Random seed: the same seed gives the same concept.",
     ),
     click.option("--rank", type=COUNT, metavar="N", show_default="32", help="Rank of the concept's matrices."),
 )
@@ -288,7 +290,7 @@ strength_options = together(
             default=1.0,
             metavar="X",
             show_default=True,
-            help=f"Strength of the concept's {shown}; 0 leaves it out.",
+            help=f"Strength of the concept's {shown}: 1 is as trained, 0 is off.",
         )
         for part, shown in (("identity", "look"), ("motion", "motion"))
     ),
@@ -315,13 +317,13 @@ def sampling_options(prompt: str) -> Decorator:
     return together(
         "sampling",
         SamplingOptions,
-        click.option("--prompt", metavar="TEXT", show_default=prompt, help="What the video shows."),
+        click.option("--prompt", metavar="TEXT", show_default=prompt, help="Describes the video."),
         click.option(
             "--negative-prompt",
             default="",
             metavar="TEXT",
             show_default="nothing",
-            help="What the video must not show.",
+            help="Describes what the video must not show.",
         ),
         click.option(
             "--seed",
@@ -329,7 +331,7 @@ def sampling_options(prompt: str) -> Decorator:
             default=0,
             metavar="N",
             show_default=True,
-            help="The same seed makes the same video.",
+            help="Random seed: the same seed gives the same video.",
         ),
         click.option(
             "--steps",
@@ -345,6 +347,6 @@ def sampling_options(prompt: str) -> Decorator:
             default=4.0,
             metavar="X",
             show_default=True,
-            help="How strictly the video follows the prompt; 1 turns guidance off.",
+            help="How strictly the video follows the prompt. 1 turns guidance off.",
         ),
     )

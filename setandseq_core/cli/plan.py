@@ -19,7 +19,7 @@ GB = 2**30
 
 
 @command(
-    "Say how much memory and time a training takes.",
+    "Estimate the memory and time of a training.",
     "--frames 33 --size 832x480 --model wan2.1_t2v_1.3B",
     "--memory 24 --speed 80",
 )
@@ -35,7 +35,7 @@ GB = 2**30
     type=NUMBER,
     metavar="TFLOPS",
     show_default="measured on this device",
-    help="Speed of the device to plan for: 10^12 operations a second, such as half of its peak.",
+    help="Speed of the device to plan for, in 10^12 operations a second. Half of its peak is a good guess.",
 )
 @method_options
 @clip_options("17 embedded, else 81", "64x64 embedded, else 832x480")
@@ -47,9 +47,10 @@ def plan(
     clip: ClipOptions,
     model: ModelOptions,
 ) -> None:
-    """Say how much memory and time a training takes with a clip of this length and size; nothing is trained.
+    """Estimate the memory and time of a training with a clip of this length and size. Nothing is trained.
 
-    It also says what the training does to fit into the memory, and over two hours which single change saves most.
+    The estimate says how the training fits into the memory. If it takes over two hours, the single change that saves
+    most is named.
     """
     from ..training.plan import plan_training
     from ..training.proposal import duration, plan_in_words, proposal_in_words

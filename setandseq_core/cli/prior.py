@@ -11,7 +11,7 @@ from .signals import Stopped, stopping_gently
 
 
 @command(
-    "Make clips of the model itself, for prior preservation.",
+    "Make clips with the model itself, for prior preservation.",
     "--out prior --prompts prompts.txt",
 )
 @click.option(
@@ -19,7 +19,7 @@ from .signals import Stopped, stopping_gently
     type=FILE,
     metavar="FILE",
     show_default="built-in prompts",
-    help="A text file with a two-part prompt on each line: 'A brown dog | It is running along a beach'.",
+    help="A text file with one two-part prompt per line: 'A brown dog | It is running along a beach'.",
 )
 @click.option(
     "--clips",
@@ -27,14 +27,14 @@ from .signals import Stopped, stopping_gently
     default=16,
     metavar="N",
     show_default=True,
-    help="Number of clips, if there are no --prompts.",
+    help="Number of clips if --prompts is not given.",
 )
 @click.option(
     "--out",
     type=FILE,
     required=True,
     metavar="FOLDER",
-    help="The folder of the clips, for 'train --prior'.",
+    help="Folder for the clips. Give it to 'train --prior'.",
 )
 @click.option(
     "--seed",
@@ -42,7 +42,7 @@ from .signals import Stopped, stopping_gently
     default=0,
     metavar="N",
     show_default=True,
-    help="The same seed makes the same clips.",
+    help="Random seed: the same seed gives the same clips.",
 )
 @click.option(
     "--steps",
@@ -50,7 +50,7 @@ from .signals import Stopped, stopping_gently
     default=SamplingConfig().steps,
     metavar="N",
     show_default=True,
-    help="Sampling steps of a clip; 4 for most step-distilled models.",
+    help="Sampling steps per clip. Most step-distilled models need 4.",
 )
 @click.option(
     "--guidance",
@@ -58,14 +58,14 @@ from .signals import Stopped, stopping_gently
     default=0.0,
     metavar="X",
     show_default="the model's own",
-    help="How strictly a clip follows its prompt; 1, which is no guidance, for step-distilled models.",
+    help="How strictly a clip follows its prompt. Use 1 (no guidance) for step-distilled models.",
 )
 @click.option(
     "--sampler",
     type=click.Choice(SAMPLERS),
     default=EULER,
     show_default=True,
-    help="lcm suits models that were distilled for it.",
+    help="Use lcm for models that were distilled for it.",
 )
 @clip_options("17 embedded, else 81", "64x64 embedded, else 832x480")
 @model_options
@@ -80,10 +80,10 @@ def prior(
     clip: ClipOptions,
     model: ModelOptions,
 ) -> None:
-    """Make clips of the model itself.
+    """Make prior clips with the model itself.
 
-    Training on them too keeps the model from forgetting everything else that it can show. Clips that the folder
-    already holds are not made again.
+    Training on them as well keeps the model from forgetting everything else that it can show. Clips that are already
+    in the folder are kept.
     """
     from ..clips.prior_prompts import automatic_prompts, read_prompts
     from ..training.prior import make_prior

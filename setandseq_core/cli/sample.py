@@ -26,10 +26,10 @@ from .options import (
     "--concept lantern.safetensors --out new.mp4 --motion-strength 1.2",
     "--prompt 'a sks lantern, red paper, in the snow, zub swinging'",
 )
-@click.option("--concept", type=FILE, metavar="FILE", show_default="none", help="A concept that 'train' made.")
+@click.option("--concept", type=FILE, metavar="FILE", show_default="none", help="A concept made by 'train'.")
 @strength_options
 @sampling_options("the concept's motion prompt")
-@out_option("The video: an mp4, gif or webm file, replaced if it exists.")
+@out_option("The video: an mp4, gif or webm file. An existing file is replaced.")
 @clip_options(
     "the concept's; without one 17 embedded, else 81", "the concept's; without one 64x64 embedded, else 832x480"
 )

@@ -52,31 +52,31 @@ words_options = together(
         multiple=True,
         required=True,
         metavar="TEXT",
-        help="How it looks, with a rare word for it: 'a sks lantern, red paper'.",
+        help="Describes the look, with a rare word as its name: 'a sks lantern, red paper'.",
     ),
     click.option(
         "--motion-prompt",
         multiple=True,
         metavar="TEXT",
-        help="How it looks and moves, the whole prompt: 'a sks lantern, red paper, zub swinging'.",
+        help="Describes look and motion, with a rare word for each: 'a sks lantern, red paper, zub swinging'.",
     ),
     click.option(
         "--dynamic-prompt",
         multiple=True,
         metavar="TEXT",
-        help="In place of --motion-prompt: only what follows the static prompt.",
+        help="Instead of --motion-prompt: only the part that follows the static prompt, such as 'zub swinging'.",
     ),
     click.option(
         "--identity-token",
         multiple=True,
         metavar="WORD",
-        help="The rare word for the look, 'sks' above; the concept keeps it as its trigger word.",
+        help="The rare word for the look ('sks' above). The concept stores it as its trigger word.",
     ),
     click.option(
         "--motion-token",
         multiple=True,
         metavar="WORD",
-        help="The rare word for the motion, 'zub' above.",
+        help="The rare word for the motion ('zub' above).",
     ),
 )
 stretch_options = together(
@@ -88,7 +88,7 @@ stretch_options = together(
         multiple=True,
         metavar="SECONDS",
         show_default="0",
-        help="Where in the video its clip begins.",
+        help="Where the clip begins in the video.",
     ),
     click.option(
         "--length",
@@ -96,7 +96,7 @@ stretch_options = together(
         multiple=True,
         metavar="SECONDS",
         show_default="as many as the frames last",
-        help="The most seconds to use.",
+        help="Maximum length of the clip.",
     ),
 )
 
@@ -112,7 +112,7 @@ stretch_options = together(
     multiple=True,
     required=True,
     metavar="FILE",
-    help="An mp4, mov, webm, mkv or gif file. Several are learned jointly.",
+    help="An mp4, mov, webm, mkv or gif file. Repeat the option to learn several clips jointly.",
 )
 @stretch_options
 @words_options
@@ -121,27 +121,27 @@ stretch_options = together(
     type=FILE,
     multiple=True,
     metavar="FILE",
-    help="A video that is white where the subject is; the rest is hardly learned.",
+    help="A video that is white on the subject and black elsewhere. Training nearly ignores the black parts.",
 )
 @click.option(
     "--prior",
     type=FILE,
     metavar="FOLDER",
     show_default="some are made automatically",
-    help="A folder of clips that the command 'prior' made.",
+    help="A folder of clips made by the command 'prior'.",
 )
 @click.option(
     "--identity-lora",
     type=FILE,
     metavar="FILE",
-    help="A LoRA of the look, made with any program: only the motion is learned.",
+    help="A LoRA of the look, made by any program. Only the motion is then trained.",
 )
 @click.option(
     "--leave-out",
     is_flag=True,
-    help="With --identity-lora: leave out what cannot be taken of it.",
+    help="With --identity-lora: leave out the tensors that a concept cannot hold.",
 )
-@out_option("The concept: a .safetensors file, replaced when training is finished.")
+@out_option("The concept: a .safetensors file. An existing file is replaced when training is finished.")
 @float32_option
 @click.option("--name", metavar="TEXT", show_default="the name of the file", help="Title of the concept.")
 @method_options
@@ -164,7 +164,7 @@ def train(
 ) -> None:
     """Learn a concept from a video: first how it looks, from single frames, then how it moves.
 
-    Ctrl-C keeps the steps so far, and the same command resumes there. To learn several things as one concept, repeat
+    Ctrl-C keeps the progress; run the same command again to resume. To learn several subjects as one concept, repeat
     --video and the options of its clip for each of them.
     """
     from ..learn import learn_concept
