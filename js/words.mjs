@@ -7,7 +7,7 @@ const FRENCH = {
   // Concept card
   "Concept": "Concept",
   "No concepts yet. Run the template \"0 Start here\" from Browse Templates, or put a shared file into models/dynamic_concepts and press R.":
-    "Pas encore de concept. Lancez le modèle de workflow « 0 Start here » (Parcourir les modèles), ou placez un fichier reçu dans models/dynamic_concepts et appuyez sur R.",
+    "Pas encore de concept. Lancez le modèle de workflow « 0 Start here » (Parcourir les modèles), ou placez un fichier partagé dans models/dynamic_concepts et appuyez sur R.",
   "Choose a concept in the list above to see it here.":
     "Choisissez un concept dans la liste ci-dessus pour le voir ici.",
   "The server answers {0}. Restart ComfyUI.": "Le serveur répond {0}. Redémarrez ComfyUI.",
@@ -23,7 +23,7 @@ const FRENCH = {
   "stopped early": "arrêté avant la fin",
   "{0} frames {1}": "{0} images {1}",
   "{0} at {1} fps": "{0} à {1} images/s",
-  "This concept was made for a different model. Load {0}.": "Ce concept a été fait pour un autre modèle. Chargez {0}.",
+  "This concept was made for a different model. Load {0}.": "Ce concept a été entraîné pour un autre modèle. Chargez {0}.",
   "The clip it was trained on: {0}": "Le clip qui a servi à l'entraînement : {0}",
   "look": "apparence",
   "look and motion": "apparence et mouvement",
@@ -31,10 +31,10 @@ const FRENCH = {
   "Copy the prompt: {0}": "Copier le prompt : {0}",
   "to prompt": "vers le prompt",
   "Writes it into the selected text node, or into the sampler's prompt if none is selected":
-    "L'écrit dans le nœud de texte sélectionné ou, à défaut, dans le prompt de l'échantillonneur",
+    "L'insère dans le nœud de texte sélectionné ou, à défaut, dans le prompt de l'échantillonneur",
   "Write the prompt into a text node: {0}": "Écrire le prompt dans un nœud de texte : {0}",
   "Copied": "Copié",
-  "Not copied": "Non copié",
+  "Not copied": "Copie impossible",
   "The browser blocks copying here. Use \"to prompt\" instead.":
     "Le navigateur interdit la copie ici. Utilisez plutôt « vers le prompt ».",
   "No text node": "Aucun nœud de texte",
@@ -52,10 +52,10 @@ const FRENCH = {
   "Presets": "Préréglages",
   "motion": "mouvement",
   "look {0}, motion {1}": "apparence {0}, mouvement {1}",
-  "{0} ({1} set by a link)": "{0} ({1} par un lien)",
-  "off": "aucune",
+  "{0} ({1} set by a link)": "{0} ({1} : fixé par un lien)",
+  "off": "désactivé",
   "look only": "apparence seule",
-  "as trained": "comme appris",
+  "as trained": "comme à l'entraînement",
   "exaggerated": "exagéré",
   "As if the node were not there": "Comme si le nœud n'était pas là",
   "The look, without its motion": "L'apparence, sans son mouvement",
@@ -63,7 +63,7 @@ const FRENCH = {
   "The look, with more of its motion": "L'apparence, avec plus de mouvement",
   // Prompt check
   "Prompt check": "Vérification des prompts",
-  "good:": "bien :",
+  "good:": "correct :",
   "to do:": "à faire :",
   "not checked:": "non vérifié :",
   "Add {0}": "Ajouter {0}",
@@ -76,7 +76,7 @@ const FRENCH = {
   "Look: {0} stands for it.": "Apparence : {0} la désigne.",
   "Motion prompt: repeat the look prompt and add the motion: ... [u] spinning.":
     "Prompt de mouvement : répétez le prompt d'apparence et ajoutez le mouvement : ... [u] spinning.",
-  "Motion prompt: {0} is missing. It needs both tokens.": "Prompt de mouvement : {0} manque. Il faut les deux jetons.",
+  "Motion prompt: {0} is missing. It needs both tokens.": "Prompt de mouvement : il manque {0}. Les deux jetons sont nécessaires.",
   "Motion prompt: it leaves out \"{0}\". Describe the look in both prompts.":
     "Prompt de mouvement : il omet « {0} ». Décrivez l'apparence dans les deux prompts.",
   "Motion prompt: add the motion, such as: [u] spinning.":
@@ -95,7 +95,7 @@ const FRENCH = {
   "Clip": "Clip",
   "Start": "Début",
   "End": "Fin",
-  "The clip that is learned from": "Le clip dont on apprend",
+  "The clip that is learned from": "Le clip qui sert à l'entraînement",
   "Connect Load Video to see the clip.": "Connectez Load Video pour voir le clip.",
   "The browser cannot show this file. It can be trained on all the same.":
     "Le navigateur ne peut pas montrer ce fichier. L'entraînement reste possible.",
@@ -103,7 +103,7 @@ const FRENCH = {
   // Training panel
   "Training": "Entraînement",
   "Loss and sample videos appear here while it trains.":
-    "Perte et vidéos d'essai s'affichent ici pendant l'entraînement.",
+    "La perte et les vidéos d'essai s'affichent ici pendant l'entraînement.",
   "Learning the look": "Apprentissage de l'apparence",
   "Learning the motion": "Apprentissage du mouvement",
   "{0}: step {1} of {2}": "{0} : pas {1} sur {2}",
@@ -118,11 +118,11 @@ const FRENCH = {
   "loss, smoothed": "perte, lissée",
   "validation: fixed noise": "validation : bruit fixe",
   "Finish now": "Terminer",
-  "Ends this stage, keeps what was learned and continues": "Termine cette étape, garde ce qui a été appris et continue",
+  "Ends this stage, keeps what was learned and continues": "Termine cette étape, garde ce qui est appris et passe à la suite",
   "Pause": "Pause",
-  "Stops the run. Run again to resume from here": "Arrête. Relancez pour reprendre d'ici",
+  "Stops the run. Run again to resume from here": "Arrête l'exécution. Relancez-la pour reprendre d'ici",
   "Train more": "Entraîner encore",
-  "Adds half as many steps and runs again, from what is there": "Ajoute la moitié des pas et relance à partir de l'acquis",
+  "Adds half as many steps and runs again, from what is there": "Ajoute moitié plus de pas et relance, à partir de ce qui est appris",
   "Samples": "Essais",
   "Click to see it large": "Cliquez pour agrandir",
   "Your clip": "Votre clip",
@@ -131,8 +131,8 @@ const FRENCH = {
   "It is learning: the validation loss fell by {0} %.": "Il apprend : la perte de validation a baissé de {0} %.",
   "The validation loss has not fallen yet.": "La perte de validation n'a pas encore baissé.",
   "The validation loss is rising again. Fewer steps or a lower learning rate may work better.":
-    "La perte de validation remonte. Moins de pas ou un taux plus bas feraient peut-être mieux.",
-  "Loss curve: no steps yet": "Courbe de perte : encore aucun pas",
+    "La perte de validation remonte. Moins de pas ou un taux d'apprentissage plus bas donneraient peut-être un meilleur résultat.",
+  "Loss curve: no steps yet": "Courbe de perte : aucun pas pour l'instant",
   "Loss curve: {0} at the start, {1} now": "Courbe de perte : {0} au début, {1} maintenant",
   "{0}; validation {1}, now {2}": "{0} ; validation {1}, maintenant {2}",
 };

@@ -17,7 +17,7 @@ LABELS = """id => {
 
 FRENCH = (
     ("SetSeq_TrainIdentityLoRA", "Entra\u00eenement", "vid\u00e9os d'essai"),
-    ("SetSeq_LoadDynamicConcept", "Pav\u00e9 des forces", "comme appris"),
+    ("SetSeq_LoadDynamicConcept", "Pav\u00e9 des forces", "comme \u00e0 l'entra\u00eenement"),
     ("SetSeq_LoadDynamicConcept", "Concept", "Pas encore de concept"),
     ("SetSeq_ReferenceClip", "V\u00e9rification des prompts", "Prompt d'apparence"),
 )
