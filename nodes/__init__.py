@@ -52,7 +52,7 @@ class SetAndSequence(ComfyExtension):
     """The pack, as ComfyUI loads it."""
 
     async def on_load(self) -> None:
-        """Make our folders known, and what the interface asks for."""
+        """Register our folders, and the routes that the interface asks."""
         register()
         register_weights()
         register_card()

@@ -23,7 +23,8 @@ from .wires import WeightedConcept
 KEY = "setandseq"
 """Key of the wrappers that this pack adds to a MODEL."""
 KINDS, POSITIVE = "cond_or_uncond", 0
-"""The option that says which prompt each part of a batch is for, and its value for the positive prompt."""
+"""The transformer option that tells which prompt each part of a batch belongs to, and its value for the positive
+one."""
 
 
 def apply_concepts(
@@ -32,7 +33,7 @@ def apply_concepts(
     regions_PFHW: Tensor | None = None,
     texts: Sequence[Tensor] = (),
 ) -> ModelPatcher:
-    """A copy of the MODEL with the concepts on it; the MODEL itself stays as it is.
+    """Return a copy of the MODEL with the concepts applied; the MODEL itself is unchanged.
 
     Args:
         regions_PFHW: where each concept acts, as for `live.LiveConcepts`; None adds them up everywhere.
@@ -76,7 +77,7 @@ def _run_with_embeddings(
     *args: Any,
     **kwargs: Any,
 ) -> Tensor:
-    """One run of the transformer with learned tokens in the prompt's conditioning, and none in the negative one's."""
+    """Run the transformer with learned tokens in the prompt's conditioning, but not in the negative prompt's."""
     asked = _asked(*args, kwargs.get("transformer_options"))
     parts = zip(context.chunk(len(asked)), asked, strict=True)
     placed = [place_embeddings(part, embeddings) if is_asked else part for part, is_asked in parts]
@@ -84,7 +85,7 @@ def _run_with_embeddings(
 
 
 def _run_live(live: LiveConcepts, executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Tensor:
-    """One answer of the model with the concepts on it; whatever model it is that runs, such as one on another GPU.
+    """Run the model with the concepts applied, whichever copy it is, such as one on another GPU.
 
     A model compiled by TorchCompileModel runs uncompiled here: compiled code leaves out hooks that were not there when
     it was compiled, and live concepts act by hooks.
@@ -119,7 +120,7 @@ def fitting(concept: Concept, model: ModelPatcher) -> Concept:
 
 
 def base_note(concept: Concept, model: ModelPatcher) -> str:
-    """A sentence where a concept fits a MODEL whose weights are not quite those it was made on; "" if they are."""
+    """A warning if a concept fits a MODEL whose weights differ a little from those it was made on; else ""."""
     concept = fitting(concept, model)
     apart = distance(concept.info.base, model_fingerprint(model))
     if apart <= ROUNDING_DISTANCE:

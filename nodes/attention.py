@@ -1,4 +1,4 @@
-"""Attention that gradients can pass, by the fastest kernels that the card has for both passes."""
+"""Attention for training, with the fastest kernels that the card has for the forward and the backward pass."""
 
 from inspect import signature
 from typing import Any
@@ -20,14 +20,14 @@ CAN_CHOOSE = "set_priority" in signature(sdpa_kernel).parameters
 def differentiable_attention(
     _attention: Any, q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **options: Any
 ) -> Tensor:
-    """PyTorch's own attention instead of the one the server was started with, which may have no backward."""
+    """Use PyTorch's attention instead of the server's, which may have no backward pass."""
     if not args and _suits_cudnn(q, k, v, heads, options):
         return _attention_by_cudnn(q, k, v, heads, options.get("scale"))
     return attention_pytorch(q, k, v, heads, *args, **options)
 
 
 def _suits_cudnn(q_BND: Tensor, k_BND: Tensor, v_BND: Tensor, heads: int, options: dict[str, Any]) -> bool:
-    """Whether the call is one that cuDNN has both passes for, and the card one on which they are the fastest."""
+    """Whether cuDNN has both passes for this call, and is the fastest choice on this card."""
     is_half = q_BND.dtype in (torch.bfloat16, torch.float16)
     if not (CAN_CHOOSE and q_BND.is_cuda and torch.version.cuda and is_half):
         return False

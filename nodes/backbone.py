@@ -1,6 +1,6 @@
 """A video model as ComfyUI holds it, as the core's `Backbone`: the MODEL, CLIP and VAE wires of a graph.
 
-Nothing here knows a family: what a sampler would do is asked of ComfyUI.
+Nothing here depends on a model family, because ComfyUI does what it does for a sampler.
 
 Shape letters: B batch, C latent channels, F frames or latent frames, H, W height and width, N tokens, D text width.
 """
@@ -104,7 +104,7 @@ class ComfyBackbone:
     def encode_frames(self, frames_FHWC: Tensor) -> Tensor:
         """Latents (C, F', H', W') of frames in [0, 1], normalised as the transformer takes them.
 
-        The same frames are encoded once: what a training has encoded is there for all that looks at it meanwhile.
+        The same frames are encoded only once: previews reuse what the training has encoded.
         """
         key = content_key(frames_FHWC)
         if key not in self._encoded:
@@ -124,7 +124,8 @@ class ComfyBackbone:
         return known_prompts(self.fingerprint(), count, seed, own)
 
     def encode_prompt(self, prompt: str, /) -> Condition:
-        """The prompt with all that the text encoder says of it; each prompt is encoded once."""
+        """Encode a prompt, with everything that the text encoder adds to its tokens; each prompt is encoded only
+        once."""
         if prompt not in self._prompts:
             with torch.inference_mode():
                 conditioning = self._clip.encode_from_tokens_scheduled(self._clip.tokenize(prompt))
@@ -137,8 +138,8 @@ class ComfyBackbone:
     ) -> Iterator[None]:
         """Load the MODEL and let gradients flow through it; to be used inside `differentiable`.
 
-        Its weights may have been made in inference mode; no gradient can pass those, so plain tensors on the same
-        memory stand in for them.
+        Weights that were created in inference mode let no gradient pass, so plain tensors on the same memory replace
+        them.
         """
         if self._running:  # a sample or a validation in the middle of a training
             yield
@@ -171,11 +172,11 @@ class ComfyBackbone:
 
     @property
     def compute_type(self) -> torch.dtype:
-        """The type that the transformer computes in; its weights may have another."""
+        """The dtype that the transformer computes in, which may differ from that of its weights."""
         return self.model.model.get_dtype_inference()
 
     def memory_limit(self) -> int:
-        """Bytes of the device that the MODEL and its training can have once ComfyUI has unloaded all other models."""
+        """Device memory, in bytes, for the MODEL and its training once ComfyUI has unloaded all other models."""
         if memory.is_device_cpu(self.device):
             free: Any = memory.get_free_memory(self.device)
             return int(FREE_SHARE * free) + self.model.loaded_size()
@@ -183,16 +184,16 @@ class ComfyBackbone:
         return int(whole - memory.extra_reserved_memory())
 
     def step(self) -> AbstractContextManager[object]:
-        """Keep what blocks write over as it was for the backward, where they do.
+        """Protect the tensors that the backward pass needs from blocks that write into them.
 
-        Not around a whole training: it notes every tensor that is kept.
+        Enter it for each step, because it tracks every tensor kept inside.
         """
         return kept_before_writing() if self._family.writes_in_place else nullcontext()
 
     def velocity(self, x_t_BCFHW: Tensor, time_B: Tensor, texts: Sequence[Condition]) -> Tensor:
-        """The MODEL's velocity at x_t, from what it answers to a sampler there.
+        """The MODEL's velocity at x_t, computed from the denoised latents that it gives a sampler.
 
-        Samples of one condition go together, where the network takes them at different times.
+        Samples with the same condition form one batch if the network accepts different times in a batch.
         """
         rows = same_condition(texts, together=self._family.batches)
         found = [self._velocity(x_t_BCFHW[part], time_B[part], texts[part]) for part in rows]
@@ -213,9 +214,9 @@ def model_format(model: ModelPatcher) -> VideoFormat:
 
 @contextmanager
 def differentiable() -> Iterator[None]:
-    """A context for training in nodes: inference mode is off, and Cancel is obeyed before any part of any model runs.
+    """A context for training in nodes: inference mode is off, and Cancel takes effect before any part of a model runs.
 
-    ComfyUI's own loading, encoding and decoding stay in inference mode, which some of it needs; copies leave it.
+    ComfyUI's loading, encoding and decoding stay in inference mode, which some of them need; their results are copied.
     """
     cancel = register_module_forward_pre_hook(lambda *_: memory.throw_exception_if_processing_interrupted())
     try:

@@ -39,7 +39,7 @@ def register_card() -> None:
 
 
 def card(file: str, model: str = "") -> dict[str, Any]:
-    """A concept file's own description, as JSON values; {"error": why} for one that cannot be used.
+    """Describe a concept file in JSON values; {"error": reason} if the file cannot be used.
 
     Args:
         file: a name in the list of concepts.
@@ -103,9 +103,9 @@ def _misfit(info: ConceptInfo, model: str) -> str | None:
 
 
 def file_fingerprint(path: Path, base: BaseFingerprint) -> BaseFingerprint | None:
-    """The fingerprint of a native model file over those layers of `base` that it has; reads only their first rows.
+    """Fingerprint the layers of `base` that a native model file has, from their first rows alone.
 
-    None for a file that has none of them, or whose weights are packed so that only ComfyUI's loader can tell.
+    None if the file has none of them, or if its weights are packed and only ComfyUI's loader can read them.
     """
     signs, shapes, projections = sign_pattern(), {}, {}
     try:

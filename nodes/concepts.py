@@ -100,7 +100,7 @@ def strength_notes(part: str, strength: float) -> list[str]:
 
 
 def strength_input(name: str, label: str, part: str, times: str = "") -> io.Float.Input:
-    """The input of a strength; `times` says what else multiplies it."""
+    """A strength's input; `times` is the part of its tooltip about other factors."""
     return io.Float.Input(
         name,
         display_name=label,

@@ -1,4 +1,4 @@
-"""From a CONDITIONING to a network: what a MODEL is told beside the latents, and its answer to a sampler.
+"""From a CONDITIONING to the inputs of a network, and its answer to a sampler.
 
 Shape letters: B batch, C latent channels, F, H, W latent frames, height and width; N tokens, D text width.
 """
@@ -21,14 +21,14 @@ from ..setandseq_core.fingerprint import content_key
 from .attention import differentiable_attention
 
 Values = dict[str, Any]
-"""What is on a CONDITIONING beside the tokens."""
+"""Everything on a CONDITIONING except the tokens."""
 OF_THE_TEXT = ("pooled_output", "attention_mask", "conditioning_byt5small", "unprocessed_ltxav_embeds")
-"""Names of what text encoders put there; a training has prompts of its own."""
+"""Keys that text encoders write; training replaces them by those of its own prompts."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Told:
-    """A network's further inputs, beside latents and the tokens of a prompt."""
+    """A network's inputs other than the latents and the tokens of a prompt."""
 
     said: Values
     """From the text encoder, for this prompt."""
@@ -38,8 +38,8 @@ class Told:
     def of_clips(self, latent_frames: int) -> Values:
         """The inputs that apply to latents of that many frames.
 
-        A single frame is asked without the graph's pictures: it must not be its own condition, and another frame of
-        the clip would tell how things move.
+        A single frame gets none of the graph's pictures: it must not be its own condition, and another frame of the
+        clip would reveal the motion.
         """
         if latent_frames > 1:
             return self.given | self.said
@@ -92,7 +92,7 @@ def _parts(value: Any) -> list[Tensor | str]:
 
 
 def same_condition(texts: Sequence[Condition], *, together: bool) -> list[slice]:
-    """Runs of texts that a network can be told in one batch: of one length, with the same beside the tokens."""
+    """Group texts that fit into one batch: with the same length and the same inputs besides the tokens."""
     starts = [
         index for index, text in enumerate(texts) if index == 0 or not together or not _alike(text, texts[index - 1])
     ]
@@ -109,7 +109,7 @@ def _told(text: Condition) -> Told:
 
 
 class Asking:
-    """Asks a MODEL as ComfyUI's sampler does, with all that nodes have put on it."""
+    """Calls a MODEL as ComfyUI's sampler does, with everything that nodes have applied to it."""
 
     def __init__(self, model: ModelPatcher):
         self._model = model
@@ -152,6 +152,6 @@ class Asking:
 
 
 def _differentiable(cond: CONDRegular) -> CONDRegular:
-    """The same without a tensor of inference mode, which no backward could use."""
+    """Copy the tensors that were made in inference mode, which no backward pass can use."""
     value = cond.cond
     return cond._copy_with(value.clone()) if isinstance(value, Tensor) and value.is_inference() else cond

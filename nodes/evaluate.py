@@ -17,7 +17,7 @@ from .wires import CATEGORY, ReferenceWire
 def evaluate_clip(
     reference: Reference, images: Tensor, prompt: str, vision: ClipVisionModel | None, clip: CLIP | None
 ) -> Evaluation:
-    """All figures of a generated clip, with the connected models. An empty prompt means the reference's own."""
+    """Compute all figures of a generated clip with the connected models. An empty prompt stands for the reference's."""
     words, frames_FHWC = reference.words, images[..., :3]
     tokens, prompt = (words.identity_token, words.motion_token), prompt.strip() or words.motion_prompt
     return evaluate(

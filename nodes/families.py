@@ -1,7 +1,7 @@
 """The families of video models that ComfyUI samples, one entry each; no other file of the nodes names one.
 
-An entry says what ComfyUI does not say itself. Everything else is asked of the MODEL: what the network takes beside
-latents and text, how its noise is measured, how pixels and frames become latents, and which lists of blocks it has.
+An entry says what ComfyUI does not say itself. The MODEL itself tells everything else: which inputs the network takes
+besides latents and text, how noise is measured, how pixels and frames become latents, and which lists of blocks it has.
 
 To add a family, write an entry; its tests find it by the tiny model of that kind in tools/tiny_models.py.
 """
@@ -14,7 +14,7 @@ from comfy.model_patcher import ModelPatcher
 from ..setandseq_core.backbone import Size
 
 MODULATION = ("mod", "adaln", "norm")
-"""Words in the paths of linear layers that see the time alone; nobody adapts them."""
+"""Words in the paths of linear layers that see only the time; no LoRA adapts them."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -33,7 +33,7 @@ class Family:
     size: Size = (480, 832)
     """Size that it was trained on; other sizes of the same area work as well."""
     guidance: float = 4.0
-    """Classifier-free guidance of what we sample ourselves, as in ComfyUI's templates; 1 where it is distilled."""
+    """Classifier-free guidance for prior clips and sample videos, as in ComfyUI's templates; 1 for distilled models."""
     takes_picture: Mapping[str, str] = field(default_factory=dict)
     """Other names for classes of `kinds` whose network has channels for a picture."""
     of_width: Mapping[tuple[str, int], str] = field(default_factory=dict)
@@ -43,9 +43,9 @@ class Family:
     boundary_with_picture: float = 0.0
     """The same for classes of `takes_picture`."""
     while_training: Mapping[str, float] = field(default_factory=dict)
-    """Values of the conditioning that training needs, where they are not those of sampling."""
+    """Values of the conditioning that differ between training and sampling."""
     writes_in_place: bool = False
-    """Whether its blocks write into tensors that their backward needs."""
+    """Whether its blocks write into tensors that their backward pass needs."""
     batches: bool = True
     """Whether it takes samples at different times in one batch."""
     skip: tuple[str, ...] = ()
@@ -202,7 +202,7 @@ NO_VIDEO = {
     "Kandinsky5Image": "makes pictures",
     "MageFlow": "makes pictures",
 }
-"""What models do that have latents with time, or are shown a video, but make no video from a prompt."""
+"""Describes models whose latents have a time axis, or that take a video, but that make no video from a prompt."""
 
 
 def family_of(model: ModelPatcher) -> Family:

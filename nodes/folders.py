@@ -19,9 +19,9 @@ from ..setandseq_core.training.kept import bound_kept
 CONCEPTS = "dynamic_concepts"
 SUFFIX = ".safetensors"
 NAME_BYTES = 150
-"""Of each part of a file's name; with its endings it stays below the 255 that file systems take."""
+"""Longest part of a file's name, in bytes; with all suffixes it stays below the 255 that file systems allow."""
 PATH_BYTES = 600
-"""Of a name with its folders; whole paths may have 1,024 bytes on macOS, where they may have least."""
+"""Longest name with its folders, in bytes. A whole path may have 1,024 on macOS, the strictest system."""
 DATES = {"year": "%Y", "month": "%m", "day": "%d", "hour": "%H", "minute": "%M", "second": "%S"}
 DATE = re.compile(r"%date:([^%]*)%")
 DATE_PART = re.compile("yyyy|yy|MM|dd|hh|mm|ss")
@@ -34,8 +34,9 @@ RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", 
 def register() -> None:
     """Make `models/dynamic_concepts` a model folder.
 
-    Folders that the user's extra_model_paths.yaml names `dynamic_concepts` are searched after it, but for one that is
-    the default there: as for LoRAs, it comes first and new files go there. What killed saves have left is removed.
+    Folders that the user's extra_model_paths.yaml gives for `dynamic_concepts` are searched after it. As with LoRAs,
+    one that is marked as the default there comes first and receives new files. Remains of saves that were killed are
+    removed.
     """
     own = Path(folder_paths.models_dir) / CONCEPTS
     with suppress(OSError):  # a shared models folder may be read-only
@@ -125,7 +126,8 @@ def dated(name: str) -> str:
 
 
 def safe_name(name: str) -> str:
-    """A file's name without its ending, as it may be on every system; "/" makes folders, nothing leads out of them.
+    """Turn a name into one that is allowed on every system, without a suffix. "/" makes folders, and no name leads out
+    of the base folder.
 
     Raises:
         ConceptFileError: nothing is left of the name, or it is too long.
@@ -151,9 +153,8 @@ def _safe_part(part: str) -> str:
 
 
 def save_new(content: FileContent, folder: Path, name: str) -> Path:
-    """Save a file as `name` or, where another content has that name, as name_2, name_3 ...; return where it is.
-
-    A content that is already there under one of these names is not saved again.
+    """Save a file as `name`, or as name_2, name_3 ... if that name holds other content; return its path. Content that
+    one of these files already holds is not saved again.
 
     Args:
         content: with the hash of its data in its metadata.
@@ -181,6 +182,6 @@ def _metadata(path: Path) -> dict[str, str] | None:
 
 
 def file_stamp(path: Path) -> str:
-    """A text that is another one when the file has changed, for `fingerprint_inputs` of nodes."""
+    """A text that changes whenever the file changes, for `fingerprint_inputs` of nodes."""
     about = path.stat()
     return f"{about.st_mtime_ns} {about.st_size}"

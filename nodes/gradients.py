@@ -21,7 +21,7 @@ FORCE_CAST = "comfy_force_cast_weights"
 
 @contextmanager
 def without_inference_tensors(module: nn.Module) -> Iterator[None]:
-    """Put plain tensors on the same memory in place of those made in inference mode; but for quantised ones."""
+    """Replace tensors made in inference mode, except quantised ones, by plain tensors on the same memory."""
     before: list[tuple[dict[str, Any], str, Tensor]] = []
     for part in module.modules():
         held: dict[str, Any]
@@ -55,7 +55,7 @@ def unquantised(module: nn.Module) -> Iterator[None]:
 
 
 class _PlainKernels:
-    """ComfyUI's fused kernels, with those for positions replaced by their twins in plain PyTorch.
+    """ComfyUI's fused kernels, with those for rotary positions replaced by the same in plain PyTorch.
 
     The fused ones have no backward; the twins give the same answers.
     """
@@ -80,11 +80,11 @@ def plain_kernels() -> Iterator[None]:
 
 
 def run_twice(forward: Forward, *args: Any, **kwargs: Any) -> Any:
-    """A block's answer, keeping nothing but its inputs for the backward, which runs the block again.
+    """Run a block and keep only its inputs for the backward pass, which runs the block again.
 
     PyTorch's own checkpointing gives wrong gradients, without an error, where a block writes into its inputs: it keeps
-    the same memory, written over. Here each run gets copies. Use it inside `kept_before_writing`, for everything else
-    that a block writes into.
+    the same memory, written over. Here each run gets copies. Use it inside `kept_before_writing`, which protects
+    everything else that a block writes into.
     """
     leaves, structure = tree_flatten((args, kwargs))
     answer = _Answer()
@@ -156,7 +156,7 @@ def _tensor_of(saved: _Saved) -> Tensor:
 class _SavedByMemory:
     def __init__(self) -> None:
         self._originals: dict[int, WeakSet[_Saved]] = {}
-        """By the address of their storage, which no other gets while one of them lives."""
+        """Keyed by the address of their storage, which is unique while one of them lives."""
 
     def keep(self, tensor: Tensor) -> _Saved:
         saved = _Saved(tensor)

@@ -100,7 +100,7 @@ class IdentityFromLoRA(CheckedNode):
 
     @classmethod
     def fingerprint_inputs(cls, lora: str | None = None, **_: object) -> str:
-        """Run again when the file is another one."""
+        """Run again when the file has changed."""
         return "" if lora is None else file_stamp(find_lora(lora))
 
     @classmethod
@@ -117,7 +117,7 @@ class IdentityFromLoRA(CheckedNode):
         leave_out: bool,
         settings: TrainingOptions | None = None,
     ) -> io.NodeOutput:
-        """Take the look, and tell how much of it is kept."""
+        """Read the LoRA, and show how much of its look is kept."""
         from ..setandseq_core.backbones.wan_names import diffusers_layer_name
         from ..setandseq_core.concept_file.from_lora import identity_from_lora
 

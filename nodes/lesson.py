@@ -1,4 +1,4 @@
-"""Both stages of a training as functions; the train nodes are covers of these."""
+"""Both stages of a training as functions, which the train nodes call."""
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -62,7 +62,7 @@ class Learned:
 
 
 def learn_look(model: ModelPatcher, lesson: Lesson, node: Any) -> Learned:
-    """The set stage; to be used inside `differentiable`.
+    """Run the set stage; call it inside `differentiable`.
 
     Args:
         node: the hidden inputs of the node that shows it.
@@ -88,7 +88,7 @@ def learn_look(model: ModelPatcher, lesson: Lesson, node: Any) -> Learned:
 
 
 def learn_movement(model: ModelPatcher, look: Concept, lesson: Lesson, node: Any) -> Learned:
-    """The sequence stage; see `learn_look`."""
+    """Run the sequence stage; see `learn_look`."""
     from ..setandseq_core.learn import learn_motion
 
     config, backbone = lesson.options.config, lesson.backbone(model)
@@ -142,7 +142,8 @@ def _steps_before(lesson: Lesson, stage: str) -> int:
 
 
 def _shown(reference: Reference) -> Reference:
-    """A clip as the panel of the set stage shows it: as its pictures of the first size, if it has any."""
+    """The frames that the panel of the set stage shows: the pictures of the first size if there are any, else the
+    clip."""
     if not reference.pictures:
         return reference
     first = reference.pictures[0]

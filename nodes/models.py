@@ -18,7 +18,7 @@ from ..setandseq_core.fingerprint import BaseFingerprint, content_key, project, 
 from .families import MODULATION, family_of, makes_pictures, takes_picture
 
 SECONDS = 5.0
-"""Of a clip, unless a person wants another length."""
+"""Length of a clip, unless the artist asks for another one."""
 PREFIX = "diffusion_model."
 EMBEDDED = "256 wide, 6 blocks"
 """The size of the embedded model; no other model is that small."""
@@ -81,8 +81,8 @@ def _parts(child: nn.Module) -> list[nn.Module]:
 def adapted_layers(model: ModelPatcher) -> dict[str, str]:
     """The linear layers that concepts change: native name -> path in `model.model.diffusion_model`, here the same.
 
-    All those of the blocks, but for what sees the time alone. ComfyUI's layers of quantised files are not
-    `torch.nn.Linear`; they are known by their two sizes.
+    These are all linear layers of the blocks except those that see only the time. ComfyUI's layers of quantised files
+    are not `torch.nn.Linear`; they are known by their two sizes.
     """
     network = model.model.diffusion_model
     left_out = (*MODULATION, *family_of(model).skip)
@@ -95,7 +95,7 @@ def adapted_layers(model: ModelPatcher) -> dict[str, str]:
 
 
 def family_format(model: ModelPatcher) -> VideoFormat:
-    """Clips that the model takes; five seconds of them unless a person wants otherwise."""
+    """The clips that the model takes; five seconds long unless the artist asks for another length."""
     family, latents = family_of(model), model.model.latent_format
     network: Any = model.model.diffusion_model
     patch = getattr(network, "patch_size", None) or getattr(network, "patch_spatial", 1)
@@ -112,9 +112,8 @@ def family_format(model: ModelPatcher) -> VideoFormat:
 
 
 def model_fingerprint(model: ModelPatcher) -> BaseFingerprint:
-    """Which base the model is, by its own weights: LoRAs on the wire or already merged in do not count.
-
-    It is kept as long as the model is: nothing but patches, which are left out here, changes its weights.
+    """Fingerprint of the base model, from its own weights: LoRAs on the wire or already merged in do not count. It is
+    kept for as long as the model exists, because only patches, which are left out here, change weights.
     """
     if model.model not in _fingerprints:
         family, signs, shapes, projections = family_of(model), sign_pattern(), {}, {}
@@ -129,8 +128,8 @@ def model_fingerprint(model: ModelPatcher) -> BaseFingerprint:
 def patches_key(model: ModelPatcher) -> str:
     """A hash of everything that changes the answers of a MODEL's transformer: patches, hooks, injections; "" if none.
 
-    Injections are functions, such as core's bypass LoRA. Those that hold adapters are known by them; any other is known
-    only as long as the server runs, so that no result of another model is ever taken for one of this.
+    Injections are functions, such as core's bypass LoRA. Those with adapters are identified by the adapters; any other
+    counts as new after each start of the server, so that a result of another model is never reused.
     """
     parts: list[str | Tensor] = []
     for key, patches in sorted(model.patches.items(), key=lambda item: str(item[0])):
@@ -163,7 +162,7 @@ def _injected(injection: Any) -> Iterator[str | Tensor]:
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
-    """All tensors of a patch, however it holds them."""
+    """All tensors of a patch, in whatever structure it holds them."""
     if isinstance(value, Tensor):
         yield value
     for part in value if isinstance(value, list | tuple) else getattr(value, "weights", ()):
@@ -171,9 +170,8 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def original_weight(model: ModelPatcher, key: str) -> Tensor:
-    """The weight `key` of `model.model` without patches, unpacked where it is quantised; never to be written to.
-
-    It is unpacked where the model computes: a processor would take minutes for the weights of a Wan 14B.
+    """The weight `key` of `model.model` without patches, unpacked if it is quantised. Never write to it. Unpacking
+    happens on the device of the model, because a CPU would take minutes for the weights of a Wan 14B.
     """
     weight, _, convert = get_key_weight(model.model, key)
     if key in model.hook_backup:
@@ -187,7 +185,7 @@ def original_weight(model: ModelPatcher, key: str) -> Tensor:
 
 
 def _unpacked(layer: Any, weight: Any) -> Tensor:
-    """A weight of GGUF's in full, without the LoRAs that its pack keeps beside it."""
+    """A GGUF weight, unpacked, without the LoRAs that the GGUF pack stores with it."""
     patches = getattr(weight, "patches", [])
     weight.patches = []
     try:

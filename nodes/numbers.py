@@ -1,7 +1,7 @@
 """Numbers of a prompt, checked before anything runs.
 
-ComfyUI compares a number with `min` and `max` alone, which NaN passes: a prompt sent to its API may hold one. A node
-with `validate_inputs` of its own takes these checks over.
+ComfyUI only compares a number with `min` and `max`. NaN passes that test, and a prompt sent to the API may hold it. A
+node with `validate_inputs` of its own takes these checks over.
 """
 
 from comfy_api.latest import io

@@ -1,6 +1,5 @@
-"""Records for the training panel in the browser: each train node's last training, and its wishes.
-
-Events carry what is new; whoever comes later, by a reload or in a second tab, asks for the whole record.
+"""Records for the training panel in the browser: each train node's last training, and the user's wishes. Events carry
+what is new; a page that loads later, by a reload or in a second tab, asks for the whole record.
 """
 
 import time
@@ -17,12 +16,12 @@ from ..setandseq_core.shown import shown_json
 EVENT = "setandseq.training"
 ROUTE = "/setandseq/training/{node}"
 MOST_VALUES = 1000
-"""Losses kept of a training; beyond it each value becomes the mean of two."""
+"""Number of losses kept of a training; beyond it, pairs are averaged."""
 MOST_RECORDS = 20
 SAMPLE = "sample_"
 MOST_SAMPLES = 8
 COPY = "setandseq_copy"
-"""The property of a train node that tells it from the same node in another copy of the workflow."""
+"""The property that distinguishes a train node from the same node in another copy of the workflow."""
 TRAINING, FINISHED, KEPT, STOPPED, FAILED = "training", "finished", "kept", "stopped", "failed"
 KEEP, STOP = "keep", "stop"
 """A user's wishes: stop and keep what was learned, or cancel the prompt."""
@@ -30,7 +29,7 @@ KEEP, STOP = "keep", "stop"
 
 @dataclass(kw_only=True, slots=True)
 class LossCurve:
-    """Losses of all steps, or means of as many steps as keep it small."""
+    """The losses of all steps; in long trainings, means of several steps each."""
 
     start: int = 0
     """Steps before the first value."""
@@ -62,9 +61,9 @@ class TrainingRecord:
 
     node: str
     workflow: str = ""
-    """Which copy of a workflow it is in, see `copy_id`; other copies have nodes of the same id."""
+    """The copy of a workflow that it is in (see `copy_id`), because nodes of other copies have the same ids."""
     run: int = field(default_factory=time.time_ns)
-    """Tells two trainings of a node apart."""
+    """Distinguishes the trainings of a node."""
     stage: str = ""
     steps: int = 0
     step: int = 0
@@ -91,7 +90,7 @@ class TrainingRecord:
     sample_step: int = 0
 
     def add_sample(self, picture: bytes) -> None:
-        """Show a sample of the present step; of older ones, some spread over all steps are kept."""
+        """Show a sample of the current step; of the older samples, a few spread over all steps are kept."""
         self.pictures["sample"] = self.pictures[f"{SAMPLE}{self.step}"] = picture
         self.sample_step = self.step
         steps = sorted(int(name.removeprefix(SAMPLE)) for name in self.pictures if name.startswith(SAMPLE))
@@ -100,7 +99,7 @@ class TrainingRecord:
             del self.pictures[f"{SAMPLE}{min(gaps, key=gaps.__getitem__)}"]
 
     def news(self, first: int = 0, first_validation: int = 0) -> dict[str, Any]:
-        """The record as JSON values, its losses from these indices on."""
+        """The record as JSON values, with the losses from these indices onwards."""
         names = (
             "node",
             "workflow",
@@ -138,7 +137,7 @@ class Records:
         self._records: dict[tuple[str, str], TrainingRecord] = {}
 
     def put(self, record: TrainingRecord) -> None:
-        """Take the place of what was known of that node; the oldest are forgotten."""
+        """Replace the record of that node; the oldest records are dropped."""
         key = record.workflow, record.node
         self._records.pop(key, None)
         self._records[key] = record
@@ -146,7 +145,7 @@ class Records:
             del self._records[oldest]
 
     def any_trains(self) -> bool:
-        """Whether a training is going on."""
+        """Whether a training is running."""
         return any(record.state == TRAINING for record in self._records.values())
 
     def get(self, node: str, workflow: str = "") -> TrainingRecord | None:
@@ -158,7 +157,7 @@ RECORDS = Records()
 
 
 def copy_id(extra_pnginfo: object, node_id: str) -> str:
-    """Which copy of a workflow a node is in: its own mark, or the workflow's id; "" where the client sent neither."""
+    """The copy of a workflow that a node is in: its own mark or the workflow's id; "" if the client sent neither."""
     workflow = extra_pnginfo.get("workflow") if isinstance(extra_pnginfo, Mapping) else None
     if not isinstance(workflow, Mapping):
         return ""
@@ -168,7 +167,7 @@ def copy_id(extra_pnginfo: object, node_id: str) -> str:
 
 
 def _node(workflow: Mapping[str, Any], node_id: str) -> Mapping[str, Any]:
-    """The node that a prompt calls "4", or "5:101" in a subgraph; an empty one if the workflow has none such."""
+    """The node that a prompt calls "4", or "5:101" in a subgraph; an empty one if the workflow has no such node."""
     definitions = workflow.get("definitions")
     subgraphs = definitions.get("subgraphs", ()) if isinstance(definitions, Mapping) else ()
     graph, found = workflow, {}
@@ -184,7 +183,7 @@ def tell(record: TrainingRecord, first: int = 0, first_validation: int = 0) -> N
 
 
 def register_panel() -> None:
-    """Answer what pages ask for, and take what they wish."""
+    """Add the routes for the pages: they read records and send wishes."""
     routes = PromptServer.instance.routes
 
     @routes.get(ROUTE)
@@ -217,10 +216,10 @@ def _asked(request: web.Request) -> TrainingRecord | None:
 
 
 def trained_before(record: TrainingRecord, losses: Iterable[float], steps: int) -> None:
-    """Fill the record of a training that had nothing left to do.
+    """Fill the record of a training that was already finished.
 
     Args:
-        losses: as the concept's file has them, each the mean of an equal number of steps.
+        losses: from the concept's file, each the mean of an equal number of steps.
     """
     values = list(losses)
     record.steps = record.step = steps

@@ -1,4 +1,4 @@
-"""Reference Pictures: a look from photographs, where the clip gives only the movement."""
+"""Reference Pictures: the look comes from pictures, and the clip provides only the motion."""
 
 import math
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from .reference import LOOK_PROMPT, TOKEN, check_tokens
 from .wires import CATEGORY, ReferenceWire
 
 FEW = 4
-"""With fewer pictures the node says that more help."""
+"""Below this number, the node advises to add more pictures."""
 
 
 class ReferencePictures(CheckedNode):
@@ -70,7 +70,7 @@ class ReferencePictures(CheckedNode):
 
     @classmethod
     def validate_inputs(cls, **values: object) -> bool | str:
-        """Refuse a prompt that cannot be used. Every value comes as a list; one that comes by a wire is None."""
+        """Refuse a prompt that cannot be used. Every value arrives as a list; a value from a wire is None."""
         single = {name: value[0] if isinstance(value, list) and value else value for name, value in values.items()}
         prompt = single.get("static_prompt")
         try:
@@ -89,7 +89,7 @@ class ReferencePictures(CheckedNode):
         static_prompt: list[str],
         look_of_clip: list[bool],
     ) -> io.NodeOutput:
-        """Fit the pictures to the model, and tell their number and sizes."""
+        """Fit the pictures to the model, and show their number and sizes."""
         check_video_model(model[0])
         wanted = model_format(model[0])
         found = with_pictures(

@@ -1,8 +1,8 @@
-"""Frozen layers that train right wherever ComfyUI keeps their weights.
+"""Frozen layers whose gradients are right wherever ComfyUI keeps the weights.
 
-ComfyUI may hold a weight in main memory, packed, or in a buffer that the next layers use again. Autograd would keep a
-reference to such a buffer as the layer's weight, and find another layer's weight in it when the backward pass comes
-there: wrong gradients without an error. So a frozen layer keeps no weight; its backward asks ComfyUI for it again.
+ComfyUI may hold a weight in main memory, packed, or in a buffer that later layers reuse. Autograd would keep such a
+buffer as the layer's weight, and by the time of the backward pass it would hold another layer's: wrong gradients
+without an error. So a frozen layer keeps no weight, and its backward pass asks ComfyUI for it again.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -27,7 +27,7 @@ OPS = "comfy.ops"
 
 
 class _FrozenLinear(torch.autograd.Function):
-    """x W^T + b, with W asked for in both passes; keeps neither x nor W.
+    """Computes x W^T + b and asks for W in both passes; keeps neither x nor W.
 
     The layer's own forward is not run, because some compute with a rounded input, and one of them rounds it in place.
     """
@@ -49,7 +49,7 @@ class _FrozenLinear(torch.autograd.Function):
 
 
 class _Frozen(torch.autograd.Function):
-    """Any other frozen layer; keeps x and runs the layer a second time in the backward."""
+    """Any other frozen layer: keeps x and runs the layer again in the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, layer: Any, run: Forward) -> Tensor:
@@ -81,7 +81,7 @@ def _no_view(output: Tensor) -> Tensor:
 
 
 def _is_ready(layer: Any, like: Tensor) -> bool:
-    """Whether a layer's weights can be used as they lie: asking ComfyUI costs more than a small product.
+    """Whether a layer's weights can be used where they are; asking ComfyUI for them takes longer than a small product.
 
     Layers with `_v` belong to dynamic VRAM, which may take their memory at any time.
     """
@@ -99,8 +99,8 @@ def _is_ready(layer: Any, like: Tensor) -> bool:
 def brought_in(layer: Any, like: Tensor) -> Iterator[tuple[Tensor, Tensor | None]]:
     """A layer's unpacked weight and its bias, on the device and in the type of `like`; valid only inside.
 
-    Packs that hold weights in a form of their own, such as GGUF's, have a `cast_bias_weight` in their layers, which
-    also adds the LoRAs that are on the wire.
+    Packs with their own format of weights, such as GGUF's, give their layers a `cast_bias_weight`, which also adds the
+    LoRAs on the wire.
     """
     unpack = getattr(layer, "cast_bias_weight", None)
     if unpack is not None:
@@ -133,7 +133,8 @@ def _plain_copy(weight: Tensor) -> Tensor:
 
 
 def _hands_out(layer: Any) -> bool:
-    """Whether a layer's weight can be asked for: ComfyUI's own layers and GGUF's, if no forward was put over theirs."""
+    """Whether a layer can be asked for its weight: ComfyUI's layers and GGUF's, unless another forward replaces
+    theirs."""
     known = type(layer).forward_comfy_cast_weights.__module__ == OPS or hasattr(layer, "cast_bias_weight")
     return known and "forward" not in vars(layer)
 
@@ -194,8 +195,8 @@ def frozen(module: nn.Module) -> Iterator[None]:
 def in_bfloat16(model: Any, device: torch.device) -> Iterator[None]:
     """Compute in bfloat16 where ComfyUI would compute in float16, as it does with Wan on most cards.
 
-    The loss of a clip is a mean over a million latents, so its gradients lie below what float16 can hold: most of their
-    digits are lost, and many become zero. Layers cast their weights as they run, as for any weights of another type.
+    The loss of a clip is a mean over a million latents, so its gradients are below the range of float16: most digits
+    are lost, and many become zero. Layers cast their weights as they run, as they do for any other dtype.
     """
     if model.get_dtype_inference() != torch.float16 or not _has_bfloat16(device):
         yield

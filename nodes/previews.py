@@ -28,12 +28,12 @@ from .panel import TrainingRecord
 SAMPLE_STEPS = 8
 SAMPLE_SIDE = 256
 SHARE = 0.016
-"""Largest fraction of the node's run time that previews may use. The first and the last validation loss and the final
-sample count, too, but are always made."""
+"""Largest fraction of the node's run time that previews may use. The first and last validation loss and the final
+sample count towards it but are always made."""
 VALIDATION_SHARE = 0.008
 """Largest fraction of that time for validation losses."""
 DECODING = 3.0
-"""A sample video beside its sampling alone: a guess, for the first one."""
+"""Time of a sample video relative to its sampling alone; a guess for the first one."""
 
 
 Clock = Callable[[], float]
@@ -46,14 +46,14 @@ def clock_of(device: torch.device) -> Clock:
 
 
 class Budget:
-    """Counts what something takes, and says whether there is time for it once more."""
+    """Measures how long a kind of preview takes, and tells whether the budget covers another one."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.spent = self.last = 0.0
 
     def allows(self, seconds: float, *, besides: float = 0.0, guess: float = 0.0) -> bool:
-        """Whether it may be done once more and at the end, if both take as long as the last one.
+        """Whether the budget covers one more preview plus the mandatory final one.
 
         Args:
             seconds: that all of it may take.
@@ -108,7 +108,7 @@ class Previews:
         return self._clock() - self._first + self._before * self._record.step / self._record.steps
 
     def validate(self, validation: Validation | None, ends: bool) -> None:
-        """Add validation losses to those that the stage makes itself: where it `ends`, and as time allows."""
+        """Add validation losses to those that the stage computes itself: at its end, and while the budget lasts."""
         record, cost = self._record, self._validations
         known = record.step in {step for step, _ in record.validation}
         allowed = ends or not cost.last or cost.spent + cost.last <= VALIDATION_SHARE * self._seconds()
@@ -119,7 +119,7 @@ class Previews:
         record.validation.append((record.step, round(loss, 5)))
 
     def sample(self, ends: bool) -> None:
-        """Put a new sample video into the record, where the stage `ends` or there is time for it."""
+        """Put a new sample video into the record at the end of the stage, and before it while the budget lasts."""
         spent, last = self._validations.spent, self._validations.last
         guess = DECODING * self._sampling.steps / len(QUANTILES) * last
         if not (ends or self._samples.allows(SHARE * self._seconds(), besides=spent + last, guess=guess)):
@@ -146,12 +146,13 @@ def _at(time: Tensor, latents_CFHW: Tensor, noise_CFHW: Tensor) -> Tensor:
 
 
 def _quick(sampling: SamplingConfig) -> SamplingConfig:
-    """Few steps, and no guidance where the settings name none: it would take twice the time."""
+    """Settings of few steps, and without guidance unless the settings give some, because guidance doubles the time."""
     return replace(sampling, steps=min(sampling.steps, SAMPLE_STEPS), guidance=sampling.guidance or 1.0)
 
 
 def _shown(backbone: ComfyBackbone, latents_CFHW: Tensor) -> bytes | None:
-    """A WebP file: through the VAE where it fits beside the model, else roughly; None where the model knows no way."""
+    """A WebP file of latents: decoded by the VAE if it fits into memory next to the model, else by a rough formula;
+    None if the model has neither."""
     if fits_beside(backbone.vae, tuple(latents_CFHW.shape), backbone.device):
         return looping_picture(backbone.decode_latents(latents_CFHW), backbone.format.fps)
     known: Any = backbone.model.model.latent_format

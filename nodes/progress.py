@@ -25,11 +25,11 @@ from .previews import Previews, clock_of, looping_picture
 from .settings import TrainingOptions
 
 TELL_SECONDS = 0.5
-"""Least time between two messages to the panels."""
+"""Shortest time between two messages to the panels."""
 
 
 class TrainingProgress:
-    """A core progress callback that shows itself on a node; to be used as a context, around the training.
+    """A progress callback that shows training on a node; use it as a context around the training.
 
     Args:
         record: with the node, the stage, its steps, and the prompt of the sample videos.
@@ -61,7 +61,7 @@ class TrainingProgress:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        """Tell the panels how it ended."""
+        """Tell the panels how the training ended."""
         record = self._record
         if error is None:
             record.state = panel.KEPT if record.step < record.steps else panel.FINISHED
@@ -140,7 +140,7 @@ class TrainingProgress:
         self._tell(0.0)
 
     def ended(self, stage: Trained) -> None:
-        """Note what went wrong in the stage, if anything did, for its summary, and how fast it went."""
+        """Note anything that went wrong in the stage for its summary, and how fast it was."""
         if self._plan and self._called:
             done = stage.record["steps"] / max(self._plan.stages[0].steps, 1)
             operations = done * self._plan.stages[0].operations(self._plan.savings[0])
@@ -149,7 +149,7 @@ class TrainingProgress:
         self._complaints = [text for text in found if text]
 
     def _take_validation(self, progress: Progress) -> None:
-        """Put what the stage itself has validated into the record."""
+        """Copy the validation losses of the stage into the record."""
         known = {step for step, _ in self._record.validation}
         losses = progress.validation.losses if progress.validation else {}
         self._record.validation += [(step, round(loss, 5)) for step, loss in losses.items() if step not in known]
@@ -176,7 +176,7 @@ class TrainingProgress:
         return text
 
     def _tell(self, seconds: float) -> None:
-        """Send what is new, if the last message is that long ago."""
+        """Send what is new, unless the last message was too recent."""
         now, record = time.monotonic(), self._record
         if now - self._told_at < seconds:
             return

@@ -1,4 +1,4 @@
-"""Reference Clip: from a graph's video to what the model can learn from."""
+"""Reference Clip: turns a video of the graph into a clip to learn from."""
 
 import math
 import re
@@ -96,7 +96,7 @@ class ReferenceClip(CheckedNode):
 
     @classmethod
     def validate_inputs(cls, **values: object) -> bool | str:
-        """Refuse a prompt that cannot be used; one that comes by a wire is None."""
+        """Refuse a prompt that cannot be used; a prompt from a wire is None."""
         return prompt_complaint(values) or super().validate_inputs(**values)
 
     @classmethod
@@ -170,7 +170,7 @@ def stretch_inputs() -> list[io.Input]:
 
 
 def prompt_complaint(values: Mapping[str, object]) -> str:
-    """The reason that the prompts cannot be used, "" if they can; one that comes by a wire is None."""
+    """The reason that the prompts cannot be used; "" if they can. A prompt from a wire is None."""
     prompts = values.get("static_prompt"), values.get("motion_prompt")
     try:
         for prompt, name in zip(prompts, (LOOK_PROMPT, MOTION_PROMPT), strict=True):

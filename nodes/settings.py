@@ -1,4 +1,4 @@
-"""Training Settings and Regularisation: all of both stages that rarely needs to change."""
+"""Training Settings, Regularisation and Sampling Settings: everything that rarely needs to change."""
 
 from dataclasses import dataclass, replace
 
@@ -11,7 +11,7 @@ from .numbers import CheckedNode
 from .wires import CATEGORY, SettingsWire
 
 STANDARD_FRAMES = 33
-"""Of a clip, where nothing else is said."""
+"""Default number of frames of a clip."""
 OWN = "values below"
 """The preset that leaves batch and steps to the nodes' own inputs."""
 
@@ -298,7 +298,7 @@ class Regularisation(CheckedNode):
 
 
 class SamplingSettings(CheckedNode):
-    """The node of how clips are sampled that training itself makes."""
+    """Settings for the clips that training samples itself."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -341,7 +341,7 @@ class SamplingSettings(CheckedNode):
     def execute(
         cls, steps: int, guidance: float, sampler: str, settings: TrainingOptions | None = None
     ) -> io.NodeOutput:
-        """Put them into the settings."""
+        """Add them to the settings."""
         options = settings or TrainingOptions()
         sampling = SamplingConfig(steps=steps, guidance=guidance, sampler=sampler)
         return io.NodeOutput(replace(options, config=replace(options.config, sampling=sampling)))

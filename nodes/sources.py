@@ -1,4 +1,4 @@
-"""The pictures that a graph gives to Reference Clip: a video file, decoded only where it is wanted, or frames.
+"""The pictures that a graph gives to Reference Clip: frames, or a video file that is decoded only in part.
 
 A VIDEO of ComfyUI is mostly a file that nobody has decoded yet. Its `get_components` would decode all of it into
 memory, at its full size and without the times of its frames.
@@ -23,7 +23,7 @@ class Source(Protocol):
     """A video as it came."""
 
     def clip(self, target: ClipTarget, stretch: Stretch) -> Clip:
-        """A stretch of it, as `target` describes it."""
+        """A stretch of the video as a clip, as `target` describes it."""
         ...
 
     def sizes(self) -> tuple[Size, ...]:
@@ -31,7 +31,7 @@ class Source(Protocol):
         ...
 
     def times(self, most: int) -> list[float]:
-        """When its first frames begin, at most so many, in seconds; then when the last of them ends."""
+        """Start times of its first frames, in seconds, at most so many, followed by the end of the last one."""
         ...
 
 
@@ -94,7 +94,7 @@ def source_of(video: "Input.Video | Tensor", image_fps: float) -> Source:
 
 
 def _file_of(video: "Input.Video") -> VideoFile | None:
-    """The file of a VIDEO, unless it only exists as frames, or some other pack or version crops the file."""
+    """The file of a VIDEO; None if it exists only as frames, or if another pack or version crops the file."""
     if type(video).get_stream_source is Input.Video.get_stream_source:  # this would encode the frames
         return None
     file = video.get_stream_source()

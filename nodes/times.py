@@ -18,7 +18,7 @@ LARGEST_TIME = 1 - 1e-4
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Times:
-    """Between times in [0, 1], 1 is noise, and a model's sigma.
+    """Converts between times in [0, 1], where 1 is noise, and a model's sigma.
 
     On the straight path x_t = (1 - t) x_0 + t e, a flow model's sigma is t. For any other model the sampler carries
     x_0 + sigma e, which is x_t / (1 - t) with sigma = t / (1 - t).

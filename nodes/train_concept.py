@@ -1,4 +1,4 @@
-"""Train Concept: from a video to a saved concept, and to a model that has it, in one node."""
+"""Train Concept: turns a video into a saved concept and a model that uses it, in one node."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -124,7 +124,7 @@ class TrainConcept(CheckedNode):
 
     @classmethod
     def validate_inputs(cls, **values: object) -> bool | str:
-        """Refuse prompts and a name that cannot be used, before minutes of training; what comes by a wire is None."""
+        """Refuse prompts and a name that cannot be used, before minutes of training; a value from a wire is None."""
         return prompt_complaint(values) or _name_complaint(values.get("name")) or super().validate_inputs(**values)
 
     @classmethod
@@ -147,7 +147,7 @@ class TrainConcept(CheckedNode):
         low_noise_model: ModelPatcher | None = None,
         boundary: float = 0.0,
     ) -> io.NodeOutput:
-        """Train both stages, resume, or take what was trained before; then save. Or only say what that needs."""
+        """Train both stages, resume, or reuse a finished training; then save. Or only estimate what that needs."""
         check_video_model(model)
         experts = experts_on(model, low_noise_model, boundary)
         words = words_of(static_prompt, motion_prompt)

@@ -71,7 +71,7 @@ def _encoder(clip: CLIP) -> Any:
 def _check_projection(clip: CLIP) -> None:
     """Refuse a file without text projection: ComfyUI then leaves that layer as it found the memory, and says nothing.
 
-    Which file a CLIP was loaded from is known of ComfyUI's own loaders only.
+    Only ComfyUI's own loaders tell which file a CLIP was loaded from.
     """
     made_by = clip.patcher.cached_patcher_init
     files = made_by[1][0] if made_by else []
