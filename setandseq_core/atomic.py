@@ -140,7 +140,7 @@ def _follow_umask(partial: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have the file's new name on the disk, too; Windows does that by itself."""
+    """Write the file's new name to the disk as well; Windows does that by itself."""
     if sys.platform == "win32":
         return
     opened = os.open(folder, os.O_RDONLY)

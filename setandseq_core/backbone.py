@@ -27,9 +27,9 @@ class Savings:
     """
 
     recomputed: int = 0
-    """The first so many blocks keep only what they start from, and run again in the backward pass."""
+    """Number of blocks, from the first, that keep only their inputs and run again in the backward pass."""
     in_main_memory: bool = False
-    """Whether what these blocks start from waits in main memory until the backward pass."""
+    """Whether the inputs of these blocks wait in main memory until the backward pass."""
     samples_at_once: int = 0
     """Samples whose gradients are added up to those of a step; 0 takes all of the batch at once."""
     memory: int = 0
@@ -73,7 +73,8 @@ class Backbone(Protocol):
     base_label: str
     """Civitai's label of the model, for LoRA managers; "" where the file's writer finds it by the shapes."""
     variant: str
-    """A hash of what its answers depend on besides its own weights, such as LoRAs on it; "" if there is nothing."""
+    """A hash of everything besides its own weights that changes its output, such as LoRAs on it; "" if there is
+    nothing."""
     layers: dict[str, str]
     """The linear layers to adapt: native name -> name in `module`."""
     format: VideoFormat

@@ -14,7 +14,7 @@ from .errors import PromptError
 
 @dataclass(kw_only=True, slots=True, frozen=True, eq=False)
 class Condition:
-    """The tokens of one prompt, with everything else that the model is told beside the latents.
+    """The tokens of one prompt, with all other inputs of the model besides the latents.
 
     The method changes tokens only: it masks some of them and puts learned ones into free places.
     """

@@ -32,7 +32,7 @@ class StageConfig:
     """Probability to drop an entry of the matrix that trains (Eq. 10), in [0, 1)."""
     learning_rate: float = 1e-4
     batch: int = 8
-    """Samples a step, each with its own noise and time."""
+    """Samples per step, each with its own noise and time."""
 
     def __post_init__(self) -> None:
         _need(self.steps >= 0, "steps", self.steps, "0 or more")
@@ -46,10 +46,11 @@ class SetConfig(StageConfig):
     """The set stage: identity basis and coefficients from single frames."""
 
     still_frames: int = 1
-    """Every frame is shown as a still clip of so many frames, 4n+1; 1 is the paper's single frame."""
+    """Every frame is shown as a still clip of this many frames, 4n+1; 1 is the paper's single frame."""
     time_shift: float = 0.0
-    """How far the times of the frames lean towards the noise (`flow.shift_time`), 0 or from 0.1 to 100. 1 is all times
-    alike, 0 the model's own, which is made for clips: the fewer the tokens, the less noise hides a look. Ours."""
+    """How far the times of the frames lean towards the noise (`flow.shift_time`), 0 or from 0.1 to 100. 1 samples times
+    uniformly; 0 uses the model's own shift, which is tuned for clips. A single frame has fewer tokens, so less noise
+    already hides its look. Not in the paper."""
 
     def __post_init__(self) -> None:
         StageConfig.__post_init__(self)
@@ -75,8 +76,8 @@ class PriorConfig:
     weight: float = 1.0
     """Loss weight of a prior clip. The concept's clip has weight 1."""
     empty_prompts: float = 0.0
-    """Of the prior samples, how many are shown with the empty prompt, in [0, 1]. Guidance goes away from the answer to
-    it; where that stays the base model's own, more of the look is kept. Ours."""
+    """Fraction of prior samples shown with the empty prompt, in [0, 1]. Guidance moves away from the prediction for it;
+    if that prediction stays the base model's, more of the look is kept. Not in the paper."""
     clips: int = 16
     """Number of prior clips to make if none are given."""
 
@@ -89,7 +90,7 @@ class PriorConfig:
 
 EULER, LCM = "euler", "lcm"
 SAMPLERS = (EULER, LCM)
-"""Euler's method, and for models that were distilled to few steps the one that puts new noise in after every step."""
+"""Euler's method, and a sampler for step-distilled models that adds new noise after every step."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -98,7 +99,7 @@ class SamplingConfig:
 
     steps: int = 20
     guidance: float = 0.0
-    """Classifier-free guidance; 0 takes the model's own, and 1 is without, as step-distilled models need it."""
+    """Classifier-free guidance: 0 uses the model's own, 1 turns it off, as step-distilled models need."""
     sampler: str = EULER
     """One of `SAMPLERS`."""
 
@@ -120,7 +121,7 @@ class MethodConfig:
     stitched_share: float = 0.2
     """Fraction of steps that show two different concepts side by side (section 5.2.2), in [0, 1)."""
     time_range: tuple[float, float] = (0.0, 1.0)
-    """Only these times are trained on, such as an expert's of Wan 2.2 14B: 0.875 to 1, or 0 to 0.875."""
+    """Times to train on, such as those of one expert of Wan 2.2 14B: 0.875 to 1, or 0 to 0.875."""
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.01
     gradient_clipping: float = 0.05

@@ -1,4 +1,4 @@
-"""A concept made of a clip: encode it, train both stages, and record how it was made."""
+"""Make a concept from a clip: encode it, train both stages, and record how it was made."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -77,7 +77,7 @@ class _Widened:
         self.output = output if output.requires_grad else None
 
     def forget(self) -> None:
-        """Let go of the output and of the graph behind it."""
+        """Release the output and the graph behind it."""
         self.output = None
 
     def source_of(self, x: Tensor) -> tuple[Tensor | None, str]:
@@ -324,7 +324,7 @@ def _restored(module: nn.Module) -> Generator[None]:
 def trainable_concept(
     module: nn.Module, layers: Mapping[str, str], *, rank: int, seed: int, device: torch.device | None = None
 ) -> Generator[TrainableConcept]:
-    """Put untrained concept layers into `module` and take them out at the end, whatever happens.
+    """Inject freshly initialised adapters into `module` and remove them on exit, even after an error.
 
     The identity basis starts at zero and the coefficients at random, PEFT's default, drawn from `seed`.
 

@@ -26,7 +26,8 @@ from .training.savings import waiting
 from .training.validation import QUANTILES, Validation, evaluating, validation_loss
 
 METHOD_VERSION = 2
-"""To be raised by every change that gives other results for the same input, so that no old state is taken for new."""
+"""Raise it with every change that gives other results for the same input, so that no old state is mistaken for a new
+one."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)

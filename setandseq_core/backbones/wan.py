@@ -186,7 +186,7 @@ class UMT5Prompts:
 
 
 def umt5_prompts(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[str, Callable[[], TextEncoder]]:
-    """A key that tells a text encoder from others, by the sizes of its files, and what loads it."""
+    """A key that identifies a text encoder by the sizes of its files, and the function that loads it."""
     files = [path for part in ("tokenizer", "text_encoder") for path in sorted((folder / part).glob("*"))]
     key = content_key(str(dtype), *(f"{path.name} {path.stat().st_size}" for path in files))
     return key, partial(UMT5Prompts, folder, device, dtype)

@@ -10,6 +10,6 @@
     console     progress, messages, file names to paste
     signals     Ctrl-C, SIGTERM and SIGHUP
 
-Help is there at once because this room imports only click and what is as light. A command imports the heavy rooms
+Help appears at once because this room imports only click and other light modules. A command imports the heavy rooms
 (PyTorch, diffusers) inside its function, once its options are right.
 """

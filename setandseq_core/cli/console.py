@@ -15,9 +15,9 @@ from ..training.clock import clock
 
 PROGRAM = "python -m setandseq_core"
 PLAIN_SECONDS = 10.0
-"""Time between lines where they cannot be rewritten, as in a log."""
+"""Seconds between lines if they cannot be rewritten, as in a log."""
 SMOOTHING = 0.9
-"""Share of the past in the loss that is shown."""
+"""Weight of the earlier steps in the running mean of the loss."""
 
 
 def show_any_text() -> None:
@@ -84,7 +84,7 @@ def _escaped(byte: int) -> str:
 
 
 class ProgressLine:
-    """One line that is rewritten on a terminal; now and then a line of its own elsewhere."""
+    """A progress line: rewritten in place on a terminal, printed now and then elsewhere."""
 
     def __init__(self, stream: TextIO | None = None):
         self._stream = stream or sys.stderr

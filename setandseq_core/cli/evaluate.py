@@ -1,4 +1,4 @@
-"""The command `evaluate`: measure a generated video against the video that its concept was learned from."""
+"""The command `evaluate`: compare a generated video with the one that its concept was trained on."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The command `plan`: what a training will take, before it begins."""
+"""The command `plan`: estimate a training before it begins."""
 
 import click
 

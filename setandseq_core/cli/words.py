@@ -1,4 +1,4 @@
-"""Words of prompts that say nothing to the embedded model, told before it starts to work."""
+"""Warnings about words that the embedded model does not know, given before it starts to work."""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING

@@ -61,11 +61,11 @@ class ClipTarget:
     multiple: int = 16
     """Height and width become multiples of this."""
     frames: int | None = None
-    """How many frames, 4n+1; None for the most there are, up to `max_frames`."""
+    """Number of frames, 4n+1; None for as many as there are, up to `max_frames`."""
     size: WantedSize | None = None
     max_frames: int = 81
     time_stride: int = 4
-    """Frames of one latent frame, other than the first: a clip has stride n + 1 frames."""
+    """Frames that each latent frame but the first stands for: a clip has stride n + 1 frames."""
     max_pixels: int | None = None
     """Largest frame when no size is asked for, about; None for as large as the video."""
 
@@ -368,7 +368,7 @@ class Words:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Reference:
-    """One clip to learn from, and what is said of it."""
+    """One clip to learn from, with its prompts."""
 
     clip: Clip
     words: Words

@@ -58,7 +58,7 @@ _OPTIONS = {
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """ffmpeg's own VP8 and VP9 decoders drop the alpha channel, these keep it."""
 _SCALE_FLAGS = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp:param0=0:param1=0.5"
-"""The cubic of `clip.resize`, so that a file and the same frames in memory come out alike."""
+"""The cubic filter of `clip.resize`, so that a file and the same frames in memory give the same pictures."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)

@@ -66,7 +66,7 @@ def pictures_in_words(reference: Reference) -> str:
 
 
 def seen_in_turn(references: Sequence[Reference]) -> list[Reference]:
-    """Everything that the set stage sees, in turn, each clip with its pictures as often as the others."""
+    """Everything that the set stage sees, in turn, so that every clip with its pictures appears equally often."""
     turns = [reference.pictures or (reference,) for reference in references]
     return [each[turn % len(each)] for turn in range(max(map(len, turns))) for each in turns]
 

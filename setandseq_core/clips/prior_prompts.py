@@ -64,7 +64,8 @@ def real_world_prompts(_count: int, _seed: int, _own: str) -> list[PriorPrompt]:
 
 
 def automatic_prompts(backbone: Backbone, words: Sequence[Words], count: int, seed: int = 0) -> list[PriorPrompt]:
-    """Prompts for when nobody gives any: every fourth is a concept's own without tokens, the others the model knows."""
+    """Prompts to use when none are given: every fourth is a concept's own without tokens; the others are scenes that
+    the model knows."""
     bare = list(dict.fromkeys(_without_tokens(each) for each in words))
     # The places of several concepts are left as they come: there is no one place to put the other things in.
     known = backbone.known_prompts(count, seed, bare[0].motion if len(bare) == 1 else "")

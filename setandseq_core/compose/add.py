@@ -64,7 +64,7 @@ def transfer_motion(identity: Concept, motion: Concept) -> Concept:
     """The look of one concept with the movement of another: A1 and B1 of the first, B2 of the second.
 
     B2 says how the basis is used, so it means something only on the basis that it was trained on: that of a set stage
-    which both concepts went on from.
+    which both concepts share.
 
     Raises:
         ConceptMismatchError: the concepts' bases differ; names the concepts and a layer.

@@ -75,7 +75,7 @@ class LiveConcepts:
 
     @property
     def in_regions(self) -> bool:
-        """Whether each concept acts in its own region."""
+        """Whether the concepts act in regions."""
         return self._regions is not None
 
     @contextmanager

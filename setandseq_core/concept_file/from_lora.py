@@ -33,14 +33,14 @@ class Factorised:
     identity_basis_OR: Tensor
     coefficients_RI: Tensor
     kept: float
-    """Sum of the squares of the singular values that it has."""
+    """Sum of the squares of the singular values that are kept."""
     whole: float
     """Sum of the squares of all."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class LookTaken:
-    """An identity, and how well it stands for the LoRA that it was made of."""
+    """An identity, and how closely it matches the LoRA that it was made from."""
 
     identity: Concept
     rank: int

@@ -94,7 +94,7 @@ class Figure:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Evaluation:
-    """All figures of a generated clip beside its reference and prompt. Higher is better, but for `mse`."""
+    """All figures of a generated clip compared with its reference and prompt. Higher is better, except for `mse`."""
 
     identity: Figure
     motion: Figure
@@ -133,7 +133,7 @@ def evaluate(
     text_model: TextImageEmbedder | None = None,
     probes: Probes | None = None,
 ) -> Evaluation:
-    """All figures of a generated clip; a model that is given goes before the probes.
+    """Compute all figures of a generated clip; a given model takes precedence over the probes.
 
     Where the clips differ in length, their first frames are compared; where they differ in size, the generated clip
     is fitted to the reference for `mse`.

@@ -1,4 +1,4 @@
-"""Training states and prior clips that are kept on disk: how much room they take, and an end to it."""
+"""Training states and prior clips that are kept on disk: their size, and their removal."""
 
 from contextlib import suppress
 from pathlib import Path

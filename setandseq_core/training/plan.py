@@ -24,12 +24,12 @@ Size = tuple[int, int, int]
 SPARE = 1.02
 """Factor for the memory that allocators lose between the tensors of a step."""
 TRAINED_BYTES = 16
-"""Of a number that is trained in float32: itself, its gradient, and two moments of AdamW."""
+"""Bytes per number that is trained in float32: the number, its gradient and the two moments of AdamW."""
 KEPT_BYTES = 8
-"""Of a trained number's first value and of its best one so far, which wait in main memory."""
+"""Bytes per trained number for its first and its best value, which wait in main memory."""
 
 _known: dict[str, StepCost] = {}
-"""Steps that were counted before, by all that they depend on."""
+"""Steps that were counted before, keyed by everything that they depend on."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -167,7 +167,7 @@ class TrainingPlan:
 
     @property
     def strongest(self) -> Savings:
-        """Those of the stage that needs most of them; they fit the other one, too."""
+        """The savings of the stage that needs most; they are enough for the other one, too."""
         return max(self.savings, key=lambda each: (each.in_main_memory, each.recomputed, -each.samples_at_once))
 
     @property

@@ -1,4 +1,4 @@
-"""What a stage in training tells after each step, and how it is told to stop."""
+"""The state that a stage reports after each step, and how to stop it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -336,7 +336,7 @@ class StageRun:
             group["lr"] *= LOWERED
 
     def _report(self, elapsed: float, done: int) -> None:
-        """Tell where the stage stands.
+        """Report the state of the stage.
 
         Raises:
             StopTraining: the callback of one of the processes raised it.

@@ -2,7 +2,7 @@
 
 PyTorch's FSDP does it, on the processes that Accelerate connects. Accelerate's own `prepare` is not used, because it
 wants an optimizer over the model's weights, and here all of them are frozen. FSDP must come before the concept's
-adapters: then it knows nothing of them, and every process has them whole, as with a model that is not spread.
+adapters, so that it does not split them: every process then holds all of them, as with a model that is not spread.
 """
 
 # PyTorch leaves some types of the functions used here open.

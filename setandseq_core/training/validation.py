@@ -33,7 +33,7 @@ class Validation:
     """The validation losses of a stage while it trains, and the best state that it was in."""
 
     measure: Callable[[], float]
-    """The validation loss of the parameters as they are."""
+    """The validation loss of the current parameters."""
     losses: dict[int, float] = field(default_factory=dict[int, float])
     """Step -> loss after it; 0 is before the first step."""
     best: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
@@ -42,7 +42,7 @@ class Validation:
     """The validated step with the lowest loss, the start left aside; 0 before there is one."""
 
     def check(self, step: int, steps: int, parameters: Mapping[str, Tensor], *, ends: bool = False) -> bool:
-        """Validate after a step, if it is due, and remember the parameters if none were better.
+        """Validate after a step, if it is due, and keep the parameters if they are the best so far.
 
         Args:
             step: how many are done.
