@@ -229,6 +229,7 @@ class TrainableConcept:
     def dropped_out(self) -> Generator[None]:
         """Draw the dropped entries once per step, even if gradient checkpointing runs the forward twice."""
         with parametrize.cached():
+            # Reading a weight draws its dropped entries and puts it into the cache, for all forwards inside.
             for layer in self._layers.values():
                 for linear in layer.lora_A.values():
                     _ = linear.weight

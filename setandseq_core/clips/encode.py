@@ -93,6 +93,7 @@ def encode_frame_set(
         PromptError: the prompt is empty or too long.
     """
     text = backbone.encode_prompt(check_prompt(static_prompt, "static prompt"))
+    # By their bytes, which say nothing of time: the same frames in any order give the same concept.
     order = sorted(range(len(frames_FHWC)), key=lambda i: frames_FHWC[i].float().cpu().numpy().tobytes())
     times = min(still_frames, len(frames_FHWC))
     latents_SCFHW = torch.stack([backbone.encode_frames(frames_FHWC[i : i + 1].repeat(times, 1, 1, 1)) for i in order])
