@@ -28,6 +28,7 @@ from setandseq_core.experts import experts_of
 from tools.server.run import ComfyUIError, Run
 from tools.server.server import Server
 from tools.workflows import embedded, wan
+from tools.workflows.graphs import training
 from tools.workflows.make import FOLDER, MAKERS, workflow_texts
 from tools.workflows.prompt import to_prompt
 
@@ -202,9 +203,9 @@ def test_wan_workflows_run_one_after_the_other(studio: Server, concepts: Path) -
 
 def test_one_run_trains_both_experts_and_each_loader_finds_its_own(studio: Server, concepts: Path) -> None:
     train = tiny(file_prompt(studio, wan.TRAIN_EXPERTS))
-    quick = {"steps": 2, "guidance": 1.0, "sampler": "euler"}  # for practice clips
-    train["quick"] = {"class_type": "SetSeq_SamplingSettings", "inputs": quick}
-    nodes_of(train, "SetSeq_TrainConcept")[0]["settings"] = ["quick", 0]
+    quick = training()  # batch 1 and no practice clips
+    train |= {name: quick[name] for name in ("options", "settings")}
+    nodes_of(train, "SetSeq_TrainConcept")[0]["settings"] = ["settings", 0]
     (video,) = videos(studio, studio.run(train)).values()
     assert shape(video) == (LENGTH, SIZE, SIZE, 3)
     (file,) = concepts.iterdir()
