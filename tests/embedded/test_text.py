@@ -90,6 +90,15 @@ def test_captions_are_read_from_everyday_words():
             "a sks lantern, red paper, on a grey background",
             [WordNote(word="lantern", nearest="creature"), WordNote(word="paper")],
         ),
+        (
+            "a robot walking at night on a spotty background",
+            [
+                WordNote(word="robot", nearest="creature"),
+                WordNote(word="walking", nearest="moving"),
+                WordNote(word="at"),
+                WordNote(word="night", nearest="black"),
+            ],
+        ),
     ],
 )
 def test_words_without_a_meaning_are_named(prompt: str, notes: list[WordNote]):

@@ -40,7 +40,7 @@ _EVERYDAY = {
     "plain": "flat blank uniform solid",
     "striped": "stripy stripey stripes banded",
     "checkered": "chequered checked checkerboard chessboard",
-    "dotted": "dotty spotted polka-dot polka-dotted dots",
+    "dotted": "dotty spotted spotty polka-dot polka-dotted dots",
     "standing": "stands resting rests staying stays",
     "moving": "moves move going goes travelling traveling travels sliding slides gliding glides",
     "left": "leftward leftwards",
@@ -60,10 +60,10 @@ MEANINGS = {word: meaning for meaning, words in _EVERYDAY.items() for word in wo
 """The known word that an everyday word stands for; empty for words that add nothing."""
 
 _CLOSE = {
-    "grey": "silver beige concrete foggy",
+    "grey": "silver beige concrete foggy city street road",
     "brown": "wooden tan sandy dirt earth",
     "black": "dark night space",
-    "pink": "rose magenta salmon",
+    "pink": "rose magenta fuchsia salmon",
     "green": "grass grassy lawn meadow forest olive",
     "blue": "sky sea ocean water",
     "red": "orange maroon ruby",
@@ -71,7 +71,7 @@ _CLOSE = {
     "white": "ivory snow snowy",
     "small": "short thin narrow",
     "large": "tall wide thick",
-    "circle": "sphere oval ellipse dot sun moon planet coin balloon",
+    "circle": "sphere oval ellipse dot sun moon planet coin balloon heart hexagon octagon pentagon",
     "square": "diamond tile brick die",
     "triangle": "arrow cone tent",
     "ring": "wheel tyre tire bracelet",
@@ -97,6 +97,8 @@ _CLOSE = {
 }
 NEAREST = {word: known for known, words in _CLOSE.items() for word in words.split()}
 """The known word that comes closest to one that the model was never trained on."""
+SHORTEST_SPELLING = 3
+"""Letters of a word that is compared by its spelling; a shorter one is like too many others ("at": "cat")."""
 
 
 def meant(words: Iterable[str]) -> list[str]:
@@ -159,6 +161,8 @@ def _nearest(word: str) -> str:
     """The known word closest to `word` in meaning, else the one that the word most like it in spelling stands for."""
     if word in NEAREST:
         return NEAREST[word]
+    if len(word) < SHORTEST_SPELLING:
+        return ""
     telling = {known: known for known in sorted(_TELLING)}
     telling |= {everyday: meaning for everyday, meaning in (MEANINGS | NEAREST).items() if meaning in _TELLING}
     alike = get_close_matches(word, telling, n=1, cutoff=0.77)
