@@ -16,12 +16,14 @@ from random import Random
 import torch
 from torch import Tensor
 
+from benchmarks.motion_transfer import FIRST_STEPS
 from benchmarks.scenes import BACKGROUND, CLIPS, reference
 from benchmarks.shots import SAMPLING_STEPS
 from setandseq_core.backbones.wan import WanBackbone
 from setandseq_core.clips.clip import Words
 from setandseq_core.clips.pictures import with_pictures
-from setandseq_core.compose.apply import applied_concept
+from setandseq_core.compose.apply import applied_concepts
+from setandseq_core.compose.strengths import StrengthSchedule, WeightedConcept
 from setandseq_core.concept import Concept
 from setandseq_core.config import MethodConfig
 from setandseq_core.embedded.model import EMBEDDED_CONFIG, load_embedded
@@ -49,6 +51,8 @@ WAYS = {
     "the clip's look, and a mask": Way(look_of_clip=True, masked=True),
     f"the clip's look, and motion dropout {MORE_DROPOUT}": Way(look_of_clip=True, more_dropout=True),
 }
+
+SCHEDULES: dict[str, tuple[StrengthSchedule, ...]] = {"": (), ", motion for the first steps": (FIRST_STEPS,)}
 
 
 def pictures(name: str) -> Iterator[Tensor]:
@@ -84,12 +88,12 @@ def _config(way: Way) -> MethodConfig:
     return replace(EMBEDDED_CONFIG, stitched_share=0.0, set_stage=set_stage, sequence_stage=sequence_stage)
 
 
-def figures(backbone: WanBackbone, concept: Concept, look: str, motion: str, seed: int) -> list[float]:
+def figures(backbone: WanBackbone, concept: WeightedConcept, look: str, motion: str, seed: int) -> list[float]:
     """Similarity of one sample to the look of the pictures, the look of the clip, and the motion of the clip."""
     (v, _), (_, u) = CLIPS[look].tokens, CLIPS[motion].tokens
     prompt = f"a small {v} creature {u} wandering on a {BACKGROUND} plain background"
     noise = latent_noise(backbone.latent_shape(FRAMES, SIZE, SIZE), seed)
-    with applied_concept(backbone, concept):
+    with applied_concepts(backbone, [concept]):
         frames = backbone.decode_latents(sample_latents(backbone, noise, prompt, steps=SAMPLING_STEPS))
     of_pictures, of_clip = CLIPS[look].frames(), CLIPS[motion].frames()
     return [
@@ -103,20 +107,23 @@ def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.look_from_pictures", description=__doc__)
     parser.add_argument("--pairs", nargs="+", default=["bee-lantern", "lantern-mushroom", "mushroom-bee"])
+    parser.add_argument("--ways", nargs="+", choices=tuple(WAYS), default=list(WAYS))
     parser.add_argument("--seeds", type=int, default=2, help="noises that each prompt is made from")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     backbone = load_embedded()
+    pairs = [pair.split("-") for pair in arguments.pairs]
     print("| way | clips | look of the pictures | look of the clip | motion of the clip |\n|---|---|---|---|---|")
-    for title, way in WAYS.items():
-        found = [
-            figures(backbone, concept, look, motion, seed)
-            for look, motion in (pair.split("-") for pair in arguments.pairs)
-            for concept in [learn(backbone, look, motion, way)]
-            for seed in range(arguments.seeds)
-        ]
-        means = [sum(values) / len(found) for values in zip(*found, strict=True)]
-        print(f"| {title} | {len(found)} | {' | '.join(f'{mean:.2f}' for mean in means)} |", flush=True)
+    for title in arguments.ways:
+        concepts = [learn(backbone, look, motion, WAYS[title]) for look, motion in pairs]
+        for when, schedules in SCHEDULES.items():
+            found = [
+                figures(backbone, WeightedConcept(concept=concept, schedules=schedules), look, motion, seed)
+                for concept, (look, motion) in zip(concepts, pairs, strict=True)
+                for seed in range(arguments.seeds)
+            ]
+            means = " | ".join(f"{sum(values) / len(found):.2f}" for values in zip(*found, strict=True))
+            print(f"| {title}{when} | {len(found)} | {means} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -23,19 +23,31 @@ from ..setandseq_core.shown import shown_json
 from .folders import SUFFIX, find_concept
 
 ROUTE = "/setandseq/concept"
+FILE_ROUTE = "/setandseq/concept/file"
 MODEL_FOLDERS = ("diffusion_models", "checkpoints")
 PREFIXES = ("", "model.diffusion_model.", "diffusion_model.")
 """Before the layers' names in files of models."""
 
 
 def register_card() -> None:
-    """Answer `GET /setandseq/concept?file=...&model=...` with a `card`; `model` may be left out."""
+    """Answer `GET /setandseq/concept?file=...&model=...` with a `card`; `model` may be left out.
+
+    `GET /setandseq/concept/file?file=...` answers with the file itself, for programs on other machines.
+    """
 
     @PromptServer.instance.routes.get(ROUTE)
     async def concept(request: web.Request) -> web.Response:
         query = request.query
         found = await asyncio.to_thread(card, query.get("file", ""), query.get("model", ""))
         return web.json_response(shown_json(found))
+
+    @PromptServer.instance.routes.get(FILE_ROUTE)
+    async def concept_file(request: web.Request) -> web.StreamResponse:
+        try:
+            path = await asyncio.to_thread(find_concept, request.query.get("file", ""))
+        except ConceptFileError as error:
+            return web.json_response(shown_json({"error": str(error)}), status=404)
+        return web.FileResponse(path, headers={"Content-Type": "application/octet-stream"})
 
 
 def card(file: str, model: str = "") -> dict[str, Any]:
