@@ -156,7 +156,7 @@ def mixed_fine_tune(backbone: WanBackbone, job: Job) -> Learned:
 
 @dataclass(slots=True)
 class _OneStep:
-    """One step of a run, for a loop that would do all of them."""
+    """Does one step of a run at a time, in place of the loop over all steps."""
 
     run: StageRun
     step: int

@@ -1,8 +1,8 @@
 """The cost of the training panel: python -m benchmarks.panel [--steps SET SEQUENCE]... [--batch N] [--prior CLIPS]
 
-Both stages in a real ComfyUI on the embedded model: of the processor seconds of the two train nodes, those that went
-into what the panel shows. They are counted inside the server (panel_probe/), so that other programs on the machine do
-not disturb it. One table for each --steps.
+Both stages in a real ComfyUI on the embedded model: the share of the train nodes' processor time that the panel costs.
+It is counted inside the server (panel_probe/), so that other programs on the machine do not disturb it. One table
+for each --steps.
 """
 
 import argparse

@@ -88,7 +88,7 @@ class IdentityFromLoRA(CheckedNode):
 
     @classmethod
     def validate_inputs(cls, lora: str | None = None, static_prompt: str | None = None, **values: object) -> bool | str:
-        """Refuse a file that is not there and a prompt that cannot be used; what comes by a wire is None."""
+        """Refuse a missing file and a prompt that cannot be used; a value from a wire is None."""
         try:
             if lora is not None:
                 find_lora(lora)

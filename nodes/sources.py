@@ -20,7 +20,7 @@ from ..setandseq_core.errors import VideoError
 
 
 class Source(Protocol):
-    """A video as it came."""
+    """A video as the graph gives it."""
 
     def clip(self, target: ClipTarget, stretch: Stretch) -> Clip:
         """A stretch of the video as a clip, as `target` describes it."""

@@ -279,7 +279,7 @@ def kill_server(server: Server, graph: Prompt, seen: Seen, seconds: float) -> Ki
 
 
 def main() -> None:
-    """Kill, and say what it has cost."""
+    """Kill it, and tell the steps and seconds that were lost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20, help="of the command line")
     parser.add_argument("--servers", type=int, default=4, help="kills of a ComfyUI")

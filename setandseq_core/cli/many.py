@@ -123,7 +123,7 @@ def _threads(workers: int) -> int:
 
 
 def _cards(ray: Any, job: Job) -> int:
-    """Cards of a worker: one, where the model runs on one.
+    """Number of cards for each worker: 1 if the model runs on a card, else 0.
 
     Raises:
         BackboneError: it must, and there is none.

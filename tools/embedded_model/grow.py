@@ -44,7 +44,8 @@ def _stacked_outputs(name: str) -> int:
 
 @torch.no_grad()
 def deepened(transformer: WanTransformer3DModel, layers: int) -> WanTransformer3DModel:
-    """A transformer of more blocks with the same velocities: the new ones, spread evenly, at first add nothing."""
+    """A transformer with more blocks and the same velocities: the new blocks are spread evenly and at first add
+    nothing."""
     count = len(transformer.blocks)
     deep = WanTransformer3DModel(**{**transformer.config, "num_layers": layers})
     deep.load_state_dict(transformer.state_dict(), strict=False)

@@ -46,7 +46,7 @@ def take(ui: Ui, wanted: Sequence[str] = ()) -> None:
 
 
 def main() -> None:
-    """Start ComfyUI and a browser, and take them all."""
+    """Start ComfyUI and a browser, and take all pictures."""
     with interface(1500, 1000) as ui:
         take(ui, sys.argv[1:])
 

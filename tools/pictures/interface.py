@@ -64,7 +64,7 @@ NODE_ID = "type => String(window.app.canvas.graph.nodes.find(node => node.type =
 
 
 def write_settings(folder: Path) -> None:
-    """Settings for the interface of a server that is started on this folder afterwards."""
+    """Write settings of the interface for a server that is started on this folder later."""
     file = folder / "user" / "default" / "comfy.settings.json"
     file.parent.mkdir(parents=True)
     file.write_text(json.dumps(SETTINGS), encoding="utf-8")
@@ -105,7 +105,7 @@ class Ui:
         return node_id
 
     def change(self, node_id: str, **values: object) -> None:
-        """Give widgets of a node other values."""
+        """Set widgets of a node to other values."""
         self.page.evaluate(CHANGE, [node_id, values])
 
     def show(self, node_id: str) -> None:

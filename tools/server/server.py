@@ -145,7 +145,7 @@ class Server:
         self.start()
 
     def resident_mib(self) -> float:
-        """The memory that its process takes, in MiB; Linux only."""
+        """Memory of the server's process, in MiB; Linux only."""
         if self._process is None:
             raise ComfyUIError("This server does not run.")
         status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii")

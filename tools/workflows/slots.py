@@ -62,7 +62,7 @@ def node_slots(
 def _grown_sockets(
     name: str, template: dict[str, Any], sources: Sequence[Output]
 ) -> list[tuple[dict[str, Any], Output | None]]:
-    """One socket for each source, and one more to go on with."""
+    """One socket for each source, and one more for the next."""
     (_, kind, _, _), *_ = input_specs(template["input"])
     least, most = template["min"], template["max"]
     sockets = []

@@ -208,7 +208,7 @@ def _agreement(one_F4: Tensor, two_F4: Tensor) -> float:
 
 
 def _movement(body: _Body, distance: float) -> Tensor:
-    """Centre x and y, and the way of a point of the body from it, in pixels: (F, 4)."""
+    """Centre x and y, and the offset of a point of the body from it, in pixels: (F, 4)."""
     track_F3 = _filled(body.track_F3)
     scale_F = track_F3[:, 2].sqrt() / track_F3[:, 2].sqrt().mean()
     angle_F = _turns(body.image_FCHW, track_F3)
