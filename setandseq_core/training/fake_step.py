@@ -10,10 +10,12 @@ Shape letters: B batch, C latent channels, F latent frames, H, W latent height a
 # pyright: reportPrivateUsage=false, reportUnknownParameterType=false
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
+import sys
 import weakref
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -35,6 +37,12 @@ BLOCKS_RUN = 2
 ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 ATTENTION_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 """Two operations that PyTorch's own table of operation counts leaves out."""
+CACHED = type(lru_cache(len))
+"""Of functions that keep their answers."""
+READ_NUMBER = torch.ops.aten._local_scalar_dense.default
+"""A network asks for a number, such as how many tokens a mask leaves; fake tensors have none, so it is told 1."""
+PLACES = torch.ops.aten.nonzero.default
+"""Or where something is true, such as which of the sampler's times this one is; it is told one place."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -109,7 +117,7 @@ def _counted_step(
     ledger = Ledger()
     for value in (*backbone.module.parameters(), *backbone.module.buffers(), tokens_ND, x_0):
         ledger.ignore(value)
-    with ledger, concept.dropped_out():
+    with ledger, backbone.step(), concept.dropped_out():
         factors = ledger.bytes
         with _watched(block_lists(backbone.module, layers), ledger) as blocks:
             noise = torch.randn_like(x_0)
@@ -138,6 +146,10 @@ class Ledger(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
         """Run the operation and take note of it."""
+        if func is READ_NUMBER:
+            return 1
+        if func is PLACES:
+            return torch.zeros(1, args[0].ndim, dtype=torch.long, device=args[0].device)
         found = func(*args, **(kwargs or {}))
         self.operations += _operations(func, args, kwargs or {}, found)
         tree_map_only(Tensor, self._see, found)
@@ -191,8 +203,9 @@ def _shortened(backbone: Backbone) -> Generator[dict[str, str]]:
 @contextmanager
 def _faked(module: nn.Module, device: torch.device) -> Generator[None]:
     """Put fake tensors of their shapes and types in place of all weights; to be used in a `FakeTensorMode`."""
+    parts = list(module.modules())
     before: list[tuple[dict[str, Any], str, Tensor]] = []
-    for part in module.modules():
+    for part in parts:
         held: dict[str, Any]
         for held in (part._parameters, part._buffers):
             before += [(held, name, value) for name, value in held.items() if value is not None]
@@ -200,10 +213,28 @@ def _faked(module: nn.Module, device: torch.device) -> Generator[None]:
         for held, name, value in before:
             fake = torch.empty(value.shape, dtype=value.dtype, device=device)
             held[name] = nn.Parameter(fake, value.requires_grad) if isinstance(value, nn.Parameter) else fake
+        for part in parts:
+            part.__dict__["_apply"] = _staying(part)
         yield
     finally:
+        for part in parts:
+            part.__dict__.pop("_apply", None)
+        _forget_cached(parts)
         for held, name, value in before:
             held[name] = value
+
+
+def _forget_cached(parts: Sequence[nn.Module]) -> None:
+    """Empty the caches of functions beside the networks' classes: what they kept meanwhile is fake."""
+    for name in {type(part).__module__ for part in parts}:
+        for value in vars(sys.modules[name]).values():
+            if isinstance(value, CACHED):
+                value.cache_clear()
+
+
+def _staying(part: nn.Module) -> Callable[..., nn.Module]:
+    """Its `_apply` while its weights are fake: PyTorch cannot move such, and networks call `to` in their forward."""
+    return lambda *_args, **_kwargs: part
 
 
 @contextmanager

@@ -186,6 +186,20 @@ def test_gradients_are_right(pack: Pack, load: Call, backbone_of: Call, name: st
 
 
 @pytest.mark.parametrize("name", TRAINED)
+def test_a_step_is_planned_and_leaves_nothing_fake(pack: Pack, load: Call, backbone_of: Call, name: str) -> None:
+    """As each training is, before it begins."""
+    fake, savings = pack("setandseq_core.training.fake_step"), pack("setandseq_core.backbone").Savings()
+    latents = random(1, *TINY[name].latents)
+    with torch.inference_mode(), pack("nodes.backbone").differentiable():
+        backbone = backbone_of(name, load(name))
+        text = backbone.encode_prompt("a blob")
+        cost = fake.fake_step(backbone, "set", tuple(latents.shape), 2, text, savings)
+        with torch.no_grad(), backbone.running(latents.shape, savings):
+            assert backbone.velocity(latents, torch.tensor([0.5]), [text]).isfinite().all()
+    assert 0 < cost.forward < cost.operations
+
+
+@pytest.mark.parametrize("name", TRAINED)
 def test_both_stages_learn_in_every_layer_and_leave_no_trace(learned: Call, name: str) -> None:
     model, concept, before, after = learned(name)
     assert torch.equal(before, after)
