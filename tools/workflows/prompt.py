@@ -57,9 +57,14 @@ def _without(held: Node, inner: dict[str, Any], nodes: list[Node], links: list[L
     def named(number: object) -> str:
         return f"{held['id']}:{number}"
 
-    given = [entry.get("link") for entry in held["inputs"]]
+    given = {entry["name"]: entry.get("link") for entry in held["inputs"]}  # those that are widgets may be left out
     sources = {link[0]: link[1:3] for link in links}
     results = {link["target_slot"]: link for link in inner["links"] if link["target_id"] == OUTSIDE}
+    unfed = {
+        link["id"]
+        for link in inner["links"]
+        if link["origin_id"] == INSIDE and sources.get(given.get(inner["inputs"][link["origin_slot"]]["name"])) is None
+    }
     found = []
     for link_id, *origin, target, target_slot, kind in links:
         if origin[0] == held["id"]:
@@ -70,18 +75,20 @@ def _without(held: Node, inner: dict[str, Any], nodes: list[Node], links: list[L
     for link in inner["links"]:
         origin = [named(link["origin_id"]), link["origin_slot"]]
         if link["origin_id"] == INSIDE:
-            origin = sources.get(given[link["origin_slot"]])
+            origin = sources.get(given.get(inner["inputs"][link["origin_slot"]]["name"]))
         if origin is not None and link["target_id"] != OUTSIDE:
             found.append([named(link["id"]), *origin, named(link["target_id"]), link["target_slot"], link["type"]])
     return [
         *(node for node in nodes if node is not held),
-        *(_renamed(node, named) for node in inner["nodes"]),
+        *(_renamed(node, named, unfed) for node in inner["nodes"]),
     ], found
 
 
-def _renamed(node: Node, named: Callable[[object], str]) -> Node:
+def _renamed(node: Node, named: Callable[[object], str], unfed: set[int]) -> Node:
+    """The node with its ids as outside the subgraph; links that bring nothing leave its widgets their own values."""
     inputs = [
-        {**entry, "link": None if entry.get("link") is None else named(entry["link"])} for entry in node["inputs"]
+        {**entry, "link": None if entry.get("link") in (None, *unfed) else named(entry["link"])}
+        for entry in node["inputs"]
     ]
     return {**node, "id": named(node["id"]), "inputs": inputs}
 
