@@ -13,7 +13,7 @@ READY := $(VENV)/ready-$(shell { echo "$(COMFYUI)"; $(if $(COMFYUI_PATH),cat "$(
 # Processes that `make test` runs tests in, each with one thread and at most 2 GB besides the servers that it starts.
 WORKERS ?= 2
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-frontends fuzz kills scale trainings check check-js screenshots bench bench-method clean
+.PHONY: help install demo test templates test-frontends fuzz kills scale trainings check check-js screenshots bench bench-method clean
 
 help:
 	@echo "make demo     run ComfyUI, learn a concept from a clip and make videos with it, into demo_output/ (minutes)"
@@ -22,6 +22,7 @@ help:
 	@echo "make test-frontends  all browser tests, in the oldest frontend that we support and in the newest release (needs chromium)"
 	@echo "make kills    kill trainings and servers at 24 random moments: nothing may be lost (minutes)"
 	@echo "make scale    many concepts on Ray workers, one of which is killed (minutes)"
+	@echo "make templates  ComfyUI's own templates of all video models, each with a concept trained for it (minutes)"
 	@echo "make trainings  50 trainings in one ComfyUI: memory must stay flat (minutes)"
 	@echo "make check    ruff and pyright only; what is in js/ too, where there is npm"
 	@echo "make screenshots  the pictures of what the browser shows, for docs and help pages (minutes, needs chromium)"
@@ -66,6 +67,10 @@ kills: $(READY)
 scale: $(READY)
 	@echo "== many concepts on Ray workers"
 	@$(BIN)/python -m pytest -m scale
+
+templates: $(READY)
+	@echo "== ComfyUI's own templates, each with a concept trained for it"
+	@$(BIN)/python -m pytest -m "templates or not templates" tests/comfyui/test_official_templates.py
 
 trainings: $(READY)
 	@echo "== 50 trainings in one ComfyUI"

@@ -254,16 +254,28 @@ def load_tiny(name: str, folder: Path, seed: int = 0) -> Any:
     tiny = TINY[name]
     if not tiny.detected:
         return _made(tiny, seed)
+    file = folder / f"{name}_{seed}.safetensors"
+    save_tiny(name, file, seed)
+    with torch.inference_mode():
+        return import_module("comfy.sd").load_diffusion_model(str(file), model_options={"dtype": torch.float32})
+
+
+def save_tiny(name: str, file: Path, seed: int = 0) -> None:
+    """Write the file of a tiny architecture that ComfyUI's detection knows."""
+    tiny = TINY[name]
+    metadata = None if tiny.metadata is None else {"config": json.dumps({"transformer": dict(tiny.metadata)})}
+    save_file(tiny_weights(name, seed), file, metadata)
+
+
+def tiny_weights(name: str, seed: int = 0) -> dict[str, Tensor]:
+    """What is in that file."""
+    tiny = TINY[name]
     module, kind = tiny.network.split(":")
     operations = import_module("comfy.ops").disable_weight_init
     network = getattr(import_module(f"comfy.ldm.{module}"), kind)(
         **tiny.sizes, device="cpu", dtype=torch.float32, operations=operations
     )
-    file = folder / f"{name}_{seed}.safetensors"
-    metadata = None if tiny.metadata is None else {"config": json.dumps({"transformer": dict(tiny.metadata)})}
-    save_file({key: value.contiguous() for key, value in random_weights(network, seed).items()}, file, metadata)
-    with torch.inference_mode():
-        return import_module("comfy.sd").load_diffusion_model(str(file), model_options={"dtype": torch.float32})
+    return {key: value.contiguous() for key, value in random_weights(network, seed).items()}
 
 
 def _made(tiny: Tiny, seed: int) -> Any:

@@ -130,3 +130,58 @@ MINIMAX: Sizes = {
     "time_embed_dim": 32,
     "timestep_input_dim": 256,
 }
+LTX_VAE: Sizes = {
+    "_class_name": "CausalVideoAutoencoder",
+    "dims": 3,
+    "in_channels": 3,
+    "out_channels": 3,
+    "latent_channels": 128,
+    "encoder_blocks": [["compress_all", {}], ["compress_all", {}], ["compress_all", {}]],
+    "decoder_blocks": [
+        ["compress_all", {}],
+        ["compress_all", {}],
+        ["compress_all", {}],
+        ["res_x", {"num_layers": 1}],
+    ],
+    "encoder_base_channels": 4,
+    "decoder_base_channels": 4,
+    "patch_size": 4,
+    "norm_layer": "pixel_norm",
+    "latent_log_var": "uniform",
+}
+AUDIO_VAE: Sizes = {
+    "model": {
+        "params": {
+            "sampling_rate": 16000,
+            "ddconfig": {
+                "double_z": True,
+                "mel_bins": 64,
+                "z_channels": 8,
+                "resolution": 256,
+                "downsample_time": False,
+                "in_channels": 2,
+                "out_ch": 2,
+                "ch": 4,
+                "ch_mult": [1, 2, 4],
+                "num_res_blocks": 1,
+                "attn_resolutions": [],
+                "dropout": 0.0,
+                "mid_block_add_attention": False,
+                "norm_type": "pixel",
+                "causality_axis": "height",
+            },
+        }
+    },
+    "preprocessing": {"stft": {"filter_length": 1024, "hop_length": 160}},
+}
+VOCODER: Sizes = {
+    "resblock_kernel_sizes": [3],
+    "upsample_rates": [5, 4, 2, 2, 2],
+    "upsample_kernel_sizes": [16, 16, 8, 4, 4],
+    "resblock_dilation_sizes": [[1, 3, 5]],
+    "upsample_initial_channel": 64,
+    "resblock": "1",
+    "stereo": True,
+    "output_sample_rate": 16000,
+}
+UPSAMPLER: Sizes = {"in_channels": 128, "mid_channels": 32, "num_blocks_per_stage": 1, "dims": 3}
