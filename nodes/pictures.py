@@ -60,8 +60,8 @@ class ReferencePictures(CheckedNode):
                 io.Boolean.Input(
                     "look_of_clip",
                     default=False,
-                    tooltip="Also learns the look of the clip, under its own token, so that less of it leaks into the "
-                    "motion. The clip's subject and the pictures' subject need different tokens.",
+                    tooltip="Also learns the look of the clip, under its own token. The clip's subject and the "
+                    "pictures' subject need different tokens.",
                 ),
             ],
             outputs=[ReferenceWire.Output("reference", tooltip="For Train Identity LoRA.")],
