@@ -17,11 +17,15 @@ from ..setandseq_core.condition import place_embeddings
 from ..setandseq_core.errors import ConceptMismatchError, ConfigError
 from ..setandseq_core.experts import expert_for, times_in_words
 from ..setandseq_core.fingerprint import ROUNDING_DISTANCE, distance
+from .families import family_of
 from .models import PREFIX, adapted_layers, model_fingerprint, model_name
+from .times import Times
 from .wires import WeightedConcept
 
 KEY = "setandseq"
-"""Key of the wrappers that this pack adds to a MODEL."""
+"""Key of the wrappers of concepts that act while a MODEL runs."""
+TOKENS_KEY = "setandseq_tokens"
+"""Key of the wrappers that put learned tokens in the prompt."""
 KINDS, POSITIVE = "cond_or_uncond", 0
 """The transformer option that tells which prompt each part of a batch belongs to, and its value for the positive
 one."""
@@ -41,8 +45,13 @@ def apply_concepts(
             placed in it.
     Raises:
         ConceptMismatchError: a concept was made for another base; names both.
-        ConfigError: there are regions on the MODEL already.
+        ConfigError: there are regions on the MODEL already, or concepts cannot act in regions of such a model.
     """
+    if regions_PFHW is not None and not family_of(model).regions:
+        raise ConfigError(
+            f"Concepts cannot act in regions of {model_name(model)}; they can in Wan.",
+            hint="Choose add in Compose Concepts, or train one concept on the clips of both.",
+        )
     patched = model.clone()
     live, embeddings = [], []
     for given in concepts:
@@ -64,7 +73,7 @@ def apply_concepts(
         patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, run)
     if embeddings and not texts:
         place = partial(_run_with_embeddings, embeddings)
-        patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, place)
+        patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, TOKENS_KEY, place)
     return patched
 
 
@@ -72,19 +81,22 @@ def _run_with_embeddings(
     embeddings: list[Tensor],
     executor: WrapperExecutor,
     x: Tensor,
-    timestep: Tensor,
-    context: Tensor,
+    sigma: Tensor,
+    c_concat: Tensor | None,
+    text: Tensor,
     *args: Any,
     **kwargs: Any,
 ) -> Tensor:
-    """Run the transformer with learned tokens in the prompt's conditioning, but not in the negative prompt's."""
+    """Run the model with learned tokens in the prompt's conditioning, but not in the negative prompt's."""
     asked = _asked(*args, kwargs.get("transformer_options"))
-    parts = zip(context.chunk(len(asked)), asked, strict=True)
+    parts = zip(text.chunk(len(asked)), asked, strict=True)
     placed = [place_embeddings(part, embeddings) if is_asked else part for part, is_asked in parts]
-    return executor(x, timestep, torch.cat(placed), *args, **kwargs)
+    return executor(x, sigma, c_concat, torch.cat(placed), *args, **kwargs)
 
 
-def _run_live(live: LiveConcepts, executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Tensor:
+def _run_live(
+    live: LiveConcepts, executor: WrapperExecutor, x: Tensor, sigma: Tensor, *args: Any, **kwargs: Any
+) -> Tensor:
     """Run the model with the concepts applied, whichever copy it is, such as one on another GPU.
 
     A model compiled by TorchCompileModel runs uncompiled here: compiled code leaves out hooks that were not there when
@@ -93,8 +105,10 @@ def _run_live(live: LiveConcepts, executor: WrapperExecutor, *args: Any, **kwarg
     model: Any = executor.class_obj
     asked = _asked(*args, kwargs.get("transformer_options"))
     transformer = getattr(model.diffusion_model, "_orig_mod", model.diffusion_model)
-    with torch.compiler.set_stance("force_eager"), live.running(transformer, model.model_sampling.shift, asked):
-        return executor(*args, **kwargs)
+    times = Times(sampling=model.model_sampling)
+    acting = live.running(transformer, times.shift, asked, times.of_sigma(sigma))
+    with torch.compiler.set_stance("force_eager"), acting:
+        return executor(x, sigma, *args, **kwargs)
 
 
 def _asked(*arguments: Any) -> list[bool]:

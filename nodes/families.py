@@ -44,6 +44,9 @@ class Family:
     """The same for classes of `takes_picture`."""
     while_training: Mapping[str, float] = field(default_factory=dict)
     """Values of the conditioning that differ between training and sampling."""
+    regions: bool = False
+    """Whether concepts can act in regions: latents are moved by whole tokens of 2x2, and the text is the network's own
+    argument."""
     writes_in_place: bool = False
     """Whether its blocks write into tensors that their backward pass needs."""
     batches: bool = True
@@ -65,6 +68,7 @@ class Family:
 FAMILIES = (
     Family(
         name="wan",
+        regions=True,
         kinds={
             "WAN21_T2V": "Wan 2.1 T2V",
             "WAN21_I2V": "Wan 2.1 I2V",
@@ -80,12 +84,14 @@ FAMILIES = (
     ),
     Family(
         name="wan",
+        regions=True,
         kinds={"WAN22_T2V": "Wan 2.2 TI2V"},
         fps=24.0,
         size=(704, 1280),
     ),
     Family(
         name="wan",
+        regions=True,
         kinds={
             "WAN21_Camera": "Wan 2.1 Fun Camera",
             "WAN22_Camera": "Wan 2.2 Fun Camera",

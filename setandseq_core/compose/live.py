@@ -29,6 +29,7 @@ from torch.nn import functional
 
 from ..concept import WITHOUT, ConceptLayer, Strengths
 from ..condition import place_embeddings
+from ..errors import ConfigError
 from .strengths import WeightedConcept, progress_at
 
 PATCH = 2
@@ -79,15 +80,19 @@ class LiveConcepts:
         return self._regions is not None
 
     @contextmanager
-    def running(self, module: nn.Module, shift: float, asked: Sequence[bool] = ()) -> Generator[None]:
-        """Let them act in a transformer that is called with latents (B, C, F, H, W) and timestep, 1000 for noise.
+    def running(
+        self, module: nn.Module, shift: float, asked: Sequence[bool] = (), time: float | None = None
+    ) -> Generator[None]:
+        """Let them act in a transformer that is called with latents and timestep.
 
         Args:
+            module: called with latents (B, C, F, H, W), or a list of latents that begins with those of the video.
+            time: in [0, 1], 1 is noise; without, the timestep is 1000 for noise.
             asked: for each of the batch's equal parts, whether it is the prompt's and not the negative prompt's;
                 without, only the first row is, as in `sample.sample_latents`.
         """
         with ExitStack() as hooks:
-            begin = partial(self._begin, shift, asked)
+            begin = partial(self._begin, shift, asked, time)
             handles: list[Any] = [module.register_forward_pre_hook(begin, with_kwargs=True)]
             for name in dict.fromkeys(name for each in self._concepts for name in each.concept.layers):
                 handles.append(module.get_submodule(self._layers[name]).register_forward_hook(partial(self._add, name)))
@@ -98,10 +103,18 @@ class LiveConcepts:
             yield
 
     def _begin(
-        self, shift: float, asked: Sequence[bool], _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        shift: float,
+        asked: Sequence[bool],
+        time: float | None,
+        _module: nn.Module,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> Call | None:
         latents, timestep = args[:2]
-        progress = progress_at(float(timestep.max()) / 1000, shift)
+        if not isinstance(latents, Tensor):
+            latents = latents[0]
+        progress = progress_at(float(timestep.max()) / 1000 if time is None else time, shift)
         self._strengths = [each.at(progress) for each in self._concepts]
         parts = torch.tensor(asked or [True, *[False] * (len(latents) - 1)])
         self._asked_B = parts.repeat_interleave(len(latents) // len(parts)).to(latents)
@@ -131,6 +144,12 @@ class LiveConcepts:
             up_OR, down_RI = layer.factors(strengths)
             change = functional.linear(functional.linear(inputs, down_RI), up_OR)
             if each.negative_strength != 1:
+                if len(change) != len(self._asked_B):
+                    raise ConfigError(
+                        "This model mixes the prompt and the negative prompt in its layers, so a concept cannot be "
+                        "weaker in one of them.",
+                        hint="Set negative_strength of Strength Schedule to 1.",
+                    )
                 shares_B = self._asked_B + each.negative_strength * (1 - self._asked_B)
                 change = change * shares_B.to(change).view(-1, *[1] * (change.ndim - 1))
             result = result + change

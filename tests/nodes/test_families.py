@@ -24,6 +24,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
 Pack = Callable[[str], Any]
 Call = Callable[..., Any]
 REFUSED = ("minimax_h3",)
+WITHOUT_PADDING = ("ltx2", "ltxv", "mochi")
+"""Their networks fill or mask the padding of a prompt, which is where learned tokens are placed."""
 TRAINED = [name for name in TINY if name not in REFUSED]
 CONFIG = MethodConfig(
     rank=2,
@@ -64,13 +66,19 @@ def backbone_of(pack: Pack, vae_of: Call) -> Callable[..., Any]:
     return make
 
 
-def sampled(model: Any, name: str) -> Tensor:
-    """Two steps of ComfyUI's own sampling from fixed noise; nothing of ours is asked."""
+def sampled(model: Any, name: str, *, padding: int = 0) -> Tensor:
+    """One step of ComfyUI's own sampling from fixed noise; nothing of ours is asked.
+
+    Args:
+        padding: tokens at the end of the prompt that are zeros.
+    """
     tiny, samplers = TINY[name], import_module("comfy.samplers")
     clip = TinyClip(tiny, given=tiny.graph(tiny.latents))
+    ((text, values),) = clip.encode_from_tokens_scheduled(["a", "blob"])
+    text[:, text.shape[1] - padding :] = 0
     with torch.inference_mode():
         guider = samplers.CFGGuider(model)
-        guider.set_conds(clip.encode_from_tokens_scheduled(["a", "blob"]), [])
+        guider.set_conds([[text, values]], [])
         guider.set_cfg(1.0)
         noise = random(1, *tiny.latents)
         sigmas = torch.tensor([float(model.get_model_object("model_sampling").percent_to_sigma(p)) for p in (0.3, 0.6)])
@@ -230,6 +238,51 @@ def test_the_stock_loader_matches_every_key(pack: Pack, learned: Call, name: str
     expected = sampled(ours, name)
     torch.testing.assert_close(sampled(stock, name), expected, rtol=1e-4, atol=1e-4)
     assert (expected - before).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_schedule_acts_by_the_noise_that_the_sampler_is_at(pack: Pack, learned: Call, name: str) -> None:
+    """It is asked once, after three tenths of the sampling; models that count noise by steps are near that."""
+    model, concept, before, _ = learned(name)
+    concept, strengths = _stronger(concept), pack("setandseq_core.compose.strengths")
+
+    def at(value: float, *points: tuple[float, float]) -> Tensor:
+        schedules = (strengths.StrengthSchedule(identity=points, motion=points),) if points else ()
+        given = pack("setandseq_core.concept").Strengths(value, value)
+        weighted = pack("nodes.wires").WeightedConcept(concept=concept, strengths=given, schedules=schedules)
+        return sampled(pack("nodes.apply").apply_concepts(model, [weighted]), name)
+
+    whole = at(1.0)
+    assert (whole - before).abs().max() > 1e-3
+    torch.testing.assert_close(at(1.0, (0.0, 1.0), (0.8, 1.0), (0.81, 0.0)), whole, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(at(1.0, (0.0, 1.0), (0.05, 0.0)), before, rtol=1e-4, atol=1e-4)
+    if pack("nodes.times").times_of(model).is_flow:
+        torch.testing.assert_close(at(1.0, (0.0, 1.0), (1.0, 0.0)), at(0.7), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name in TRAINED if name not in WITHOUT_PADDING])
+def test_learned_tokens_reach_the_model(pack: Pack, learned: Call, name: str) -> None:
+    model, concept, _, _ = learned(name)
+    taught = replace(concept, embeddings={"identity_embedding": torch.ones(TINY[name].text[1])})
+    plain, learnt = (
+        pack("nodes.apply").apply_concepts(model, [pack("nodes.wires").WeightedConcept(concept=each)])
+        for each in (concept, taught)
+    )
+    difference = sampled(learnt, name, padding=3) - sampled(plain, name, padding=3)
+    assert difference.isfinite().all() and difference.abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_concepts_act_in_regions_or_are_refused_by_name(pack: Pack, learned: Call, name: str) -> None:
+    model, concept, before, _ = learned(name)
+    weighted = pack("nodes.wires").WeightedConcept(concept=_stronger(concept))
+    regions = torch.ones(1, 1, 8, 8)
+    if pack("nodes.families").family_of(model).regions:
+        assert (sampled(pack("nodes.apply").apply_concepts(model, [weighted], regions), name) - before).any()
+    else:
+        with pytest.raises(Exception, match="cannot act in regions of") as caught:
+            pack("nodes.apply").apply_concepts(model, [weighted], regions)
+        assert type(caught.value).__name__ == "ConfigError"
 
 
 def _stronger(concept: Any) -> Any:
