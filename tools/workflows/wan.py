@@ -215,8 +215,8 @@ def train_experts_workflow(object_info: dict[str, Any]) -> Graph:
     first, second, third, fourth, last = noted_columns(graph, 5, *notes)
     high, low, clip, vae = _loaders(first, [HIGH, LOW])
     first.group("Step1 - Load models")
-    video = first.add("LoadVideo", tall=310, file="my_clip.mp4")
-    first.group("Step2 - Your clip")
+    video = second.add("LoadVideo", tall=310, file="my_clip.mp4")
+    second.group("Step2 - Your clip")
     trained = second.add(
         "SetSeq_TrainConcept",
         tall=720,
