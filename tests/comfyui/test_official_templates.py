@@ -220,7 +220,7 @@ def marked(template: Template) -> ParameterSet:
     return pytest.param(template, id=template.file, marks=marks)
 
 
-@pytest.mark.parametrize("template", map(marked, TEMPLATES))
+@pytest.mark.parametrize("template", [marked(template) for template in TEMPLATES])
 def test_template_runs_with_a_concept_that_workflow_4_trained_on_its_model(studio: Server, template: Template) -> None:
     prompt = template_prompt(studio, template)
     supply(studio, template, prompt)

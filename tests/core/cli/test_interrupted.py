@@ -99,9 +99,13 @@ def test_other_polite_signals_keep_all_steps_too(
 ) -> None:
     number = getattr(signal, name)
     out = tmp_path / "blob.safetensors"
-    with monkeypatch.context() as patch:
-        patch.setattr(sys, "stderr", Terminal("the look 2/3", number=number))
-        assert main([*train, "--out", str(out)]) == 128 + number
+    before = signal.signal(number, signal.SIG_DFL)  # nohup, for one, ignores SIGHUP, and so would the command
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stderr", Terminal("the look 2/3", number=number))
+            assert main([*train, "--out", str(out)]) == 128 + number
+    finally:
+        signal.signal(number, before)
     assert load_concept(tmp_path / "blob.unfinished.safetensors").info.training["set"]["steps"] == 2
 
 
