@@ -156,7 +156,10 @@ def load_vae(path: str | Path, dtype: torch.dtype) -> AutoencoderKLWan:
     return _load_file(path, dtype, AutoencoderKLWan, vae_config, native_vae_name)
 
 
-_ONLY_TEXT_TO_VIDEO = "The command line trains text-to-video only: use a Wan 2.1 or Wan 2.2 14B T2V model."
+_ONLY_TEXT_TO_VIDEO = (
+    "The command line trains text-to-video only: use a Wan 2.1 or Wan 2.2 14B T2V model. Other video models are "
+    "trained in ComfyUI, by the node Train Concept."
+)
 _DOWNLOAD_AGAIN = "Download it again."
 
 
@@ -182,7 +185,7 @@ def _diffusers_hint(keys: Iterable[str]) -> str:
     ours = any(key.startswith(("condition_embedder.", "encoder.conv_in.")) for key in keys)
     if ours:
         return "These are diffusers names: give the folder of the file (with its config.json) instead."
-    return "Give the file of a Wan 2.1 or Wan 2.2 14B model."
+    return _ONLY_TEXT_TO_VIDEO
 
 
 def _check_text_to_video(config: Mapping[str, Any]) -> None:

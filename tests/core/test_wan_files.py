@@ -238,6 +238,16 @@ class TestUnusableFile:
         ):
             load(tmp_path, torch.float32)
 
+    def test_other_video_models_are_sent_to_comfyui(self, load, tmp_path: Path) -> None:
+        folder, file = tmp_path / "LTX", tmp_path / "ltx.safetensors"
+        folder.mkdir()
+        (folder / "config.json").write_text('{"_class_name": "LTXVideoTransformer3DModel"}')
+        save_file({"transformer_blocks.0.attn1.to_q.weight": torch.zeros(2, 2)}, file)
+        for path in (folder, file):
+            with pytest.raises(BackboneError) as caught:
+                load(path, torch.float32)
+            assert "in ComfyUI, by the node Train Concept" in caught.value.hint
+
 
 @pytest.mark.parametrize(
     ("key", "variant"),
