@@ -151,7 +151,8 @@ def report(
         "",
         *table(records, methods, EDITS),
         "",
-        "Every concept that a method learned. The other tables hold only the concepts that all methods learned:",
+        "This table holds every concept that a method learned. The other tables hold only the concepts that all "
+        "methods learned:",
         "",
         *by_concept(every, methods),
         "",

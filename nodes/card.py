@@ -84,7 +84,7 @@ def card(file: str, model: str = "") -> dict[str, Any]:
 
 
 def _expert(name: str, info: ConceptInfo) -> dict[str, Any]:
-    """What differs between the experts of a concept."""
+    """Describe one expert of a concept: the entries in which experts differ."""
     return {
         "name": name,
         "noise": times_in_words(noise_range(info)),

@@ -70,7 +70,7 @@ def _check_pair(high: ModelPatcher, low: ModelPatcher) -> None:
 
 
 class BothExperts(ComfyBackbone):
-    """Both MODELs as one backbone for sampling: each answers at its own noise levels, one is loaded at a time.
+    """Both MODELs as one backbone for sampling: each answers at its own noise levels; only one is loaded at a time.
 
     Args:
         experts: for high noise and for low noise, which meet.
@@ -88,7 +88,7 @@ class BothExperts(ComfyBackbone):
         self.variant = content_key(self.variant, self._low.variant) if self.variant or self._low.variant else ""
 
     def fingerprint(self) -> BaseFingerprint:
-        """Of both, so that clips of this pair are never taken for those of another."""
+        """A fingerprint of both, so that clips of this pair are never taken for those of another."""
         parts = {HIGH_NOISE: super().fingerprint(), LOW_NOISE: self._low.fingerprint()}
         return BaseFingerprint(
             family=parts[HIGH_NOISE].family,

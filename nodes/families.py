@@ -47,6 +47,8 @@ class Family:
     regions: bool = False
     """Whether concepts can act in regions: latents are moved by whole tokens of 2x2, and the text is the network's own
     argument."""
+    reads_padding: bool = True
+    """Whether its network reads the padding of a prompt, which is where learned tokens are placed."""
     writes_in_place: bool = False
     """Whether its blocks write into tensors that their backward pass needs."""
     batches: bool = True
@@ -59,7 +61,7 @@ class Family:
     """A warning for those who want to train it; "" if there is none."""
 
     def title(self, kind: str, width: int, *, takes_picture: bool) -> str:
-        """What people call a class of `kinds` whose network has that width."""
+        """The name for people of a class of `kinds` whose network has that width."""
         if takes_picture and kind in self.takes_picture:
             return self.takes_picture[kind]
         return self.of_width.get((kind, width), self.kinds[kind])
@@ -112,6 +114,7 @@ FAMILIES = (
         name="ltx2",
         kinds={"LTXAV": "LTX-2"},
         civitai="LTXV2",
+        reads_padding=False,
         fps=25.0,
         size=(512, 768),
         writes_in_place=True,
@@ -122,6 +125,7 @@ FAMILIES = (
         name="ltxv",
         kinds={"LTXV": "LTX-Video"},
         civitai="LTXV",
+        reads_padding=False,
         guidance=3.0,
         fps=25.0,
         size=(512, 768),
@@ -178,6 +182,7 @@ FAMILIES = (
         name="mochi",
         kinds={"GenmoMochi": "Mochi"},
         civitai="Mochi",
+        reads_padding=False,
         guidance=4.5,
         fps=24.0,
         size=(480, 848),

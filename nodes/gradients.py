@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 Forward = Callable[..., Any]
 FORCE_CAST = "comfy_force_cast_weights"
-"""Of ComfyUI's layers: whether they compute with unpacked weights."""
+"""The attribute of ComfyUI's layers that makes them compute with unpacked weights."""
 
 
 @contextmanager

@@ -8,9 +8,12 @@ from comfy.sd import CLIP, VAE
 
 from ..setandseq_core.clips.clip import Reference
 from ..setandseq_core.concept import Concept
+from ..setandseq_core.errors import ConfigError
 from ..setandseq_core.experts import ONE_MODEL
 from .backbone import ComfyBackbone
+from .families import family_of
 from .folders import training_folder
+from .models import model_name
 from .panel import TrainingRecord, copy_id
 from .settings import TrainingOptions
 from .wires import WeightedConcept
@@ -41,7 +44,16 @@ class Lesson:
     """Steps of all its lessons; 0 where a stage is shown by itself."""
 
     def backbone(self, model: ModelPatcher) -> ComfyBackbone:
-        """The model with its text encoder and VAE, as the core sees it."""
+        """The model with its text encoder and VAE, as the core sees it.
+
+        Raises:
+            ConfigError: tokens are to be learned, which have no effect on this model.
+        """
+        if self.options.config.token_learning_rate and not family_of(model).reads_padding:
+            raise ConfigError(
+                f"{model_name(model)} does not read the places of a prompt in which learned tokens are put.",
+                hint="Set token_learning_rate in Regularisation to 0; rare words then stand for the concept.",
+            )
         return ComfyBackbone(model, self.clip, self.vae)
 
 

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 Forward = Callable[..., Tensor]
 CASTS = "comfy_cast_weights"
-"""Of ComfyUI's layers: whether they bring their weights into the type of their input."""
+"""The attribute of ComfyUI's layers that makes them cast their weights to the type of their input."""
 OPS = "comfy.ops"
 """The module whose layers hand out their weights by `cast_bias_weight`."""
 

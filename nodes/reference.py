@@ -214,7 +214,9 @@ def target_of(model: ModelPatcher, frames: int, width: int, height: int) -> Clip
 
 
 def words_of(static_prompt: str, motion_prompt: str) -> Words:
-    """The prompts with their tokens: the first in brackets, and the first that only the motion prompt has.
+    """The prompts with their tokens.
+
+    The look's is the first in brackets, the motion's the first that only the motion prompt has.
 
     Raises:
         PromptError: a prompt is empty, has no token, or says no more than the other.

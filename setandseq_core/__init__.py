@@ -8,7 +8,7 @@ The method, readable in one sitting, in this order:
     learn           from clips to a concept: encode, train both stages, write down how it was made
     sample          clips from a model: Euler steps with guidance
     concept         the result: three matrices a layer, and the change of a weight that they make (Eq. 6)
-    experts         one concept for a base of two models, and the one of them that a model is
+    experts         a concept for a base of two models, and which of the two a given model is
     backbone        what all of this needs from a video model
     config          settings of the method, with the paper's values; TOML
     prompts         static and motion prompt, two-part prompts

@@ -1,6 +1,6 @@
 """Concepts for a base of two models, its experts: one for high noise, one for low noise (Wan 2.2 14B).
 
-Each expert has the concept's matrices for itself. A concept finds the expert that a model is by its fingerprint.
+Each expert has its own matrices. A model's fingerprint tells which expert it is.
 """
 
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Checks on a card: work is resumed, Cancel and too little memory cost nothing, the MODEL stays as it was."""
+"""Checks on a card: work is resumed, Cancel and running out of memory lose nothing, the MODEL stays as it was."""
 
 import gc
 from collections.abc import Callable, Iterator

@@ -1,1 +1,1 @@
-"""One file per model family; layer names, latent shapes and sizes live only here."""
+"""Model families outside ComfyUI: the route of each through diffusers, its files and its names."""

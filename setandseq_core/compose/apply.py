@@ -1,4 +1,4 @@
-"""Concepts on a model: the one place that decides whether they act in its weights or while it runs."""
+"""Concepts on a model: the place where the core decides whether they act in its weights or while it runs."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager

@@ -143,8 +143,8 @@ def any_of(here: bool, processes: Processes, device: torch.device) -> bool:
 
 
 def of_the_first(value: float, processes: Processes, device: torch.device) -> float:
-    """The first process's value, for decisions that must be the same in all of them though each has computed its
-    own."""
+    """The first process's value, for decisions that must be the same in all processes, although each computed its own
+    value."""
     if processes.count == 1:
         return value
     mine = value if processes.number == 0 else 0.0

@@ -67,6 +67,13 @@ def test_errors_are_one_line_of_json_with_what_to_do(run_script: RunScript, tmp_
     assert failed.returncode == 1 and not (tmp_path / "lantern.safetensors").exists()
     assert set(json.loads(failed.stderr)) == {"error", "node"}
 
+    ours = training() | {"picture": node("EmptyImage", width=64, height=64, batch_size=1, color=0)}
+    ours["single"] = node("CreateVideo", images=["picture", 0], fps=16.0)
+    ours["train"]["inputs"]["video"] = ["single", 0]
+    told = json.loads(run_script(ours).stderr)
+    assert told["node"] == "train"
+    assert "The clip is too short" in told["error"] and "Use a longer video" in told["error"]
+
 
 def test_a_file_that_is_no_concept_of_the_list_is_not_given(server: Server) -> None:
     for name in ("", "../../main.py", "none.safetensors"):

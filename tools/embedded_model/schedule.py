@@ -1,4 +1,4 @@
-"""How far a training is: by its steps, or by the time it may take."""
+"""How far a training has come: by its steps, or by the time it may take."""
 
 import math
 from time import monotonic

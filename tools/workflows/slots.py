@@ -37,7 +37,8 @@ def node_slots(
 ) -> tuple[list[tuple[dict[str, Any], Output | None]], list[tuple[Any, bool]]]:
     """The sockets with what comes into them, and the widgets' values with whether they are long texts.
 
-    As in the interface, sockets without a widget come first, and a widget has one in the file only if it is linked.
+    As in the interface, sockets without a widget come first, and a widget has a socket in the file only if it
+    is linked.
     """
     sockets, linked, widgets = [], [], []
     for name, kind, options, required in node_inputs(inputs, given):

@@ -185,10 +185,8 @@ def _video_maker(object_info: dict[str, Any]) -> Subgraph:
 def experts_workflow(object_info: dict[str, Any]) -> Graph:
     """(e) The two-expert graph of the official template with a concept in each expert."""
     graph = Graph(EXPERTS, object_info)
-    notes = (EXPERTS, EXPERTS_NOTE, 330), _files_note(HIGH, LOW, TEXT, VAE)
-    first, second, third, fourth, last = noted_columns(graph, 5, *notes)
-    high, low, clip, vae = _loaders(first, [HIGH, LOW])
-    first.group("Step1 - Load models")
+    columns, (high, low, clip, vae) = _begin_with_experts(graph, (EXPERTS, EXPERTS_NOTE, 330))
+    second, third = columns[1:3]
     models = []
     for expert, loader, column in (("high", high, second), ("low", low, third)):
         title = f"Load Dynamic Concept ({expert} noise)"
@@ -201,20 +199,15 @@ def experts_workflow(object_info: dict[str, Any]) -> Graph:
     second.group("Step3 - Prompt")
     latent = third.add("EmptyHunyuanLatentVideo", width=640, height=640, length=81)
     third.group("Step4 - Video size")
-    latents = _sample_in_turn(fourth, models, texts, latent["LATENT"])
-    fourth.group("Step5 - High noise, then low noise")
-    _save(last, latents, vae["VAE"])
-    last.group("Step6 - Video")
+    _end_with_experts(columns, models, texts, latent["LATENT"], vae["VAE"])
     return graph
 
 
 def train_experts_workflow(object_info: dict[str, Any]) -> Graph:
     """(h) Train on the user's clip in both experts, and make a video with both."""
     graph = Graph(TRAIN_EXPERTS, object_info)
-    notes = (TRAIN_EXPERTS, TRAIN_EXPERTS_NOTE, 400), _files_note(HIGH, LOW, TEXT, VAE)
-    first, second, third, fourth, last = noted_columns(graph, 5, *notes)
-    high, low, clip, vae = _loaders(first, [HIGH, LOW])
-    first.group("Step1 - Load models")
+    columns, (high, low, clip, vae) = _begin_with_experts(graph, (TRAIN_EXPERTS, TRAIN_EXPERTS_NOTE, 400))
+    second, third = columns[1:3]
     video = second.add("LoadVideo", tall=310, file="my_clip.mp4")
     second.group("Step2 - Your clip")
     trained = second.add(
@@ -236,11 +229,26 @@ def train_experts_workflow(object_info: dict[str, Any]) -> Graph:
     texts = _prompts(third, trained["clip"], EDITED_PROMPT)
     latent = third.add("EmptyHunyuanLatentVideo", width=640, height=640, length=81)
     third.group("Step4 - Prompt and size")
-    latents = _sample_in_turn(fourth, models, texts, latent["LATENT"])
-    fourth.group("Step5 - High noise, then low noise")
-    _save(last, latents, trained["vae"])
-    last.group("Step6 - Video")
+    _end_with_experts(columns, models, texts, latent["LATENT"], trained["vae"])
     return graph
+
+
+def _begin_with_experts(graph: Graph, note: Note) -> tuple[list[Column], list[Node]]:
+    """Five columns, the first with the notes and the loaders of both experts, text encoder and VAE."""
+    columns = noted_columns(graph, 5, note, _files_note(HIGH, LOW, TEXT, VAE))
+    loaders = _loaders(columns[0], [HIGH, LOW])
+    columns[0].group("Step1 - Load models")
+    return columns, loaders
+
+
+def _end_with_experts(
+    columns: Sequence[Column], models: Sequence[Output], texts: tuple[Output, Output], latents: Output, vae: Output
+) -> None:
+    """Sample with both experts in the fourth column, and save the video in the last."""
+    made = _sample_in_turn(columns[3], models, texts, latents)
+    columns[3].group("Step5 - High noise, then low noise")
+    _save(columns[4], made, vae)
+    columns[4].group("Step6 - Video")
 
 
 def _sample_in_turn(column: Column, models: Sequence[Output], texts: tuple[Output, Output], latents: Output) -> Output:

@@ -54,6 +54,15 @@ def test_an_inline_list_of_concepts_is_read_too(folder: Path) -> None:
     assert [entry.name for entry in read_manifest(folder / "a.toml", MethodConfig())] == ["1", "2"]
 
 
+def refusal(manifest: Path, text: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """The error of a manifest that is refused before any work."""
+    manifest.write_text(text, encoding="utf-8")
+    out = manifest.parent / "out"
+    assert main(["train-many", str(manifest), "--out", str(out)]) == 2
+    assert not out.exists()
+    return capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -82,10 +91,7 @@ def test_an_inline_list_of_concepts_is_read_too(folder: Path) -> None:
 def test_a_fault_in_toml_is_told_by_line_and_column_before_any_work(
     text: str, told: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (folder / "a.toml").write_text(text, encoding="utf-8")
-    assert main(["train-many", f"{folder}/a.toml", "--out", f"{folder}/out"]) == 2
-    assert told in capsys.readouterr().err
-    assert not (folder / "out").exists()
+    assert told in refusal(folder / "a.toml", text, capsys)
 
 
 def test_a_header_inside_a_text_begins_no_concept(folder: Path) -> None:
@@ -109,7 +115,4 @@ def test_a_header_inside_a_text_begins_no_concept(folder: Path) -> None:
 def test_a_fault_in_csv_is_told_by_line_and_column_before_any_work(
     text: str, told: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (folder / "a.csv").write_text(text, encoding="utf-8")
-    assert main(["train-many", f"{folder}/a.csv", "--out", f"{folder}/out"]) == 2
-    assert told in capsys.readouterr().err
-    assert not (folder / "out").exists()
+    assert told in refusal(folder / "a.csv", text, capsys)
