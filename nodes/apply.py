@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import cast
 
 import comfy.lora
 import torch
+from comfy.model_base import BaseModel
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrapperExecutor, WrappersMP
 from torch import Tensor
@@ -84,8 +85,8 @@ def _run_with_embeddings(
     sigma: Tensor,
     c_concat: Tensor | None,
     text: Tensor,
-    *args: Any,
-    **kwargs: Any,
+    *args: object,
+    **kwargs: object,
 ) -> Tensor:
     """Run the model with learned tokens in the prompt's conditioning, but not in the negative prompt's."""
     asked = _asked(*args, kwargs.get("transformer_options"))
@@ -95,14 +96,14 @@ def _run_with_embeddings(
 
 
 def _run_live(
-    live: LiveConcepts, executor: WrapperExecutor, x: Tensor, sigma: Tensor, *args: Any, **kwargs: Any
+    live: LiveConcepts, executor: WrapperExecutor, x: Tensor, sigma: Tensor, *args: object, **kwargs: object
 ) -> Tensor:
     """Run the model with the concepts applied, whichever copy it is, such as one on another GPU.
 
     A model compiled by TorchCompileModel runs uncompiled here: compiled code leaves out hooks that were not there when
     it was compiled, and live concepts act by hooks.
     """
-    model: Any = executor.class_obj
+    model = cast(BaseModel, executor.class_obj)
     asked = _asked(*args, kwargs.get("transformer_options"))
     transformer = getattr(model.diffusion_model, "_orig_mod", model.diffusion_model)
     times = Times(sampling=model.model_sampling)
@@ -111,7 +112,7 @@ def _run_live(
         return executor(x, sigma, *args, **kwargs)
 
 
-def _asked(*arguments: Any) -> list[bool]:
+def _asked(*arguments: object) -> list[bool]:
     """Which parts of a batch belong to the positive prompt, from transformer_options."""
     found = (value[KINDS] for value in arguments if isinstance(value, dict) and KINDS in value)
     return [kind == POSITIVE for kind in next(found, [POSITIVE])]
@@ -148,7 +149,7 @@ def base_note(concept: Concept, model: ModelPatcher) -> str:
     )
 
 
-def _patches(weighted: WeightedConcept, model: ModelPatcher) -> dict[str, Any]:
+def _patches(weighted: WeightedConcept, model: ModelPatcher) -> dict[str, object]:
     paths = adapted_layers(model)
     lora: dict[str, Tensor] = {}
     for layer, value in weighted.concept.layers.items():

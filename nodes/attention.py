@@ -1,5 +1,6 @@
 """Attention for training, with the fastest kernels that the card has for the forward and the backward pass."""
 
+from collections.abc import Mapping
 from inspect import signature
 from typing import Any
 
@@ -18,7 +19,7 @@ CAN_CHOOSE = "set_priority" in signature(sdpa_kernel).parameters
 
 
 def differentiable_attention(
-    _attention: Any, q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **options: Any
+    _attention: object, q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **options: Any
 ) -> Tensor:
     """Use PyTorch's attention instead of the server's, which may have no backward pass."""
     if not args and _suits_cudnn(q, k, v, heads, options):
@@ -26,7 +27,7 @@ def differentiable_attention(
     return attention_pytorch(q, k, v, heads, *args, **options)
 
 
-def _suits_cudnn(q_BND: Tensor, k_BND: Tensor, v_BND: Tensor, heads: int, options: dict[str, Any]) -> bool:
+def _suits_cudnn(q_BND: Tensor, k_BND: Tensor, v_BND: Tensor, heads: int, options: Mapping[str, object]) -> bool:
     """Whether cuDNN has both passes for this call, and is the fastest choice on this card."""
     is_half = q_BND.dtype in (torch.bfloat16, torch.float16)
     if not (CAN_CHOOSE and q_BND.is_cuda and torch.version.cuda and is_half):
@@ -36,7 +37,7 @@ def _suits_cudnn(q_BND: Tensor, k_BND: Tensor, v_BND: Tensor, heads: int, option
     return _is_usual(q_BND, k_BND, v_BND, heads, options)
 
 
-def _is_usual(q_BND: Tensor, k_BND: Tensor, v_BND: Tensor, heads: int, options: dict[str, Any]) -> bool:
+def _is_usual(q_BND: Tensor, k_BND: Tensor, v_BND: Tensor, heads: int, options: Mapping[str, object]) -> bool:
     unusual = ("mask", "skip_reshape", "skip_output_reshape", "enable_gqa")
     if any(options.get(name) not in (None, False) for name in unusual):
         return False

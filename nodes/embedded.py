@@ -1,6 +1,6 @@
 """The embedded model's text encoder as a CLIP, and the clip that comes with this pack."""
 
-from typing import Any
+from typing import TypeAlias
 
 import folder_paths
 import torch
@@ -30,6 +30,8 @@ from .models import model_fingerprint
 from .wires import CATEGORY
 
 KEY = "setandseq"
+Section: TypeAlias = list[tuple[str, float] | tuple[str, float, int]]
+"""Words, their weights, and on request their places from 1."""
 
 
 class EmbeddedTokenizer:
@@ -38,13 +40,13 @@ class EmbeddedTokenizer:
     def __init__(self, embedding_directory: object = None, tokenizer_data: object = None):
         """There is nothing to load; `comfy.sd.CLIP` gives both arguments."""
 
-    def tokenize_with_weights(
-        self, text: str, return_word_ids: bool = False, **_: object
-    ) -> dict[str, list[list[tuple[Any, ...]]]]:
+    def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **_: object) -> dict[str, list[Section]]:
         """One section of (word, weight) pairs, or (word, weight, index from 1) on request."""
         parts = token_weights(escape_important(text), 1.0)
         pairs = [(word, weight) for part, weight in parts for word in known_words(unescape_important(part))]
-        return {KEY: [[(*pair, index) for index, pair in enumerate(pairs, 1)] if return_word_ids else [*pairs]]}
+        if return_word_ids:
+            return {KEY: [[(word, weight, index) for index, (word, weight) in enumerate(pairs, 1)]]}
+        return {KEY: [[*pairs]]}
 
     def state_dict(self) -> dict[str, Tensor]:
         return {}
@@ -57,20 +59,20 @@ class EmbeddedEncoder(nn.Module):
         super().__init__()
         self.dtypes = {torch.float32}
 
-    def set_clip_options(self, options: dict[str, Any]) -> None:
+    def set_clip_options(self, options: dict[str, object]) -> None:
         """There is one layer and one device, so no option changes anything."""
 
     def reset_clip_options(self) -> None:
         """Do as `set_clip_options` of ComfyUI's text encoders does."""
 
-    def encode_token_weights(self, tokens: dict[str, list[list[tuple[Any, ...]]]]) -> tuple[Tensor, None]:
+    def encode_token_weights(self, tokens: dict[str, list[Section]]) -> tuple[Tensor, None]:
         """Encode into tokens (1, N, 4096), 48 per section, each times its word's weight; no pooled output."""
         return torch.cat([_encode(section) for section in tokens[KEY]]).unsqueeze(0).to(intermediate_device()), None
 
 
-def _encode(section: list[tuple[Any, ...]]) -> Tensor:
-    tokens_ND = encode_words([word for word, *_ in section])
-    tokens_ND[: len(section)] *= torch.tensor([weight for _, weight, *_ in section]).unsqueeze(1)
+def _encode(section: Section) -> Tensor:
+    tokens_ND = encode_words([entry[0] for entry in section])
+    tokens_ND[: len(section)] *= torch.tensor([entry[1] for entry in section]).unsqueeze(1)
     return tokens_ND
 
 

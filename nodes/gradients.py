@@ -1,8 +1,9 @@
 """Gradients through ComfyUI's networks, which are written for sampling: contexts around a training."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from types import ModuleType
+from typing import ParamSpec, Protocol, TypeVar, cast
 from weakref import WeakSet
 
 import comfy.quant_ops
@@ -10,11 +11,14 @@ import comfy_kitchen.backends.eager.rope as plain_rope
 import torch
 from comfy.quant_ops import QuantizedTensor
 from torch import Tensor, nn
+from torch._ops import OpOverload
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-Forward = Callable[..., Any]
+Inputs = ParamSpec("Inputs")
+Outputs = TypeVar("Outputs")
+Forward = Callable[..., object]
 FORCE_CAST = "comfy_force_cast_weights"
 """The attribute of ComfyUI's layers that makes them compute with unpacked weights."""
 
@@ -22,12 +26,12 @@ FORCE_CAST = "comfy_force_cast_weights"
 @contextmanager
 def without_inference_tensors(module: nn.Module) -> Iterator[None]:
     """Replace tensors made in inference mode, except quantised ones, by plain tensors on the same memory."""
-    before: list[tuple[dict[str, Any], str, Tensor]] = []
+    before: list[tuple[MutableMapping[str, Tensor | None], str, Tensor]] = []
     for part in module.modules():
-        held: dict[str, Any]
-        for held in (part._parameters, part._buffers):
+        for tensors in (part._parameters, part._buffers):
+            held = cast(MutableMapping[str, Tensor | None], tensors)
             for name, value in held.items():
-                if type(value) in (nn.Parameter, Tensor) and value.is_inference():
+                if value is not None and type(value) in (nn.Parameter, Tensor) and value.is_inference():
                     before.append((held, name, value))
     try:
         for held, name, value in before:
@@ -60,10 +64,10 @@ class _PlainKernels:
     The fused ones have no backward; the twins give the same answers.
     """
 
-    def __init__(self, kernels: Any):
+    def __init__(self, kernels: ModuleType):
         self._kernels = kernels
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         has_twin = "rope" in name and hasattr(plain_rope, name)
         return getattr(plain_rope if has_twin else self._kernels, name)
 
@@ -79,7 +83,7 @@ def plain_kernels() -> Iterator[None]:
         comfy.quant_ops.ck = before
 
 
-def run_twice(forward: Forward, *args: Any, **kwargs: Any) -> Any:
+def run_twice(forward: Callable[Inputs, Outputs], *args: Inputs.args, **kwargs: Inputs.kwargs) -> Outputs:
     """Run a block and keep only its inputs for the backward pass, which runs the block again.
 
     PyTorch's own checkpointing gives wrong gradients, without an error, where a block writes into its inputs: it keeps
@@ -90,18 +94,31 @@ def run_twice(forward: Forward, *args: Any, **kwargs: Any) -> Any:
     answer = _Answer()
     wanted = torch.zeros((), requires_grad=True)  # the block's own weights need a backward, whatever its inputs do
     outputs = _Recomputed.apply(wanted, forward, structure, answer, *leaves)
-    return tree_unflatten(list(outputs), answer.structure)
+    return cast(Outputs, tree_unflatten(list(outputs), answer.structure))
 
 
 class _Answer:
     """The structure (tuple, dict ...) of the tensors that a block returns."""
 
-    structure: Any = None
+    structure: TreeSpec
+
+
+class _Kept(Protocol):
+    """What a block keeps for its backward pass; PyTorch gives the object."""
+
+    run: Forward
+    structure: TreeSpec
+    others: list[object]
+    saved_tensors: tuple[Tensor | None, ...]
+
+    def save_for_backward(self, *tensors: Tensor | None) -> None: ...
 
 
 class _Recomputed(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, _: Tensor, run: Forward, structure: Any, answer: _Answer, *leaves: Any) -> tuple[Any, ...]:
+    def forward(
+        ctx: _Kept, _: Tensor, run: Forward, structure: TreeSpec, answer: _Answer, *leaves: object
+    ) -> tuple[object, ...]:
         ctx.run, ctx.structure = run, structure
         ctx.others = [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         ctx.save_for_backward(*(leaf if isinstance(leaf, Tensor) else None for leaf in leaves))
@@ -110,7 +127,7 @@ class _Recomputed(torch.autograd.Function):
         return tuple(outputs)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _Kept, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         given = [_leaf_like(saved) for saved in ctx.saved_tensors]
         with torch.enable_grad():
             leaves = [other if leaf is None else leaf for leaf, other in zip(given, ctx.others, strict=True)]
@@ -122,7 +139,7 @@ class _Recomputed(torch.autograd.Function):
         return None, None, None, None, *(None if leaf is None else leaf.grad for leaf in given)
 
 
-def _copies(leaves: Sequence[Any]) -> list[Any]:
+def _copies(leaves: Sequence[object]) -> list[object]:
     return [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
 
 
@@ -179,8 +196,12 @@ class _CopyBeforeWriting(TorchDispatchMode):
         self._saved = saved
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+        self,
+        func: OpOverload,
+        types: Sequence[type],
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
         given = kwargs or {}
         for index, argument in enumerate(func._schema.arguments):
             if argument.alias_info is not None and argument.alias_info.is_write:

@@ -1,13 +1,14 @@
 """Facts about a MODEL: whether concepts can be made for it, its layers, and its identity."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Protocol, cast
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 import torch
 from comfy.model_patcher import ModelPatcher, get_key_weight
+from comfy.patcher_extension import PatcherInjection
 from comfy.quant_ops import QuantizedTensor
 from comfy.utils import get_attr
 from torch import Tensor, nn
@@ -97,7 +98,7 @@ def adapted_layers(model: ModelPatcher) -> dict[str, str]:
 def family_format(model: ModelPatcher) -> VideoFormat:
     """The clips that the model takes; five seconds long unless the artist asks for another length."""
     family, latents = family_of(model), model.model.latent_format
-    network: Any = model.model.diffusion_model
+    network = model.model.diffusion_model
     patch = getattr(network, "patch_size", None) or getattr(network, "patch_spatial", 1)
     side = patch if isinstance(patch, int) else patch[-1]
     found = VideoFormat(
@@ -145,12 +146,12 @@ def patches_key(model: ModelPatcher) -> str:
     return content_key(*parts) if parts else ""
 
 
-def _patch_parts(key: Any, patch: Any) -> list[str | Tensor]:
+def _patch_parts(key: object, patch: Sequence[object]) -> list[str | Tensor]:
     strength, value, model_strength, *rest = patch
     return [f"{key} {strength} {model_strength} {rest[:1]} {type(value).__name__}", *_tensors(value)]
 
 
-def _injected(injection: Any) -> Iterator[str | Tensor]:
+def _injected(injection: PatcherInjection) -> Iterator[str | Tensor]:
     cells = getattr(injection.inject, "__closure__", None) or ()
     held = [cell.cell_contents for cell in cells if hasattr(cell.cell_contents, "adapters")]
     if not held:
@@ -161,7 +162,7 @@ def _injected(injection: Any) -> Iterator[str | Tensor]:
             yield from _tensors(adapter)
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def _tensors(value: object) -> Iterator[Tensor]:
     """All tensors of a patch, in whatever structure it holds them."""
     if isinstance(value, Tensor):
         yield value
@@ -181,10 +182,24 @@ def original_weight(model: ModelPatcher, key: str) -> Tensor:
     if convert is not None:
         return convert(weight.to(model.load_device) if isinstance(weight, QuantizedTensor) else weight)
     layer = get_attr(model.model, key.removesuffix(".weight"))
-    return _unpacked(layer, weight.to(model.load_device)) if hasattr(layer, "get_weight") else weight
+    if not hasattr(layer, "get_weight"):
+        return weight
+    return _unpacked(layer, cast(_PackedTensor, weight.to(model.load_device)))
 
 
-def _unpacked(layer: Any, weight: Any) -> Tensor:
+class _PackedTensor(Protocol):
+    """A weight of the GGUF pack."""
+
+    patches: Sequence[object]
+
+
+class _PackedLayer(Protocol):
+    """A layer of the GGUF pack."""
+
+    def get_weight(self, weight: _PackedTensor, dtype: torch.dtype) -> Tensor: ...
+
+
+def _unpacked(layer: _PackedLayer, weight: _PackedTensor) -> Tensor:
     """A GGUF weight, unpacked, without the LoRAs that the GGUF pack stores with it."""
     patches = getattr(weight, "patches", [])
     weight.patches = []

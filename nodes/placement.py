@@ -5,18 +5,20 @@ buffer as the layer's weight, and by the time of the backward pass it would hold
 without an error. So a frozen layer keeps no weight, and its backward pass asks ComfyUI for it again.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Protocol, cast
 
 import comfy.model_management as memory
 import comfy.ops
 import torch
+from comfy.model_base import BaseModel
 from comfy.quant_ops import QuantizedTensor
 from comfy.weight_adapter.base import WeightAdapterBase
 from comfy.weight_adapter.bypass import BypassForwardHook
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 
 Forward = Callable[..., Tensor]
@@ -26,6 +28,24 @@ OPS = "comfy.ops"
 """The module whose layers hand out their weights by `cast_bias_weight`."""
 
 
+class Layer(Protocol):
+    """A layer of ComfyUI's, or of a pack with its own format of weights."""
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+    weight_function: Sequence[object]
+    bias_function: Sequence[object]
+    forward: Forward
+
+
+class _Kept(FunctionCtx):
+    """What a frozen layer keeps for its backward pass."""
+
+    layer: Layer
+    run: Forward
+    saved_tensors: tuple[Tensor, ...]
+
+
 class _FrozenLinear(torch.autograd.Function):
     """Computes x W^T + b and asks for W in both passes; keeps neither x nor W.
 
@@ -33,7 +53,7 @@ class _FrozenLinear(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, layer: Any, _run: Forward) -> Tensor:
+    def forward(ctx: _Kept, x: Tensor, layer: Layer, _run: Forward) -> Tensor:
         ctx.layer = layer
         if _is_ready(layer, x):
             return _no_view(functional.linear(x.detach(), layer.weight, layer.bias))
@@ -41,7 +61,7 @@ class _FrozenLinear(torch.autograd.Function):
             return _no_view(functional.linear(x.detach(), weight_OI, bias_O))
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _Kept, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         if _is_ready(ctx.layer, grad_outputs[0]):
             return grad_outputs[0] @ ctx.layer.weight, None, None
         with brought_in(ctx.layer, grad_outputs[0]) as (weight_OI, _):
@@ -52,13 +72,13 @@ class _Frozen(torch.autograd.Function):
     """Any other frozen layer: keeps x and runs the layer again in the backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, layer: Any, run: Forward) -> Tensor:
+    def forward(ctx: _Kept, x: Tensor, layer: Layer, run: Forward) -> Tensor:
         ctx.layer, ctx.run = layer, run
         ctx.save_for_backward(x)
         return run(x.detach())
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _Kept, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         x = ctx.saved_tensors[0].detach().requires_grad_()
         with torch.enable_grad():
             (grad_x,) = torch.autograd.grad(ctx.run(x), x, grad_outputs[0])
@@ -69,7 +89,7 @@ class _FrozenNorm(_Frozen):
     """A frozen norm, whose backward takes copies of its weights: ComfyUI may have made them in inference mode."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, layer: Any, run: Forward) -> Tensor:
+    def forward(ctx: _Kept, x: Tensor, layer: Layer, run: Forward) -> Tensor:
         output = _Frozen.forward(ctx, x, layer, run)
         ctx.run = partial(_normalised, layer)
         return output
@@ -80,7 +100,7 @@ def _no_view(output: Tensor) -> Tensor:
     return torch.ops.aten._unsafe_view(output, output.shape)
 
 
-def _is_ready(layer: Any, like: Tensor) -> bool:
+def _is_ready(layer: Layer, like: Tensor) -> bool:
     """Whether a layer's weights can be used where they are; asking ComfyUI for them takes longer than a small product.
 
     Layers with `_v` belong to dynamic VRAM, which may take their memory at any time.
@@ -96,7 +116,7 @@ def _is_ready(layer: Any, like: Tensor) -> bool:
 
 
 @contextmanager
-def brought_in(layer: Any, like: Tensor) -> Iterator[tuple[Tensor, Tensor | None]]:
+def brought_in(layer: Layer, like: Tensor) -> Iterator[tuple[Tensor, Tensor | None]]:
     """A layer's unpacked weight and its bias, on the device and in the type of `like`; valid only inside.
 
     Packs with their own format of weights, such as GGUF's, give their layers a `cast_bias_weight`, which also adds the
@@ -115,7 +135,7 @@ def brought_in(layer: Any, like: Tensor) -> Iterator[tuple[Tensor, Tensor | None
         comfy.ops.uncast_bias_weight(layer, weight, bias, stream)
 
 
-def _normalised(layer: Any, x: Tensor) -> Tensor:
+def _normalised(layer: Layer, x: Tensor) -> Tensor:
     """A norm's answer with gradients."""
     with brought_in(layer, x) as (weight, bias):
         weight = _plain_copy(weight)
@@ -124,6 +144,7 @@ def _normalised(layer: Any, x: Tensor) -> Tensor:
         return functional.rms_norm(x, layer.normalized_shape, weight, layer.eps)
     if isinstance(layer, nn.LayerNorm):
         return functional.layer_norm(x, layer.normalized_shape, weight, bias, layer.eps)
+    assert isinstance(layer, nn.GroupNorm)
     return functional.group_norm(x, layer.num_groups, weight, bias, layer.eps)
 
 
@@ -132,14 +153,15 @@ def _plain_copy(weight: Tensor) -> Tensor:
     return weight.as_subclass(Tensor).clone()
 
 
-def _hands_out(layer: Any) -> bool:
+def _hands_out(layer: Layer) -> bool:
     """Whether a layer can be asked for its weight: ComfyUI's layers and GGUF's, unless another forward replaces
     theirs."""
-    known = type(layer).forward_comfy_cast_weights.__module__ == OPS or hasattr(layer, "cast_bias_weight")
+    forward: object = getattr(type(layer), "forward_comfy_cast_weights", None)
+    known = forward.__module__ == OPS or hasattr(layer, "cast_bias_weight")
     return known and "forward" not in vars(layer)
 
 
-def _function(layer: Any) -> type[torch.autograd.Function]:
+def _function(layer: Layer) -> type[torch.autograd.Function]:
     if not _hands_out(layer):
         return _Frozen
     if isinstance(layer, nn.LayerNorm | nn.RMSNorm | nn.GroupNorm):
@@ -149,16 +171,16 @@ def _function(layer: Any) -> type[torch.autograd.Function]:
     return _FrozenLinear if plain else _Frozen
 
 
-def _run(layer: Any, run: Forward, function: type[torch.autograd.Function], x: Tensor, **options: Any) -> Tensor:
+def _run(layer: Layer, run: Forward, function: type[torch.autograd.Function], x: Tensor, **options: object) -> Tensor:
     if not (torch.is_grad_enabled() and x.requires_grad):
         return run(x, **options)
     return function.apply(x, layer, partial(run, **options))
 
 
 @contextmanager
-def _plain_adapters(layers: Iterable[Any]) -> Iterator[None]:
+def _plain_adapters(layers: Iterable[Layer]) -> Iterator[None]:
     """Put copies that autograd may keep in place of a bypass LoRA's factors, which were made in inference mode."""
-    adapters: dict[int, Any] = {}
+    adapters: dict[int, WeightAdapterBase] = {}
     for layer in layers:
         hook = getattr(vars(layer).get("forward"), "__self__", None)
         if isinstance(hook, BypassForwardHook) and isinstance(hook.adapter, WeightAdapterBase):
@@ -173,10 +195,14 @@ def _plain_adapters(layers: Iterable[Any]) -> Iterator[None]:
             adapter.weights = weights
 
 
+def _layers(module: nn.Module) -> list[Layer]:
+    return [cast(Layer, part) for part in module.modules() if isinstance(part, comfy.ops.CastWeightBiasOp)]
+
+
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
     """Let gradients pass the frozen layers of `module` under every placement of their weights."""
-    layers: list[Any] = [part for part in module.modules() if isinstance(part, comfy.ops.CastWeightBiasOp)]
+    layers = _layers(module)
     before = [vars(layer).get("forward") for layer in layers]
     try:
         with _plain_adapters(layers):
@@ -192,7 +218,7 @@ def frozen(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def in_bfloat16(model: Any, device: torch.device) -> Iterator[None]:
+def in_bfloat16(model: BaseModel, device: torch.device) -> Iterator[None]:
     """Compute in bfloat16 where ComfyUI would compute in float16, as it does with Wan on most cards.
 
     The loss of a clip is a mean over a million latents, so its gradients are below the range of float16: most digits
@@ -201,7 +227,7 @@ def in_bfloat16(model: Any, device: torch.device) -> Iterator[None]:
     if model.get_dtype_inference() != torch.float16 or not _has_bfloat16(device):
         yield
         return
-    layers = [part for part in model.diffusion_model.modules() if isinstance(part, comfy.ops.CastWeightBiasOp)]
+    layers = _layers(model.diffusion_model)
     before = [vars(layer).get(CASTS) for layer in layers]
     compute_type = model.manual_cast_dtype
     model.manual_cast_dtype = torch.bfloat16

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import cast
 
 import comfy.model_management as memory
 import torch
@@ -155,7 +155,7 @@ def _shown(backbone: ComfyBackbone, latents_CFHW: Tensor) -> bytes | None:
     None if the model has neither."""
     if fits_beside(backbone.vae, tuple(latents_CFHW.shape), backbone.device):
         return looping_picture(backbone.decode_latents(latents_CFHW), backbone.format.fps)
-    known: Any = backbone.model.model.latent_format
+    known = backbone.model.model.latent_format
     if known.latent_rgb_factors is None:
         return None
     colours = known.latent_rgb_factors, known.latent_rgb_factors_bias, known.latent_rgb_factors_reshape
@@ -165,8 +165,8 @@ def _shown(backbone: ComfyBackbone, latents_CFHW: Tensor) -> bytes | None:
 
 def fits_beside(vae: VAE, latent_shape: tuple[int, ...], device: torch.device) -> bool:
     """Whether decoding fits beside the loaded model, which must not be moved during training."""
-    needed: Any = vae.patcher.model_size() + vae.memory_used_decode((1, *latent_shape), vae.vae_dtype)
-    return needed < memory.get_free_memory(device)
+    needed = vae.patcher.model_size() + vae.memory_used_decode((1, *latent_shape), vae.vae_dtype)
+    return needed < cast(int, memory.get_free_memory(device))  # a pair only on request
 
 
 def looping_picture(frames_FHWC: Tensor, fps: float) -> bytes:
