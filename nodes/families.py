@@ -3,7 +3,8 @@
 An entry says what ComfyUI does not say itself. The MODEL itself tells everything else: which inputs the network takes
 besides latents and text, how noise is measured, how pixels and frames become latents, and which lists of blocks it has.
 
-To add a family, write an entry; its tests find it by the tiny model of that kind in tools/tiny_models.py.
+To add a family, write an entry here and a tiny model of its kind in tools/tiny_models.py; tests/nodes/test_families.py
+then tests it.
 """
 
 from collections.abc import Mapping

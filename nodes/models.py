@@ -80,7 +80,8 @@ def _parts(child: nn.Module) -> list[nn.Module]:
 
 
 def adapted_layers(model: ModelPatcher) -> dict[str, str]:
-    """The linear layers that concepts change: native name -> path in `model.model.diffusion_model`, here the same.
+    """The linear layers that concepts change: native name -> path in `model.model.diffusion_model`. The two
+    are the same here.
 
     These are all linear layers of the blocks except those that see only the time. ComfyUI's layers of quantised files
     are not `torch.nn.Linear`; they are known by their two sizes.

@@ -179,7 +179,7 @@ def _run(layer: Layer, run: Forward, function: type[torch.autograd.Function], x:
 
 @contextmanager
 def _plain_adapters(layers: Iterable[Layer]) -> Iterator[None]:
-    """Put copies that autograd may keep in place of a bypass LoRA's factors, which were made in inference mode."""
+    """Replace a bypass LoRA's factors, which were made in inference mode, by copies that autograd may keep."""
     adapters: dict[int, WeightAdapterBase] = {}
     for layer in layers:
         hook = getattr(vars(layer).get("forward"), "__self__", None)

@@ -76,7 +76,7 @@ class Previews:
 
     Args:
         frames_FHWC: the clip.
-        begun: when the node began, by `clock_of` its device.
+        begun: when the node began, on the clock that `clock_of` gives for its device.
     """
 
     def __init__(

@@ -247,7 +247,7 @@ def _steps(name: str, part: str) -> io.Int.Input:
         max=100_000,
         advanced=True,
         tooltip=f"Training steps for the {part}. 0 uses the number that suits the model. If you raise it later, "
-        "training resumes where it ended.",
+        "training resumes where it ended; with more look steps, the motion is learned anew.",
     )
 
 

@@ -29,7 +29,7 @@ class VisionEmbedder:
         self.name = f"{vision.model_type.replace('_', ' ')}, {vision.image_size} pixels"
 
     def embed_images(self, frames_FHWC: Tensor) -> Tensor:
-        """(F, D), each of length 1: image_embeds, projected where the model does that."""
+        """(F, D), each of length 1: image_embeds, after the model's projection if it has one."""
         parts = []
         for part_FHWC in frames_FHWC.split(FRAMES_AT_ONCE):
             throw_exception_if_processing_interrupted()

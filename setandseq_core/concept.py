@@ -50,7 +50,7 @@ def noise_range(info: ConceptInfo) -> Range:
 
 
 EMBEDDINGS = ("identity_embedding", "motion_embedding")
-"""Learned tokens, each (text width,): which take the places of the rare words for [v] and [u] in an encoded prompt."""
+"""Learned tokens, each (text width,), which stand for [v] and [u] in the padding of an encoded prompt."""
 
 
 PARTS = ("identity_basis", "coefficients", "motion_residual")

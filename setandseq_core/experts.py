@@ -37,7 +37,7 @@ def with_info_of(shared: ConceptInfo, expert: ConceptInfo) -> ConceptInfo:
 
 
 def joined(high: Concept, low: Concept | None = None) -> Concept:
-    """One concept for both experts; `high` itself without a second.
+    """One concept for both experts; `high` itself if there is no `low`.
 
     Args:
         high: gives the name, the prompts and the thumbnail.

@@ -21,12 +21,12 @@ from .errors import ConceptMismatchError
 PROJECTED_ENTRIES = 4096
 MAX_DISTANCE = 0.5
 ROUNDING_DISTANCE = 0.15
-"""Further apart than the same weights in any file: 4 bits move them by 0.13 at most."""
+"""A larger distance means other weights: storing the same ones in 4 bits moves them by 0.13 at most."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class BaseFingerprint:
-    """The layers of a base model, by Wan's native names, and where their weights point."""
+    """The layers of a base model by their native names: their shapes, and one number for the weights of each."""
 
     family: str
     """The kind of network, such as "wan"; concepts never cross families."""

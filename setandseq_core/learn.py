@@ -50,7 +50,7 @@ def learn_identity(
     """The set stage: a concept with the look of the clips, or of their pictures, and no motion residual.
 
     Args:
-        references: what the concept's prompts and thumbnail come from is the first.
+        references: the first one gives the concept its prompts and thumbnail.
         prior: clips of the model itself, for prior preservation. Without them they are made here, unless
             `config.prior.share` is 0, which leaves prior preservation out.
         savings: how to take less memory; see `training.plan`.

@@ -152,7 +152,7 @@ class _Basis(nn.Linear):
         self.weight = nn.Parameter(weight_OR)
 
     def added_to(self, output: Tensor, z: Tensor) -> Tensor:
-        """The layer's output with the low-rank path's; in half precision on a card, `output` itself is written to."""
+        """The layer's output plus the low-rank path's. In half precision on a GPU, `output` is changed in place."""
         weight_OR = self.weight.to(z.dtype)
         if output.is_cuda and output.dtype in HALF and output.dtype == z.dtype and output.is_contiguous():
             return _AddUp.apply(output, z, weight_OR)

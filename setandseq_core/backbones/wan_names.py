@@ -67,7 +67,7 @@ def native_layer_name(name: str) -> str:
 
 
 def diffusers_layer_name(name: str) -> str | None:
-    """Name in diffusers of a layer in the blocks: `blocks.0.attn1.to_q` of `blocks.0.self_attn.q`; None for others."""
+    """The diffusers name of a layer in a block, `blocks.0.attn1.to_q` for `blocks.0.self_attn.q`; None for others."""
     block = re.fullmatch(r"(blocks\.\d+\.)(.+)", name)
     if block is None or block[2] not in _DIFFUSERS_IN_BLOCK:
         return None

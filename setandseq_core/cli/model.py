@@ -31,7 +31,7 @@ class Model:
 
 
 def load_model(options: ModelOptions, processes: Processes = ALONE, *, kept_text: Path | None = None) -> Model:
-    """Load the model that --model and its companions name.
+    """Load the model that --model and the options that go with it describe.
 
     Args:
         processes: over which the weights are spread, if they want that.

@@ -211,8 +211,8 @@ def clip_options(frames: str, size: str) -> Decorator:
     """--frames and --size, which reach the command as `clip`.
 
     Args:
-        frames: the default in words.
-        size: the default in words.
+        frames: the default, as the help words it.
+        size: the same for the size.
     """
     return together(
         "clip",

@@ -109,7 +109,7 @@ def read_reference(
     options: ClipOptions,
     model: Model,
 ) -> Reference:
-    """Read the same stretch of a video file and of its mask as the model takes them, and tell what was chosen.
+    """Read the same stretch of a video and its mask, fitted to the model, and tell the user what was chosen.
 
     Raises:
         VideoError: a file that cannot be used.

@@ -1,4 +1,4 @@
-"""Make frames into a clip: in real time at the model's frame rate, 4n+1 of them, at a size that the model takes.
+"""Make frames into a clip: in real time at the model's frame rate, at a length and size that the model takes.
 
 Shape letters: F frames, H height, W width, C the three channels red, green and blue.
 """
@@ -39,7 +39,7 @@ Frame = TypeVar("Frame")
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Clip:
-    """Frames ready for a model: 4n+1 of them, at the model's frame rate and size."""
+    """Frames ready for a model: at its frame rate and size, and as many as its VAE makes whole latent frames of."""
 
     frames_FHWC: Tensor
     """float32 RGB in [0, 1]."""
@@ -375,8 +375,9 @@ class Reference:
     mask_FHW: Tensor | None = None
     """1 on the subject, for each frame. The rest has a low loss weight; None weights all places equally."""
     pictures: "tuple[Reference, ...]" = ()
-    """Seen by the set stage in turn, in place of this clip: for each picture, all pictures of its size as the frames of
-    a clip, so that every picture counts the same. Empty where the clip itself shows the look; see `pictures`."""
+    """Seen by the set stage in turn, in place of this clip: one reference for each picture, whose frames are all
+    pictures of its size. Three pictures of one size and one of another make four references, so every picture counts
+    the same. Empty where the clip itself shows the look; see `pictures`."""
 
     @property
     def look(self) -> Words:

@@ -84,7 +84,7 @@ def encode_frame_set(
     *,
     still_frames: int = 1,
 ) -> FrameSet:
-    """Encode the frames of a clip, in [0, 1], each on its own, and its static prompt.
+    """Encode a clip's frames, in [0, 1], one by one, and its static prompt.
 
     Args:
         mask_FHW: 1 on the subject, 0 elsewhere; the rest then counts little.
@@ -108,7 +108,7 @@ def encode_frame_set(
 def encode_frame_sequence(
     backbone: Backbone, frames_FHWC: Tensor, motion_prompt: str, mask_FHW: Tensor | None = None
 ) -> FrameSequence:
-    """Encode a clip, with frames in [0, 1], and its motion prompt. Everything else follows `encode_frame_set`."""
+    """Encode a clip, whose frames are in [0, 1], and its motion prompt; otherwise as `encode_frame_set`."""
     text = backbone.encode_prompt(check_prompt(motion_prompt, "motion prompt"))
     latents_CFHW = backbone.encode_frames(frames_FHWC)
     if mask_FHW is None:

@@ -57,7 +57,7 @@ def to_sdr(signal_HWC: Tensor, transfer: Transfer) -> Tensor:
 
 
 def light_of_pq(signal: Tensor) -> Tensor:
-    """Light of a display in cd/m2 from a PQ signal in [0, 1]: the EOTF of BT.2100."""
+    """Display light in cd/m2 for a PQ signal in [0, 1]: the EOTF of BT.2100."""
     power = signal.clamp(0, 1).pow(1 / PQ_M2)
     return PQ_PEAK * ((power - PQ_C1).clamp_min(0) / (PQ_C2 - PQ_C3 * power)).pow(1 / PQ_M1)
 

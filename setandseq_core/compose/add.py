@@ -25,7 +25,7 @@ Part = tuple[Mapping[str, ConceptLayer], Strengths]
 def added_factors(parts: Sequence[Part]) -> Factors:
     """The sum of all parts' changes, as one: up [A1_1 A1_2 ...], down [B_1; B_2; ...], so that their ranks add up.
 
-    A layer that only some of the parts have counts as one of zeros in the others.
+    A layer that a part does not have counts as zeros there.
     """
     sizes: dict[str, tuple[int, int]] = {}
     for layers, _ in parts:

@@ -2,9 +2,9 @@
 
 In an adapted layer, y = W x + sum_i A1_i (s_id B1_i + s_mo B2_i) x, with the strengths of the moment.
 
-Regions: what a concept learned from a clip of its own includes where in the picture the thing is, mostly the middle. So
-the model answers once for each concept alone, on latents moved so that the concept's region is in the middle (what
-leaves the picture comes back on the other side); the answers are moved back, and each region takes its own:
+Regions: a concept also learns where in the picture its subject is, usually the middle. So the model answers once for
+each concept alone, on latents moved so that the concept's region is in the middle (what leaves the picture comes back
+on the other side); the answers are moved back, and each region takes its own:
 
     v = sum_i m_i S_i^-1 v_i(S_i x_t) + (1 - sum_i m_i) v_0(x_t)
 

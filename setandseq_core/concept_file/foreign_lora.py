@@ -84,7 +84,7 @@ def read_foreign_lora(
 
 
 Keys = dict[str, str]
-"""Of one layer in the file: its keys by "down", "up" and "alpha"."""
+"""The keys of one layer in the file, by "down", "up" and "alpha"."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)

@@ -56,7 +56,7 @@ class BlockCost:
     forward: int = 0
     """Floating-point operations."""
     backward: int = 0
-    """Floating-point operations, with those of a forward that is done again."""
+    """Floating-point operations, including those of a forward pass that is run again."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -68,7 +68,7 @@ class StepCost:
     inputs: int
     """Numbers that all adapted layers take, by which factors grow."""
     peak: int
-    """Bytes at most, with the factors; model, concept and optimizer are not in it."""
+    """Peak memory in bytes, with the factors but without model, concept and optimizer."""
     forward: int
     """Floating-point operations of the forward."""
     operations: int

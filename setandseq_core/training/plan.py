@@ -39,7 +39,7 @@ class Costs:
     one: StepCost
     two: StepCost
     blocks: Mapping[str, int]
-    """Blocks of each kind, of which the counted steps ran a few."""
+    """How many blocks of each kind the model has; the counted steps ran only a few of them."""
 
     def peak(self, samples: int) -> int:
         """Peak bytes of a step, without its factors, the concept and the model."""

@@ -48,7 +48,7 @@ def make_prior(
     Args:
         size_FHW: frames, height and width in pixels.
         seed: clip number k is made from noise of seed + k.
-        sampling: steps, guidance and sampler; clips made otherwise are other clips.
+        sampling: steps, guidance and sampler; changing any of them makes new clips.
         keeps: whether new ones are written to `folder`.
         must_save: whether a clip that cannot be kept on disk is an error; if not, it is made again the next time.
         progress: called with the clips there are and their number; may raise to stop, and what is made is kept.

@@ -1,7 +1,7 @@
 """Processes that train one concept together, each with the same parameters and its own part of every step's samples.
 
-`accelerate launch` starts them, and Hugging Face Accelerate lets them talk. All of them do the same work in the same
-order except for this: each computes the gradient of its own samples, and only the first one writes files.
+`accelerate launch` starts them, and Hugging Face Accelerate lets them talk. They all do the same work in the same
+order, with two exceptions: each computes the gradient of its own samples, and only the first writes files.
 """
 
 # Accelerate leaves some types of the functions used here open.

@@ -82,7 +82,7 @@ def save_more(savings: Savings, batch: int, device: torch.device) -> bool:
 
 
 def in_words(savings: Savings) -> str:
-    """The savings as people read them, such as "with checkpointing, 2 samples at a time"; "" without any."""
+    """The savings as people read them, such as "with checkpointing, 2 samples at a time"; "" if there are none."""
     parts: list[str] = []
     if savings.recomputed:
         parts.append("with checkpointing")

@@ -18,7 +18,7 @@ from ..flow import flow_loss, interpolate, shift_time, target_velocity, unshift_
 from ..sample import latent_noise
 
 QUANTILES = (0.2, 0.5, 0.8)
-"""Of the times that are trained on."""
+"""Quantiles of the training times at which a clip is validated."""
 CHECKS = (0.0, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)
 """Shares of a stage's steps after which it is validated. They are fixed, so that a training that was interrupted keeps
 the same best state as one that was not."""

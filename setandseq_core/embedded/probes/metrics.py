@@ -250,7 +250,7 @@ def _turns(image_FCHW: Tensor, track_F3: Tensor) -> Tensor:
 def prompt_adherence(frames_FHWC: Tensor, caption: Caption) -> float:
     """Share of what the caption states that is seen: background, texture, a camera move, each sprite's words.
 
-    A still camera is not stated, and creatures and wandering have no words, so none of these count.
+    Captions do not mention a still camera and have no words for creatures and wandering, so none of these count.
     """
     seen = score(detect(frames_FHWC), caption)
     skipped = {"count", "sprite 1 object", "sprite 2 object"}

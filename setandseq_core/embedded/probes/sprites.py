@@ -39,7 +39,7 @@ class FoundSprite:
     """One sprite in every frame, whatever it looks like."""
 
     mask_FHW: Tensor
-    """Its pixels, bool; empty in a frame where it could not be told from the other."""
+    """Its pixels, bool; empty in frames where it could not be told apart from the other sprite."""
     cover_FHW: Tensor
     """Share of each pixel that the sprite covers, in [0, 1]: `mask_FHW` with soft edges."""
     track_F3: Tensor
