@@ -16,7 +16,7 @@ from ..setandseq_core.experts import HIGH_NOISE, LOW_NOISE, ONE_MODEL
 from ..setandseq_core.fingerprint import BaseFingerprint, content_key
 from .backbone import ComfyBackbone
 from .families import boundary_of
-from .models import model_fingerprint, model_name
+from .models import files_of, model_fingerprint, model_name
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -36,7 +36,7 @@ def experts_on(model: ModelPatcher, low_noise_model: ModelPatcher | None, bounda
         low_noise_model: None where `model` is for all noise levels.
         boundary: the time between the two; 0 takes the family's.
     Raises:
-        ConfigError: the two MODELs are the same, or cannot be experts of one base.
+        ConfigError: the two MODELs are the same, swapped by their names, or cannot be experts of one base.
     """
     if low_noise_model is None:
         return [Expert(name=ONE_MODEL, model=model, times=WHOLE_RANGE)]
@@ -67,6 +67,23 @@ def _check_pair(high: ModelPatcher, low: ModelPatcher) -> None:
             "model and low_noise_model are the same model.",
             hint="Connect the high-noise file to model and the low-noise file to low_noise_model.",
         )
+    # Nothing in the weights says which is which, so only the names can show that the wires are swapped.
+    if _says(high, "low", "high") and _says(low, "high", "low"):
+        raise ConfigError(
+            f"The two models seem to be swapped: model is {_names(high)}, low_noise_model is {_names(low)}.",
+            hint="Connect the high-noise file to model and the low-noise file to low_noise_model. If only the names "
+            "are wrong, rename the files.",
+        )
+
+
+def _names(model: ModelPatcher) -> str:
+    return ", ".join(file.name for file in files_of(model))
+
+
+def _says(model: ModelPatcher, word: str, other: str) -> bool:
+    """Whether the name of the model's file holds one word and not the other."""
+    name = _names(model).lower()
+    return word in name and other not in name
 
 
 class BothExperts(ComfyBackbone):

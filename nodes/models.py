@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol, cast
 from uuid import uuid4
 from weakref import WeakKeyDictionary
@@ -125,6 +126,13 @@ def model_fingerprint(model: ModelPatcher) -> BaseFingerprint:
         found = BaseFingerprint(family=family.name, layers=shapes, projections=projections)
         _fingerprints[model.model] = found
     return _fingerprints[model.model]
+
+
+def files_of(patcher: ModelPatcher) -> list[Path]:
+    """The files that a model was loaded from; none where its loader does not tell, as only ComfyUI's own do."""
+    made_by = patcher.cached_patcher_init
+    files = made_by[1][0] if made_by else []
+    return [Path(name) for name in ([files] if isinstance(files, str) else files)]
 
 
 def patches_key(model: ModelPatcher) -> str:

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from ..setandseq_core.errors import MetricError
 from ..setandseq_core.evaluate.embedders import FRAMES_AT_ONCE
+from .models import files_of
 
 GIVE = "Connect Load CLIP with a CLIP-L whose file holds its text projection, and the same CLIP's vision model."
 
@@ -69,15 +70,10 @@ def _encoder(clip: CLIP) -> Any:
 
 
 def _check_projection(clip: CLIP) -> None:
-    """Refuse a file without text projection: ComfyUI then leaves that layer as it found the memory, and says nothing.
-
-    Only ComfyUI's own loaders tell which file a CLIP was loaded from.
-    """
-    made_by = clip.patcher.cached_patcher_init
-    files = made_by[1][0] if made_by else []
-    names = [files] if isinstance(files, str) else list(files)
-    if not any("text_projection" in key for name in names for key in _keys(Path(name))):
-        found = ", ".join(Path(name).name for name in names) or "a loader that does not tell its file"
+    """Refuse a file without text projection: ComfyUI then leaves that layer as it found the memory, and says nothing."""
+    files = files_of(clip.patcher)
+    if not any("text_projection" in key for file in files for key in _keys(file)):
+        found = ", ".join(file.name for file in files) or "a loader that does not tell its file"
         raise MetricError(f"The connected CLIP ({found}) has no text projection that could be found.", hint=GIVE)
 
 

@@ -1,5 +1,6 @@
 """Both experts of a base in one request: each on its own noise levels, one file, and the expert that a MODEL is."""
 
+import shutil
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -141,6 +142,22 @@ def test_two_models_that_are_no_pair_are_refused_before_training(train: Call, pa
         train(load_wan(seed=HIGH), load_wan(seed=HIGH))
     with pytest.raises(error, match=r"not experts of one model.*128 wide.*256 wide"):
         train(load_wan(seed=HIGH), load_wan(seed=LOW, heads=2))
+
+
+def test_swapped_wires_are_told_by_the_names_of_the_files(
+    train: Call, pack: Pack, wan_file: Call, comfyui: Any, tmp_path: Path
+) -> None:
+    def load(name: str, seed: int) -> Any:
+        shutil.copy(wan_file(seed=seed), tmp_path / name)
+        with torch.inference_mode():
+            return import_module("comfy.sd").load_diffusion_model(str(tmp_path / name))
+
+    high, low = load("Wan_HIGH_14B.safetensors", HIGH), load("wan_low_noise_14B.safetensors", LOW)
+    error = pack("setandseq_core.errors").ConfigError
+    with pytest.raises(error, match="swapped: model is wan_low_noise_14B") as raised:
+        train(low, high)
+    assert "Connect the high-noise file to model" in raised.value.hint
+    assert pack("nodes.experts").experts_on(high, low, 0.0)
 
 
 def test_a_model_that_is_neither_expert_is_told_what_was_needed(
