@@ -1,4 +1,4 @@
-"""The nodes: thin covers of setandseq_core for ComfyUI. Loading them imports neither peft nor diffusers."""
+"""The nodes: thin wrappers of setandseq_core for ComfyUI. Importing this package loads neither peft nor diffusers."""
 
 from comfy_api.latest import ComfyExtension, io
 
@@ -52,7 +52,7 @@ class SetAndSequence(ComfyExtension):
     """The pack, as ComfyUI loads it."""
 
     async def on_load(self) -> None:
-        """Register our folders, and the routes that the interface asks."""
+        """Register the pack's folders, and the routes that its browser code calls."""
         register()
         register_weights()
         register_card()

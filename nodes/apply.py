@@ -1,4 +1,7 @@
-"""Concepts on a MODEL: through ComfyUI's own patches, or by its wrappers where they act in regions or change."""
+"""Applies concepts to a MODEL: merged, by ComfyUI's own patches, or live, by its wrappers.
+
+Concepts are live if they act in regions or if their strengths change during sampling.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -24,12 +27,12 @@ from .times import Times
 from .wires import WeightedConcept
 
 KEY = "setandseq"
-"""Key of the wrappers of concepts that act while a MODEL runs."""
+"""Key of the wrappers that compute live concepts."""
 TOKENS_KEY = "setandseq_tokens"
 """Key of the wrappers that put learned tokens in the prompt."""
 KINDS, POSITIVE = "cond_or_uncond", 0
-"""The transformer option that tells which prompt each part of a batch belongs to, and its value for the positive
-one."""
+"""The transformer option that says which prompt each part of a batch belongs to, and its value for the positive
+prompt."""
 
 
 def apply_concepts(
@@ -41,12 +44,12 @@ def apply_concepts(
     """Return a copy of the MODEL with the concepts applied; the MODEL itself is unchanged.
 
     Args:
-        regions_PFHW: where each concept acts, as for `live.LiveConcepts`; None adds them up everywhere.
-        texts: a prompt for each region, (N, D), used in place of the sampler's; the concept's learned tokens are
-            placed in it.
+        regions_PFHW: where each concept acts, as for `live.LiveConcepts`; None applies all concepts everywhere.
+        texts: one prompt per region, (N, D), that replaces the sampler's prompt there; the concept's learned tokens
+            are placed in it.
     Raises:
         ConceptMismatchError: a concept was made for another base; names both.
-        ConfigError: there are regions on the MODEL already, or concepts cannot act in regions of such a model.
+        ConfigError: the MODEL already has concepts in regions, or its family does not support regions.
     """
     if regions_PFHW is not None and not family_of(model).regions:
         raise ConfigError(
@@ -88,7 +91,7 @@ def _run_with_embeddings(
     *args: object,
     **kwargs: object,
 ) -> Tensor:
-    """Run the model with learned tokens in the prompt's conditioning, but not in the negative prompt's."""
+    """Run the model with learned tokens placed in the positive prompt, but not in the negative one."""
     asked = _asked(*args, kwargs.get("transformer_options"))
     parts = zip(text.chunk(len(asked)), asked, strict=True)
     placed = [place_embeddings(part, embeddings) if is_asked else part for part, is_asked in parts]
@@ -98,10 +101,10 @@ def _run_with_embeddings(
 def _run_live(
     live: LiveConcepts, executor: WrapperExecutor, x: Tensor, sigma: Tensor, *args: object, **kwargs: object
 ) -> Tensor:
-    """Run the model with the concepts applied, whichever copy it is, such as one on another GPU.
+    """Run the model with the live concepts applied; it may be any copy of the MODEL, such as one on another GPU.
 
-    A model compiled by TorchCompileModel runs uncompiled here: compiled code leaves out hooks that were not there when
-    it was compiled, and live concepts act by hooks.
+    A model compiled by TorchCompileModel runs uncompiled here, because live concepts work through hooks, and compiled
+    code ignores hooks that were added after it was compiled.
     """
     model = cast(BaseModel, executor.class_obj)
     asked = _asked(*args, kwargs.get("transformer_options"))
@@ -113,16 +116,16 @@ def _run_live(
 
 
 def _asked(*arguments: object) -> list[bool]:
-    """Which parts of a batch belong to the positive prompt, from transformer_options."""
+    """For each part of a batch, tell from transformer_options whether it belongs to the positive prompt."""
     found = (value[KINDS] for value in arguments if isinstance(value, dict) and KINDS in value)
     return [kind == POSITIVE for kind in next(found, [POSITIVE])]
 
 
 def fitting(concept: Concept, model: ModelPatcher) -> Concept:
-    """The concept as it is for a MODEL: where its base is two experts, that of the one that the MODEL is.
+    """Return the concept for a MODEL. From a concept for two experts, take the part for the expert that the MODEL is.
 
     Raises:
-        ConceptMismatchError: the MODEL is not its base; names the concept, its base and the model.
+        ConceptMismatchError: the concept was made for another base; names the concept, its base and the model.
     """
     try:
         return expert_for(concept, model_fingerprint(model))

@@ -1,4 +1,4 @@
-"""Attention for training, with the fastest kernels that the card has for the forward and the backward pass."""
+"""Attention for training, with the fastest kernels that the GPU has for both the forward and the backward pass."""
 
 from collections.abc import Mapping
 from inspect import signature
@@ -11,10 +11,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 HOPPER = (9, 0)
-"""The first cards on which cuDNN's kernels are much faster than FlashAttention 2, which ComfyUI asks for first."""
+"""Lowest compute capability at which cuDNN's kernels are much faster than FlashAttention 2, ComfyUI's first choice."""
 CUDNN_FIRST = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 WIDEST_HEAD = 128
-"""The widest head that cuDNN has a backward pass for on all of these cards."""
+"""Largest width of a head for which cuDNN has a backward pass on all of these GPUs."""
 CAN_CHOOSE = "set_priority" in signature(sdpa_kernel).parameters
 
 
@@ -28,7 +28,7 @@ def differentiable_attention(
 
 
 def _suits_cudnn(q_BND: Tensor, k_BND: Tensor, v_BND: Tensor, heads: int, options: Mapping[str, object]) -> bool:
-    """Whether cuDNN has both passes for this call, and is the fastest choice on this card."""
+    """Whether cuDNN supports both passes of this call and is the fastest choice on this GPU."""
     is_half = q_BND.dtype in (torch.bfloat16, torch.float16)
     if not (CAN_CHOOSE and q_BND.is_cuda and torch.version.cuda and is_half):
         return False

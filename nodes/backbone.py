@@ -1,6 +1,6 @@
-"""A video model as ComfyUI holds it, as the core's `Backbone`: the MODEL, CLIP and VAE wires of a graph.
+"""Presents the MODEL, CLIP and VAE of a graph as the core's `Backbone`.
 
-Nothing here depends on a model family, because ComfyUI does what it does for a sampler.
+Nothing here depends on a model family, because ComfyUI runs the model just as it does for a sampler.
 
 Shape letters: B batch, C latent channels, F frames or latent frames, H, W height and width, N tokens, D text width.
 """
@@ -40,10 +40,10 @@ from .times import times_of
 
 
 class ComfyBackbone:
-    """The wires of a graph as a `Backbone`; what ComfyUI's memory manager loads, it may free again afterwards.
+    """A MODEL, CLIP and VAE as a `Backbone`. ComfyUI's memory manager loads them and may unload them afterwards.
 
     Args:
-        conditioning: a CONDITIONING of the graph, for everything but its text, such as a first frame.
+        conditioning: a CONDITIONING of the graph. Everything in it except the text is used, such as a first frame.
     Raises:
         BackboneError: the MODEL is not a video model that concepts can be made for, or the VAE does not fit it.
     """
@@ -79,7 +79,7 @@ class ComfyBackbone:
         self.guidance = self._family.guidance
         self.base_label = self._family.civitai
         self._running = 0
-        """How many contexts of `running` are open."""
+        """Number of open `running` contexts."""
         self._prompts: dict[str, Condition] = {}
         self._encoded: dict[str, Tensor] = {}
 
@@ -96,13 +96,13 @@ class ComfyBackbone:
         return model_fingerprint(self.model)
 
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
-        """Shape (C, F', H', W')."""
+        """Shape (C, F', H', W') of the latents of a clip of this size."""
         shrink = self.model.model.latent_format.spacial_downscale_ratio
         latent_frames = (frames - self.format.time_offset) // self.format.time_stride + 1
         return self.vae.latent_channels, latent_frames, height // shrink, width // shrink
 
     def encode_frames(self, frames_FHWC: Tensor) -> Tensor:
-        """Latents (C, F', H', W') of frames in [0, 1], normalised as the transformer takes them.
+        """Latents (C, F', H', W') of frames in [0, 1], normalised as the transformer expects them.
 
         The same frames are encoded only once: previews reuse what the training has encoded.
         """
@@ -114,13 +114,13 @@ class ComfyBackbone:
         return self._encoded[key]
 
     def decode_latents(self, latents_CFHW: Tensor) -> Tensor:
-        """Frames (F, H, W, 3) in [0, 1] of such latents."""
+        """Frames (F, H, W, 3) in [0, 1], decoded from latents like those of `encode_frames`."""
         with torch.inference_mode():
             frames = self.vae.decode(self.model.model.process_latent_out(latents_CFHW.unsqueeze(0)))[0]
         return frames.to("cpu", torch.float32, copy=True)
 
     def known_prompts(self, count: int, seed: int, own: str, /) -> list[PriorPrompt]:
-        """The embedded world's prompts for the embedded model, the real world's for any other."""
+        """Prompts about the embedded world for the embedded model, and about the real world for any other model."""
         return known_prompts(self.fingerprint(), count, seed, own)
 
     def encode_prompt(self, prompt: str, /) -> Condition:
@@ -136,10 +136,9 @@ class ComfyBackbone:
     def running(
         self, batch_shape: tuple[int, ...], /, savings: Savings | None = None, *, load: bool = True
     ) -> Iterator[None]:
-        """Load the MODEL and let gradients flow through it; to be used inside `differentiable`.
+        """Load the MODEL and let gradients flow through it; use it inside `differentiable`.
 
-        Weights that were created in inference mode let no gradient pass, so plain tensors on the same memory replace
-        them.
+        Weights that were created in inference mode block gradients, so plain tensors on the same memory replace them.
         """
         if self._running:  # a sample or a validation in the middle of a training
             yield
@@ -147,7 +146,7 @@ class ComfyBackbone:
         saved = savings or Savings()
         if load:
             needed = max(saved.memory, self.model.memory_required(list(batch_shape)))
-            with torch.inference_mode():  # it may move other models out of the way, which were loaded in that mode
+            with torch.inference_mode():  # it may unload other models, which were loaded in that mode
                 memory.load_models_gpu([self.model], memory_required=needed)
         memory.in_training = True
         self._running += 1
@@ -186,7 +185,7 @@ class ComfyBackbone:
     def step(self) -> AbstractContextManager[object]:
         """Protect the tensors that the backward pass needs from blocks that write into them.
 
-        Enter it for each step, because it tracks every tensor kept inside.
+        Enter it anew for each step, because it tracks every tensor that is saved inside.
         """
         return kept_before_writing() if self._family.writes_in_place else nullcontext()
 
@@ -208,15 +207,15 @@ class ComfyBackbone:
 
 
 def model_format(model: ModelPatcher) -> VideoFormat:
-    """Clips that a MODEL takes."""
+    """The format of the clips that a MODEL takes."""
     return format_of(model) or family_format(model)
 
 
 @contextmanager
 def differentiable() -> Iterator[None]:
-    """A context for training in nodes: inference mode is off, and Cancel takes effect before any part of a model runs.
+    """A context for training in nodes: inference mode is off, and Cancel takes effect before a model's next part runs.
 
-    ComfyUI's loading, encoding and decoding stay in inference mode, which some of them need; their results are copied.
+    Loading, encoding and decoding stay in inference mode, because some of them need it; their results are copied.
     """
     cancel = register_module_forward_pre_hook(lambda *_: memory.throw_exception_if_processing_interrupted())
     try:

@@ -26,7 +26,7 @@ ROUTE = "/setandseq/concept"
 FILE_ROUTE = "/setandseq/concept/file"
 MODEL_FOLDERS = ("diffusion_models", "checkpoints")
 PREFIXES = ("", "model.diffusion_model.", "diffusion_model.")
-"""Before the layers' names in files of models."""
+"""Possible prefixes of the layers' names in model files."""
 
 
 def register_card() -> None:
@@ -55,8 +55,8 @@ def card(file: str, model: str = "") -> dict[str, Any]:
 
     Args:
         file: a name in the list of concepts.
-        model: a name in the list of diffusion models or of checkpoints; then "misfit" says why the concept was not
-            made for it, "" when it was, and None when that cannot be told from the file.
+        model: a name in the list of diffusion models or of checkpoints. If given, "misfit" in the result says why the
+            concept does not fit it. It is "" if the concept fits, and None if the model's file does not show it.
     """
     try:
         path = find_concept(file)
@@ -84,7 +84,7 @@ def card(file: str, model: str = "") -> dict[str, Any]:
 
 
 def _expert(name: str, info: ConceptInfo) -> dict[str, Any]:
-    """Describe one expert of a concept: the entries in which experts differ."""
+    """Describe one expert of a concept by the entries in which experts differ."""
     return {
         "name": name,
         "noise": times_in_words(noise_range(info)),
@@ -94,9 +94,9 @@ def _expert(name: str, info: ConceptInfo) -> dict[str, Any]:
 
 
 def misfit(infos: Mapping[str, ConceptInfo], model: str) -> str | None:
-    """The reason that a concept does not fit a model's file; "" if it fits, None if the file does not tell.
+    """The reason why a concept does not fit a model's file; "" if it fits, None if the file does not show it.
 
-    Where its base is two experts, it is enough that it fits as one of them.
+    A concept for two experts fits if one of its two parts fits.
     """
     found = [_misfit(info, model) for info in infos.values()]
     return next((reason for reason in found if not reason), found[0])
@@ -153,7 +153,7 @@ def _model_path(model: str) -> Path | None:
 
 
 def _training(record: dict[str, Any]) -> dict[str, Any]:
-    """The known fields of the right type of a training record, which may hold anything."""
+    """Pick the known fields of the right type from a training record, which may hold anything."""
     kinds = {"date": str, "resolution": str, "clip": str, "frames": int, "fps": (int, float), "finished": bool}
     found = {name: record[name] for name, kind in kinds.items() if isinstance(record.get(name), kind)}
     for stage in ("set", "sequence"):
@@ -165,7 +165,7 @@ def _training(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _data_uri(picture: bytes | None) -> str | None:
-    """A thumbnail as `parse_metadata` has checked it."""
+    """A data URI of a thumbnail that `parse_metadata` has checked."""
     if picture is None:
         return None
     kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"

@@ -23,11 +23,11 @@ MOST = 20
 """Largest number of concepts on one node."""
 PLAIN = frozenset(("pooled_output", "attention_mask"))
 """Settings that every prompt may have and no Wan model uses."""
-TIMES = ", multiplied by each concept's own"
+TIMES = ", multiplied by each concept's own strength"
 
 
 class ComposeConcepts(CheckedNode):
-    """Puts concepts on a MODEL by `apply_concepts`."""
+    """Applies concepts to a MODEL with `apply_concepts`."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -66,9 +66,9 @@ class ComposeConcepts(CheckedNode):
                 io.Mask.Input(
                     "masks",
                     optional=True,
-                    tooltip="For regions: one mask per concept, in the same order, that shows where it acts (Batch "
-                    "Masks combines them). Without masks, the picture is divided into vertical stripes from left to "
-                    "right.",
+                    tooltip="For regions: one mask per concept, in the same order. Each mask shows where its concept "
+                    "acts (Batch Masks combines several into one input). Without masks, the picture is divided into "
+                    "vertical stripes from left to right.",
                 ),
                 schedule_input(),
                 io.Autogrow.Input(
@@ -76,15 +76,15 @@ class ComposeConcepts(CheckedNode):
                     template=io.Autogrow.TemplatePrefix(
                         io.Conditioning.Input(
                             "prompt",
-                            tooltip="Describes this concept's region: the concept, and the same place as in the other "
-                            "prompts.",
+                            tooltip="Describes this concept's region. Name only this concept, and the same place as in "
+                            "the other prompts.",
                         ),
                         prefix="prompt_",
                         min=0,
                         max=MOST,
                     ),
                     optional=True,
-                    tooltip="For regions: one prompt per concept, in the same order. Without them, every region "
+                    tooltip="For regions: one prompt per concept, in the same order. Without prompts, every region "
                     "follows the sampler's prompt.",
                 ),
             ],
@@ -121,7 +121,7 @@ def _text_of(number: int, prompt: Conditioning) -> Tensor:
     """The text (N, D) of a region's prompt.
 
     Raises:
-        ConfigError: it is not one plain prompt, and what else it holds would be lost.
+        ConfigError: the conditioning holds more than one plain prompt, and the rest would be lost.
     """
     (text_1ND, settings), *others = prompt
     found = [name for name, value in settings.items() if value is not None and name not in PLAIN]
@@ -149,7 +149,7 @@ class StrengthScheduleNode(CheckedNode):
             inputs=[
                 *(_factor(part, what, moment) for part, what in _PARTS for moment in ("first", "last")),
                 _share("begin", 0.0, "Point of the sampling where the change starts: 0 is the first step."),
-                _share("end", 1.0, "Point of the sampling where the change is complete. Later than begin."),
+                _share("end", 1.0, "Point of the sampling where the change is complete; later than begin."),
                 _share(
                     "negative_strength",
                     1.0,
@@ -188,7 +188,8 @@ def _factor(part: str, what: str, moment: str) -> io.Float.Input:
         min=-10.0,
         max=10.0,
         step=0.05,
-        tooltip=f"Strength of {what} {when}, multiplied by the concept's own. In between, it changes linearly.",
+        tooltip=f"Strength of {what} {when}, multiplied by the concept's own strength. Between begin and end, it "
+        "changes linearly.",
     )
 
 
@@ -197,7 +198,7 @@ def _share(name: str, default: float, tooltip: str, *, optional: bool = False) -
 
 
 class TransferMotion(io.ComfyNode):
-    """Combines two concepts by `moving_as`."""
+    """Combines two concepts with `moving_as`."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -38,13 +38,13 @@ NO_MODEL = (
 
 
 def save_files(weighted: WeightedConcept, name: str, *, plain_lora: bool = False, float32: bool = False) -> str:
-    """Save a concept, and on request a plain LoRA at the wire's strengths; return what was done, for people.
+    """Save a concept and, on request, a plain LoRA at the strengths on the wire; return a description for the user.
 
     Args:
         float32: whether the concept's numbers are stored in float32.
 
     Raises:
-        ConceptFileError: the name cannot be one of a file.
+        ConceptFileError: the name cannot be a file name.
     """
     name = safe_name(dated(name) if usable(name) else weighted.concept.info.name or "concept")
     concept = replace(weighted.concept, info=replace(weighted.concept.info, name=name.rpartition("/")[2]))
@@ -60,7 +60,7 @@ def save_files(weighted: WeightedConcept, name: str, *, plain_lora: bool = False
 
 
 def usable(name: str) -> bool:
-    """Whether the name can be a file name. A name from a link is known only after the training."""
+    """Whether the name can be a file name; a name from a link is not known before the training ends."""
     try:
         return bool(safe_name(dated(name)))
     except ConceptFileError:
@@ -82,7 +82,7 @@ def summary(weighted: WeightedConcept) -> str:
 
 
 def made_for(concept: Concept) -> list[str]:
-    """The models that a concept was made for, for people: one, or its two experts."""
+    """The names of the models that a concept was made for: one model, or two experts."""
     return [
         f"{part.info.base_name}, {in_words(expert)}" if expert else part.info.base_name
         for expert, part in experts_of(concept).items()
@@ -100,7 +100,7 @@ def strength_notes(part: str, strength: float) -> list[str]:
 
 
 def strength_input(name: str, label: str, part: str, times: str = "") -> io.Float.Input:
-    """A strength's input; `times` is the part of its tooltip about other factors."""
+    """The input for a strength; `times` is the part of its tooltip that names another factor."""
     return io.Float.Input(
         name,
         display_name=label,
@@ -120,7 +120,7 @@ def schedule_input() -> io.Input:
 
 
 class SaveDynamicConcept(io.ComfyNode):
-    """Saves a concept by `save_files`."""
+    """Saves a concept with `save_files`."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -137,8 +137,8 @@ class SaveDynamicConcept(io.ComfyNode):
                 io.Boolean.Input(
                     "plain_lora",
                     default=False,
-                    tooltip="Also saves a plain LoRA to models/loras, for LoRA loaders and other programs. It has the "
-                    "fixed strengths of the connected concept.",
+                    tooltip="Also saves a plain LoRA to models/loras, for LoRA loaders and other programs. Its "
+                    "strengths are fixed at those of the connected concept.",
                 ),
                 io.Boolean.Input(
                     "float32",
@@ -167,7 +167,7 @@ class SaveDynamicConcept(io.ComfyNode):
 
 
 class LoadDynamicConcept(io.ComfyNode):
-    """Loads a concept by `load_concept` and puts it on a MODEL by `apply_concepts`."""
+    """Loads a concept with `load_concept` and applies it to a MODEL with `apply_concepts`."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -219,7 +219,7 @@ class LoadDynamicConcept(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, concept: str | None = None, **values: object) -> bool | str:
-        """Say where files belong if the file is missing; `concept` is None if it comes from a link."""
+        """If the file is missing, say where concepts belong; `concept` is None if it comes from a link."""
         try:
             return (concept is None or bool(find_concept(concept))) and (complaint(cls.define_schema(), values) or True)
         except ConceptFileError as error:
@@ -227,7 +227,7 @@ class LoadDynamicConcept(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, concept: str | None = None, **_: Any) -> str:
-        """Run again if the file has changed."""
+        """Make the node run again if the file has changed."""
         return "" if concept is None else file_stamp(find_concept(concept))
 
     @classmethod

@@ -1,4 +1,4 @@
-"""From a CONDITIONING to the inputs of a network, and its answer to a sampler.
+"""Turns a CONDITIONING into a network's inputs, and runs the network as a sampler does.
 
 Shape letters: B batch, C latent channels, F, H, W latent frames, height and width; N tokens, D text width.
 """
@@ -23,7 +23,7 @@ from .attention import differentiable_attention
 Values = dict[str, Any]
 """Everything on a CONDITIONING except the tokens."""
 OF_THE_TEXT = ("pooled_output", "attention_mask", "conditioning_byt5small", "unprocessed_ltxav_embeds")
-"""Keys that text encoders write; training replaces them by those of its own prompts."""
+"""Keys that text encoders write; in training, their values come from the training's own prompts."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -50,10 +50,10 @@ NOTHING = Told(said={}, given={})
 
 
 def condition_of(conditioning: Sequence[Any], device: torch.device, given: Values) -> Condition:
-    """The first entry of a CONDITIONING, out of inference mode.
+    """Convert the first entry of a CONDITIONING; its tensors are copied out of inference mode.
 
     Args:
-        given: what the artist's graph puts on the conditioning beside the text.
+        given: everything that the artist's graph adds to the conditioning besides the text.
     """
     tokens_1ND, found = conditioning[0][:2]
     said = {name: _own(value) for name, value in found.items() if value is not None}
@@ -62,7 +62,7 @@ def condition_of(conditioning: Sequence[Any], device: torch.device, given: Value
 
 
 def given_by(conditioning: Sequence[Any] | None) -> Values:
-    """Everything that a graph's CONDITIONING holds beside its text."""
+    """Everything that a graph's CONDITIONING holds besides its text."""
     values = conditioning[0][1] if conditioning else {}
     return {name: _own(value) for name, value in values.items() if value is not None and name not in OF_THE_TEXT}
 
@@ -92,7 +92,7 @@ def _parts(value: Any) -> list[Tensor | str]:
 
 
 def same_condition(texts: Sequence[Condition], *, together: bool) -> list[slice]:
-    """Group texts that fit into one batch: with the same length and the same inputs besides the tokens."""
+    """Group neighbouring texts that fit into one batch: those of the same length and with the same other inputs."""
     starts = [
         index for index, text in enumerate(texts) if index == 0 or not together or not _alike(text, texts[index - 1])
     ]
@@ -124,8 +124,8 @@ class Asking:
 
         Args:
             x: latents as the sampler carries them at these sigmas.
-            texts: of one length, with the same beside the tokens.
-            values: what shall be on the conditioning in any case.
+            texts: all of one length, with the same inputs besides the tokens.
+            values: these override the values on the conditioning.
         """
         told = _told(texts[0]).of_clips(x.shape[2])
         conds = self._prepared(x, stacked_tokens(texts), {"pooled_output": None, **told, **values})
@@ -134,7 +134,7 @@ class Asking:
         return calc_cond_batch(self._model.model, [conds], x, sigma_B, options)[0]
 
     def _prepared(self, x: Tensor, tokens_BND: Tensor, values: Values) -> list[Values]:
-        """A CONDITIONING as a sampler prepares it before its first step."""
+        """Prepare a CONDITIONING as a sampler does before its first step."""
         found = {"positive": convert_cond([[tokens_BND, values]])}
         process_conds(
             self._model.model,

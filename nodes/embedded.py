@@ -1,4 +1,4 @@
-"""The embedded model's text encoder as a CLIP, and the clip that comes with this pack."""
+"""The embedded model in ComfyUI: its nodes, its text encoder as a CLIP, and the example clip."""
 
 from typing import TypeAlias
 
@@ -31,17 +31,17 @@ from .wires import CATEGORY
 
 KEY = "setandseq"
 Section: TypeAlias = list[tuple[str, float] | tuple[str, float, int]]
-"""Words, their weights, and on request their places from 1."""
+"""Words with their weights and, on request, their positions, which start at 1."""
 
 
 class EmbeddedTokenizer:
-    """Words of a prompt with their weights, as ComfyUI writes them: "a (red:1.2) circle"."""
+    """Splits a prompt into words with weights, which ComfyUI writes like this: "a (red:1.2) circle"."""
 
     def __init__(self, embedding_directory: object = None, tokenizer_data: object = None):
-        """There is nothing to load; `comfy.sd.CLIP` gives both arguments."""
+        """Ignore both arguments, which `comfy.sd.CLIP` passes: there is nothing to load."""
 
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **_: object) -> dict[str, list[Section]]:
-        """One section of (word, weight) pairs, or (word, weight, index from 1) on request."""
+        """Return one section of (word, weight) pairs or, on request, of (word, weight, position) triples."""
         parts = token_weights(escape_important(text), 1.0)
         pairs = [(word, weight) for part, weight in parts for word in known_words(unescape_important(part))]
         if return_word_ids:
@@ -63,10 +63,10 @@ class EmbeddedEncoder(nn.Module):
         """There is one layer and one device, so no option changes anything."""
 
     def reset_clip_options(self) -> None:
-        """Do as `set_clip_options` of ComfyUI's text encoders does."""
+        """There is nothing to reset, because `set_clip_options` changes nothing."""
 
     def encode_token_weights(self, tokens: dict[str, list[Section]]) -> tuple[Tensor, None]:
-        """Encode into tokens (1, N, 4096), 48 per section, each times its word's weight; no pooled output."""
+        """Encode into tokens (1, N, 4096): 48 per section, each multiplied by its word's weight. Nothing is pooled."""
         return torch.cat([_encode(section) for section in tokens[KEY]]).unsqueeze(0).to(intermediate_device()), None
 
 
@@ -84,28 +84,28 @@ def embedded_clip() -> CLIP:
 
 
 def register_weights() -> None:
-    """Show the embedded weights in the stock loaders."""
+    """Add the embedded weights to the lists of the stock loaders."""
     for kind in ("diffusion_models", "vae"):
         folder_paths.add_model_folder_path(kind, str(WEIGHTS / kind))
 
 
 def known_prompts(base: BaseFingerprint, count: int, seed: int, own: str) -> list[PriorPrompt]:
-    """The embedded world's prompts for the embedded model, the real world's for any other; see `Backbone`."""
+    """Prompts about the embedded world for the embedded model, about the real world for any other; see `Backbone`."""
     return (world_prompts if is_embedded(base) else real_world_prompts)(count, seed, own)
 
 
 def format_of(model: ModelPatcher) -> VideoFormat | None:
-    """Clips that the embedded model takes; None for any other model."""
+    """The format of the clips that the embedded model takes; None for any other model."""
     return EMBEDDED_FORMAT if is_embedded(model_fingerprint(model)) else None
 
 
 def method_for(model: ModelPatcher, preset: str = STANDARD_PRESET) -> MethodConfig:
-    """The settings of a preset that suit a model: the embedded one is small and learns at higher rates."""
+    """The settings of a preset for a model. The embedded model is small, so its presets have higher learning rates."""
     return (EMBEDDED_PRESETS if is_embedded(model_fingerprint(model)) else PRESETS)[preset]
 
 
 def register_prompt_notes() -> None:
-    """Answer `GET /setandseq/prompt_notes?prompt=...` with sentences on words the embedded model does not know."""
+    """Answer `GET /setandseq/prompt_notes?prompt=...` with sentences about words the embedded model does not know."""
 
     @PromptServer.instance.routes.get("/setandseq/prompt_notes")
     async def notes(request: web.Request) -> web.Response:
@@ -113,7 +113,7 @@ def register_prompt_notes() -> None:
 
 
 def register_example_clip() -> None:
-    """Answer `GET /setandseq/example_clip` with the clip that Example Clip gives."""
+    """Answer `GET /setandseq/example_clip` with the video file of Example Clip."""
 
     @PromptServer.instance.routes.get("/setandseq/example_clip")
     async def clip(_: web.Request) -> web.FileResponse:
@@ -121,11 +121,11 @@ def register_example_clip() -> None:
 
 
 class EmbeddedModel(io.ComfyNode):
-    """The node Embedded Model: its MODEL, CLIP and VAE."""
+    """Loads the embedded model as MODEL, CLIP and VAE."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Names and texts of the node."""
+        """Inputs and outputs; frozen in tests/comfyui/test_server.py."""
         return io.Schema(
             node_id="SetSeq_EmbeddedModel",
             display_name="Embedded Model",
@@ -143,13 +143,13 @@ class EmbeddedModel(io.ComfyNode):
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
-        """Load it."""
+        """Load all three parts from the files of this pack."""
         (model,) = ModelSamplingSD3().patch(load_diffusion_model(str(TRANSFORMER_FILE)), EMBEDDED_SHIFT)
         return io.NodeOutput(model, embedded_clip(), VAE(sd=load_torch_file(str(VAE_FILE))))
 
 
 class EmbeddedTextEncoder(io.ComfyNode):
-    """The CLIP of the embedded model."""
+    """Gives the text encoder of the embedded model as a CLIP."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -170,7 +170,7 @@ class EmbeddedTextEncoder(io.ComfyNode):
 
 
 class ExampleClip(io.ComfyNode):
-    """The clip that the demo learns from."""
+    """Gives the clip that the demo learns from."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -17,7 +17,7 @@ from .wires import CATEGORY, ReferenceWire
 def evaluate_clip(
     reference: Reference, images: Tensor, prompt: str, vision: ClipVisionModel | None, clip: CLIP | None
 ) -> Evaluation:
-    """Compute all figures of a generated clip with the connected models. An empty prompt stands for the reference's."""
+    """Compute all figures of a generated clip with the connected models. An empty prompt means the reference's own."""
     words, frames_FHWC = reference.words, images[..., :3]
     tokens, prompt = (words.identity_token, words.motion_token), prompt.strip() or words.motion_prompt
     return evaluate(
@@ -37,7 +37,7 @@ def _on_wire(figure: Figure) -> float | ExecutionBlocker:
 
 
 class EvaluateConcept(io.ComfyNode):
-    """Measures a generated clip by `evaluate_clip`."""
+    """Measures a generated clip with `evaluate_clip`."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -57,7 +57,7 @@ class EvaluateConcept(io.ComfyNode):
                     "prompt",
                     default="",
                     multiline=True,
-                    tooltip="The prompt of the video. If empty, the reference's motion prompt.",
+                    tooltip="The prompt of the video. If it is empty, the reference's motion prompt is used.",
                 ),
                 io.ClipVision.Input(
                     "clip_vision",
@@ -69,7 +69,7 @@ class EvaluateConcept(io.ComfyNode):
                     "clip",
                     optional=True,
                     tooltip="The text encoder of the CLIP model at clip_vision, with its text projection, to check the "
-                    "prompt. Not the video model's text encoder.",
+                    "prompt. Do not connect the video model's text encoder.",
                 ),
             ],
             outputs=[

@@ -1,4 +1,4 @@
-"""A base of two MODELs, one for high noise and one for low noise, which one request trains (Wan 2.2 14B)."""
+"""Two MODELs that one request trains together: the high-noise and the low-noise expert of Wan 2.2 14B."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -33,8 +33,8 @@ def experts_on(model: ModelPatcher, low_noise_model: ModelPatcher | None, bounda
     """The MODELs to train, in the order of sampling.
 
     Args:
-        low_noise_model: None where `model` is for all noise levels.
-        boundary: the time between the two; 0 takes the family's.
+        low_noise_model: None if `model` is for all noise levels.
+        boundary: the time at which one expert hands over to the other; 0 uses the family's own.
     Raises:
         ConfigError: the two MODELs are the same, swapped by their names, or cannot be experts of one base.
     """
@@ -87,10 +87,10 @@ def _says(model: ModelPatcher, word: str, other: str) -> bool:
 
 
 class BothExperts(ComfyBackbone):
-    """Both MODELs as one backbone for sampling: each answers at its own noise levels; only one is loaded at a time.
+    """Both MODELs as one backbone for sampling: each runs at its own noise levels, and only one is loaded at a time.
 
     Args:
-        experts: for high noise and for low noise, which meet.
+        experts: the high-noise expert, then the low-noise one; the range of one ends where that of the other begins.
     """
 
     def __init__(self, experts: Sequence[Expert], clip: CLIP, vae: VAE):
@@ -105,7 +105,7 @@ class BothExperts(ComfyBackbone):
         self.variant = content_key(self.variant, self._low.variant) if self.variant or self._low.variant else ""
 
     def fingerprint(self) -> BaseFingerprint:
-        """A fingerprint of both, so that clips of this pair are never taken for those of another."""
+        """A fingerprint of both, so that prior clips of this pair are never reused for another pair."""
         parts = {HIGH_NOISE: super().fingerprint(), LOW_NOISE: self._low.fingerprint()}
         return BaseFingerprint(
             family=parts[HIGH_NOISE].family,
@@ -119,7 +119,7 @@ class BothExperts(ComfyBackbone):
     def running(
         self, batch_shape: tuple[int, ...], /, savings: Savings | None = None, *, load: bool = True
     ) -> Iterator[None]:
-        """Let both answer; each is loaded when its noise levels begin."""
+        """Let both experts run; each is loaded when its noise levels begin."""
         self._shape = batch_shape
         try:
             yield
@@ -127,7 +127,7 @@ class BothExperts(ComfyBackbone):
             self._leave()
 
     def velocity(self, x_t_BCFHW: Tensor, time_B: Tensor, texts: Sequence[Condition]) -> Tensor:
-        """The velocity of the expert whose noise levels these are; all samples of a batch have the same time."""
+        """The velocity from the expert for these noise levels; all samples of a batch must have the same time."""
         is_high = bool(time_B.min() >= self._boundary)
         if is_high:
             self._enter(self)

@@ -1,7 +1,8 @@
-"""The families of video models that ComfyUI samples, one entry each; no other file of the nodes names one.
+"""The families of video models that ComfyUI samples, one entry each. No other file in nodes/ names a family.
 
-An entry says what ComfyUI does not say itself. The MODEL itself tells everything else: which inputs the network takes
-besides latents and text, how noise is measured, how pixels and frames become latents, and which lists of blocks it has.
+An entry holds only facts that ComfyUI does not provide. The MODEL itself provides everything else: which inputs the
+network takes besides latents and text, how noise is measured, how pixels and frames become latents, and which lists of
+blocks the network has.
 
 To add a family, write an entry here and a tiny model of its kind in tools/tiny_models.py; tests/nodes/test_families.py
 then tests it.
@@ -25,29 +26,29 @@ class Family:
     name: str
     """Its name in concept files."""
     kinds: Mapping[str, str]
-    """Classes of comfy.supported_models, each with what people call such a model."""
+    """Classes of comfy.supported_models, each with the name that people know such a model by."""
     fps: float
     """Frames per second of the videos it was trained on."""
     civitai: str = ""
-    """Civitai's label of such models, which LoRA managers group files by; "" where it has none, and for Wan, where
-    it depends on the size."""
+    """Civitai's label for such models, by which LoRA managers group files; "" if Civitai has none, and for Wan, whose
+    label depends on the size."""
     size: Size = (480, 832)
     """Size that it was trained on; other sizes of the same area work as well."""
     guidance: float = 4.0
     """Classifier-free guidance for prior clips and sample videos, as in ComfyUI's templates; 1 for distilled models."""
     takes_picture: Mapping[str, str] = field(default_factory=dict)
-    """Other names for classes of `kinds` whose network has channels for a picture."""
+    """Names that replace those in `kinds` if the network has channels for a picture."""
     of_width: Mapping[tuple[str, int], str] = field(default_factory=dict)
-    """Other names for classes of `kinds` whose network has that width, where releases share their shapes."""
+    """Names that replace those in `kinds` if the network has that width, for releases that share their shapes."""
     boundary: float = 0.0
-    """The time at which the expert for high noise hands over to the one for low noise, where releases have two."""
+    """The time at which the high-noise expert hands over to the low-noise expert; 0 if no release has two experts."""
     boundary_with_picture: float = 0.0
     """The same for classes of `takes_picture`."""
     while_training: Mapping[str, float] = field(default_factory=dict)
-    """Values of the conditioning that differ between training and sampling."""
+    """Values that training puts on the conditioning and that differ from those for sampling."""
     regions: bool = False
-    """Whether concepts can act in regions: latents are moved by whole tokens of 2x2, and the text is the network's own
-    argument."""
+    """Whether concepts can act in regions, which needs tokens of 2x2 latents and a network that takes the text as an
+    argument of its own."""
     reads_padding: bool = True
     """Whether its network reads the padding of a prompt, which is where learned tokens are placed."""
     writes_in_place: bool = False
@@ -57,12 +58,12 @@ class Family:
     skip: tuple[str, ...] = ()
     """Further words in the paths of layers that are not adapted."""
     refusal: str = ""
-    """Why it cannot be trained; "" where it can."""
+    """Why it cannot be trained; "" if it can."""
     caution: str = ""
     """A warning for those who want to train it; "" if there is none."""
 
     def title(self, kind: str, width: int, *, takes_picture: bool) -> str:
-        """The name for people of a class of `kinds` whose network has that width."""
+        """The name that people know a class of `kinds` by, if its network has that width."""
         if takes_picture and kind in self.takes_picture:
             return self.takes_picture[kind]
         return self.of_width.get((kind, width), self.kinds[kind])
@@ -108,8 +109,8 @@ FAMILIES = (
         },
         fps=16.0,
         batches=False,
-        caution="This variant of Wan has never been trained here. A concept of the T2V model that it was made from may "
-        "do as well.",
+        caution="Training has never been tried on this variant of Wan. A concept for the T2V model that it was made "
+        "from may work as well.",
     ),
     Family(
         name="ltx2",
@@ -218,7 +219,7 @@ NO_VIDEO = {
 
 
 def family_of(model: ModelPatcher) -> Family:
-    """The MODEL's family; for one that is not listed, an entry of its own under ComfyUI's name for it."""
+    """The MODEL's family. A model that is not listed gets an entry of its own under ComfyUI's name for it."""
     kind = type(model.model.model_config).__name__
     for family in FAMILIES:
         if kind in family.kinds:
@@ -236,13 +237,13 @@ def family_of(model: ModelPatcher) -> Family:
 
 
 def boundary_of(model: ModelPatcher) -> float:
-    """The time at which one expert of the MODEL's family hands over to the other; 0 where it has none."""
+    """The time at which one expert of the MODEL's family hands over to the other; 0 if it has no experts."""
     family = family_of(model)
     return family.boundary_with_picture if takes_picture(model) else family.boundary
 
 
 def takes_picture(model: ModelPatcher) -> bool:
-    """Whether its network has channels for a picture beside the latents."""
+    """Whether its network has channels for a picture besides the latents."""
     channels = model.model.latent_format.latent_channels
     return model.model.model_config.unet_config.get("in_dim", 0) > channels
 
@@ -254,5 +255,5 @@ def _why_not(model: ModelPatcher, kind: str) -> str:
 
 
 def makes_pictures(model: ModelPatcher) -> bool:
-    """Whether its latents have no time."""
+    """Whether its latents have no time axis."""
     return model.model.latent_format.latent_dimensions != 3

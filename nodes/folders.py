@@ -27,15 +27,15 @@ DATE = re.compile(r"%date:([^%]*)%")
 DATE_PART = re.compile("yyyy|yy|MM|dd|hh|mm|ss")
 DATE_LETTERS = {"yyyy": "%Y", "yy": "%y", "MM": "%m", "dd": "%d", "hh": "%H", "mm": "%M", "ss": "%S"}
 FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"|?*]')
-"""In file names on Windows."""
+"""Characters that Windows forbids in file names."""
 RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(10))}
 
 
 def register() -> None:
     """Make `models/dynamic_concepts` a model folder.
 
-    Folders that the user's extra_model_paths.yaml gives for `dynamic_concepts` are searched after it. As with LoRAs,
-    one that is marked as the default there comes first and receives new files. Remains of saves that were killed are
+    Folders that the user's extra_model_paths.yaml lists for `dynamic_concepts` are searched after it. As with LoRAs, a
+    folder that is marked as the default there comes first and receives new files. Leftovers of interrupted saves are
     removed.
     """
     own = Path(folder_paths.models_dir) / CONCEPTS
@@ -53,7 +53,7 @@ def register() -> None:
 def _has_own_default() -> bool:
     """Whether a section of the user's extra_model_paths.yaml is the default and names a folder for concepts.
 
-    ComfyUI puts such a folder first in its list and does not keep why it is there.
+    ComfyUI puts such a folder first in its list but does not record that it is the default.
     """
     files = [Path(folder_paths.__file__).parent / "extra_model_paths.yaml"]
     files += [Path(path) for paths in args.extra_model_paths_config or () for path in paths]
@@ -91,7 +91,7 @@ def _changed(name: str) -> float:
 
 
 def find_concept(name: str) -> Path:
-    """The file of a concept by its name in the list.
+    """Find the file of a concept by its name in the list.
 
     Raises:
         ConceptFileError: the list has no such name.
@@ -110,14 +110,14 @@ def find_concept(name: str) -> Path:
 
 
 def spellings(name: str) -> tuple[str, ...]:
-    """The name with the separators of every system, since workflows are shared between systems."""
+    """The name with the path separators of each system, because workflows are shared between systems."""
     return name, name.replace("\\", "/"), name.replace("/", "\\")
 
 
 def dated(name: str) -> str:
     """The name with %year%, %month%, %day%, %hour%, %minute% and %second% filled in, and %date:yyyy-MM-dd% as well.
 
-    The first six are those of ComfyUI's own save nodes; its interface fills in the last one, a client may not.
+    ComfyUI's own save nodes know the first six. Its interface fills in the last one, but another client may not.
     """
     now = datetime.now()
     for word, letters in DATES.items():
@@ -157,9 +157,9 @@ def save_new(content: FileContent, folder: Path, name: str) -> Path:
     one of these files already holds is not saved again.
 
     Args:
-        content: with the hash of its data in its metadata.
-        folder: inside which `name` is.
-        name: as `safe_name` gives it.
+        content: must have the hash of its data in its metadata.
+        folder: the folder that `name` is relative to.
+        name: a result of `safe_name`.
     Raises:
         StorageError: the file cannot be written there.
     """
@@ -172,7 +172,7 @@ def save_new(content: FileContent, folder: Path, name: str) -> Path:
 
 
 def _metadata(path: Path) -> dict[str, str] | None:
-    """The metadata, including the hash of the data; None for a damaged or foreign file."""
+    """The file's metadata, including the hash of its data; None for a damaged or foreign file."""
     try:
         metadata = read_header(path).metadata
         check_data(path, metadata[HASH_KEY])

@@ -1,4 +1,4 @@
-"""Gradients through ComfyUI's networks, which are written for sampling: contexts around a training."""
+"""Contexts for training that let gradients pass through ComfyUI's networks, which are written for sampling."""
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
@@ -46,7 +46,7 @@ def without_inference_tensors(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def unquantised(module: nn.Module) -> Iterator[None]:
-    """Let layers with quantised weights compute with unpacked ones, which gradients can pass."""
+    """Make layers with quantised weights compute with unpacked weights, which gradients can pass."""
     parts = [part for part in module.modules() if isinstance(getattr(part, "weight", None), QuantizedTensor)]
     before = [getattr(part, FORCE_CAST, False) for part in parts]
     for part in parts:
@@ -59,9 +59,9 @@ def unquantised(module: nn.Module) -> Iterator[None]:
 
 
 class _PlainKernels:
-    """ComfyUI's fused kernels, with those for rotary positions replaced by the same in plain PyTorch.
+    """ComfyUI's fused kernels, but with equivalents in plain PyTorch for those that compute rotary positions.
 
-    The fused ones have no backward; the twins give the same answers.
+    The fused kernels have no backward pass; the equivalents give the same results.
     """
 
     def __init__(self, kernels: ModuleType):
@@ -74,9 +74,9 @@ class _PlainKernels:
 
 @contextmanager
 def plain_kernels() -> Iterator[None]:
-    """Let networks compute positions by PyTorch's own operations."""
+    """Make networks compute rotary positions with PyTorch's own operations."""
     before = comfy.quant_ops.ck
-    comfy.quant_ops.ck = _PlainKernels(before)  # networks look it up at every call
+    comfy.quant_ops.ck = _PlainKernels(before)  # networks look it up in every call
     try:
         yield
     finally:
@@ -92,7 +92,7 @@ def run_twice(forward: Callable[Inputs, Outputs], *args: Inputs.args, **kwargs: 
     """
     leaves, structure = tree_flatten((args, kwargs))
     answer = _Answer()
-    wanted = torch.zeros((), requires_grad=True)  # the block's own weights need a backward, whatever its inputs do
+    wanted = torch.zeros((), requires_grad=True)  # weights inside the block need a backward pass even if no input does
     outputs = _Recomputed.apply(wanted, forward, structure, answer, *leaves)
     return cast(Outputs, tree_unflatten(list(outputs), answer.structure))
 
@@ -104,7 +104,7 @@ class _Answer:
 
 
 class _Kept(Protocol):
-    """What a block keeps for its backward pass; PyTorch gives the object."""
+    """Everything that a block keeps for its backward pass; PyTorch creates the object."""
 
     run: Forward
     structure: TreeSpec
@@ -134,7 +134,7 @@ class _Recomputed(torch.autograd.Function):
             args, kwargs = tree_unflatten(_copies(leaves), ctx.structure)
             outputs, _ = tree_flatten(ctx.run(*args, **kwargs))
         pairs = [pair for pair in zip(outputs, grads, strict=True) if pair[1] is not None and pair[0].requires_grad]
-        if pairs:  # the factors of a step are shared by all blocks of it, so their graph is kept
+        if pairs:  # all blocks share the factors of a step, so the graph of these is kept
             torch.autograd.backward([out for out, _ in pairs], [grad for _, grad in pairs], retain_graph=True)
         return None, None, None, None, *(None if leaf is None else leaf.grad for leaf in given)
 
@@ -149,7 +149,7 @@ def _leaf_like(saved: Tensor | None) -> Tensor | None:
 
 @contextmanager
 def kept_before_writing() -> Iterator[None]:
-    """Let networks write into tensors that the backward needs: these are copied just before. Both passes run inside.
+    """Copy tensors that the backward pass needs just before a network writes into them. Run both passes inside.
 
     PyTorch's own `allow_mutation_on_saved_tensors` finds such tensors by their addresses, which other tensors get once
     the first are freed: now and then it hands the backward the wrong one, without an error.
@@ -160,7 +160,7 @@ def kept_before_writing() -> Iterator[None]:
 
 
 class _Saved:
-    """A tensor that the backward needs: the original, until its memory is written over."""
+    """A tensor that the backward pass needs: the original, or a copy once its memory is about to be overwritten."""
 
     def __init__(self, tensor: Tensor):
         self.tensor = tensor
@@ -173,7 +173,7 @@ def _tensor_of(saved: _Saved) -> Tensor:
 class _SavedByMemory:
     def __init__(self) -> None:
         self._originals: dict[int, WeakSet[_Saved]] = {}
-        """Keyed by the address of their storage, which is unique while one of them lives."""
+        """Saved tensors by the address of their storage, which is unique as long as one of them lives."""
 
     def keep(self, tensor: Tensor) -> _Saved:
         saved = _Saved(tensor)

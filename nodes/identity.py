@@ -1,4 +1,4 @@
-"""Identity from LoRA: a look that the artist already has, for Train Motion Residual."""
+"""Identity from LoRA: takes the look from a LoRA that the artist already has."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -23,7 +23,7 @@ from .wires import CATEGORY, ConceptWire, SettingsWire, encoder_inputs
 
 
 class IdentityFromLoRA(CheckedNode):
-    """The node; its work is in the core's `identity_from_lora`."""
+    """Takes the look from a LoRA with the core's `identity_from_lora`."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -32,8 +32,8 @@ class IdentityFromLoRA(CheckedNode):
             node_id="SetSeq_IdentityFromLoRA",
             display_name="Identity from LoRA",
             category=CATEGORY,
-            description="The look of a LoRA that you already have, made with any program. Train Motion Residual then "
-            "learns only the motion of your clip.",
+            description="Takes the look from a LoRA that you already have, made with any program. Train Motion "
+            "Residual then learns only the motion of your clip.",
             search_aliases=["character lora", "convert lora", "dynamic concept", "set and sequence"],
             inputs=[
                 io.Model.Input("model", tooltip="The model that the LoRA was made for, without the LoRA on it."),
@@ -100,7 +100,7 @@ class IdentityFromLoRA(CheckedNode):
 
     @classmethod
     def fingerprint_inputs(cls, lora: str | None = None, **_: object) -> str:
-        """Run again when the file has changed."""
+        """Make the node run again if the file has changed."""
         return "" if lora is None else file_stamp(find_lora(lora))
 
     @classmethod
@@ -152,7 +152,7 @@ def _check_no_pictures(references: Iterable[Reference]) -> None:
 
 
 def find_lora(name: str) -> Path:
-    """The file of a LoRA by its name in the list.
+    """Find the file of a LoRA by its name in the list.
 
     Raises:
         ConceptFileError: the list has no such name.

@@ -1,4 +1,4 @@
-"""Kept trainings on disk, for the interface's menu: their size, and their removal."""
+"""Routes for the interface's menu that tell how much space kept trainings take, and remove them."""
 
 from aiohttp import web
 from server import PromptServer
@@ -12,7 +12,7 @@ ROUTE = "/setandseq/kept"
 
 
 def register_kept() -> None:
-    """Answer `GET /setandseq/kept` with the bytes that are kept, and remove them on `DELETE`."""
+    """Answer `GET /setandseq/kept` with the size in bytes, and remove kept trainings on `DELETE`."""
     routes = PromptServer.instance.routes
 
     @routes.get(ROUTE)

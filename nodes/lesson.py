@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 SLIDES_FPS = 1.0
-"""Pictures a second, where the panel shows pictures in place of a clip."""
+"""Pictures per second, if the panel shows pictures instead of a clip."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Lesson:
-    """Everything that both stages of a training take, apart from the model."""
+    """Everything that both stages of a training need, apart from the model."""
 
     clip: CLIP
     vae: VAE
@@ -37,17 +37,17 @@ class Lesson:
     options: TrainingOptions
     prior: "PriorSet | None" = None
     expert: str = ONE_MODEL
-    """Which of two experts learns; one of `experts.EXPERTS`."""
+    """The expert that learns: one of `experts.EXPERTS`, or `ONE_MODEL`."""
     steps_before: int = 0
-    """Steps of the request that come before this lesson, where it is one of several."""
+    """Steps of the request's earlier lessons, if it has several."""
     steps_in_all: int = 0
-    """Steps of all its lessons; 0 where a stage is shown by itself."""
+    """Steps of all lessons of the request; 0 if each stage is shown by itself."""
 
     def backbone(self, model: ModelPatcher) -> ComfyBackbone:
         """The model with its text encoder and VAE, as the core sees it.
 
         Raises:
-            ConfigError: tokens are to be learned, which have no effect on this model.
+            ConfigError: the settings ask for learned tokens, which would have no effect on this model.
         """
         if self.options.config.token_learning_rate and not family_of(model).reads_padding:
             raise ConfigError(
@@ -59,7 +59,7 @@ class Lesson:
 
 @dataclass(kw_only=True, slots=True, frozen=True, eq=False)
 class LearnedLook(WeightedConcept):
-    """A concept without motion, and the lesson that Train Motion Residual carries on."""
+    """A concept without motion, and the lesson that Train Motion Residual continues."""
 
     lesson: Lesson
 
@@ -70,14 +70,14 @@ class Learned:
 
     concept: Concept
     text: str
-    """Text on the node about the result."""
+    """Describes the result; the node shows it."""
 
 
 def learn_look(model: ModelPatcher, lesson: Lesson, node: Any) -> Learned:
     """Run the set stage; call it inside `differentiable`.
 
     Args:
-        node: the hidden inputs of the node that shows it.
+        node: the hidden inputs of the node that shows the training.
     """
     from ..setandseq_core.learn import learn_identity
 
@@ -122,7 +122,7 @@ def learn_movement(model: ModelPatcher, look: Concept, lesson: Lesson, node: Any
 
 
 def plan_lesson(model: ModelPatcher, lesson: Lesson, node: Any, *stages: str) -> str:
-    """Describe what these stages need, "set" or "sequence"; nothing is trained. See `learn_look`."""
+    """Describe the memory and time that these stages ("set", "sequence") need, without training. See `learn_look`."""
     with _progress(lesson.backbone(model), lesson, stages[-1], node) as progress:
         progress.planned(lesson.options.config, *stages)
         return progress.plan_words
@@ -148,7 +148,7 @@ def _progress(backbone: ComfyBackbone, lesson: Lesson, stage: str, node: Any) ->
 
 
 def _steps_before(lesson: Lesson, stage: str) -> int:
-    """Steps of the request before a stage; 0 where a stage is shown by itself."""
+    """Steps of the request before this stage; 0 if each stage is shown by itself."""
     look = lesson.options.config.set_stage.steps
     return lesson.steps_before + look if lesson.steps_in_all and stage == "sequence" else lesson.steps_before
 

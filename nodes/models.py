@@ -46,7 +46,7 @@ def check_video_model(model: ModelPatcher) -> None:
 
 
 def model_name(model: ModelPatcher) -> str:
-    """The model's name for people, such as "Wan 2.1 T2V (1536 wide, 30 blocks)"."""
+    """The model's name in messages, such as "Wan 2.1 T2V (1536 wide, 30 blocks)"."""
     family, config = family_of(model), model.model.model_config
     kind = type(config).__name__
     if makes_pictures(model):
@@ -64,7 +64,8 @@ def model_name(model: ModelPatcher) -> str:
 def _own_lists(network: nn.Module) -> list[str]:
     """The network's own lists of blocks.
 
-    Lists inside its other parts refine text, sound or conditions; lists of embedders have parts without a linear layer.
+    Other lists are left out: those inside its other parts refine text, sound or conditions, and those of embedders have
+    parts without a linear layer.
     """
     found = []
     for name, child in network.named_children():
@@ -172,7 +173,7 @@ def _injected(injection: PatcherInjection) -> Iterator[str | Tensor]:
 
 
 def _tensors(value: object) -> Iterator[Tensor]:
-    """All tensors of a patch, in whatever structure it holds them."""
+    """All tensors of a patch, whatever structure holds them."""
     if isinstance(value, Tensor):
         yield value
     for part in value if isinstance(value, list | tuple) else getattr(value, "weights", ()):

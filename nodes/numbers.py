@@ -1,7 +1,7 @@
-"""Numbers of a prompt, checked before anything runs.
+"""Checks the numbers of a prompt before anything runs.
 
 ComfyUI only compares a number with `min` and `max`. NaN passes that test, and a prompt sent to the API may hold it. A
-node with `validate_inputs` of its own takes these checks over.
+node that defines its own `validate_inputs` must run these checks there.
 """
 
 from comfy_api.latest import io

@@ -1,5 +1,5 @@
 """Records for the training panel in the browser: each train node's last training, and the user's wishes. Events carry
-what is new; a page that loads later, by a reload or in a second tab, asks for the whole record.
+only the changes; a page that loads later, after a reload or in a second tab, asks for the whole record.
 """
 
 import time
@@ -68,11 +68,11 @@ class TrainingRecord:
     steps: int = 0
     step: int = 0
     expert: str = ""
-    """Which of two experts learns, where one request trains both."""
+    """The expert that learns, if one request trains two."""
     steps_before: int = 0
     """Steps of the request's earlier parts."""
     steps_in_all: int = 0
-    """Steps of all its parts; 0 where it has one."""
+    """Steps of all parts of the request; 0 if it has only one."""
     prompt: str = ""
     state: str = TRAINING
     message: str = ""
@@ -90,7 +90,7 @@ class TrainingRecord:
     sample_step: int = 0
 
     def add_sample(self, picture: bytes) -> None:
-        """Show a sample of the current step; of the older samples, a few spread over all steps are kept."""
+        """Show a sample of the current step. Only a few of the older samples are kept, spread over all steps."""
         self.pictures["sample"] = self.pictures[f"{SAMPLE}{self.step}"] = picture
         self.sample_step = self.step
         steps = sorted(int(name.removeprefix(SAMPLE)) for name in self.pictures if name.startswith(SAMPLE))
@@ -178,7 +178,7 @@ def _node(workflow: Mapping[str, Any], node_id: str) -> Mapping[str, Any]:
 
 
 def tell(record: TrainingRecord, first: int = 0, first_validation: int = 0) -> None:
-    """Send what is new to every page."""
+    """Send the changes to every open page."""
     PromptServer.instance.send_sync(EVENT, shown_json(record.news(first, first_validation)))
 
 

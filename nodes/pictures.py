@@ -19,11 +19,11 @@ from .reference import LOOK_PROMPT, TOKEN, check_tokens
 from .wires import CATEGORY, ReferenceWire
 
 FEW = 4
-"""Below this number, the node advises to add more pictures."""
+"""With fewer pictures than this, the node suggests adding more."""
 
 
 class ReferencePictures(CheckedNode):
-    """The node; its work is in the core's `fit_pictures`."""
+    """Adds pictures to a reference with the core's `with_pictures`."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -104,7 +104,7 @@ class ReferencePictures(CheckedNode):
 
 
 def words_of_look(static_prompt: str) -> Words:
-    """The prompt of pictures, with the first token in it.
+    """The prompt of the pictures, together with the first token in it.
 
     Raises:
         PromptError: it is empty or has no token.

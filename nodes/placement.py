@@ -1,8 +1,9 @@
-"""Frozen layers whose gradients are right wherever ComfyUI keeps the weights.
+"""Makes the gradients of frozen layers right wherever ComfyUI keeps their weights.
 
 ComfyUI may hold a weight in main memory, packed, or in a buffer that later layers reuse. Autograd would keep such a
-buffer as the layer's weight, and by the time of the backward pass it would hold another layer's: wrong gradients
-without an error. So a frozen layer keeps no weight, and its backward pass asks ComfyUI for it again.
+buffer as the layer's weight. By the time of the backward pass, the buffer would hold another layer's weight, and the
+gradients would be wrong without an error. So a frozen layer keeps no weight, and its backward pass asks ComfyUI for the
+weight again.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,11 +26,11 @@ Forward = Callable[..., Tensor]
 CASTS = "comfy_cast_weights"
 """The attribute of ComfyUI's layers that makes them cast their weights to the type of their input."""
 OPS = "comfy.ops"
-"""The module whose layers hand out their weights by `cast_bias_weight`."""
+"""The module whose layers give out their weights through `cast_bias_weight`."""
 
 
 class Layer(Protocol):
-    """A layer of ComfyUI's, or of a pack with its own format of weights."""
+    """A layer of ComfyUI, or of a pack with its own format of weights."""
 
     weight: nn.Parameter
     bias: nn.Parameter | None
@@ -39,7 +40,7 @@ class Layer(Protocol):
 
 
 class _Kept(FunctionCtx):
-    """What a frozen layer keeps for its backward pass."""
+    """Everything that a frozen layer keeps for its backward pass."""
 
     layer: Layer
     run: Forward
@@ -47,9 +48,9 @@ class _Kept(FunctionCtx):
 
 
 class _FrozenLinear(torch.autograd.Function):
-    """Computes x W^T + b and asks for W in both passes; keeps neither x nor W.
+    """Computes x W^T + b. It asks for W in both passes and keeps neither x nor W.
 
-    The layer's own forward is not run, because some compute with a rounded input, and one of them rounds it in place.
+    The layer's own forward is not run, because some layers round their input, and one kind rounds it in place.
     """
 
     @staticmethod
@@ -69,7 +70,7 @@ class _FrozenLinear(torch.autograd.Function):
 
 
 class _Frozen(torch.autograd.Function):
-    """Any other frozen layer: keeps x and runs the layer again in the backward pass."""
+    """Runs any other frozen layer: keeps x and runs the layer again in the backward pass."""
 
     @staticmethod
     def forward(ctx: _Kept, x: Tensor, layer: Layer, run: Forward) -> Tensor:
@@ -86,7 +87,7 @@ class _Frozen(torch.autograd.Function):
 
 
 class _FrozenNorm(_Frozen):
-    """A frozen norm, whose backward takes copies of its weights: ComfyUI may have made them in inference mode."""
+    """Runs a frozen norm. Its backward pass copies the weights, which ComfyUI may have made in inference mode."""
 
     @staticmethod
     def forward(ctx: _Kept, x: Tensor, layer: Layer, run: Forward) -> Tensor:
@@ -96,14 +97,15 @@ class _FrozenNorm(_Frozen):
 
 
 def _no_view(output: Tensor) -> Tensor:
-    """The same memory as a tensor that autograd does not see as a view, because adapters are added to it in place."""
+    """Return the same memory as a tensor that autograd does not treat as a view; adapters are added to it in place."""
     return torch.ops.aten._unsafe_view(output, output.shape)
 
 
 def _is_ready(layer: Layer, like: Tensor) -> bool:
-    """Whether a layer's weights can be used where they are; asking ComfyUI for them takes longer than a small product.
+    """Whether a layer's weights can be used where they are.
 
-    Layers with `_v` belong to dynamic VRAM, which may take their memory at any time.
+    This saves time: asking ComfyUI for them takes longer than a small product. Layers with `_v` belong to dynamic VRAM,
+    which may take their memory at any time.
     """
     if layer.weight_function or layer.bias_function or hasattr(layer, "_v"):
         return False
@@ -117,10 +119,10 @@ def _is_ready(layer: Layer, like: Tensor) -> bool:
 
 @contextmanager
 def brought_in(layer: Layer, like: Tensor) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """A layer's unpacked weight and its bias, on the device and in the type of `like`; valid only inside.
+    """A layer's unpacked weight and its bias, on the device and in the type of `like`; valid only inside the context.
 
-    Packs with their own format of weights, such as GGUF's, give their layers a `cast_bias_weight`, which also adds the
-    LoRAs on the wire.
+    Packs with their own format of weights, such as GGUF, give their layers a method `cast_bias_weight`, which also adds
+    the LoRAs on the wire.
     """
     unpack = getattr(layer, "cast_bias_weight", None)
     if unpack is not None:
@@ -136,7 +138,7 @@ def brought_in(layer: Layer, like: Tensor) -> Iterator[tuple[Tensor, Tensor | No
 
 
 def _normalised(layer: Layer, x: Tensor) -> Tensor:
-    """A norm's answer with gradients."""
+    """Compute a norm so that gradients can pass."""
     with brought_in(layer, x) as (weight, bias):
         weight = _plain_copy(weight)
         bias = None if bias is None else _plain_copy(bias)
@@ -149,13 +151,13 @@ def _normalised(layer: Layer, x: Tensor) -> Tensor:
 
 
 def _plain_copy(weight: Tensor) -> Tensor:
-    """A copy that autograd may keep; GGUF's tensors, which are of a class of their own, return themselves as copies."""
+    """A copy that autograd may keep. GGUF's tensor class needs the conversion, because its `clone` returns itself."""
     return weight.as_subclass(Tensor).clone()
 
 
 def _hands_out(layer: Layer) -> bool:
-    """Whether a layer can be asked for its weight: ComfyUI's layers and GGUF's, unless another forward replaces
-    theirs."""
+    """Whether a layer can be asked for its weight: true for ComfyUI's and GGUF's layers, unless another forward
+    replaces theirs."""
     forward: object = getattr(type(layer), "forward_comfy_cast_weights", None)
     known = forward.__module__ == OPS or hasattr(layer, "cast_bias_weight")
     return known and "forward" not in vars(layer)
@@ -201,7 +203,7 @@ def _layers(module: nn.Module) -> list[Layer]:
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
-    """Let gradients pass the frozen layers of `module` under every placement of their weights."""
+    """Let gradients pass through the frozen layers of `module`, wherever their weights are."""
     layers = _layers(module)
     before = [vars(layer).get("forward") for layer in layers]
     try:
@@ -221,8 +223,8 @@ def frozen(module: nn.Module) -> Iterator[None]:
 def in_bfloat16(model: BaseModel, device: torch.device) -> Iterator[None]:
     """Compute in bfloat16 where ComfyUI would compute in float16, as it does with Wan on most cards.
 
-    The loss of a clip is a mean over a million latents, so its gradients are below the range of float16: most digits
-    are lost, and many become zero. Layers cast their weights as they run, as they do for any other dtype.
+    The loss of a clip is a mean over a million latents, so its gradients are too small for float16: most of their
+    digits are lost, and many become zero. Layers cast their weights when they run, as they do for any other dtype.
     """
     if model.get_dtype_inference() != torch.float16 or not _has_bfloat16(device):
         yield

@@ -56,15 +56,15 @@ class Budget:
         """Whether the budget covers one more preview plus the mandatory final one.
 
         Args:
-            seconds: that all of it may take.
-            besides: what something else takes of them.
-            guess: how long it takes, where it was not done yet.
+            seconds: time that all previews together may take.
+            besides: the part of it that other previews take.
+            guess: time of one preview, used if none was made yet.
         """
         return besides + self.spent + 2 * (self.last or guess) <= seconds
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Count what is done inside."""
+        """Count the time spent inside the context."""
         begun = self._clock()
         yield
         self.last = self._clock() - begun
@@ -96,7 +96,7 @@ class Previews:
         self._sampling = _quick(config.sampling)
         self._is_expert = config.time_range != WHOLE_RANGE
         self._times = times_within(self._sampling.steps, backbone.shift, config.time_range)
-        if config.time_range[1] < 1:  # an expert for low noise is given the clip as it is where its levels begin
+        if config.time_range[1] < 1:  # a low-noise expert starts from the clip, noised to where its levels begin
             start = frames_FHWC if seen == length else frames_FHWC[:1].expand(seen, -1, -1, -1)
             self._noise = _at(self._times[0], backbone.encode_frames(start), self._noise)
         self._clock = clock_of(backbone.device)
@@ -141,18 +141,18 @@ class Previews:
 
 
 def _at(time: Tensor, latents_CFHW: Tensor, noise_CFHW: Tensor) -> Tensor:
-    """A clip's latents at a time."""
+    """Add noise to a clip's latents, up to a time."""
     return interpolate(latents_CFHW.unsqueeze(0), noise_CFHW.unsqueeze(0), time.to(noise_CFHW).unsqueeze(0))[0]
 
 
 def _quick(sampling: SamplingConfig) -> SamplingConfig:
-    """Settings of few steps, and without guidance unless the settings give some, because guidance doubles the time."""
+    """Take few steps, and no guidance unless the settings ask for it, because guidance doubles the time."""
     return replace(sampling, steps=min(sampling.steps, SAMPLE_STEPS), guidance=sampling.guidance or 1.0)
 
 
 def _shown(backbone: ComfyBackbone, latents_CFHW: Tensor) -> bytes | None:
     """A WebP file of latents: decoded by the VAE if it fits into memory next to the model, else by a rough formula;
-    None if the model has neither."""
+    None if that fails too, because ComfyUI has no formula for the model."""
     if fits_beside(backbone.vae, tuple(latents_CFHW.shape), backbone.device):
         return looping_picture(backbone.decode_latents(latents_CFHW), backbone.format.fps)
     known = backbone.model.model.latent_format

@@ -1,4 +1,4 @@
-"""Prior Clips: clips of the model itself, for prior preservation."""
+"""Practice Clips: makes clips with the model itself, for prior preservation."""
 
 from collections.abc import Callable
 
@@ -22,7 +22,7 @@ DEFAULT = PriorConfig()
 
 
 class PriorClips(io.ComfyNode):
-    """Makes prior clips by `make_prior`."""
+    """Makes prior clips with `make_prior`."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -65,7 +65,7 @@ class PriorClips(io.ComfyNode):
                 ),
             ],
             outputs=[
-                PriorWire.Output("prior", tooltip="For both train nodes."),
+                PriorWire.Output("prior", tooltip="For Train Identity LoRA."),
                 io.Image.Output("images", tooltip="The clips, one after another."),
             ],
             hidden=[io.Hidden.unique_id],

@@ -25,16 +25,16 @@ from .previews import Previews, clock_of, looping_picture
 from .settings import TrainingOptions
 
 TELL_SECONDS = 0.5
-"""Shortest time between two messages to the panels."""
+"""Shortest time between two messages to the panels, in seconds."""
 
 
 class TrainingProgress:
     """A progress callback that shows training on a node; use it as a context around the training.
 
     Args:
-        record: with the node, the stage, its steps, and the prompt of the sample videos.
-        reference: whose clip the validation loss is of.
-        options: where `preview_every` is 0 there are no sample videos, and only the stage's own validation losses.
+        record: names the node, the stage, its steps, and the prompt of the sample videos.
+        reference: the clip that the panel shows and that the plan is made for.
+        options: if `preview_every` is 0, there are no sample videos, and only the stage's own validation losses.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class TrainingProgress:
             raise StopTraining
 
     def planned(self, config: MethodConfig, *stages: str) -> TrainingPlan:
-        """Show the stages' memory and time in the panel; return the plan, with the savings that make them fit.
+        """Show the memory and time of the stages in the panel; return the plan, with the savings that make it fit.
 
         Practice clips are made in the set stage, so the sequence stage alone makes none.
         """
@@ -133,14 +133,14 @@ class TrainingProgress:
         return self._record.plan
 
     def making_prior(self, done: int, clips: int) -> None:
-        """Show how many prior clips are made; raises ComfyUI's interrupt when the user has pressed Cancel."""
+        """Show how many prior clips are finished; raise ComfyUI's interrupt if the user has pressed Cancel."""
         memory.throw_exception_if_processing_interrupted()
         self._bar.update_absolute(done, clips)
         self._record.message = f"Making practice clips: {done} of {clips}."
         self._tell(0.0)
 
     def ended(self, stage: Trained) -> None:
-        """Note anything that went wrong in the stage for its summary, and how fast it was."""
+        """Record how fast the stage was, and anything that went wrong, for its summary."""
         if self._plan and self._called:
             done = stage.record["steps"] / max(self._plan.stages[0].steps, 1)
             operations = done * self._plan.stages[0].operations(self._plan.savings[0])
@@ -155,10 +155,10 @@ class TrainingProgress:
         self._record.validation += [(step, round(loss, 5)) for step, loss in losses.items() if step not in known]
 
     def summary(self, what: str, concept: Concept) -> str:
-        """The node's text about a training that has ended.
+        """Describe a finished training; the node shows the text.
 
         Args:
-            what: was learned, "look" or "motion".
+            what: "look" or "motion".
         """
         found = concept.info.training[self._record.stage]
         if self._record.expert:
@@ -176,7 +176,7 @@ class TrainingProgress:
         return text
 
     def _tell(self, seconds: float) -> None:
-        """Send what is new, unless the last message was too recent."""
+        """Send the changes, unless the last message was sent less than `seconds` ago."""
         now, record = time.monotonic(), self._record
         if now - self._told_at < seconds:
             return

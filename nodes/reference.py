@@ -27,7 +27,7 @@ TOKEN = re.compile(r"\[[^\[\]\s]+\]")
 
 
 class ReferenceClip(CheckedNode):
-    """Prepares a clip with the functions below."""
+    """Prepares a clip for training, with the functions below."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -53,22 +53,23 @@ class ReferenceClip(CheckedNode):
                     default=33,
                     min=5,
                     max=1001,
-                    tooltip="Maximum number of frames. Models need 4n+1 frames (5, 9, ... 81), so it is rounded down.",
+                    tooltip="Maximum number of frames. Models take only certain numbers, such as 5, 9, ... 81 for Wan, "
+                    "so it is rounded down.",
                 ),
                 io.Int.Input(
                     "width",
                     default=0,
                     min=0,
                     max=4096,
-                    tooltip="In pixels. 0 follows from the height. If both are 0, the clip's own size is used, up to "
-                    "the size the model was trained on.",
+                    tooltip="Width in pixels. 0 derives it from the height. If both are 0, the clip's own size is "
+                    "used, up to the size the model was trained on.",
                 ),
                 io.Int.Input(
                     "height",
                     default=0,
                     min=0,
                     max=4096,
-                    tooltip="In pixels. 0 follows from the width, or from the clip.",
+                    tooltip="Height in pixels. 0 derives it from the width, or from the clip.",
                 ),
                 io.Float.Input(
                     "image_fps",
@@ -88,7 +89,7 @@ class ReferenceClip(CheckedNode):
                 ),
             ],
             outputs=[
-                ReferenceWire.Output("reference", tooltip="For both train nodes."),
+                ReferenceWire.Output("reference", tooltip="The clip with its prompts, for Train Identity LoRA."),
                 io.Image.Output("images", tooltip="The frames used for training. Look at them before you train."),
             ],
             hidden=[io.Hidden.unique_id],
@@ -126,7 +127,7 @@ class ReferenceClip(CheckedNode):
 
 
 def prompt_inputs() -> list[io.Input]:
-    """Both prompts of a clip."""
+    """The inputs for both prompts of a clip."""
     return [
         io.String.Input(
             "static_prompt",
@@ -146,7 +147,7 @@ def prompt_inputs() -> list[io.Input]:
 
 
 def stretch_inputs() -> list[io.Input]:
-    """The part of a video that is taken."""
+    """The inputs for the part of a video that is used."""
     return [
         io.Float.Input(
             "start",
@@ -155,7 +156,7 @@ def stretch_inputs() -> list[io.Input]:
             max=SECONDS,
             step=0.01,
             advanced=True,
-            tooltip="Where the clip begins in the video, in seconds. Only the clip is decoded from a file.",
+            tooltip="Where the clip begins in the video, in seconds. Only the part that is used is decoded.",
         ),
         io.Float.Input(
             "length",
@@ -164,13 +165,13 @@ def stretch_inputs() -> list[io.Input]:
             max=SECONDS,
             step=0.01,
             advanced=True,
-            tooltip="Maximum length in seconds. 0 sets no limit besides frames.",
+            tooltip="Maximum length in seconds. 0 sets no limit other than the number of frames.",
         ),
     ]
 
 
 def prompt_complaint(values: Mapping[str, object]) -> str:
-    """The reason that the prompts cannot be used; "" if they can. A prompt from a wire is None."""
+    """The reason why the prompts cannot be used; "" if they can. A prompt from a wire is None."""
     prompts = values.get("static_prompt"), values.get("motion_prompt")
     try:
         for prompt, name in zip(prompts, (LOOK_PROMPT, MOTION_PROMPT), strict=True):
@@ -183,7 +184,7 @@ def prompt_complaint(values: Mapping[str, object]) -> str:
 
 
 def check_tokens(static_prompt: str | None, motion_prompt: str | None) -> None:
-    """Refuse prompts that leave the concept without a word, or that say nothing about its motion.
+    """Refuse prompts that give the concept no token, or that say nothing about its motion.
 
     Raises:
         PromptError: the look prompt has no token, or both prompts are the same.
@@ -201,7 +202,7 @@ def check_tokens(static_prompt: str | None, motion_prompt: str | None) -> None:
 
 
 def target_of(model: ModelPatcher, frames: int, width: int, height: int) -> ClipTarget:
-    """The clip that a model takes, of at most so many frames; a width or height of 0 follows the video."""
+    """Describe the clip that a model takes, with at most `frames` frames. A width or height of 0 follows the video."""
     wanted = model_format(model)
     return ClipTarget(
         fps=wanted.fps,
@@ -214,12 +215,13 @@ def target_of(model: ModelPatcher, frames: int, width: int, height: int) -> Clip
 
 
 def words_of(static_prompt: str, motion_prompt: str) -> Words:
-    """The prompts with their tokens.
+    """Both prompts with their tokens.
 
-    The look's is the first in brackets, the motion's the first that only the motion prompt has.
+    The identity token is the first word in brackets of the look prompt. The motion token is the first word in brackets
+    that only the motion prompt has.
 
     Raises:
-        PromptError: a prompt is empty, has no token, or says no more than the other.
+        PromptError: a prompt is empty, the look prompt has no token, or both prompts are the same.
     """
     static_prompt = check_prompt(static_prompt, LOOK_PROMPT)
     motion_prompt = check_prompt(motion_prompt, MOTION_PROMPT)

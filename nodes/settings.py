@@ -65,8 +65,8 @@ class TrainingSettings(CheckedNode):
                     min=0.0,
                     max=0.99,
                     step=0.05,
-                    tooltip="Fraction of the look's coefficients that each step leaves out. Higher follows prompts "
-                    "better, lower matches the look more closely.",
+                    tooltip="Fraction of the look's coefficients that each step leaves out. Higher values follow "
+                    "prompts better; lower values match the look more closely.",
                 ),
                 io.Float.Input(
                     "motion_dropout",
@@ -75,7 +75,7 @@ class TrainingSettings(CheckedNode):
                     min=0.0,
                     max=0.99,
                     step=0.05,
-                    tooltip="The same for the motion.",
+                    tooltip="Fraction of the motion's coefficients that each step leaves out.",
                 ),
                 io.Float.Input(
                     "token_masking",
@@ -134,7 +134,7 @@ class TrainingSettings(CheckedNode):
                     min=0,
                     max=10_000,
                     tooltip="Steps between two sample videos on the train nodes. Slow samples are made less often. 0 "
-                    "turns off the samples and leaves six validations in a stage.",
+                    "turns off the samples and leaves six validation losses per stage.",
                 ),
                 io.Combo.Input(
                     "preset",
@@ -144,7 +144,9 @@ class TrainingSettings(CheckedNode):
                     "practice clips; paper takes many times as long as standard.",
                 ),
             ],
-            outputs=[SettingsWire.Output("settings", tooltip="For the settings input of both train nodes.")],
+            outputs=[
+                SettingsWire.Output("settings", tooltip="For Train Concept, Train Identity LoRA or Identity from LoRA.")
+            ],
         )
 
     @classmethod
@@ -184,7 +186,7 @@ class TrainingSettings(CheckedNode):
 
 
 class Regularisation(CheckedNode):
-    """Settings of prior clips, stitched clips and learned tokens."""
+    """Settings for prior clips, stitched clips and learned tokens."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -193,7 +195,8 @@ class Regularisation(CheckedNode):
             display_name="Regularisation",
             category=CATEGORY,
             description="Helps the concept follow prompts and keeps several subjects apart: practice clips, stitched "
-            "clips and learned tokens. Without this node, the train nodes use its defaults, but 8 practice clips.",
+            "clips and learned tokens. Without this node, the train nodes use its defaults, but only 8 practice "
+            "clips.",
             search_aliases=["prior preservation", "regularization", "learned tokens", "set and sequence"],
             inputs=[
                 io.Float.Input(
@@ -220,7 +223,7 @@ class Regularisation(CheckedNode):
                     max=1.0,
                     step=0.05,
                     tooltip="Fraction of practice clips shown with an empty prompt. This keeps the concept out of the "
-                    "negative prompt: at 0.5 it is stronger under prompts other than its own.",
+                    "negative prompt: at 0.5, the concept is stronger under prompts other than its own.",
                 ),
                 io.Int.Input(
                     "prior_clips",
@@ -245,7 +248,7 @@ class Regularisation(CheckedNode):
                     max=0.1,
                     step=1e-6,
                     round=1e-7,
-                    tooltip="Also learns what the tokens mean, at this learning rate. 0 turns it off; the paper uses "
+                    tooltip="Learning rate for the meaning of the tokens themselves. 0 turns this off; the paper uses "
                     "0.00001.",
                 ),
                 io.Int.Input(
@@ -263,12 +266,15 @@ class Regularisation(CheckedNode):
                     min=0.0,
                     max=100.0,
                     step=0.1,
-                    tooltip="Where the first stage trains: above 1 favours high noise, 1 is uniform, 0 uses the "
-                    "model's own shift. Lower values match the look more closely; the embedded model uses 1.",
+                    tooltip="Noise levels that the first stage favours: values above 1 favour high noise, 1 is "
+                    "uniform, 0 uses the model's own shift. Lower values match the look more closely; the embedded "
+                    "model uses 1.",
                 ),
                 SettingsWire.Input("settings", optional=True, tooltip="From Training Settings, to combine both."),
             ],
-            outputs=[SettingsWire.Output("settings", tooltip="For the settings input of both train nodes.")],
+            outputs=[
+                SettingsWire.Output("settings", tooltip="For Train Concept, Train Identity LoRA or Identity from LoRA.")
+            ],
         )
 
     @classmethod
@@ -307,8 +313,8 @@ class SamplingSettings(CheckedNode):
             node_id="SetSeq_SamplingSettings",
             display_name="Sampling Settings",
             category=CATEGORY,
-            description="How the train nodes and Practice Clips sample the clips that they make themselves. Needed if "
-            "the model or a LoRA on it is step-distilled: 4 steps, guidance 1.",
+            description="Sets how the train nodes and Practice Clips sample the clips that they make themselves. Use "
+            "it if the model or a LoRA on it is step-distilled: 4 steps, guidance 1.",
             search_aliases=["lightning", "lightx2v", "distilled", "few steps", "set and sequence"],
             inputs=[
                 io.Int.Input(
@@ -334,14 +340,18 @@ class SamplingSettings(CheckedNode):
                 ),
                 SettingsWire.Input("settings", optional=True, tooltip="From another settings node, to combine both."),
             ],
-            outputs=[SettingsWire.Output("settings", tooltip="For the train nodes and Practice Clips.")],
+            outputs=[
+                SettingsWire.Output(
+                    "settings", tooltip="For Train Concept, Train Identity LoRA, Identity from LoRA and Practice Clips."
+                )
+            ],
         )
 
     @classmethod
     def execute(
         cls, steps: int, guidance: float, sampler: str, settings: TrainingOptions | None = None
     ) -> io.NodeOutput:
-        """Add them to the settings."""
+        """Add these settings to the connected ones."""
         options = settings or TrainingOptions()
         sampling = SamplingConfig(steps=steps, guidance=guidance, sampler=sampler)
         return io.NodeOutput(replace(options, config=replace(options.config, sampling=sampling)))

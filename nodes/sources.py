@@ -1,7 +1,7 @@
-"""The pictures that a graph gives to Reference Clip: frames, or a video file that is decoded only in part.
+"""The video that a graph gives to Reference Clip: frames in memory, or a video file that is decoded only in part.
 
-A VIDEO of ComfyUI is mostly a file that nobody has decoded yet. Its `get_components` would decode all of it into
-memory, at its full size and without the times of its frames.
+ComfyUI's VIDEO is usually a file that is not decoded yet. Its `get_components` would decode the whole file into memory,
+at full size and without the times of its frames.
 """
 
 from dataclasses import dataclass
@@ -23,15 +23,15 @@ class Source(Protocol):
     """A video as the graph gives it."""
 
     def clip(self, target: ClipTarget, stretch: Stretch) -> Clip:
-        """A stretch of the video as a clip, as `target` describes it."""
+        """Cut out a stretch of the video and fit it to `target`."""
         ...
 
     def sizes(self) -> tuple[Size, ...]:
-        """(height, width) as it is shown, then others that a mask of it may have."""
+        """(height, width) of the video as it is shown, then other sizes that a mask may have."""
         ...
 
     def times(self, most: int) -> list[float]:
-        """Start times of its first frames, in seconds, at most so many, followed by the end of the last one."""
+        """Start times in seconds of its first frames, at most `most` of them, then the end time of the last one."""
         ...
 
 
@@ -57,11 +57,11 @@ class Frames:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class VideoFile:
-    """A video file, or a whole one in memory."""
+    """A video file, on disk or in memory."""
 
     file: VideoSource
     trim: Stretch
-    """The part of it that the VIDEO is."""
+    """The part of the file that the VIDEO shows."""
 
     def clip(self, target: ClipTarget, stretch: Stretch) -> Clip:
         """See `Source`."""
@@ -78,10 +78,10 @@ class VideoFile:
 
 
 def source_of(video: "Input.Video | Tensor", image_fps: float) -> Source:
-    """Take a VIDEO, or frames (F, H, W, 3 or 4) in [0, 1], whose transparency is left out.
+    """Make a source from a VIDEO, or from frames (F, H, W, 3 or 4) in [0, 1], whose transparency is ignored.
 
     Raises:
-        VideoError: there are no frames, or a single picture.
+        VideoError: there are no frames, or only a single picture.
     """
     if isinstance(video, Tensor):
         if len(video) == 1:
@@ -123,10 +123,11 @@ def fitted_mask(mask_FHW: Tensor, source: Source, clip: Clip, stretch: Stretch) 
     Args:
         mask_FHW: one picture, or one for each frame of `source`.
         source: the video that `clip` is a stretch of.
-        clip: the clip.
-        stretch: the stretch.
+        clip: the clip that the mask is for.
+        stretch: the part of the video that the clip was cut from.
     Raises:
-        VideoError: there are neither one nor as many masks as frames, or it marks nothing.
+        VideoError: the masks have another size than the video, there is neither one mask nor one per frame, or the mask
+            marks nothing.
     """
     sizes = source.sizes()
     _check_size((mask_FHW.shape[1], mask_FHW.shape[2]), sizes)
@@ -151,7 +152,7 @@ def _check_size(size: Size, sizes: tuple[Size, ...]) -> None:
 
 
 def _seen(count: int, source: Source, fps: float, stretch: Stretch) -> list[int]:
-    """Which of `count` masks, one for each frame of the video, belong to the frames of the clip."""
+    """The indices of the masks that belong to the frames of the clip; the video has one of `count` masks per frame."""
     times = source.times(count + 1)
     if len(times) - 1 != count:
         found = f"{len(times) - 1} frames" if len(times) <= count else f"more than {count} frames"

@@ -1,4 +1,4 @@
-"""How a MODEL counts noise, and the time of a rectified flow that it stands for.
+"""Converts between the noise levels (sigmas) of a MODEL and the times of a rectified flow.
 
 Shape letters: B batch, C latent channels, F, H, W latent frames, height and width.
 """
@@ -11,9 +11,9 @@ from comfy.model_sampling import CONST, COSMOS_RFLOW, EPS, IMG_TO_IMG_FLOW, V_PR
 from torch import Tensor
 
 SMALLEST_TIME = 1e-4
-"""Below it the velocity cannot be told from the denoised latents."""
+"""Below this time, the velocity cannot be computed from the denoised latents."""
 LARGEST_TIME = 1 - 1e-4
-"""For models that know noise by its ratio to the data, which is infinite at time 1."""
+"""Limit for models that measure noise by its ratio to the data, which is infinite at time 1."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -41,12 +41,12 @@ class Times:
 
     @property
     def shift(self) -> float:
-        """How far its times lean towards the noise (`flow.shift_time`): the odds of the middle one."""
+        """The model's time shift, as `flow.shift_time` takes it: the odds of the time halfway through sampling."""
         middle = float(self.sampling.percent_to_sigma(0.5))
         return round(middle / (1 - middle) if self.is_flow else middle, 6)
 
     def bounded(self, time_B: Tensor) -> Tensor:
-        """Times at which the model can be asked."""
+        """Clamp times to the range in which the model can be run."""
         return time_B.clamp(SMALLEST_TIME, 1.0 if self.is_flow else LARGEST_TIME)
 
     def as_sampled(self, x_t: Tensor, time_B: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,16 +55,16 @@ class Times:
             return x_t, time_B
         time = time_B.view(-1, *[1] * (x_t.ndim - 1))
         x = x_t / (1 - time)
-        if isinstance(self.sampling, V_PREDICTION_DDPM):  # the only one that wants its input scaled already
+        if isinstance(self.sampling, V_PREDICTION_DDPM):  # the only kind that expects a scaled input
             x = x / (1 + (time / (1 - time)).square()).sqrt()
         return x, time_B / (1 - time_B)
 
     def of_sigma(self, sigma: Tensor) -> float:
-        """The time of a batch: that of its largest sigma."""
+        """The time of a batch, which is that of its largest sigma."""
         largest = float(sigma.max())
         return largest if self.is_flow else largest / (1 + largest)
 
 
 def times_of(model: ModelPatcher) -> Times:
-    """The times of a MODEL, with the sampling that nodes have put on it."""
+    """The `Times` of a MODEL, with any sampling that nodes have set on it."""
     return Times(sampling=model.get_model_object("model_sampling"))

@@ -36,7 +36,7 @@ ONE = "Train Concept has trained one model. Connect a second one to low_noise_mo
 
 
 class TrainConcept(CheckedNode):
-    """The node; its work is that of Reference Clip, both train nodes, and the nodes that save and apply concepts."""
+    """Does the work of Reference Clip, both train nodes, and the nodes that save and apply concepts."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -73,7 +73,7 @@ class TrainConcept(CheckedNode):
                     options=list(PRESETS),
                     default=STANDARD_PRESET,
                     tooltip="draft takes well under half the time of standard, for a quick preview; paper takes many "
-                    "times as long. Connected settings bring their own preset.",
+                    "times as long. Connected settings replace this preset.",
                 ),
                 *stretch_inputs(),
                 _steps("look_steps", "look"),
@@ -81,7 +81,7 @@ class TrainConcept(CheckedNode):
                 SettingsWire.Input(
                     "settings",
                     optional=True,
-                    tooltip="From Training Settings or Regularisation. If empty, they are chosen for the model.",
+                    tooltip="From Training Settings or Regularisation. If nothing is connected, the preset is used.",
                 ),
                 plan_only_input(),
                 io.Model.Input(
@@ -98,8 +98,8 @@ class TrainConcept(CheckedNode):
                     step=0.005,
                     optional=True,
                     advanced=True,
-                    tooltip="Noise level at which the high-noise model hands over to the low-noise one. 0 takes the "
-                    "model's own: 0.875 for text to video, 0.9 for image to video.",
+                    tooltip="Noise level at which the high-noise model hands over to the low-noise one. 0 uses the "
+                    "model's own level: 0.875 for text to video, 0.9 for image to video.",
                 ),
             ],
             outputs=[
@@ -147,7 +147,7 @@ class TrainConcept(CheckedNode):
         low_noise_model: ModelPatcher | None = None,
         boundary: float = 0.0,
     ) -> io.NodeOutput:
-        """Train both stages, resume, or reuse a finished training; then save. Or only estimate what that needs."""
+        """Train both stages, resume them or reuse a finished training, then save. `plan_only` only estimates."""
         check_video_model(model)
         experts = experts_on(model, low_noise_model, boundary)
         words = words_of(static_prompt, motion_prompt)
@@ -179,7 +179,7 @@ class TrainConcept(CheckedNode):
 
 
 def lessons_of(experts: Sequence[Expert], lesson: Lesson) -> list[tuple[Expert, Lesson]]:
-    """The lesson of each expert: on its noise levels only, with its place in the whole request."""
+    """One lesson per expert, limited to its noise levels and with the number of steps before it and in all."""
     if len(experts) == 1:
         return [(experts[0], lesson)]
     config = lesson.options.config
@@ -202,7 +202,7 @@ def lessons_of(experts: Sequence[Expert], lesson: Lesson) -> list[tuple[Expert, 
 def with_prior(
     experts: Sequence[Expert], lessons: Sequence[tuple[Expert, Lesson]], node_id: str
 ) -> list[tuple[Expert, Lesson]]:
-    """The lessons with practice clips that both experts make together: neither makes a clip alone."""
+    """Add practice clips to the lessons. Both experts make them together, because neither can make a clip alone."""
     from ..setandseq_core.training.prior import automatic_prior
 
     lesson = lessons[0][1]
@@ -217,7 +217,7 @@ def with_prior(
 
 
 def _learned(expert: Expert, lesson: Lesson, node: Any) -> Learned:
-    """Both stages of one expert."""
+    """Train both stages of one expert."""
     look = learn_look(expert.model, lesson, node)
     learned = learn_movement(expert.model, look.concept, lesson, node)
     return Learned(concept=learned.concept, text=f"{look.text}\n{learned.text}")
@@ -231,7 +231,7 @@ def _of_each(experts: Sequence[Expert], plans: Sequence[str]) -> str:
 
 
 def with_steps(config: MethodConfig, look: int, motion: int) -> MethodConfig:
-    """The settings with other numbers of steps; 0 leaves a stage's as they are."""
+    """Replace the numbers of steps in the settings; 0 leaves a stage's number as it is."""
     return replace(
         config,
         set_stage=replace(config.set_stage, steps=look or config.set_stage.steps),
@@ -247,7 +247,7 @@ def _steps(name: str, part: str) -> io.Int.Input:
         max=100_000,
         advanced=True,
         tooltip=f"Training steps for the {part}. 0 uses the number that suits the model. If you raise it later, "
-        "training resumes where it ended; with more look steps, the motion is learned anew.",
+        "training resumes where it ended; with more look steps, the motion is learned again from the start.",
     )
 
 

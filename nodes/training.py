@@ -123,7 +123,7 @@ class TrainMotionResidual(CheckedNode):
                 "set and sequence",
             ],
             inputs=[
-                io.Model.Input("model", tooltip="The model that learned the look."),
+                io.Model.Input("model", tooltip="The model that the look was learned on."),
                 ConceptWire.Input(
                     "identity",
                     display_name="look",
@@ -172,7 +172,7 @@ class TrainMotionResidual(CheckedNode):
 
 
 def planned(plan: str, *, outputs: int) -> io.NodeOutput:
-    """The result of a node that only plans: the plan as text, and outputs that keep all nodes after it from running."""
+    """The result of a node that only plans: the plan as text, and outputs that stop all nodes after it from running."""
     blocked = (ExecutionBlocker(None) for _ in range(outputs))
     return io.NodeOutput(*blocked, ui=ui.PreviewText(shown(plan)))
 
@@ -194,14 +194,14 @@ def _optional_wires() -> list[io.Input]:
         PriorWire.Input(
             "prior",
             optional=True,
-            tooltip="From Practice Clips: what the model should not forget. If nothing is connected, the node makes "
-            "its own clips, or none if prior_share is 0 in the settings.",
+            tooltip="From Practice Clips: clips that show what the model should not forget. If nothing is connected, "
+            "the node makes its own clips, or none if prior_share is 0 in the settings.",
         ),
     ]
 
 
 def references_input() -> io.Autogrow.Input:
-    """The clips of a training, on every node that begins one."""
+    """The input for clips on every node that begins a training."""
     one = ReferenceWire.Input("reference", tooltip="A clip, from Reference Clip.")
     return io.Autogrow.Input(
         "references",
@@ -227,13 +227,14 @@ def _steps_and_rate(steps: int) -> list[io.Input]:
             max=0.1,
             step=1e-6,
             round=1e-7,
-            tooltip="Size of each training step. Higher learns faster; too high, and the picture breaks up.",
+            tooltip="Size of each training step. A higher rate learns faster, but if it is too high, the picture "
+            "breaks up.",
         ),
     ]
 
 
 def plan_only_input() -> io.Boolean.Input:
-    """The switch of a train node that plans instead of training."""
+    """The switch that makes a train node plan instead of training."""
     return io.Boolean.Input(
         "plan_only",
         default=False,

@@ -1,4 +1,4 @@
-"""ComfyUI's CLIP_VISION and CLIP as models that look at clips.
+"""Presents ComfyUI's CLIP_VISION and CLIP to the metrics as models that embed frames and prompts.
 
 Shape letters: F frames, H height, W width, C channels, D numbers of an embedding.
 """
@@ -46,10 +46,10 @@ class VisionTextEmbedder(VisionEmbedder):
         self.clip = clip
 
     def embed_text(self, prompt: str) -> Tensor:
-        """(D,), of length 1: the end token's vector through the text projection, of the first 77 tokens.
+        """(D,), of length 1: the end token's vector after the text projection. Only the first 77 tokens count.
 
         Raises:
-            MetricError: another kind of text encoder, or one without its projection.
+            MetricError: the text encoder is not that of a CLIP, or has no text projection.
         """
         clip: Any = self.clip  # ComfyUI's own types do not know "unprojected"
         encoder = _encoder(clip)
@@ -61,7 +61,7 @@ class VisionTextEmbedder(VisionEmbedder):
 
 
 def _encoder(clip: CLIP) -> Any:
-    """The one CLIP text model inside; ComfyUI's text encoders of video models, and pairs of two, are refused."""
+    """The only CLIP text model inside; text encoders of video models and pairs of text models are refused."""
     model = clip.cond_stage_model
     encoder = getattr(model, model.clip, None) if isinstance(model, SD1ClipModel) else None
     if encoder is None or not hasattr(encoder.transformer, "text_projection"):
@@ -70,7 +70,7 @@ def _encoder(clip: CLIP) -> Any:
 
 
 def _check_projection(clip: CLIP) -> None:
-    """Refuse a file without text projection: ComfyUI then leaves that layer as it found the memory, and says nothing."""
+    """Refuse a file without a text projection, because ComfyUI then leaves that layer uninitialised without a warning."""
     files = files_of(clip.patcher)
     if not any("text_projection" in key for file in files for key in _keys(file)):
         found = ", ".join(file.name for file in files) or "a loader that does not tell its file"

@@ -1,4 +1,4 @@
-"""The wires between our nodes, and what travels on them."""
+"""The types of the wires between the nodes of this pack."""
 
 from comfy_api.latest import io
 
@@ -25,7 +25,7 @@ CATEGORY = "Set-and-Sequence"
 
 
 def encoder_inputs() -> list[io.Input]:
-    """A MODEL's text encoder and VAE."""
+    """The inputs for a MODEL's text encoder and VAE."""
     return [
         io.Clip.Input("clip", tooltip="The text encoder that belongs to the model."),
         io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
