@@ -36,7 +36,8 @@ def experts_on(model: ModelPatcher, low_noise_model: ModelPatcher | None, bounda
         low_noise_model: None if `model` is for all noise levels.
         boundary: the time at which one expert hands over to the other; 0 uses the family's own.
     Raises:
-        ConfigError: the two MODELs are the same, swapped by their names, or cannot be experts of one base.
+        ConfigError: the two MODELs are the same, are swapped judging by their file names, or are not experts of one
+            base.
     """
     if low_noise_model is None:
         return [Expert(name=ONE_MODEL, model=model, times=WHOLE_RANGE)]

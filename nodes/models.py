@@ -130,7 +130,7 @@ def model_fingerprint(model: ModelPatcher) -> BaseFingerprint:
 
 
 def files_of(patcher: ModelPatcher) -> list[Path]:
-    """The files that a model was loaded from; none where its loader does not tell, as only ComfyUI's own do."""
+    """The files that a model was loaded from. Only ComfyUI's own loaders record them; otherwise the list is empty."""
     made_by = patcher.cached_patcher_init
     files = made_by[1][0] if made_by else []
     return [Path(name) for name in ([files] if isinstance(files, str) else files)]

@@ -70,7 +70,7 @@ def _encoder(clip: CLIP) -> Any:
 
 
 def _check_projection(clip: CLIP) -> None:
-    """Refuse a file without a text projection, because ComfyUI then leaves that layer uninitialised without a warning."""
+    """Refuse a file without a text projection, because ComfyUI silently leaves that layer uninitialised."""
     files = files_of(clip.patcher)
     if not any("text_projection" in key for file in files for key in _keys(file)):
         found = ", ".join(file.name for file in files) or "a loader that does not tell its file"
