@@ -1,6 +1,6 @@
 // @ts-check
-// The concept card on Load Dynamic Concept: what is in the chosen file, before anything runs. Files come from
-// strangers: their texts are only ever text, their picture is one that the server has checked.
+// The concept card on Load Dynamic Concept shows the chosen file before anything runs. Files come from strangers, so
+// their texts are only ever inserted as text, and the server has checked their picture.
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
@@ -25,7 +25,7 @@ const saved = new Set();
  *   sequence?: Stage}} Training
  * @typedef {{name: string, static_prompt: string, motion_prompt: string, tokens: string[], base_name: string,
  *   author: string, tags: string[], rank: number | null, bytes: number, training: Training, thumbnail: string | null,
- *   experts: Expert[], misfit?: string | null}} Concept as nodes/card.py answers
+ *   experts: Expert[], misfit?: string | null}} Concept the answer of nodes/card.py
  * @typedef {{name: string, noise: string, base_name: string, training: Training}} Expert one of the two models of a base
  */
 
@@ -52,7 +52,7 @@ export function conceptCard(node) {
 }
 
 /**
- * On Save Dynamic Concept: new files come into the lists of all nodes by themselves.
+ * On Save Dynamic Concept: refresh the lists of all nodes when a new file was saved.
  * @param {GraphNode} node
  */
 export function refreshAfterSaving(node) {
@@ -216,7 +216,7 @@ async function copy(text) {
 }
 
 /**
- * Copy where the clipboard is closed: pages of another machine without https.
+ * Copy where the browser blocks the clipboard, as on pages from another machine without https.
  * @param {string} text
  */
 function copiedOverHttp(text) {
@@ -246,7 +246,7 @@ function send(node, text) {
 }
 
 /**
- * The text node that is meant: a selected one, the one for the positive side of a sampler behind this node, or any.
+ * The text node to write into: a selected one, else that of the positive prompt of a sampler after this node, else any.
  * @param {GraphNode} node
  * @returns {GraphNode | undefined}
  */

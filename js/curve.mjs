@@ -1,5 +1,5 @@
 // @ts-check
-// A loss curve that a person can read: the numbers of it, and its drawing.
+// A loss curve that is easy to read: its numbers and its drawing.
 
 import { makeSvg } from "./dom.mjs";
 import { say } from "./words.mjs";
@@ -14,7 +14,7 @@ const TOP = 8;
 const BOTTOM = 18;
 
 /**
- * A running mean that starts at the first value and forgets what is longer ago than a part of the whole.
+ * A running mean that starts at the first value and forgets values that are much older than `span`.
  * @param {number[]} values
  * @param {number} [span] of values that count; without, a tenth of them
  */
@@ -46,7 +46,7 @@ export function ticks(low, high, most = 4) {
 }
 
 /**
- * The range of losses to draw: all of both lines, and of the single losses all but the odd ones.
+ * The range of losses to draw: it holds both lines completely, and all single losses except outliers.
  * @param {number[]} raw
  * @param {number[]} lines
  * @returns {[number, number]}
@@ -61,7 +61,7 @@ export function lossRange(raw, lines) {
 }
 
 /**
- * What the validation losses say about how it goes, in words.
+ * Say in words whether the validation losses show progress.
  * @param {Point[]} validation
  */
 export function verdict(validation) {
@@ -132,7 +132,7 @@ function xAxis(steps, x) {
 }
 
 /**
- * The curve in words.
+ * Describe the curve in words.
  * @param {number[]} line
  * @param {Point[]} validation
  */

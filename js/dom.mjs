@@ -1,13 +1,13 @@
 // @ts-check
-// What all our widgets share: making elements, and the style sheet.
+// Shared by all our widgets: functions that make elements, and the style sheet.
 
 /**
  * @typedef {Record<string, string | number | boolean | ((event: any) => void)>} Attributes
- *   "text" is its text; a function is a listener of the event it is named by; true sets an attribute, false leaves it out.
+ *   "text" is its text; a function listens to the event of that name; true sets an attribute, false leaves it out.
  */
 
 /**
- * An element of HTML with attributes and children. Text is only ever set as text.
+ * Make an HTML element with attributes and children. Strings are only ever inserted as text.
  * @template {keyof HTMLElementTagNameMap} T
  * @param {T} tag
  * @param {Attributes} [attributes]
@@ -19,7 +19,7 @@ export function make(tag, attributes = {}, ...children) {
 }
 
 /**
- * The same for SVG.
+ * Make an SVG element in the same way.
  * @template {keyof SVGElementTagNameMap} T
  * @param {T} tag
  * @param {Attributes} [attributes]
@@ -47,7 +47,7 @@ function fill(element, attributes, children) {
   return element;
 }
 
-/** Put our style sheet into the page, once. */
+/** Add our style sheet to the page, only once. */
 export function addStyles() {
   const href = new URL("./setandseq.css", import.meta.url).href;
   if (document.querySelector(`link[href="${href}"]`)) return;

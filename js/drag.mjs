@@ -1,10 +1,10 @@
 // @ts-check
-// Dragging on our elements: one step of undo from down to up.
+// Dragging on our elements: everything from pressing to releasing is one step of undo.
 
 import { app } from "../../scripts/app.js";
 
 /**
- * Call `moved` with the share of the way from the left and from the top, from the pointer's down to its up.
+ * While the pointer is down, call `moved` with its position as fractions from the left and from the top.
  * @param {HTMLElement} field
  * @param {(x: number, y: number) => void} moved
  * @param {(event: PointerEvent) => void} [begun] before the first move

@@ -1,5 +1,5 @@
 // @ts-check
-// What our errors say, said at once: the interface has it behind "View details".
+// Shows the messages of our errors at once; the interface hides them behind "View details".
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
@@ -12,7 +12,7 @@ const LIFE_MS = 20_000;
 /** @typedef {{type: string, details: string}} Complaint about one input of a node */
 /** @typedef {Record<string, {class_type: string, errors: Complaint[]}>} NodeErrors by node id */
 
-/** Show what is wrong as one toast an error: of a training that failed, and of a prompt that was rejected. */
+/** Show one toast for each error, of a training that failed or of a prompt that was rejected. */
 export function tellErrors() {
   api.addEventListener("execution_error", ({ detail: { exception_type, exception_message, node_id } }) => {
     if (!OUR_ERROR.test(exception_type)) return;
@@ -32,7 +32,7 @@ export function tellErrors() {
 }
 
 /**
- * What our nodes say of their inputs, each text once a node: ComfyUI repeats it for every input.
+ * Our nodes' messages about their inputs, each text only once per node, because ComfyUI repeats it for every input.
  * @param {NodeErrors} errors
  * @returns {[string, string][]} node ids and texts
  */

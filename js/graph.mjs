@@ -1,9 +1,9 @@
 // @ts-check
-// What our widgets ask of the graph around their node.
+// Questions that our widgets ask about the graph around their node.
 
 import { app } from "../../scripts/app.js";
 
-/** The file that Embedded Model loads. */
+/** The model file that Embedded Model loads. */
 const EMBEDDED_FILE = "setandseq_embedded_transformer.safetensors";
 const POLL_MS = 200;
 
@@ -17,7 +17,7 @@ export function widgetOf(node, name) {
 }
 
 /**
- * Whether an input, or a widget that became one, gets its value by a wire.
+ * Whether an input, or a widget that was turned into one, gets its value from a wire.
  * @param {GraphNode} node
  * @param {string} name
  */
@@ -26,7 +26,7 @@ export function isWired(node, name) {
 }
 
 /**
- * Set a widget's value as if a person had.
+ * Set a widget's value as if a person had done it.
  * @param {GraphNode} node
  * @param {string} name
  * @param {any} value
@@ -40,7 +40,7 @@ export function setWidget(node, name, value) {
 }
 
 /**
- * Change something as one step of undo. The interface sees by itself only what ends with the mouse going up.
+ * Change something as one step of undo. By itself, the interface notices only changes that end when the mouse is released.
  * @param {() => void} change
  */
 export function asOneStep(change) {
@@ -50,7 +50,7 @@ export function asOneStep(change) {
 }
 
 /**
- * The node that an input is connected to, inside or outside of subgraphs too.
+ * The node that an input is connected to, even if it is inside or outside a subgraph.
  * @param {GraphNode} node
  * @param {string} name
  * @returns {GraphNode | null}
@@ -80,7 +80,7 @@ function originOf(graph, id) {
 }
 
 /**
- * The node that shows a subgraph; the first where there are several.
+ * The node that shows a subgraph; the first one if there are several.
  * @param {any} subgraph
  * @param {any} [graph]
  * @returns {any}
@@ -94,7 +94,7 @@ function holderOf(subgraph, graph = app.rootGraph) {
 }
 
 /**
- * All nodes behind one, the nearest first; of a subgraph all that are in it.
+ * All nodes that come after one, the nearest first; for a subgraph, all nodes inside it.
  * @param {GraphNode} node
  * @returns {GraphNode[]}
  */
@@ -110,7 +110,7 @@ export function nodesAfter(node) {
 }
 
 /**
- * The file of the model that is connected to a node, or "" where the graph does not tell.
+ * The file of the model that is connected to a node; "" if the graph does not show it.
  * @param {GraphNode} node
  * @returns {string}
  */
@@ -126,7 +126,7 @@ export function modelFile(node) {
 }
 
 /**
- * Make a new node wide and tall enough for what was put on it; a loaded one then takes the size that it was saved with.
+ * Make a new node wide and tall enough for its widgets; a loaded node then takes the size that it was saved with.
  * @param {GraphNode} node
  * @param {number} width
  * @param {number} [room] pixels of height besides what all widgets need at least
@@ -137,8 +137,8 @@ export function widen(node, width, room = 0) {
 }
 
 /**
- * Call `begin` whenever a node comes into a graph, with a signal that aborts when it leaves. Since frontend 1.54 a node
- * is made before it has a graph, and in every version some are made that never get one: copies for a subgraph.
+ * Call `begin` whenever a node enters a graph, with a signal that aborts when it leaves. Since frontend 1.54, a node is
+ * made before it has a graph. In every version, some nodes never get one, such as copies for a subgraph.
  * @param {GraphNode} node
  * @param {(left: AbortSignal) => void} begin
  */
@@ -162,8 +162,8 @@ export function whileInGraph(node, begin) {
 }
 
 /**
- * Call `look` again and again until the signal aborts, first when what runs now is done: while a graph is being built,
- * its nodes lack their neighbours. A look that fails is reported once, and the next one is taken all the same.
+ * Call `look` again and again until the signal aborts. The first call waits until the running code is done, because nodes
+ * lack their neighbours while a graph is being built. If a call fails, the error is reported once and the calls continue.
  * @param {number} milliseconds
  * @param {AbortSignal} end
  * @param {() => void} look
@@ -187,8 +187,8 @@ export function repeat(milliseconds, end, look) {
 }
 
 /**
- * Call `changed` whenever `read` gives another text, for as long as the node is in a graph. Values change by hand, by
- * wires, by undo and by loading, in two renderers: looking is simpler than listening to all of them.
+ * Call `changed` whenever `read` returns a different text, as long as the node is in a graph. Values change by hand, by
+ * wires, by undo and by loading, in two renderers, so polling is simpler than listening to all of these.
  * @param {GraphNode} node
  * @param {() => string} read
  * @param {() => void} changed
@@ -206,13 +206,13 @@ export function follow(node, read, changed) {
   });
 }
 
-/** The id of the open workflow, as it goes with its prompts. */
+/** The id of the open workflow, as it is sent with its prompts. */
 export function workflowId() {
   return String(app.rootGraph?.id ?? "");
 }
 
 /**
- * The ids that a node has in prompts: its own, or "1:2:3" inside of subgraphs; several where its subgraph is used
+ * The ids that a node has in prompts: its own, or "1:2:3" inside subgraphs. It has several if its subgraph is used
  * several times.
  * @param {GraphNode} node
  * @param {{nodes?: any[]}} [graph]
@@ -226,7 +226,7 @@ export function executionIds(node, graph = app.rootGraph) {
 }
 
 /**
- * The node that a prompt calls by this id, see `executionIds`.
+ * The node that has this id in a prompt; see `executionIds`.
  * @param {string} id
  * @returns {GraphNode | undefined}
  */

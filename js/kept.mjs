@@ -13,7 +13,7 @@ export const KEPT_COMMAND = { id: "SetSeq.RemoveKept", label: "Remove kept train
 async function removeKept() {
   const { bytes, folder } = await (await api.fetchApi(ROUTE)).json();
   const size = (bytes / MIB).toFixed(1);
-  const message = say("Trainings keep {0} MiB in {1}. Concepts stay; a training that is removed cannot be resumed.", size, folder);
+  const message = say("Kept trainings take {0} MiB in {1}. Concepts are not removed, but a removed training cannot be resumed.", size, folder);
   const title = say("Remove kept trainings");
   if (!(await app.extensionManager.dialog.confirm({ title, message, type: "delete" }))) return;
   const answer = await api.fetchApi(ROUTE, { method: "DELETE" });

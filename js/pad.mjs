@@ -1,5 +1,5 @@
 // @ts-check
-// The strength pad: identity and motion strength as one point. It keeps nothing itself: it shows and moves two numbers.
+// The strength pad: identity and motion strength as one point. It stores nothing itself: it shows and changes two numbers.
 
 import { make } from "./dom.mjs";
 import { dragged } from "./drag.mjs";

@@ -1,6 +1,6 @@
 // @ts-check
-// The training panel on both train nodes. The server keeps the record of a training (nodes/panel.py); a panel asks for
-// all of it when it is made, and then adds what the events bring.
+// The training panel on both train nodes. The server keeps the record of a training (nodes/panel.py); a new panel asks
+// for the whole record, and then adds the changes that events bring.
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
@@ -19,9 +19,9 @@ import { say } from "./words.mjs";
  * @property {string} stage
  * @property {number} step
  * @property {number} steps
- * @property {string} expert which of two models learns; "" where there is one
- * @property {number} steps_before of the request's earlier parts
- * @property {number} steps_in_all of all its parts; 0 where it has one
+ * @property {string} expert which of two models learns; "" if there is only one
+ * @property {number} steps_before steps of the request's earlier parts
+ * @property {number} steps_in_all steps of all its parts; 0 if it has only one
  * @property {string} prompt
  * @property {"training" | "finished" | "kept" | "stopped" | "failed"} state
  * @property {string} message
@@ -42,7 +42,7 @@ import { say } from "./words.mjs";
 const EVENT = "setandseq.training";
 const WIDTH = 340;
 const HEIGHT = 310;
-/** Of a panel that has no training to show. */
+/** The record of a panel that has no training to show. */
 const IDLE_HEIGHT = 36;
 /** @type {Record<string, string>} */
 const STAGES = { set: "Learning the look", sequence: "Learning the motion" };
@@ -53,18 +53,18 @@ const ENDS = {
   stopped: "paused; run again to resume",
   failed: "failed",
 };
-/** The property that tells a node from the same one in another copy of the workflow; see nodes/panel.py. */
+/** The property that distinguishes a node from the same node in another copy of the workflow; see nodes/panel.py. */
 const COPY = "setandseq_copy";
 /** By stage, the widgets that may hold its number of steps. @type {Record<string, string[]>} */
 const STEPS = { set: ["look_steps", "steps"], sequence: ["motion_steps", "steps"] };
-/** How many more steps a click on "Train more" adds, as a share of those that were done. */
+/** Steps that a click on "Train more" adds, as a fraction of those that were done. */
 const MORE = 0.5;
 const IDLE = "Loss and sample videos appear here while it trains.";
 
 /** @type {Set<TrainingPanel>} */
 const panels = new Set();
 
-/** Let all panels hear of every training; once. */
+/** Make all panels receive the events of every training; does nothing the second time. */
 export function listenToTraining() {
   api.addEventListener(/** @type {any} */ (EVENT), (/** @type {CustomEvent<News>} */ event) => {
     for (const panel of panels) panel.hear(event.detail);
@@ -108,7 +108,7 @@ class TrainingPanel {
     this.more = make("button", {
       type: "button",
       text: say("Train more"),
-      title: say("Adds half as many steps and runs again, from what is there"),
+      title: say("Adds half as many steps and runs again, resuming from here"),
       click: () => this.#trainMore(),
     });
     this.strip = make("div", { class: "setandseq-strip", role: "group", "aria-label": say("Samples") });
@@ -128,13 +128,13 @@ class TrainingPanel {
     this.#show();
   }
 
-  /** Pixels that it needs: little until there is a training. */
+  /** Height in pixels that the panel needs; it is small until there is a training. */
   get height() {
     return this.#record ? HEIGHT : IDLE_HEIGHT;
   }
 
   /**
-   * What the server says is new; another node's is not for us.
+   * Take in the changes that the server sends; those of other nodes are ignored.
    * @param {News} news
    */
   hear(news) {
@@ -189,7 +189,7 @@ class TrainingPanel {
     await this.askForAll();
   }
 
-  /** What tells this node from the same one in another copy of the workflow. */
+  /** The mark that distinguishes this node from the same node in another copy of the workflow. */
   #copy() {
     return String(this.node.properties[COPY] ?? workflowId());
   }
@@ -271,7 +271,7 @@ class TrainingPanel {
   }
 
   /**
-   * All samples that are kept, each with its step.
+   * All kept samples, each with its step.
    * @param {News} record
    */
   #showStrip(record) {
@@ -293,12 +293,12 @@ class TrainingPanel {
 }
 
 /**
- * A picture that is shown large on a click.
+ * A picture that a click enlarges.
  * @param {string} src
  * @param {string} alt
  */
 function picture(src, alt) {
-  const title = say("Click to see it large");
+  const title = say("Click to enlarge");
   const small = make("img", { src, alt, title, draggable: "false" });
   const button = make("button", { type: "button", class: "setandseq-picture", click: () => showLarge(src, alt) }, small);
   return button;

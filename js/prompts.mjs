@@ -1,5 +1,5 @@
 // @ts-check
-// The check of both prompts on Reference Clip, while they are written.
+// Checks both prompts on Reference Clip while they are typed.
 
 import { api } from "../../scripts/api.js";
 import { make } from "./dom.mjs";
@@ -13,11 +13,11 @@ const LINE = 19;
 const MARGINS = 14;
 const LEAST_LINES = 3;
 const TOKEN = /\[[^[\]\s]+\]/g;
-/** Nodes that give the embedded text encoder. */
+/** Nodes that provide the embedded text encoder. */
 const EMBEDDED = ["SetSeq_EmbeddedModel", "SetSeq_EmbeddedTextEncoder"];
 const EMBEDDED_WORDS = 48;
 const WAN_TOKENS = 512;
-/** What the tokenizer of Wan's text encoder makes of an English word, on average. */
+/** Average number of tokens that the tokenizer of Wan's text encoder makes from an English word. */
 const TOKENS_A_WORD = 1.35;
 
 /**
@@ -26,7 +26,7 @@ const TOKENS_A_WORD = 1.35;
  */
 
 /**
- * What is right and what is missing in the two prompts; sentences for people.
+ * Findings about the two prompts, as sentences: what is right and what is missing.
  * @param {string} staticPrompt
  * @param {string} motionPrompt
  * @param {boolean} embedded whether the embedded text encoder reads them
@@ -102,7 +102,7 @@ function movementFinding(prompt, words, own) {
 }
 
 /**
- * The prompt with a token before its subject, which is taken to begin after the first article.
+ * The prompt with a token before its subject, which is assumed to begin after the first article.
  * @param {string} prompt
  * @param {string} token
  */
@@ -126,7 +126,7 @@ function lengthFinding(staticPrompt, motionPrompt, embedded) {
 }
 
 /**
- * The words of one prompt that another does not have, without tokens and words that say nothing.
+ * The words of one prompt that another does not have, without tokens and words that carry no meaning.
  * @param {string} prompt
  * @param {string} other
  */
@@ -152,7 +152,8 @@ function wordsOf(prompt) {
 }
 
 /**
- * Whether the embedded text encoder will read the prompts: it is at the train node, or its model at this one.
+ * Whether the embedded text encoder will read the prompts. It will if it is connected to the train node, or if the
+ * embedded model is connected to this node.
  * @param {GraphNode} node
  */
 function isEmbedded(node) {
@@ -197,7 +198,7 @@ export function promptCheck(node) {
 }
 
 /**
- * What the server says about words that the embedded model does not know; nothing if it does not answer.
+ * The server's notes about words that the embedded model does not know; empty if the server does not answer.
  * @param {string} prompt
  * @returns {Promise<string[]>}
  */

@@ -1,5 +1,5 @@
 // @ts-check
-// The entry point: which node shows what. ComfyUI loads every .js in this folder; all else is .mjs.
+// The entry point, which gives each node its widgets. ComfyUI loads every .js file in this folder; all others are .mjs.
 
 import { app } from "../../scripts/app.js";
 import { conceptCard, refreshAfterSaving } from "./card.mjs";

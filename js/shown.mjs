@@ -1,5 +1,5 @@
 // @ts-check
-// A place on a node that is only shown, never saved, in both renderers.
+// An element on a node that is only shown and never saved, in both renderers.
 
 import { app } from "../../scripts/app.js";
 import { repeat, whileInGraph } from "./graph.mjs";
@@ -32,8 +32,7 @@ export function showOnNode(node, name, element, height) {
 }
 
 /**
- * Undo and loading put a new node in the place of one with the same id. Nodes 2.0 then still shows the old one's
- * element.
+ * Undo and loading replace a node by a new one with the same id. Nodes 2.0 then still shows the element of the old node.
  * @param {GraphNode} node
  * @param {HTMLElement} element
  */
@@ -49,8 +48,8 @@ function keepShown(node, element) {
 }
 
 /**
- * In the classic renderer the wheel and the middle button zoom and move the view over our elements too, as they do in
- * Nodes 2.0 by themselves; what is longer than its place is scrolled.
+ * In the classic renderer, make the wheel and the middle button zoom and move the view over our elements, too; in
+ * Nodes 2.0 they do so already. An element that is longer than its place scrolls instead.
  * @param {HTMLElement} element
  */
 function giveToCanvas(element) {
@@ -67,7 +66,7 @@ function giveToCanvas(element) {
 }
 
 /**
- * Keys and clicks that mean something in the element do not also move, delete or open nodes.
+ * Stop keys and clicks that the element uses from also moving, deleting or opening nodes.
  * @param {HTMLElement} element
  */
 function keepFromCanvas(element) {

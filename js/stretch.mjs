@@ -1,5 +1,5 @@
 // @ts-check
-// The stretch of the video that is learned from: it loops, and its start and its end can be dragged.
+// The part of the video that training learns from: it loops, and its start and end can be dragged.
 
 import { api } from "../../scripts/api.js";
 import { make } from "./dom.mjs";
@@ -11,7 +11,7 @@ import { say } from "./words.mjs";
 const HEIGHT = 92;
 const STEP = 0.1;
 const LEAST = 0.2;
-/** Frames a second and frames that a model takes, where the graph does not tell. */
+/** Frame rate and number of frames that a model takes, used if the graph does not show which model it is. */
 const FPS = 16;
 const FRAMES = 81;
 const EMBEDDED_FRAMES = 17;
@@ -19,7 +19,7 @@ const EMBEDDED_FRAMES = 17;
 /** @typedef {{start: number, end: number}} Stretch in seconds */
 
 /**
- * The part of a video that start and length mean.
+ * The part of a video that start and length select.
  * @param {number} start
  * @param {number} length 0 for as much as the model takes
  * @param {number} most seconds that the model takes
@@ -91,7 +91,7 @@ export function stretchChooser(node) {
   video.addEventListener("error", () => show());
 
   function play() {
-    // A browser may not allow it before the first click, and ends it when the node is removed; then it stands still.
+    // A browser may forbid playing before the first click, and stops it when the node is removed: the video stands still.
     video.play().catch(() => {});
   }
 
@@ -99,7 +99,7 @@ export function stretchChooser(node) {
     const known = video.duration > 0;
     track.hidden = video.hidden = !known;
     if (!known) {
-      text.textContent = say(video.src ? "The browser cannot show this file. It can be trained on all the same." : "Connect Load Video to see the clip.");
+      text.textContent = say(video.src ? "The browser cannot show this file. You can still train on it." : "Connect Load Video to see the clip.");
       return;
     }
     const { start, end } = current();
@@ -164,7 +164,7 @@ function nearerToEnd(x, from, to) {
 }
 
 /**
- * How many seconds the model takes at most.
+ * The greatest length that the model takes, in seconds.
  * @param {GraphNode} node
  */
 function mostSeconds(node) {
@@ -173,7 +173,7 @@ function mostSeconds(node) {
 }
 
 /**
- * Where the browser finds the connected video; "" where the graph does not tell.
+ * The address at which the browser finds the connected video; "" if the graph does not show it.
  * @param {GraphNode} node
  */
 function videoAddress(node) {

@@ -1,14 +1,14 @@
 // @ts-check
 // Templates open as large as they fit. The interface fits a template into three quarters of the window, so that text
-// which was laid out for 100 % is hard to read on a small screen. Views that a person has chosen stay as they are.
+// that was laid out for 100 % is hard to read on a small screen. Views that a person has chosen stay as they are.
 
 import { app } from "../../scripts/app.js";
 
-/** What the interface's own view of a template is made of: its share of the window, and pixels around nodes. */
+/** The interface's own view of a template: its share of the window, and pixels around nodes. */
 const SHARE = 0.75;
 const PADDING = 10;
 const TITLE = 30;
-/** Where tabs, side bar, Run button and view controls lie on the graph, in pixels. */
+/** Edges of the graph that tabs, side bar, Run button and view controls cover, in pixels. */
 const COVERED = { left: 66, top: 92, right: 12, bottom: 12 };
 const ALIKE = 0.005;
 const LOOK_MS = 2000;
@@ -17,7 +17,7 @@ const LOOK_MS = 2000;
 /** @typedef {{scale: number, x: number, y: number}} View its scale, and where the graph's origin is in its units */
 /** @typedef {{type: string, pos: number[], size: number[], flags?: {collapsed?: boolean}}} SavedNode */
 
-/** Of the workflow that is being opened; undefined where none of our nodes is in it. @type {Box | undefined} */
+/** The box of the workflow that is being opened; undefined if it has none of our nodes. @type {Box | undefined} */
 let opening;
 
 /**
@@ -45,7 +45,7 @@ export function ownScale(box, width, height) {
 }
 
 /**
- * The largest view up to 100 % that shows all of a box; at its top, since nodes grow downwards.
+ * The largest view up to 100 % that shows a whole box, aligned with its top because nodes grow downwards.
  * @param {Box} box
  * @param {number} width of the window
  * @param {number} height
@@ -59,14 +59,14 @@ export function largeView(box, width, height) {
 }
 
 /**
- * Before a workflow is opened: note where its nodes are.
+ * Before a workflow is opened, note where its nodes are.
  * @param {{nodes?: SavedNode[]}} workflow
  */
 export function noteOpening({ nodes = [] }) {
   opening = nodes.some(({ type }) => type.startsWith("SetSeq_")) ? boxOf(nodes) : undefined;
 }
 
-/** After a workflow was opened: enlarge the view that the interface gives to templates, as soon as it does. */
+/** After a workflow was opened, enlarge the interface's view of a template as soon as it is set. */
 export function enlargeTemplate() {
   const box = opening;
   const end = performance.now() + LOOK_MS;

@@ -1,6 +1,6 @@
 // @ts-check
-// The texts that our widgets show, in the interface's language. English is in the code; a text that another language's
-// table lacks stays English.
+// The texts that our widgets show, in the interface's language. The code holds the English texts; a text that is missing
+// in another language's table stays English.
 
 /** @type {Record<string, string>} */
 const FRENCH = {
@@ -88,8 +88,8 @@ const FRENCH = {
   "{0} Shorten the prompt.": "{0} Raccourcissez le prompt.",
   // Kept trainings
   "Remove kept trainings": "Supprimer les entraînements conservés",
-  "Trainings keep {0} MiB in {1}. Concepts stay; a training that is removed cannot be resumed.":
-    "Les entraînements conservent {0} Mio dans {1}. Les concepts restent ; un entraînement supprimé ne peut pas être repris.",
+  "Kept trainings take {0} MiB in {1}. Concepts are not removed, but a removed training cannot be resumed.":
+    "Les entraînements conservés occupent {0} Mio dans {1}. Les concepts restent ; un entraînement supprimé ne peut pas être repris.",
   "{0} MiB removed": "{0} Mio supprimés",
   // Clip
   "Clip": "Clip",
@@ -97,7 +97,7 @@ const FRENCH = {
   "End": "Fin",
   "The clip that is learned from": "Le clip qui sert à l'entraînement",
   "Connect Load Video to see the clip.": "Connectez Load Video pour voir le clip.",
-  "The browser cannot show this file. It can be trained on all the same.":
+  "The browser cannot show this file. You can still train on it.":
     "Le navigateur ne peut pas montrer ce fichier. L'entraînement reste possible.",
   "{0} s to {1} s of {2} s": "{0} s à {1} s sur {2} s",
   // Training panel
@@ -122,9 +122,9 @@ const FRENCH = {
   "Pause": "Pause",
   "Stops the run. Run again to resume from here": "Arrête l'exécution. Relancez-la pour reprendre d'ici",
   "Train more": "Entraîner encore",
-  "Adds half as many steps and runs again, from what is there": "Ajoute moitié plus de pas et relance, à partir de ce qui est appris",
+  "Adds half as many steps and runs again, resuming from here": "Ajoute moitié plus de pas et relance, à partir de ce qui est appris",
   "Samples": "Essais",
-  "Click to see it large": "Cliquez pour agrandir",
+  "Click to enlarge": "Cliquez pour agrandir",
   "Your clip": "Votre clip",
   "Sample at step {0}": "Essai au pas {0}",
   "{0} steps": "{0} pas",
@@ -141,7 +141,7 @@ export const TABLES = { fr: FRENCH };
 let language = () => "en";
 
 /**
- * Where the interface's language is asked for.
+ * Set the function that tells the interface's language.
  * @param {() => string} ask such as "fr"
  */
 export function speak(ask) {
@@ -149,7 +149,7 @@ export function speak(ask) {
 }
 
 /**
- * A text in the interface's language, with values in the places {0}, {1} ...
+ * A text in the interface's language, with values in place of {0}, {1} ...
  * @param {string} text in English
  * @param {...(string | number)} values
  */
