@@ -10,7 +10,7 @@ a step on fake tensors.
 import argparse
 import gc
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -87,14 +87,23 @@ def measured(backbone: WanBackbone, setting: Setting, text: Condition) -> int:
     latents = torch.randn(2, *backbone.latent_shape(FRAMES, SIDE, SIDE))
     frames = Material(clips=[FrameSet(latents_SCFHW=latents, text=text)])
     untrained = train_identity(backbone, frames, replace(config, set_stage=replace(config.set_stage, steps=0)))
-    gc.collect()
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as found:
-        torch.empty(1)
+    clip = Material(clips=[FrameSequence(latents_CFHW=latents[0], text=text)])
+
+    def train() -> None:
         if setting.stage == "set":
             train_identity(backbone, frames, config, savings=setting.savings)
         else:
-            clip = Material(clips=[FrameSequence(latents_CFHW=latents[0], text=text)])
             train_motion(backbone, untrained.layers, clip, config, savings=setting.savings)
+
+    return peak_bytes(train)
+
+
+def peak_bytes(work: Callable[[], None]) -> int:
+    """Bytes that work allocates at most, beyond what was there before it, by PyTorch's own profiler."""
+    gc.collect()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+        torch.empty(1)
+        work()
     totals = list(_allocated(found.profiler.kineto_results.experimental_event_tree()))  # type: ignore[union-attr]
     return max(totals) - totals[0]
 
