@@ -7,28 +7,28 @@ The method, readable in one sitting, in this order:
     train           the set stage and the sequence stage: two loops
     learn           from clips to a concept: encode, train both stages, write down how it was made
     sample          clips from a model: Euler steps with guidance
-    concept         the result: three matrices a layer, and the change of a weight that they make (Eq. 6)
-    experts         a concept for a base of two models, and which of the two a given model is
+    concept         the result: three matrices per layer, and the weight change they make (Eq. 6)
+    experts         a concept for a base of two models, and how to tell the two apart
     backbone        what all of this needs from a video model
     config          settings of the method, with the paper's values; TOML
     prompts         static and motion prompt, two-part prompts
-    condition       a prompt as a model takes it, masked tokens and learned ones
+    condition       a prompt as a model takes it, with masked and learned tokens
     fingerprint     which base model a concept was made for
     errors          everything that can go wrong for a user
     shown           text from files and file names, made safe to show
-    atomic          files that hold their old content or all of the new
+    atomic          writing a file completely or not at all
 
 The rooms around it:
 
     backbones/      one file per family of models: its route through diffusers, its files, its names
-    clips/          video files, clips with their prompts, and the material: both as the two stages see them
-    training/       what keeps a training going: its steps and saved state, prior clips, validation
+    clips/          video files, clips with their prompts, and the encoded material of both stages
+    training/       one training: its plan, its steps and saved state, prior clips, validation
     compose/        concepts on a model: strengths, sums, regions, and how the core applies them
     concept_file/   the concept file: strict reading and writing, its metadata, plain LoRA, thumbnail
     evaluate/       metrics of a generated clip, and contact sheets to look at
-    embedded/       the small model that ships with the pack, its world, and what measures clips of it
+    embedded/       the small model that ships with the pack, its world, and probes that measure its clips
     cli/            the command line, `python -m setandseq_core`
 
 Imports run one way: the method never imports composing, evaluation, the embedded model or the command line
-(tests/core/test_imports.py lists what must never be). Importing the package imports none of these, so it costs nothing.
+(tests/core/test_imports.py lists what is forbidden). Importing the package imports none of these, so it costs nothing.
 """

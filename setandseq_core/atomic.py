@@ -1,9 +1,9 @@
-"""Files that hold their old content or all of the new, whatever happens while they are written.
+"""Write files so that each holds its old content or all of the new, whatever happens during the write.
 
 A file is written inside a *partial folder* next to its place and moved there when it is complete and on the disk.
 Libraries may put files of their own beside the one they write (safetensors and ffmpeg do): these land in the same
-folder. The folder holds a locked file. The system drops the lock when the process ends, by a kill too, so the next
-writer or the next start can tell what was left behind from what another process, container or computer still writes.
+folder. The folder holds a locked file. The system releases the lock when the process ends, even by a kill, so the
+next writer or start can tell leftovers from files that another process, container or computer is still writing.
 """
 
 import errno
@@ -37,26 +37,26 @@ else:
     import fcntl
 
     def _lock(file: BinaryIO) -> None:
-        with suppress(OSError):  # a file system without locks: what is left there cannot be told and stays
+        with suppress(OSError):  # a file system without locks: leftovers there cannot be recognised and stay
             fcntl.flock(file, fcntl.LOCK_EX)
 
     def _remove_left(folder: Path) -> None:
         with suppress(FileNotFoundError), (folder / LOCK).open("rb+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an OSError while its writer lives
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises OSError while its writer lives
         shutil.rmtree(folder)
 
 
 @contextmanager
 def replaced(path: Path, *, size: int = 0) -> Generator[Path]:
-    """Replace `path` by what the body writes to the file that this yields; after an error `path` is as it was.
+    """Yield a file to write to and move it to `path` at the end; after an error `path` is unchanged.
 
         with replaced(path) as partial:
             partial.write_text(report, encoding="utf-8")
 
-    The umask decides who can read the file. Folders that are missing are made.
+    The umask decides who can read the file. Missing folders are created.
 
     Args:
-        size: bytes that will be written, as far as known; a disk with less space is refused at once.
+        size: bytes that will be written, 0 if unknown; a disk with less free space is refused at once.
     Raises:
         StorageError: the disk is full, the folder is read-only, or anything else went wrong with the file.
     """
@@ -74,7 +74,7 @@ def replaced(path: Path, *, size: int = 0) -> Generator[Path]:
 
 
 def remove_leftovers(folder: Path, *, below: bool = False) -> None:
-    """Remove files left by killed writers in `folder`, and on request in all folders below it."""
+    """Remove files left by killed writers in `folder` and, if `below`, in all folders below it."""
     for left in [*(folder.rglob(PARTIAL_FOLDERS) if below else folder.glob(PARTIAL_FOLDERS))]:
         with suppress(OSError):  # in use, gone already, or another user's
             _remove_left(left)
@@ -84,7 +84,7 @@ def save_atomically(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping
     """Write a safetensors file so that `path` holds either the old content or all of the new.
 
     Raises:
-        StorageError: it cannot be written; names the file, and what it needs.
+        StorageError: the file cannot be written; the message names it and the space it needs.
     """
     dense = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     with replaced(path, size=sum(tensor.nbytes for tensor in dense.values())) as partial:
@@ -119,7 +119,7 @@ def _locked_folder(parent: Path) -> tuple[Path, BinaryIO]:
         if (folder / LOCK).exists():
             return folder, lock
         lock.close()
-    return _locked_folder(parent)  # another process took it for left behind, in the moment before it was locked
+    return _locked_folder(parent)  # another process took the folder for a leftover before it was locked
 
 
 def _put_in_place(partial: Path, path: Path) -> None:
@@ -135,7 +135,7 @@ def _follow_umask(partial: Path) -> None:
     """Give a file the permissions of its folder, because some libraries create files that only their owner can read."""
     allowed = partial.parent.stat().st_mode & 0o666
     if partial.stat().st_mode & 0o777 != allowed:
-        with suppress(PermissionError):  # a disk of another system, which has no modes
+        with suppress(PermissionError):  # a disk of another system, without file modes
             partial.chmod(allowed)
 
 
@@ -145,7 +145,7 @@ def _sync_folder(folder: Path) -> None:
         return
     opened = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(OSError):  # some network disks cannot
+        with suppress(OSError):  # some network disks do not support this
             os.fsync(opened)
     finally:
         os.close(opened)

@@ -23,7 +23,7 @@ Size = tuple[int, int]
 class Savings:
     """Ways to train in less memory with the same result; each of them costs time.
 
-    A training that runs out of memory changes them and goes on, so they are read anew in every step.
+    A training that runs out of memory changes them and continues, so they are read again in every step.
     """
 
     recomputed: int = 0
@@ -31,19 +31,19 @@ class Savings:
     in_main_memory: bool = False
     """Whether the inputs of these blocks wait in main memory until the backward pass."""
     samples_at_once: int = 0
-    """Samples whose gradients are added up to those of a step; 0 takes all of the batch at once."""
+    """Samples in one forward and backward pass; a step sums their gradients. 0 takes the whole batch at once."""
     memory: int = 0
-    """Bytes that training takes on the device besides the model's weights; 0 where that is not known."""
+    """Bytes that training takes on the device besides the model's weights; 0 if unknown."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class VideoFormat:
-    """Clips that a model takes: their rate, lengths and sizes."""
+    """Frame rate, lengths and sizes of the clips that a model takes."""
 
     fps: float
     """Frames per second of the videos that the model was trained on."""
     frames: int
-    """Default length: as long as the model was trained on at most."""
+    """Default length, which is the longest that the model was trained on."""
     size: Size
     """Default size; its area is the largest that the model was trained on."""
     size_multiple: int
@@ -71,10 +71,10 @@ class Backbone(Protocol):
     name: str
     """Name of the model for people."""
     base_label: str
-    """Civitai's label of the model, for LoRA managers; "" where the file's writer finds it by the shapes."""
+    """Civitai's label of the model, for LoRA managers; "" if the shapes tell it when the file is written."""
     variant: str
-    """A hash of everything besides its own weights that changes its output, such as LoRAs on it; "" if there is
-    nothing."""
+    """Hash of everything except the model's own weights that changes its output, such as added LoRAs; "" if nothing
+    does."""
     layers: dict[str, str]
     """The linear layers to adapt: native name -> name in `module`."""
     format: VideoFormat
@@ -94,7 +94,7 @@ class Backbone(Protocol):
         ...
 
     def fingerprint(self) -> BaseFingerprint:
-        """Shapes and projections of the layers; they tell a concept whether this is its model."""
+        """Shapes and projections of the layers, by which a concept recognises its base model."""
         ...
 
     def running(
@@ -106,17 +106,17 @@ class Backbone(Protocol):
 
         Args:
             batch_shape: largest batch of latents (B, C, F, H, W) that the model will be given.
-            savings: of a training: which blocks run again, and the memory that it takes.
-            load: whether weights are brought to the device; not for a run on fake tensors.
+            savings: the blocks that a training recomputes, and the memory that it takes.
+            load: whether to load the weights onto the device; False for a run on fake tensors.
         """
         ...
 
     def step(self) -> AbstractContextManager[object]:
-        """A context around one training step: its forward and its backward."""
+        """A context around one training step: its forward and backward pass."""
         ...
 
     def memory_limit(self) -> int:
-        """Bytes of device memory for a model and its training together."""
+        """Bytes of device memory that a model and its training may take together."""
         ...
 
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
@@ -128,15 +128,15 @@ class Backbone(Protocol):
         ...
 
     def decode_latents(self, latents_CFHW: Tensor) -> Tensor:
-        """Decode such latents into frames (F, H, W, 3) in [0, 1]."""
+        """Decode normalised latents (C, F', H', W') into frames (F, H, W, 3) in [0, 1]."""
         ...
 
     def known_prompts(self, count: int, seed: int, own: str, /) -> list[PriorPrompt]:
         """Two-part prompts of scenes that the model can show, about `count`, for prior clips.
 
         Args:
-            own: a concept's prompt without its tokens, or "" for several concepts. Some prompts show other things at
-                the place that it names; otherwise a place alone would tell the concept's clip from prior clips.
+            own: a concept's prompt without its tokens, or "" for several concepts. Some prompts show other things in
+                the place that it names; otherwise the place alone would tell the concept's clip from prior clips.
         """
         ...
 
@@ -148,6 +148,6 @@ class Backbone(Protocol):
         """The model's velocity at x_t; time in [0, 1], 1 is noise.
 
         Args:
-            texts: one for each of the B samples, made by this backbone; only their tokens may be other ones.
+            texts: one for each of the B samples, from `encode_prompt`; only their tokens may have been changed.
         """
         ...

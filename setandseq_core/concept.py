@@ -16,7 +16,7 @@ from .fingerprint import BaseFingerprint
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class ConceptInfo:
-    """Everything that a concept says of itself besides its weights."""
+    """Everything that a concept records besides its weights."""
 
     name: str
     static_prompt: str
@@ -27,7 +27,7 @@ class ConceptInfo:
     motion_token: str
     base: BaseFingerprint
     base_name: str
-    """For people: "Wan 2.1 T2V (1536 wide, 30 blocks)"."""
+    """The base model's name for people: "Wan 2.1 T2V (1536 wide, 30 blocks)"."""
     config: Values
     """The method config it was trained with, as JSON values."""
     training: Values
@@ -44,13 +44,13 @@ WHOLE_RANGE: Range = (0.0, 1.0)
 
 
 def noise_range(info: ConceptInfo) -> Range:
-    """The times that a concept was trained on; the whole range where its settings name none."""
+    """Times that a concept was trained on; the whole range if its settings name none."""
     found = info.config.get("time_range")
     return (float(found[0]), float(found[1])) if are_times(found) else WHOLE_RANGE
 
 
 EMBEDDINGS = ("identity_embedding", "motion_embedding")
-"""Learned tokens, each (text width,), which stand for [v] and [u] in the padding of an encoded prompt."""
+"""Names of the learned tokens, each (text width,), which stand for [v] and [u] in place of rare words."""
 
 
 PARTS = ("identity_basis", "coefficients", "motion_residual")
@@ -58,8 +58,8 @@ PARTS = ("identity_basis", "coefficients", "motion_residual")
 _MAKE_IT_AGAIN = "Train the concept again, or get its file again."
 
 LARGEST_CHANGE = 1e8
-"""Of a layer's weight, by the product of the Frobenius norms of its factors. Trained concepts stay below 1,000; beyond
-this the model gives no finite numbers."""
+"""Largest change of a layer's weight, as the product of the Frobenius norms of its factors. Trained concepts stay below
+1,000; beyond the limit the model gives no finite numbers."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -98,19 +98,19 @@ class Concept:
     """A dynamic concept, checked when it is made.
 
     Raises:
-        ConceptMismatchError: no layers, or one that the base does not have, of another rank or shape, not finite, or
-            with a change so large that no model gives finite numbers with it; or a second expert of another family or
-            rank, or whose noise levels overlap.
+        ConceptMismatchError: there are no layers; a layer is not in the base, has another rank or shape, holds NaN or
+            infinity, or changes its weight by more than `LARGEST_CHANGE`; a learned token is wrong; or the second
+            expert has another family or rank, or noise levels that overlap.
     """
 
     info: ConceptInfo
     layers: dict[str, ConceptLayer]
     """Matrices by the layer's name in the model's own files."""
     embeddings: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
-    """Learned tokens by name, of `EMBEDDINGS`; empty when rare words stand for them."""
+    """Learned tokens by their names in `EMBEDDINGS`; empty if rare words are used instead."""
     low_noise: "Concept | None" = None
-    """The concept for the expert of low noise levels, where the base is two models (`experts`); the rest is then for
-    the expert of high ones. Of its info, only the base and the training count: the concept has one name."""
+    """The concept for the low-noise expert if the base is two models (`experts`); the other fields are then for the
+    high-noise expert. Of its info, only the base, config and training are used, because the concept has one name."""
 
     def __post_init__(self) -> None:
         shapes = {layer: tuple(tuple(part.shape) for part in parts_of(value)) for layer, value in self.layers.items()}
@@ -146,9 +146,9 @@ class Concept:
 def effective_coefficients(
     coefficients_RI: Tensor, motion_residual_RI: Tensor, strengths: Strengths = AS_LEARNED
 ) -> Tensor:
-    """Coefficients that act, B = s_id B1 + s_mo B2; with them the weight changes by dW = A1 B (Eq. 6 at strengths 1).
+    """Effective coefficients B = s_id B1 + s_mo B2, which change the weight by dW = A1 B (Eq. 6 at strengths 1).
 
-    Training, merged concepts and concepts that act while the model runs all get their coefficients from here.
+    Training, merged concepts and live concepts all get their coefficients from here.
 
     Args:
         coefficients_RI: B1, (rank, in_features).
@@ -167,7 +167,7 @@ def effective_coefficients(
 
 
 def scaled_embeddings(embeddings: Mapping[str, Tensor], strengths: Strengths) -> list[Tensor]:
-    """Learned tokens at the given strengths, each (D,): at 0 a token is padding again."""
+    """Learned tokens at the given strengths, each (D,). A token at strength 0 equals padding."""
     factors: dict[str, float] = dict(zip(EMBEDDINGS, (strengths.identity, strengths.motion), strict=True))
     return [factors[name] * embedding_D for name, embedding_D in embeddings.items()]
 
@@ -240,10 +240,10 @@ def _check_experts(high: Concept, low: Concept) -> None:
 
 
 def check_embeddings(shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Check that learned tokens are known ones of one width.
+    """Check that the learned tokens are known and have the same width.
 
     Raises:
-        ConceptMismatchError: names the one that is not.
+        ConceptMismatchError: a token is unknown or has a wrong shape; the message names it.
     """
     widths = set(shapes.values())
     for name, shape in shapes.items():

@@ -1,4 +1,4 @@
-"""A prompt as a video model takes it, its tokens masked or learned (section 3.4.3 of Abdal et al. 2025).
+"""A prompt as a video model takes it, with masked or learned tokens (section 3.4.3 of Abdal et al. 2025).
 
 Shape letters: B batch, K learned tokens, N tokens, D text width.
 """
@@ -14,16 +14,16 @@ from .errors import PromptError
 
 @dataclass(kw_only=True, slots=True, frozen=True, eq=False)
 class Condition:
-    """The tokens of one prompt, with all other inputs of the model besides the latents.
+    """The tokens of one prompt, with all other inputs of the model except the latents.
 
     The method changes tokens only: it masks some of them and puts learned ones into free places.
     """
 
     tokens_ND: Tensor
     rest: object = None
-    """What the model needs beside the tokens, such as a pooled text or a first frame; known to its backbone alone."""
+    """Other inputs of the model, such as a pooled text or a first frame; only the backbone knows their form."""
     key: str = ""
-    """A hash of `rest`, so that a training resumes only with the same; "" where there is nothing."""
+    """Hash of `rest`, so that a training resumes only with the same inputs; "" if there are none."""
 
     def content(self) -> list[Tensor | str]:
         """Everything that a result depends on, for the run's key."""
@@ -42,7 +42,7 @@ def place_embeddings(text_BND: Tensor, embeddings: Sequence[Tensor]) -> Tensor:
     """Text with learned tokens, each (D,), in its last padding places. Padding is zeros, so zero tokens change nothing.
 
     Raises:
-        PromptError: the prompt is so long that there are too few.
+        PromptError: the prompt is so long that too few places are free.
     """
     if not embeddings:
         return text_BND

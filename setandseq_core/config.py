@@ -29,7 +29,7 @@ class StageConfig:
     steps: int = 150
     """Optimizer steps; 0 leaves the stage out."""
     coefficient_dropout: float = 0.8
-    """Probability to drop an entry of the matrix that trains (Eq. 10), in [0, 1)."""
+    """Probability of dropping an entry of the trained coefficients or residual (Eq. 10), in [0, 1)."""
     learning_rate: float = 1e-4
     batch: int = 8
     """Samples per step, each with its own noise and time."""
@@ -69,15 +69,15 @@ class SequenceConfig(StageConfig):
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class PriorConfig:
-    """Prior preservation: clips of the base model among what is trained on (section 3.4.1)."""
+    """Prior preservation: training also on clips from the base model (section 3.4.1)."""
 
     share: float = 0.25
     """Fraction of samples that are prior clips, in [0, 1); 0 turns prior preservation off."""
     weight: float = 1.0
     """Loss weight of a prior clip. The concept's clip has weight 1."""
     empty_prompts: float = 0.0
-    """Fraction of prior samples shown with the empty prompt, in [0, 1]. Guidance moves away from the prediction for it;
-    if that prediction stays the base model's, more of the look is kept. Not in the paper."""
+    """Fraction of prior samples shown with the empty prompt, in [0, 1]. Guidance moves away from the prediction for
+    that prompt; if training leaves it unchanged, more of the look is kept. Not in the paper."""
     clips: int = 16
     """Number of prior clips to make if none are given."""
 
@@ -95,7 +95,7 @@ SAMPLERS = (EULER, LCM)
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class SamplingConfig:
-    """How training samples the clips that it makes itself, prior clips and previews. Not in the paper."""
+    """Settings for the clips that training generates: prior clips and previews. Not in the paper."""
 
     steps: int = 20
     guidance: float = 0.0
@@ -115,7 +115,7 @@ class MethodConfig:
 
     rank: int = 32
     token_masking: float = 0.1
-    """Probability to mask a token of the prompt (section 3.4.3), in [0, 1)."""
+    """Probability of masking a token of the prompt (section 3.4.3), in [0, 1)."""
     token_learning_rate: float = 0.0
     """Learning rate of the learned tokens; the paper uses 1e-5. At 0, rare words are used instead."""
     stitched_share: float = 0.2
@@ -164,7 +164,7 @@ def are_times(value: object) -> TypeGuard[Sequence[float]]:
 
 def _need(holds: bool, name: str, found: object, needed: str) -> None:
     numbers = cast(tuple[object, ...], found) if isinstance(found, tuple) else (found,)
-    # An endless number passes "0 or more", and a concept file cannot hold it.
+    # Infinity passes "0 or more", but a concept file cannot hold it.
     if not holds or any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
         raise ConfigError(
             f"The setting '{name}' is {found}; it must be {needed}.",
@@ -178,20 +178,20 @@ STANDARD = MethodConfig(
     set_stage=SetConfig(batch=4),
     sequence_stage=SequenceConfig(steps=250, batch=1),
 )
-"""By the plan's arithmetic, for 33 frames of 480p on a card of 24 GB at 80 TFLOP/s: both stages of Wan 1.3B in 17
-minutes and of Wan 14B in 8-bit floats in under two hours, to which prior clips add 5 and 34 minutes once."""
+"""For 33 frames at 480p on a 24 GB GPU with 80 TFLOP/s, the plan predicts 17 minutes for both stages of Wan 1.3B and
+under two hours for Wan 14B in 8-bit floats. Making prior clips adds 5 and 34 minutes once."""
 DRAFT = MethodConfig(
     prior=PriorConfig(clips=4),
     set_stage=SetConfig(steps=75, batch=4),
     sequence_stage=SequenceConfig(steps=100, batch=1),
 )
-"""For a first look at what will be learned: two fifths of STANDARD's time."""
+"""Gives a first look at the result in two fifths of STANDARD's time."""
 PRESETS = {"draft": DRAFT, "standard": STANDARD, "paper": PAPER}
 STANDARD_PRESET = "standard"
 
 
 def config_from_dict(values: Mapping[str, object], base: MethodConfig | None = None) -> MethodConfig:
-    """`base` (or the defaults) with the given values in place; the two stages are nested dicts.
+    """`base` (or the defaults) with the given values in it; sections such as the two stages are nested dicts.
 
     Raises:
         ConfigError: a name is unknown, a value has the wrong type or is out of range.
@@ -200,10 +200,10 @@ def config_from_dict(values: Mapping[str, object], base: MethodConfig | None = N
 
 
 def read_config(path: Path, base: MethodConfig | None = None) -> MethodConfig:
-    """The settings of a TOML file over `base` (or the defaults).
+    """`base` (or the defaults) with the settings of a TOML file in it.
 
     Raises:
-        ConfigError: the file is missing or not TOML, or as in `config_from_dict`.
+        ConfigError: the file is missing or not TOML, or `config_from_dict` refuses its values.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))

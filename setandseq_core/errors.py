@@ -10,7 +10,7 @@ class SetAndSequenceError(Exception):
 
     Args:
         message: whole sentences: what was found, and what was needed.
-        hint: whole sentences: what to do next; the class's own, if it has one, where none is given.
+        hint: whole sentences: what to do next. If empty, the class's `usual_hint` is used.
     """
 
     usual_hint: ClassVar[str] = ""
@@ -48,7 +48,7 @@ class BackboneError(SetAndSequenceError):
 
 
 class TrainingError(SetAndSequenceError):
-    """A training that cannot go on, or a saved state that cannot be read."""
+    """A training that cannot continue, or a saved state that cannot be read."""
 
 
 class PromptError(SetAndSequenceError):
@@ -56,4 +56,4 @@ class PromptError(SetAndSequenceError):
 
 
 class MetricError(SetAndSequenceError):
-    """A metric cannot be computed for these clips or with this model."""
+    """A metric that cannot be computed for these clips or with this model."""

@@ -14,11 +14,11 @@ LOW_NOISE = "low_noise"
 EXPERTS = (HIGH_NOISE, LOW_NOISE)
 """Names of the experts in concept files, in the order of sampling."""
 ONE_MODEL = ""
-"""The name of a base that is a single model."""
+"""Used in place of an expert's name if the base is a single model."""
 
 
 def experts_of(concept: Concept) -> dict[str, Concept]:
-    """Each expert's part as a concept of its own, by the expert's name; just `ONE_MODEL` where there are no experts."""
+    """Each expert's part as a separate concept, by the expert's name; only `ONE_MODEL` if there are no experts."""
     if concept.low_noise is None:
         return {ONE_MODEL: concept}
     low = replace(concept.low_noise, info=with_info_of(concept.info, concept.low_noise.info))
@@ -37,7 +37,7 @@ def with_info_of(shared: ConceptInfo, expert: ConceptInfo) -> ConceptInfo:
 
 
 def joined(high: Concept, low: Concept | None = None) -> Concept:
-    """One concept for both experts; `high` itself if there is no `low`.
+    """One concept for both experts, or `high` itself if `low` is None.
 
     Args:
         high: gives the name, the prompts and the thumbnail.
@@ -59,7 +59,7 @@ def times_in_words(times: Range) -> str:
 
 
 def expert_for(concept: Concept, model: BaseFingerprint) -> Concept:
-    """The concept as it is for a model: that of the expert whose weights are nearest to the model's.
+    """The part of a concept that is for a model: the part of the expert with the nearest weights.
 
     Raises:
         ConceptMismatchError: the model is not the concept's base, or neither of its experts.

@@ -1,4 +1,4 @@
-"""Which base model a concept was made for: layer shapes and one number per layer that follows the weights.
+"""Identify a concept's base model by its layer shapes and one number per layer that depends on its weights.
 
 `content_key` hashes anything else that a result depends on.
 
@@ -21,12 +21,12 @@ from .errors import ConceptMismatchError
 PROJECTED_ENTRIES = 4096
 MAX_DISTANCE = 0.5
 ROUNDING_DISTANCE = 0.15
-"""A larger distance means other weights: storing the same ones in 4 bits moves them by 0.13 at most."""
+"""A distance above that between two files of the same weights: 4-bit storage moves them by at most 0.13."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class BaseFingerprint:
-    """The layers of a base model by their native names: their shapes, and one number for the weights of each."""
+    """Shapes and weight projections of a base model's layers, by their native names."""
 
     family: str
     """The kind of network, such as "wan"; concepts never cross families."""
@@ -46,7 +46,7 @@ def sign_pattern() -> Tensor:
 def project(weight_OI: Tensor, signs: Tensor) -> float:
     """p = sum_i(s_i w_i) / norm(w) over the first 4096 entries w of the weight, row by row; 0 for zero weights.
 
-    A common scale of the weights (scaled fp8 storage) cancels.
+    A common scale of the weights, as in scaled fp8 storage, cancels out.
     """
     entries = weight_OI.detach().reshape(-1)[:PROJECTED_ENTRIES].to(device="cpu", dtype=torch.float32).double()
     norm = entries.norm().item()
@@ -69,17 +69,17 @@ def fingerprint(family: str, weights: Mapping[str, Tensor]) -> BaseFingerprint:
 
 
 def distance(concept: BaseFingerprint, model: BaseFingerprint) -> float:
-    """Root mean square difference of the projections over the concept's layers: 0 same weights, 1.4 unrelated."""
+    """Root mean square difference of the projections over the concept's layers: 0 is equal, 1.4 is unrelated."""
     squares = [(value - model.projections[layer]) ** 2 for layer, value in concept.projections.items()]
     return (sum(squares) / max(len(squares), 1)) ** 0.5
 
 
 def check_base(concept: BaseFingerprint, model: BaseFingerprint) -> None:
-    """Refuse a model that is not the one a concept was made for; the model may have more layers.
+    """Refuse a model that a concept was not made for. The model may have more layers than the concept.
 
     Why 0.5: the projection of a weight that has nothing to do with the sign pattern is normal with variance 1, so two
     unrelated models are sqrt(2) = 1.41 apart per layer. Rounding moves it by the relative rounding error: 0.002 for
-    bf16, under 0.05 for fp8. Fine-tuning that changes weights by 10 % moves it by 0.1. At 0.5 all those pass, and two
+    bf16, under 0.05 for fp8. Fine-tuning that changes weights by 10 % moves it by 0.1. At 0.5 all of them pass; two
     unrelated models pass by chance with probability 1e-4 at 12 layers, 2e-9 at 30.
 
     Raises:

@@ -31,14 +31,14 @@ def flow_loss(velocity: Tensor, target: Tensor, weights: Tensor | None = None) -
     """Mean squared error of the velocity, a scalar (Eq. 1).
 
     Args:
-        weights: how much each place counts, with mean above 0, of a shape that fits the velocity's; ours.
+        weights: weight of each position, broadcastable to the velocity, with a mean above 0. Not in the paper.
     """
     error = (velocity - target).square()
     return error.mean() if weights is None else (weights * error).mean() / weights.mean()
 
 
 def shift_time(time: Tensor, shift: float) -> Tensor:
-    """Times moved towards the noise, s t / (1 + (s - 1) t): identity at shift 1, Wan's at 3."""
+    """Move times towards the noise, s t / (1 + (s - 1) t). Shift 1 changes nothing; Wan uses 3."""
     return shift * time / (1 + (shift - 1) * time)
 
 
@@ -48,15 +48,15 @@ def unshift_time(time: float, shift: float) -> float:
 
 
 def random_times(like: Tensor, shift: float, time_range: tuple[float, float]) -> Tensor:
-    """Random times (B,) within the range for a batch `like` (B, ...): uniform before they are shifted."""
+    """Random times (B,) within `time_range` for the batch `like` (B, ...), uniform before the shift."""
     low, high = (unshift_time(time, shift) for time in time_range)
     return shift_time(low + (high - low) * torch.rand(len(like), device=like.device), shift)
 
 
 def times_within(steps: int, shift: float, time_range: tuple[float, float]) -> Tensor:
-    """Times, (steps + 1,), for a model that knows only a range: from its highest to its lowest, and then to 0 at once.
+    """Times (steps + 1,) for a model trained on `time_range` only: from its highest time down, with 0 for its lowest.
 
-    The last step goes along the velocity at the lowest time but one, which gives the clip that the model expects there.
+    The last step goes to 0 along the velocity at the second lowest time, which gives the clip that the model predicts.
     """
     low, high = (unshift_time(time, shift) for time in time_range)
     times = shift_time(torch.linspace(high, low, steps + 1), shift)

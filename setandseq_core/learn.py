@@ -47,19 +47,19 @@ def learn_identity(
     trained: Callable[[Trained], None] | None = None,
     processes: Processes = ALONE,
 ) -> Concept:
-    """The set stage: a concept with the look of the clips, or of their pictures, and no motion residual.
+    """Run the set stage: learn the look of the clips, or of their pictures; the motion residual stays zero.
 
     Args:
-        references: the first one gives the concept its prompts and thumbnail.
-        prior: clips of the model itself, for prior preservation. Without them they are made here, unless
-            `config.prior.share` is 0, which leaves prior preservation out.
-        savings: how to take less memory; see `training.plan`.
+        references: clips with their prompts; the first gives the concept's prompts and thumbnail.
+        prior: clips from the model itself, for prior preservation. If None, they are made here, unless
+            `config.prior.share` is 0, which turns prior preservation off.
+        savings: ways to use less memory; see `training.plan`.
         folder: keeps unfinished work and prior clips; the same clips, prompts and settings resume from there.
-        progress: called after every step; may raise StopTraining, then the concept holds what was learned so far and
+        progress: called after every step. If it raises StopTraining, the concept holds what was learned so far and
             its record says `"finished": False`.
         prior_progress: see `training.prior.make_prior`.
-        trained: told how the stage ended.
-        processes: those that learn this together; each gets the whole concept.
+        trained: called with the result of the stage.
+        processes: the processes that learn this together; each gets the whole concept.
     Raises:
         PromptError: a prompt is empty or too long.
     """
@@ -108,10 +108,10 @@ def learn_motion(
     trained: Callable[[Trained], None] | None = None,
     processes: Processes = ALONE,
 ) -> Concept:
-    """The sequence stage: the identity with the motion of the clips.
+    """Run the sequence stage: add the motion of the clips to the identity.
 
     Args:
-        identity: what `learn_identity` or `concept_file.from_lora.identity_from_lora` gave.
+        identity: the result of `learn_identity` or `concept_file.from_lora.identity_from_lora`.
     Raises:
         ConceptMismatchError: the identity was learned on another base model.
         PromptError: a prompt is empty or too long.
@@ -151,7 +151,7 @@ def learn_motion(
 
 
 def _settings_of_both(identity: Concept, config: MethodConfig) -> dict[str, Any]:
-    """The settings that the identity was learned with, and those of the sequence stage; a look of a LoRA has few."""
+    """The identity's settings plus the sequence stage's. An identity from a LoRA has few; `config` adds the rest."""
     settings = _plain(config.as_dict())
     of_identity = {"set_stage": None} | identity.info.config
     added = {name: value for name, value in settings.items() if name not in of_identity}
@@ -173,10 +173,10 @@ def learn_concept(
     trained: Callable[[Trained], None] | None = None,
     processes: Processes = ALONE,
 ) -> Concept:
-    """Both stages; after a stop in the first, the second is left out. See `learn_identity` for the other arguments.
+    """Run both stages; if the first is stopped, the second is skipped. See `learn_identity` for the other arguments.
 
     Args:
-        identity: a look that is there already; the set stage is then left out.
+        identity: a look learned earlier; the set stage is then skipped.
     """
     prior = _prior(backbone, references, config, prior, folder, prior_progress, processes)
     if identity is None:
@@ -217,7 +217,7 @@ def _prior(
     progress: Callable[[int, int], None] | None,
     processes: Processes,
 ) -> PriorSet | None:
-    """The prior clips to train on: those given, or else automatic ones; None without prior preservation."""
+    """Prior clips to train on: the given ones, otherwise automatic ones; None without prior preservation."""
     if not config.prior.share:
         return None
     keeps = processes.number == 0
@@ -272,8 +272,8 @@ def _check_tokens(references: Sequence[Reference], config: MethodConfig) -> None
 
 
 def _stage_record(stage: str, trained: Trained, material: Material[Encoded], prior: PriorSet | None) -> Values:
-    """When it ended and whether it was finished; its steps and seconds, and its losses pooled to at most 100; the
-    validation losses before the first step and at the end, and the step whose state it is if not the last."""
+    """Record of a stage: its date, whether it was finished, its steps, seconds and losses (pooled to at most 100), the
+    validation losses before the first step and at the end, and the step whose state was taken if not the last."""
     record = trained.record
     kept = {"steps": record["steps"], "seconds": round(record["seconds"], 1), "losses": _pooled(record["losses"])}
     if 0 in trained.validation:

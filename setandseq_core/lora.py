@@ -10,8 +10,8 @@ PEFT calls the paper's A `lora_B` and the paper's B `lora_A`. The PEFT adapter "
 parametrization adds the frozen B1 to it, so that one adapter does the work of both at the price of one.
 
 The matrices are float32 on the device that the model computes on, wherever its own weights are, because small updates
-would be lost in bfloat16. They are cast to the type of a layer's input where they meet it: the input itself is never
-cast, so it is kept once for the backward pass, also where several layers share it.
+would be lost in bfloat16. In the forward pass they are cast to the type of a layer's input. The input itself is never
+cast, so it is kept once for the backward pass even if several layers share it.
 
 Shape letters: O out features, R rank, I in features; N all other dimensions of a layer's input.
 """
@@ -51,7 +51,7 @@ def coefficient_dropout(coefficients_RI: Tensor, probability: float) -> Tensor:
 
 
 class _EffectiveCoefficients(nn.Module):
-    """Coefficients that multiply the layer's input: dropped out in training, plus frozen ones if any."""
+    """Coefficients that multiply the layer's input: with dropout in training, plus frozen ones if any."""
 
     def __init__(self, probability: float, frozen_RI: Tensor | None = None):
         super().__init__()
@@ -64,10 +64,10 @@ class _EffectiveCoefficients(nn.Module):
 
 
 class _Widened:
-    """The last output of a layer that widens its input, as the first layer of a feed-forward network does.
+    """The last output of a layer that widens its input, such as the first layer of a feed-forward network.
 
-    The second layer's input is its GELU, several times as wide as any other. PyTorch keeps the output for the GELU's
-    backward; the low-rank path of the second layer makes its input again from that instead of keeping it too.
+    The second layer's input is the GELU of this output, several times as wide as other inputs. PyTorch keeps the output
+    for the GELU's backward pass. The second layer's low-rank path computes its input again from it and keeps no copy.
     """
 
     output: Tensor | None = None
@@ -81,7 +81,7 @@ class _Widened:
         self.output = None
 
     def source_of(self, x: Tensor) -> tuple[Tensor | None, str]:
-        """The output and the kind of GELU that x was made by; None where x was made by anything else."""
+        """The output whose GELU is x, and the kind of GELU; None and "" if x was made in another way."""
         made_by: Any = x.grad_fn
         if self.output is None or made_by is None or made_by.name() != "GeluBackward0":
             return None, ""
@@ -91,7 +91,7 @@ class _Widened:
 
 
 class _ProjectDown(torch.autograd.Function):
-    """Computes x B^T. If x is the GELU of a tensor, keeps that tensor for the backward instead of x."""
+    """Computes x B^T. If x is the GELU of a tensor, keeps that tensor instead of x for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, coefficients_RI: Tensor, source: Tensor | None, approximate: str) -> Tensor:
@@ -132,7 +132,7 @@ class _AddUp(torch.autograd.Function):
 
 
 class _Coefficients(nn.Linear):
-    """The low-rank path's way down, computed in the type of its input."""
+    """The low-rank path's down projection, computed in the type of its input."""
 
     def __init__(self, weight_RI: Tensor, widened: _Widened):
         super().__init__(weight_RI.shape[1], weight_RI.shape[0], bias=False, device="meta")
@@ -145,14 +145,14 @@ class _Coefficients(nn.Linear):
 
 
 class _Basis(nn.Linear):
-    """The low-rank path's way up, computed in the type of its input."""
+    """The low-rank path's up projection, computed in the type of its input."""
 
     def __init__(self, weight_OR: Tensor):
         super().__init__(weight_OR.shape[1], weight_OR.shape[0], bias=False, device="meta")
         self.weight = nn.Parameter(weight_OR)
 
     def added_to(self, output: Tensor, z: Tensor) -> Tensor:
-        """The layer's output plus the low-rank path's. In half precision on a GPU, `output` is changed in place."""
+        """The layer's output plus the low-rank path's; in half precision on a GPU, `output` is changed in place."""
         weight_OR = self.weight.to(z.dtype)
         if output.is_cuda and output.dtype in HALF and output.dtype == z.dtype and output.is_contiguous():
             return _AddUp.apply(output, z, weight_OR)
@@ -160,15 +160,15 @@ class _Basis(nn.Linear):
 
 
 def _adapted(layer: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """W x + A B x for the one adapter that is active. In place of PEFT's own forward, which reads and writes the output
-    five times; with large clips that took a twentieth of a step on an H200."""
+    """W x + A B x with the one active adapter. Replaces PEFT's own forward, which reads and writes the output five
+    times; with large clips that took a twentieth of a step's time on an H200."""
     output = layer.base_layer(x, *args, **kwargs)
     (adapter,) = layer.active_adapters
     return layer.lora_B[adapter].added_to(output, layer.lora_A[adapter](x))
 
 
 class TrainableConcept:
-    """The identity and motion adapters in a model, while they are trained; made by `trainable_concept`."""
+    """The identity and motion adapters in a model during training; made by `trainable_concept`."""
 
     def __init__(self, module: nn.Module, layers: Mapping[str, str], rank: int, device: torch.device | None):
         self.embeddings: dict[str, nn.Parameter] = {}
@@ -239,7 +239,7 @@ class TrainableConcept:
                 self._widened.forget()
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """The parameters in training, by layer and matrix name."""
+        """Trainable parameters by layer and matrix name."""
         found: dict[str, nn.Parameter] = {}
         for name, layer in self._layers.items():
             matrices = {"identity_basis": layer.lora_B[IDENTITY].weight}
@@ -288,7 +288,7 @@ class TrainableConcept:
 
 
 def _lora_config(module: nn.Module, paths: list[str], rank: int) -> LoraConfig:
-    """PEFT's settings; linear layers of a class of their own, as those of quantised weights, are told to PEFT."""
+    """PEFT's settings. Other classes of linear layers, such as those with quantised weights, are registered in them."""
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=paths)
     kinds = {type(module.get_submodule(path)) for path in paths}
     config._register_custom_module({kind: LoraLinear for kind in kinds if not issubclass(kind, nn.Linear)})
@@ -296,7 +296,7 @@ def _lora_config(module: nn.Module, paths: list[str], rank: int) -> LoraConfig:
 
 
 def _first_coefficients(weight_RI: Tensor, device: torch.device) -> Tensor:
-    """PEFT's first coefficients in float32; drawn anew where PEFT has cast them to a layer's smaller type."""
+    """PEFT's initial coefficients in float32; drawn again if PEFT made them in a smaller type or on the meta device."""
     if weight_RI.dtype == torch.float32 and not weight_RI.is_meta:
         return weight_RI.to(device)
     drawn_RI = torch.empty(weight_RI.shape)
@@ -310,7 +310,7 @@ def _learned(linear: Any) -> nn.Parameter:
 
 @contextmanager
 def _restored(module: nn.Module) -> Generator[None]:
-    """Give back gradients' flags and training mode, which PEFT changes, as they were."""
+    """Restore `requires_grad` flags and the training mode, which PEFT changes."""
     flags = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
     training = module.training
     try:
@@ -331,7 +331,7 @@ def trainable_concept(
 
     Args:
         layers: native layer name -> name of the Linear in `module`.
-        device: where the model computes; without, where its weights are.
+        device: the device that the model computes on; None for the device of its weights.
     Raises:
         BackboneError: there is nothing to adapt.
     """
@@ -354,7 +354,7 @@ def trainable_concept(
 def applied_coefficients(
     module: nn.Module, layers: Mapping[str, str], factors: Mapping[str, tuple[Tensor, Tensor]]
 ) -> Generator[None]:
-    """Run `module` with W + up down on the named layers, through one PEFT adapter; untouched again afterwards.
+    """Run `module` with W + up down on the named layers, through one PEFT adapter that is removed on exit.
 
     Args:
         layers: native layer name -> name of the Linear in `module`.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from .errors import PromptError
 
 MAX_CHARACTERS = 10_000
-"""Largest length of a text in a concept file."""
+"""Maximum length of a text in a concept file."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -16,7 +16,7 @@ class PriorPrompt:
     appearance: str
     """The set stage's prompt for the clip's frames."""
     motion: str
-    """Appearance and motion in one: what the clip is made from and the sequence stage is told."""
+    """Appearance and motion in one prompt, from which the clip is made and which the sequence stage uses."""
 
 
 def motion_prompt(static_prompt: str, dynamic_prompt: str) -> str:
@@ -29,7 +29,7 @@ def check_prompt(prompt: str, name: str) -> str:
     """The prompt without surrounding blanks.
 
     Raises:
-        PromptError: nothing is left of it, or it holds what a concept file cannot keep.
+        PromptError: the prompt is empty, too long or holds a control character.
     """
     if not prompt.strip():
         raise PromptError(
@@ -52,12 +52,12 @@ def check_prompt(prompt: str, name: str) -> str:
 
 
 def is_control(letter: str) -> bool:
-    """Whether concept files exclude this letter: a control (not a line break or tab) or a lone surrogate."""
+    """Whether concept files exclude this character: a control (not a line break or tab) or a lone surrogate."""
     return unicodedata.category(letter) in ("Cc", "Cs") and letter not in "\n\r\t"
 
 
 def two_part_prompt(appearance: str, motion: str) -> PriorPrompt:
-    """A prompt of an appearance and a motion, each a sentence or a part of one.
+    """A two-part prompt from an appearance and a motion, each a sentence or part of one.
 
     Raises:
         PromptError: a part is empty.

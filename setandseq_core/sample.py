@@ -28,19 +28,19 @@ def sample_latents(
     times: Tensor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """Latents (C, F, H, W) that the model makes of noise of that shape.
+    """Latents (C, F, H, W) that the model generates from noise of the same shape.
 
     Euler's method on dx_t/dt = v from t = 1 to 0; the velocity is pushed away from the negative prompt's by
-    classifier-free guidance, v = v_neg + guidance (v_pos - v_neg). With "lcm", every step goes to the clip that the
-    velocity points at, and puts new noise in: x_t' = (1 - t') (x_t - t v) + t' e (Luo et al. 2023).
+    classifier-free guidance, v = v_neg + guidance (v_pos - v_neg). With "lcm", every step jumps to the clip that the
+    velocity points to and adds new noise: x_t' = (1 - t') (x_t - t v) + t' e (Luo et al. 2023).
 
     Args:
-        embeddings: learned tokens of the concepts, each (D,), for the prompt; not for the negative one.
+        embeddings: learned tokens of the concepts, each (D,), put into the prompt but not the negative prompt.
         guidance: 1 follows the prompt alone and halves the work.
         sampler: "euler" or "lcm".
-        times: from the first to the last, (steps + 1,); `noise_CFHW` is then a clip at the first of them. Without it,
-            all times from 1 to 0.
-        progress: called with the steps done and their number.
+        times: falling times (steps + 1,); `noise_CFHW` must be a clip noised to the first. If None, they go from 1
+            to 0.
+        progress: called with the steps done and the number of all steps.
     Raises:
         BackboneError: the model gives numbers that are not finite.
     """
@@ -72,12 +72,12 @@ def sample_latents(
 
 
 def sampled_as(backbone: Backbone, config: SamplingConfig) -> SamplingConfig:
-    """The settings with the model's own guidance where they name none."""
+    """The settings, with the model's own guidance if they set none."""
     return replace(config, guidance=config.guidance or backbone.guidance)
 
 
 def _new_noise(first_CFHW: Tensor, index: int) -> Tensor:
-    """Noise for after step number `index` that follows from the first noise alone, on every machine."""
+    """Noise to add after step `index`; it depends on the index and the first noise only, on every machine."""
     seed = int(first_CFHW.flatten()[0].float().cpu().view(torch.int32)) & 0x7FFFFFFF
     generator = torch.Generator().manual_seed(seed + index)
     return torch.randn(first_CFHW.shape, generator=generator).to(first_CFHW)

@@ -1,4 +1,4 @@
-"""Text and values from files, made safe to show: no terminal, browser or message can be broken or misled by them."""
+"""Make text and values from files safe to show: they cannot break or mislead a terminal, browser or message."""
 
 import math
 import unicodedata
@@ -8,8 +8,8 @@ from typing import TypeAlias, cast
 Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
 
 HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
-"""Unicode categories that are shown as escapes: controls; zero-width and text direction; lone surrogates, which stand
-for bytes in file names that are not UTF-8; separators of lines and of paragraphs."""
+"""Unicode categories that are shown as escapes: controls; zero-width and text-direction characters; lone surrogates,
+which stand for bytes in file names that are not UTF-8; line and paragraph separators."""
 
 
 def shown(text: str) -> str:
@@ -18,7 +18,7 @@ def shown(text: str) -> str:
 
 
 def shown_json(value: object) -> Json:
-    """A value of lists, dicts, texts and numbers as every JSON reader takes it: NaN and infinity become None.
+    """A value of lists, dicts, texts and numbers that every JSON reader accepts: NaN and infinity become None.
 
     Raises:
         TypeError: a value of another type.

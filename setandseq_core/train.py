@@ -26,8 +26,8 @@ from .training.savings import waiting
 from .training.validation import QUANTILES, Validation, evaluating, validation_loss
 
 METHOD_VERSION = 2
-"""Raise it with every change that gives other results for the same input, so that no old state is mistaken for a new
-one."""
+"""Version of the method. Raise it with every change that alters results for the same input, so that no training resumes
+from an outdated state."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -36,7 +36,7 @@ class _Samples:
 
     x_0: Tensor
     texts: list[Condition]
-    """The prompt of each."""
+    """The prompt of each sample."""
     weights: Tensor | None = None
     share: float = 1.0
     """Weight of this group's mean in the step's loss."""
@@ -61,7 +61,7 @@ def _step_samples(
     batch: int,
     config: MethodConfig,
 ) -> list[_Samples]:
-    """The samples of a step: those of the concept, with its learned tokens, and prior samples."""
+    """Samples of a step: the concept's own, with its learned tokens, and prior samples."""
     samples: list[_Samples] = []
     num_prior = material.prior_samples(step, batch, config)
     if num_prior < batch:
@@ -94,7 +94,7 @@ class _Noised:
     share: float
 
     def part(self, chosen: slice) -> "_Noised":
-        """A part of the samples, with its share of the loss; the shares of all parts add up to that of the whole."""
+        """Some of the samples, with their share of the loss; the shares of all parts add up to that of the whole."""
         weights, share = self.weights, self.share * len(self.x_t[chosen]) / len(self.x_t)
         if weights is not None and len(weights) == len(self.x_t):  # one for each sample, not one for all
             weights = weights[chosen]
@@ -111,7 +111,7 @@ class _Noised:
 
 
 def _noised(samples: _Samples, config: MethodConfig, shift: float) -> _Noised:
-    """Samples at random times (Eq. 1), their prompts' tokens masked at random."""
+    """Samples at random times (Eq. 1), with the tokens of their prompts masked at random."""
     noise = torch.randn_like(samples.x_0)
     time_B = random_times(samples.x_0, shift, config.time_range)
     return _Noised(
@@ -131,7 +131,7 @@ def _loss(backbone: Backbone, noised: _Noised) -> Tensor:
 
 
 def _parts(groups: Sequence[_Noised], chosen: slice) -> Iterator[_Noised]:
-    """The chosen samples; indices count through all groups."""
+    """The chosen samples; their indices run across all groups."""
     first = 0
     for group in groups:
         count = len(group.x_t)
@@ -150,10 +150,10 @@ def _learn(
     draw: Callable[[int], list[_Samples]],
     shift: float,
 ) -> None:
-    """All steps of a stage: draw samples, noise them, go down the gradient of their loss.
+    """Run all steps of a stage: draw samples, add noise, and descend the gradient of their loss.
 
     Args:
-        draw: the samples of a step.
+        draw: gives the samples of a step by its number.
     """
     for step in run.steps():
 
@@ -208,11 +208,11 @@ class Trained:
     embeddings: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     """Learned tokens by name, if any."""
     unsaved: str = ""
-    """Why the state could not be saved at the end; "" if it was."""
+    """Reason why the state could not be saved at the end; "" if it was saved."""
     validation: dict[int, float] = field(default_factory=dict[int, float])
-    """Step -> validation loss after it; 0 is before the first step."""
+    """Validation loss by the number of steps done; 0 is before the first step."""
     taken_from: int | None = None
-    """The step whose state this is, where the last one was worse than none; None for the last."""
+    """The step whose state was taken because the last state was worse than no training; None if it was not."""
 
 
 def train_identity(
@@ -225,13 +225,13 @@ def train_identity(
     progress: ProgressCallback | None = None,
     processes: Processes = ALONE,
 ) -> Trained:
-    """The set stage; the motion residual is zero. The model is afterwards exactly what it was before.
+    """Run the set stage; the motion residual stays zero. Afterwards the model is exactly as it was before.
 
     Args:
-        savings: how to take less memory; when memory runs out all the same, they are changed to save more.
-        folder: where unfinished work is kept; the same frames and settings go on from there.
+        savings: ways to use less memory; if memory still runs out, training saves more by itself.
+        folder: keeps unfinished work; the same frames and settings resume from there.
         progress: called after every step; may raise StopTraining to stop and keep what was learned.
-        processes: those that train this together.
+        processes: the processes that train this together.
     """
     stage, first = config.set_stage, material.clips[0]
     saved = replace(savings) if savings else Savings()
@@ -274,10 +274,10 @@ def train_motion(
     progress: ProgressCallback | None = None,
     processes: Processes = ALONE,
 ) -> Trained:
-    """The sequence stage on an identity that stays as it is; otherwise as `train_identity`.
+    """Run the sequence stage on a frozen identity. See `train_identity` for the other arguments.
 
     Args:
-        identity: the layers of the set stage; their rank counts, not the one of `config`.
+        identity: the layers of the set stage; their rank is used, not the rank in `config`.
         embeddings: the learned token of the set stage, if any.
     """
     stage, first = config.sequence_stage, material.clips[0]
@@ -314,7 +314,7 @@ def train_motion(
 
 
 def some_frames(frame_set: FrameSet) -> Tensor:
-    """(B, C, F, H, W) of frames spread over a clip, one for each time of a validation."""
+    """Frames (B, C, F, H, W) spread over a clip, one for each validation time."""
     last = len(frame_set.latents_SCFHW) - 1
     return frame_set.latents_SCFHW[[round(quantile * last) for quantile in QUANTILES]]
 
@@ -329,7 +329,7 @@ def _validation(
 ) -> Validation:
     def measure() -> float:
         learned = with_embeddings([text], list(concept.embeddings.values()))[0]
-        with evaluating(backbone.module), concept.dropped_out():  # without dropout, since it is evaluating
+        with evaluating(backbone.module), concept.dropped_out():  # evaluation mode turns dropout off
             loss = validation_loss(backbone, x_0_BCFHW, learned, config.time_range)
         return of_the_first(loss, processes, x_0_BCFHW.device)
 
@@ -337,7 +337,7 @@ def _validation(
 
 
 def _kept(stage: StageConfig) -> Values:
-    """The settings of a stage but for its number of steps: step k is the same in a longer training."""
+    """A stage's settings except its number of steps, because step k is the same in a longer training."""
     values = asdict(stage)
     del values["steps"]
     return values

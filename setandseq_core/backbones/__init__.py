@@ -1,1 +1,1 @@
-"""Model families outside ComfyUI: the route of each through diffusers, its files and its names."""
+"""Model families outside ComfyUI: how diffusers runs each, its files and its layer names."""

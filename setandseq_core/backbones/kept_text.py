@@ -1,4 +1,4 @@
-"""Prompts that are encoded once and then read from disk, so that most processes never load a text encoder."""
+"""Encode prompts once and then read them from disk, so that most processes never load a text encoder."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +16,9 @@ class KeptText:
     """A text encoder that loads at the first prompt that is not in the folder.
 
     Args:
-        folder: of the encoded prompts.
+        folder: folder of the encoded prompts.
         key: tells this encoder from others.
-        load: loads it.
+        load: loads the text encoder.
     """
 
     def __init__(self, folder: Path, key: str, load: Callable[[], TextEncoder]):

@@ -33,7 +33,7 @@ KnownPrompts = Callable[[int, int, str], list[PriorPrompt]]
 
 FAMILY = "wan"
 WAN_FORMAT = VideoFormat(fps=16.0, frames=81, size=(480, 832), size_multiple=16)
-"""Wan 2.1 and the two experts of Wan 2.2 14B."""
+"""Format of Wan 2.1 and of the two experts of Wan 2.2 14B."""
 TEXT_TOKENS = 512
 """Tokens of a prompt in the released Wan models."""
 
@@ -76,7 +76,7 @@ class WanBackbone:
         return self.module.device
 
     def fingerprint(self) -> BaseFingerprint:
-        if self._fingerprint is None:  # computed once: later the weights may be spread over processes
+        if self._fingerprint is None:  # computed once, because later the weights may be spread over processes
             self._fingerprint = self._computed_fingerprint()
         return self._fingerprint
 
@@ -87,7 +87,7 @@ class WanBackbone:
     def running(
         self, _batch_shape: tuple[int, ...], /, savings: Savings | None = None, *, load: bool = True
     ) -> AbstractContextManager[None]:
-        """The whole model stays where it was loaded; `load` is ignored."""
+        """Recompute blocks as the savings say. The whole model stays where it was loaded, so `load` is ignored."""
         return recomputed(self.module.blocks if savings else (), savings or Savings())
 
     def memory_limit(self) -> int:
@@ -96,15 +96,15 @@ class WanBackbone:
         return free_memory(self.device) + weights
 
     def step(self) -> AbstractContextManager[None]:
-        """Nothing to do: no block writes into what its backward needs."""
+        """Does nothing, because no block overwrites a tensor that its backward pass needs."""
         return nullcontext()
 
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
-        """Shape (C, F', H', W'): a quarter of the frames but for the first, an eighth of the pixels each way."""
+        """Shape (C, F', H', W'): one frame for the first and one per 4 later ones, an eighth of height and width."""
         return len(self._mean), (frames - 1) // 4 + 1, height // 8, width // 8
 
     def encode_frames(self, frames_FHWC: Tensor) -> Tensor:
-        """Normalised latents (C, F', H', W') of 4n+1 frames in [0, 1]: the mean that the VAE gives."""
+        """Normalised latents (C, F', H', W') of 4n+1 frames in [0, 1]: the mean of the VAE's distribution."""
         pixels = frames_FHWC.permute(3, 0, 1, 2).unsqueeze(0).to(self.vae.device, self.vae.dtype) * 2 - 1
         encoded: Any = self.vae.encode(pixels)
         latents = encoded.latent_dist.mode()[0].float().cpu()
@@ -132,7 +132,7 @@ class UMT5Prompts:
     """Wan's own text encoder from the `tokenizer` and `text_encoder` folders of a diffusers model."""
 
     def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype):
-        """Load both without network; weights as pickles and code in the folders are refused.
+        """Load both without network; pickled weights and code in the folders are refused.
 
         Raises:
             BackboneError: a folder is missing, or transformers cannot load it.
@@ -168,10 +168,10 @@ class UMT5Prompts:
 
     @torch.no_grad()
     def __call__(self, prompt: str) -> Tensor:
-        """Tokens of the prompt, (512, D), zeros after its end.
+        """Tokens of the prompt, (512, D), padded with zeros.
 
         Raises:
-            PromptError: the prompt is longer than the encoder takes.
+            PromptError: the prompt is too long for the encoder.
         """
         tokens = self._tokenizer(prompt, return_tensors="pt", add_special_tokens=True)
         count = tokens.input_ids.shape[1]
@@ -204,9 +204,9 @@ def load_wan(
     """A Wan model from a local diffusers folder, or from a single native file with its VAE and text encoder.
 
     Args:
-        kept_text: folder of encoded prompts; the text encoder loads only for one that is not there.
+        kept_text: folder of encoded prompts; the text encoder loads only for a prompt that is not there.
     Raises:
-        BackboneError: a file is missing or is not what it should be.
+        BackboneError: a file is missing, or is not of the expected kind.
     """
     if model.is_file() and (vae is None or text_encoder is None):
         raise BackboneError(

@@ -1,7 +1,7 @@
-"""Wan models in the native single-file format, the one that ComfyUI reads: sizes and loading.
+"""Load Wan models from the native single-file format, which ComfyUI reads too, and find their sizes.
 
-A file is loaded by naming the model's own weights (wan_names.py), so it must match the model key by key.
-Only text-to-video transformers (Wan 2.1, and each of the two experts of Wan 2.2 14B) and the Wan 2.1 VAE.
+The weights are found by their native names (wan_names.py), so a file must match the model key by key. Supported are
+text-to-video transformers (Wan 2.1, and each of the two experts of Wan 2.2 14B) and the Wan 2.1 VAE.
 """
 
 # diffusers leaves some types of the functions used here open.
@@ -54,10 +54,10 @@ _QUANTISED = (".scale_weight", ".weight_scale", "scaled_fp8", ".comfy_quant")
 
 
 def transformer_config(shapes: Shapes) -> Config:
-    """Constructor arguments of WanTransformer3DModel for a native file, read off its shapes (no prefix).
+    """Constructor arguments of WanTransformer3DModel for a native file, from the shapes of its weights (no prefix).
 
     Raises:
-        BackboneError: not a Wan transformer, or a variant other than text-to-video.
+        BackboneError: the file is not a Wan transformer, or is a variant other than text-to-video.
     """
     for key in shapes:
         if variant := next((name for start, name in _VARIANTS.items() if key.startswith(start)), None):
@@ -95,7 +95,7 @@ def vae_config(shapes: Shapes) -> Config:
     """Constructor arguments of AutoencoderKLWan for a native Wan 2.1 VAE file of any base width.
 
     Raises:
-        BackboneError: not a Wan VAE, or that of Wan 2.2 5B.
+        BackboneError: the file is not a Wan VAE, or is the VAE of Wan 2.2 5B.
     """
     if "decoder.upsamples.0.upsamples.0.residual.2.weight" in shapes:
         raise BackboneError(
@@ -128,16 +128,17 @@ def load_transformer(path: str | Path, dtype: torch.dtype) -> WanTransformer3DMo
 
     Args:
         path: a native .safetensors file, or a diffusers folder: the pipeline's, or the one with the transformer itself.
-        dtype: of all other weights.
+        dtype: type of all other weights.
+
     Raises:
-        BackboneError: missing, unreadable, not such a model, or weights that do not fit it.
+        BackboneError: the file is missing, unreadable or another kind of model, or its weights do not fit.
     """
     path = Path(path)
     if path.is_dir():
         return _load_folder(path, "transformer", dtype, WanTransformer3DModel)
     model = _load_file(path, dtype, WanTransformer3DModel, transformer_config, native_layer_name)
     config = model.config
-    model.rope = WanRotaryPosEmbed(HEAD_DIM, config["patch_size"], config["rope_max_seq_len"])  # no file holds it
+    model.rope = WanRotaryPosEmbed(HEAD_DIM, config["patch_size"], config["rope_max_seq_len"])  # files lack it
     return model
 
 
@@ -146,9 +147,10 @@ def load_vae(path: str | Path, dtype: torch.dtype) -> AutoencoderKLWan:
 
     Args:
         path: a native .safetensors file, or a diffusers folder: the pipeline's, or the one with the VAE itself.
-        dtype: of all weights.
+        dtype: type of all weights.
+
     Raises:
-        BackboneError: missing, unreadable, not such a model, or weights that do not fit it.
+        BackboneError: the file is missing, unreadable or another kind of model, or its weights do not fit.
     """
     path = Path(path)
     if path.is_dir():

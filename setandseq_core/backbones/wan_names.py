@@ -1,6 +1,6 @@
-"""Names of Wan weights: from those of diffusers to the native ones, which Wan's own files and ComfyUI use.
+"""Translate names of Wan weights from diffusers to the native ones, which Wan's own files and ComfyUI use.
 
-Both hold the same tensors, in the same shapes. Concept files name layers by their native names.
+Both formats hold the same tensors in the same shapes. Concept files use the native names.
 """
 
 import re
@@ -51,7 +51,7 @@ _VAE_LAYERS_PER_UP_BLOCK = 4
 
 
 def native_layer_name(name: str) -> str:
-    """Native name of a module or table of WanTransformer3DModel, as `blocks.0.attn1.to_q` -> `blocks.0.self_attn.q`.
+    """Native name of a module or table of WanTransformer3DModel: `blocks.0.attn1.to_q` -> `blocks.0.self_attn.q`.
 
     Raises:
         BackboneError: a text-to-video Wan has no such layer.
@@ -67,7 +67,7 @@ def native_layer_name(name: str) -> str:
 
 
 def diffusers_layer_name(name: str) -> str | None:
-    """The diffusers name of a layer in a block, `blocks.0.attn1.to_q` for `blocks.0.self_attn.q`; None for others."""
+    """Name in diffusers of a layer in a block, the inverse of `native_layer_name`; None for other layers."""
     block = re.fullmatch(r"(blocks\.\d+\.)(.+)", name)
     if block is None or block[2] not in _DIFFUSERS_IN_BLOCK:
         return None
@@ -75,7 +75,7 @@ def diffusers_layer_name(name: str) -> str | None:
 
 
 def native_vae_name(name: str) -> str:
-    """Native name of a module of AutoencoderKLWan (Wan 2.1 layout), as `decoder.conv_in` -> `decoder.conv1`."""
+    """Native name of a module of AutoencoderKLWan (Wan 2.1 layout): `decoder.conv_in` -> `decoder.conv1`."""
     if name in _VAE_TOP:
         return _VAE_TOP[name]
     if found := re.fullmatch(r"(encoder|decoder)\.mid_block\.(\w+\.\d)\.(.+)", name):
@@ -94,16 +94,16 @@ def native_vae_name(name: str) -> str:
 
 
 def native_transformer(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A WanTransformer3DModel state dict under native names, contiguous: ready to be saved as a native file."""
+    """A WanTransformer3DModel state dict with native names and contiguous tensors, ready to save as a native file."""
     return {native_key(key, native_layer_name): tensor.contiguous() for key, tensor in state_dict.items()}
 
 
 def native_vae(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """An AutoencoderKLWan state dict under native names, contiguous: ready to be saved as a native file."""
+    """An AutoencoderKLWan state dict with native names and contiguous tensors, ready to save as a native file."""
     return {native_key(key, native_vae_name): tensor.contiguous() for key, tensor in state_dict.items()}
 
 
 def native_key(key: str, native_name: Callable[[str], str]) -> str:
-    """Native name of one weight, given the function that names its module."""
+    """Native name of one weight; `native_name` gives that of its module."""
     module, _, leaf = key.rpartition(".")
     return native_name(key) if leaf == "scale_shift_table" else f"{native_name(module)}.{leaf}"

@@ -1,1 +1,1 @@
-"""Training data: video files, clips with their prompts, and both as the two stages see them."""
+"""Training data: video files, clips with their prompts, and the encoded material of both stages."""

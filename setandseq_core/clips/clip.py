@@ -1,4 +1,4 @@
-"""Make frames into a clip: in real time at the model's frame rate, at a length and size that the model takes.
+"""Turn frames into a clip: 4n+1 frames, resampled to the model's frame rate and to a size that the model takes.
 
 Shape letters: F frames, H height, W width, C the three channels red, green and blue.
 """
@@ -50,14 +50,14 @@ class Clip:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class ClipTarget:
-    """The wanted clip; the same for a file and for frames in memory.
+    """Settings of the clip to make, from a file or from frames in memory.
 
     Raises:
         VideoError: settings that no clip can meet.
     """
 
     fps: float
-    """Frames per second of the clip; the speed of the motion in seconds stays as it is."""
+    """Frames per second of the clip; motion keeps its speed in real time."""
     multiple: int = 16
     """Height and width become multiples of this."""
     frames: int | None = None
@@ -65,9 +65,9 @@ class ClipTarget:
     size: WantedSize | None = None
     max_frames: int = 81
     time_stride: int = 4
-    """Frames that each latent frame but the first stands for: a clip has stride n + 1 frames."""
+    """Frames per latent frame, except the first: a clip has time_stride n + 1 frames."""
     max_pixels: int | None = None
-    """Largest frame when no size is asked for, about; None for as large as the video."""
+    """Approximate limit of the frame's area if no size is asked for; None keeps the size of the video."""
 
     def __post_init__(self) -> None:
         check_fps(self.fps)
@@ -104,7 +104,7 @@ class ClipTarget:
 
     @property
     def most_frames(self) -> int:
-        """Number of frames that a long enough source gives."""
+        """Number of frames in the clip if the source is long enough."""
         return self._whole_latents(self.max_frames if self.frames is None else max(self.frames, self.min_frames))
 
     def output_size(self, source: Size) -> Size:
@@ -127,7 +127,7 @@ class ClipTarget:
         """Number of frames used out of `found`: rounded down to whole latent frames.
 
         Raises:
-            VideoError: there are too few.
+            VideoError: there are too few frames.
         """
         longer = "Use a longer video" if stretch == WHOLE else "Start earlier, take a longer part"
         if found < self.min_frames:
@@ -169,10 +169,10 @@ def check_fps(fps: float) -> None:
 
 
 def fitted_size(source: Size, multiple: int, wanted: WantedSize | None = None, max_pixels: int | None = None) -> Size:
-    """The size at which a clip is trained on; the node and the command line share this rule.
+    """The size of a clip for training; the node and the command line share this rule.
 
     A side that is asked for is kept. The other follows the shape of the source; if neither is asked for, both follow
-    the source, scaled down to `max_pixels` where it is larger. Each becomes the nearest multiple of `multiple`.
+    the source, scaled down to `max_pixels` if it is larger. Each becomes the nearest multiple of `multiple`.
     """
     height, width = wanted or (None, None)
     scale = 1.0
@@ -189,8 +189,8 @@ def fitted_size(source: Size, multiple: int, wanted: WantedSize | None = None, m
 
 
 def _nearest_multiple(side: float, multiple: int) -> int:
-    # Of two that are equally near the smaller one: 640x360 is cropped to 640x352, where 640x368 would have to be
-    # enlarged, and every pixel with it.
+    # If two are equally near, the smaller one: 640x360 is cropped to 640x352. For 640x368 every pixel would have to be
+    # enlarged.
     return max(1, math.ceil(side / multiple - 0.5)) * multiple
 
 
@@ -203,7 +203,7 @@ def crop_size(source: Size, size: Size) -> Size:
 
 
 def crop(frame_HWC: Tensor, size: Size) -> Tensor:
-    """The centre of a frame, of any dtype and channels: the largest part with the shape of `size`."""
+    """The largest central part of a frame with the aspect ratio of `size`; any dtype and number of channels."""
     source = (frame_HWC.shape[0], frame_HWC.shape[1])
     height, width = crop_size(source, size)
     top = (source[0] - height) // 2
@@ -212,7 +212,7 @@ def crop(frame_HWC: Tensor, size: Size) -> Tensor:
 
 
 def resize(frame_HWC: Tensor, size: Size) -> Tensor:
-    """A frame at another size, antialiased; floats may overshoot a little."""
+    """A frame resized with antialiasing; floats may overshoot a little."""
     if frame_HWC.shape[:2] == size:
         return frame_HWC
     image = frame_HWC.permute(2, 0, 1)[None]
@@ -223,19 +223,19 @@ def resize(frame_HWC: Tensor, size: Size) -> Tensor:
 
 
 def frames_in_time(timed: Iterable[tuple[float, Frame]], fps: float) -> Iterator[Frame]:
-    """Repeat and leave out frames so that they come at `fps` and everything still takes as long as before.
+    """Repeat or drop frames so that they come at `fps` and all motion keeps its speed.
 
-    Each frame of the result shows the last one that begins before the middle of its time, as ffmpeg's filter `fps`
-    does.
+    Like ffmpeg's filter `fps`, each frame of the result shows the last source frame that begins before the middle of
+    its interval.
 
     Args:
-        timed: the second at which each frame begins, and the frame, in order. The last entry only says when the one
-            before it ends. What begins before 0 is seen at 0, if nothing else has begun by then.
+        timed: start time in seconds and frame, in order. The last entry only says when the frame before it ends. A
+            frame that begins before 0 is seen at 0 if no other has begun by then.
     """
     shown: list[Frame] = []
     tick = 0
     for begin, frame in timed:
-        # A frame that begins just in the middle belongs to the next tick, also where the file rounds its times.
+        # A frame that begins exactly in the middle belongs to the next tick, even if the file rounds its times.
         first_tick = math.floor((begin + MATROSKA_TICK) * fps + 0.5)
         while shown and tick < first_tick:
             yield shown[0]
@@ -249,12 +249,12 @@ def even_times(length: int, fps: float) -> list[float]:
 
 
 def indices_in_time(times: Sequence[float], fps: float, stretch: Stretch = WHOLE) -> list[int]:
-    """Which frames of a video are seen at `fps` during a stretch of it; see `frames_in_time`.
+    """Indices of the frames of a video that are seen at `fps` during a stretch of it; see `frames_in_time`.
 
     Args:
-        times: seconds at which the frames begin, and at which the last one ends.
+        times: start times of the frames in seconds, and the end of the last one.
         fps: frames per second of the result.
-        stretch: the part that is wanted.
+        stretch: the part of the video to use.
     """
     end = min(times[-1], stretch.end)
     inside = [(begin - stretch.start, index) for index, begin in enumerate(times[:-1]) if begin < end]
@@ -282,7 +282,7 @@ def fit_clip(
         frames_FHWC: RGB in [0, 1], any number and size.
         source_fps: frames per second of `frames_FHWC`.
         fps, multiple, frames, size, max_frames, max_pixels: see `ClipTarget`.
-        stretch: the part that is wanted.
+        stretch: the part of the frames to use.
     Returns:
         The clip, on the device of `frames_FHWC`.
     Raises:
@@ -295,7 +295,7 @@ def fit_clip(
 
 
 def fit_stretch(frames_FHWC: Tensor, source_fps: float, target: ClipTarget, stretch: Stretch) -> Clip:
-    """Make a clip as `target` describes it out of a stretch of frames in memory; see `fit_clip`."""
+    """Make the clip that `target` describes from a stretch of frames in memory; see `fit_clip`."""
     check_fps(source_fps)
     check_frames(frames_FHWC)
     length, height, width, _ = frames_FHWC.shape
@@ -331,7 +331,7 @@ def check_frames(frames_FHWC: Tensor) -> None:
         )
     low = float(frames_FHWC.min())
     high = float(frames_FHWC.max())
-    if low < -0.5 or high > 1.5:  # a decoder may overshoot a little; another range would be a wrong picture
+    if low < -0.5 or high > 1.5:  # a decoder may overshoot a little; a larger range means another scale
         raise VideoError(
             f"The values of the frames go from {low:g} to {high:g}; they must be in [0, 1].", hint="Rescale them."
         )
@@ -339,20 +339,20 @@ def check_frames(frames_FHWC: Tensor) -> None:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Words:
-    """The artist's words for a clip.
+    """The artist's prompts and tokens for a clip.
 
     Raises:
-        PromptError: a prompt does not hold its token.
+        PromptError: a prompt does not contain its token.
     """
 
     static_prompt: str
-    """The appearance; holds the identity token [v]."""
+    """Describes the appearance; contains the identity token [v]."""
     motion_prompt: str
-    """The appearance and the movement (Eq. 7); holds both tokens."""
+    """Describes the appearance and the motion (Eq. 7); contains both tokens."""
     identity_token: str = ""
-    """[v], "" when there is none."""
+    """The token [v]; "" if there is none."""
     motion_token: str = ""
-    """[u], "" when there is none."""
+    """The token [u]; "" if there is none."""
 
     def __post_init__(self) -> None:
         held = [("identity", self.identity_token, "static", self.static_prompt)]
@@ -373,13 +373,12 @@ class Reference:
     clip: Clip
     words: Words
     mask_FHW: Tensor | None = None
-    """1 on the subject, for each frame. The rest has a low loss weight; None weights all places equally."""
+    """A mask for each frame, 1 on the subject. The rest has a low loss weight; None weights all positions equally."""
     pictures: "tuple[Reference, ...]" = ()
-    """Seen by the set stage in turn, in place of this clip: one reference for each picture, whose frames are all
-    pictures of its size. Three pictures of one size and one of another make four references, so every picture counts
-    the same. Empty where the clip itself shows the look; see `pictures`."""
+    """References that the set stage sees in turn in place of this clip. Each picture has an entry: a clip whose frames
+    are all pictures of its size, so that every picture counts the same. Empty if the clip itself shows the look."""
 
     @property
     def look(self) -> Words:
-        """The words for the look: those of the pictures, if there are any."""
+        """Prompts and tokens for the look; they come from the pictures if there are any."""
         return self.pictures[0].words if self.pictures else self.words

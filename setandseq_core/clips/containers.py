@@ -1,6 +1,6 @@
-"""Facts about a video file from its bytes alone: its container, and whether its end is there.
+"""Check a video file by its bytes alone: its container, and whether its end is there.
 
-ffmpeg plays a file that was cut off as far as it goes and reports success, so this is checked before.
+ffmpeg plays a truncated file as far as it goes and reports success, so the end is checked before.
 """
 
 import os
@@ -14,11 +14,11 @@ from typing import BinaryIO
 from ..errors import VideoError
 
 VideoSource = Path | BytesIO
-"""A video file on the disk, or all of one in memory."""
+"""A video file on the disk, or a whole one in memory."""
 
 
 MAX_SIDE = 8192
-"""Largest width and height that is read, in pixels."""
+"""Largest width and height of a video, in pixels."""
 
 
 READABLE = "mp4, mov, webm, mkv or gif"
@@ -35,15 +35,15 @@ _MATROSKA_ALPHA = b"\x53\xc0\x81\x01"
 
 
 def source_name(source: VideoSource) -> str:
-    """Name of the file in messages."""
+    """Name of the video in messages."""
     return str(source) if isinstance(source, Path) else "The video"
 
 
 def check_container(source: VideoSource) -> None:
-    """Refuse what is no video file, or one that ends before its container does.
+    """Refuse a file that is not a video, or a video file that is cut off.
 
     Raises:
-        VideoError: not there, not a file, not readable, empty, another format, or cut off.
+        VideoError: the file is missing, not a file, unreadable, empty, of another format or cut off.
     """
     if isinstance(source, Path):
         _check_path(source)
@@ -72,7 +72,7 @@ def _check_path(path: Path) -> None:
 
 @contextmanager
 def _opened(source: VideoSource) -> Generator[BinaryIO]:
-    """The bytes of a video from their beginning; a file in memory is left at its beginning too."""
+    """Open a video at its beginning; a file in memory is also rewound on exit."""
     if isinstance(source, Path):
         with source.open("rb") as file:
             yield file
@@ -95,7 +95,7 @@ def _check_head(name: str, file: BinaryIO, length: int) -> None:
         cut_off = _matroska_is_cut_off(file, length)
     elif head.startswith(b"GIF8"):
         width, height = struct.unpack("<HH", head[6:10].ljust(4, b"\0"))
-        check_side(name, width, height)  # here, since ffmpeg would give up without saying why
+        check_side(name, width, height)  # checked here, because ffmpeg would fail without a reason
         file.seek(-min(64, length), os.SEEK_END)
         cut_off = not file.read().rstrip(b"\0\r\n").endswith(b";")
     else:
@@ -127,7 +127,7 @@ def _mp4_is_cut_off(file: BinaryIO, length: int) -> bool:
         size = int.from_bytes(header[:4], "big")
         if size == 1:
             size = int.from_bytes(header[8:16], "big")
-        if size < 8:  # 0: to the end of the file; anything else is no box
+        if size < 8:  # 0 means to the end of the file; anything else is no box
             return False
         start += size
         if start > length and header[4:8] in (*_MP4_BOXES, b"moof"):
@@ -146,7 +146,7 @@ def _matroska_is_cut_off(file: BinaryIO, length: int) -> bool:
         if num_bytes > 8:
             return False
         value = int.from_bytes(first + file.read(num_bytes - 1), "big") & ((1 << 7 * num_bytes) - 1)
-        if value == (1 << 7 * num_bytes) - 1:  # of unknown size, as in a recording of a live stream
+        if value == (1 << 7 * num_bytes) - 1:  # size unknown, as in a recording of a live stream
             return False
         start += num_bytes + value
         if start > length:

@@ -1,8 +1,8 @@
-"""A video file decoded a frame at a time: only the stretch that is wanted, each frame with its time.
+"""Decode a stretch of a video file one frame at a time, each with its time.
 
-PyAV decodes. ComfyUI itself reads videos with it, so it is there in every ComfyUI. It opens a file in memory as well as
-one on the disk, seeks, and says when each frame begins. imageio-ffmpeg does none of these: it runs ffmpeg as a process
-and reads frames without times through a pipe.
+PyAV decodes. ComfyUI itself reads videos with it, so every ComfyUI has it. It opens files in memory and on the disk,
+seeks, and says when each frame begins. imageio-ffmpeg can do none of this: it runs ffmpeg as a process and reads frames
+without times through a pipe.
 
 Only mp4, mov, webm, mkv and gif are opened: ffmpeg knows hundreds of formats, some of which are playlists that fetch
 other files.
@@ -45,10 +45,10 @@ from .stretch import Stretch
 from .tone import Transfer
 
 THREADS = 1
-"""Each thread holds frames of its own, 12 MiB each in 4K: two already take more than a small clip."""
+"""Threads of the decoder. Each holds its own frames of 12 MiB in 4K, so two already take more than a small clip."""
 
 Picture: TypeAlias = npt.NDArray[np.generic]
-"""A decoded and scaled frame (H, W, C), upright: bytes, or 16 bits where it is HDR; RGB, or RGBA put on black."""
+"""A decoded, scaled and upright frame (H, W, C): 8 bits, or 16 bits for HDR; RGB, or RGBA blended with black."""
 
 _OPTIONS = {
     "format_whitelist": "mov,mp4,matroska,webm,gif",
@@ -56,22 +56,22 @@ _OPTIONS = {
     "max_pixels": str(MAX_SIDE**2),
 }
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-"""ffmpeg's own VP8 and VP9 decoders drop the alpha channel, these keep it."""
+"""Decoders that keep the alpha channel, which ffmpeg's own VP8 and VP9 decoders drop."""
 _SCALE_FLAGS = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp:param0=0:param1=0.5"
-"""The cubic filter of `clip.resize`, so that a file and the same frames in memory give the same pictures."""
+"""Flags for the cubic filter of `clip.resize`, so that a file and the same frames in memory give the same pictures."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Turn:
-    """Rotation that makes the stored picture upright: swap rows and columns first, then mirror."""
+    """Turns a stored picture upright: swaps rows and columns first, then mirrors."""
 
     swapped: bool = False
     mirrored: bool = False
-    """Left and right."""
+    """Whether left and right are exchanged."""
     upside_down: bool = False
 
     def __call__(self, picture: Picture) -> Picture:
-        """The picture upright."""
+        """Return the picture upright."""
         if self.swapped:
             picture = picture.swapaxes(0, 1)
         if self.mirrored:
@@ -86,7 +86,7 @@ class Turn:
 
 
 def turn_of(frame: VideoFrame) -> Turn:
-    """The turn that the file's display matrix asks for, to the nearest quarter."""
+    """The rotation that the file's display matrix asks for, to the nearest quarter turn."""
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return Turn()
@@ -98,7 +98,7 @@ def turn_of(frame: VideoFrame) -> Turn:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class OpenVideo:
-    """A video file that is open, and the stream of pictures in it."""
+    """An open video file and its video stream."""
 
     name: str
     container: InputContainer
@@ -126,19 +126,19 @@ class OpenVideo:
         return turn_of(frame).size((frame.height, self.square_width(frame)))
 
     def stored_size(self, frame: VideoFrame) -> Size:
-        """Height and width of a frame upright, its pixels as they are stored."""
+        """Height and width of a frame turned upright, in pixels as they are stored."""
         return turn_of(frame).size((frame.height, frame.width))
 
     def square_width(self, frame: VideoFrame) -> int:
-        """Width of a stored frame once its pixels are square."""
+        """Width of a stored frame after its pixels are made square."""
         shape = self.stream.sample_aspect_ratio or 1
         return min(max(1, round(frame.width * shape)), 2 * MAX_SIDE)
 
     def timed_frames(self, stretch: Stretch) -> Iterator[tuple[float, VideoFrame]]:
-        """The frames of a stretch, each with the second of the stretch at which it begins.
+        """The frames of a stretch, each with its start time in seconds from the start of the stretch.
 
-        The first may begin before 0, and goes on into the stretch. The last entry repeats the last frame and only says
-        when that ends.
+        The first frame may begin before 0 and last into the stretch. The last entry repeats the last frame and only
+        says when it ends.
         """
         origin = self._origin()
         if stretch.start and origin is not None:
@@ -163,7 +163,7 @@ class OpenVideo:
         return float(self.stream.time_base or 1)
 
     def _origin(self) -> float | None:
-        """Start of the first frame on the file's clock; None if the file does not give it."""
+        """Start of the first frame in seconds of the file's clock; None if the file does not say."""
         return None if self.stream.start_time is None else self.stream.start_time * self._tick
 
     def _seek(self, second: float) -> None:
@@ -174,7 +174,7 @@ class OpenVideo:
             return
 
     def _frames(self) -> Iterator[VideoFrame]:
-        """Every frame from here on; damaged ones are skipped, as players do."""
+        """All frames from the current position on; damaged ones are skipped, as in players."""
         try:
             for packet in self.container.demux(self.stream):
                 yield from self._decoded(packet)
@@ -196,11 +196,11 @@ def open_video(source: VideoSource) -> Generator[OpenVideo]:
     """Open a video file.
 
     Raises:
-        VideoError: not there, not a video, cut off, sound only, or too large.
+        VideoError: the file is missing, not a video, cut off, sound only or too large.
     """
     check_container(source)
     name = source_name(source)
-    # Absolute, so that no name is taken for an option or a protocol.
+    # The path is absolute, so that no name is taken for an option or a protocol.
     file = str(source.absolute()) if isinstance(source, Path) else source
     try:
         container = av.open(file, mode="r", options=_OPTIONS, metadata_errors="replace")
@@ -248,7 +248,7 @@ def unreadable(name: str, reason: str | None) -> VideoError:
 
 
 class Scaler:
-    """Makes upright pictures of one size out of decoded frames, cropped and scaled by ffmpeg in one step."""
+    """Makes upright pictures of one size from decoded frames; ffmpeg crops and scales them in one step."""
 
     def __init__(self, video: OpenVideo, size: Size):
         self._video = video
@@ -258,10 +258,10 @@ class Scaler:
         self._made_for: tuple[int, int, str] | None = None
 
     def picture(self, frame: VideoFrame) -> Picture:
-        """The centre of a frame, of the shape of the size, at that size."""
+        """The largest central part of a frame with the aspect ratio of the size, scaled to it."""
         kind = (frame.width, frame.height, frame.format.name)
-        if self._graph is None or kind != self._made_for:  # a stream may change what its frames are like
-            # Once, not for each frame: PyAV ties a frame to its side data in a circle that only the collector frees.
+        if self._graph is None or kind != self._made_for:  # frames may change within a stream
+            # Only when they change: PyAV ties a frame to its side data in a cycle that only the collector frees.
             self._turn = turn_of(frame)
             self._graph = self._graph_for(frame)
             self._made_for = kind
@@ -292,13 +292,13 @@ class Scaler:
         return graph
 
     def _crop(self, frame: VideoFrame) -> str:
-        """The centre with the shape of the size, in pixels as they are stored, which need not be square."""
+        """The central part with the aspect ratio of the size, in stored pixels, which need not be square."""
         square_width = self._video.square_width(frame)
         height, width = crop_size((frame.height, square_width), self._turn.size(self._size))
         width = max(1, round(width * frame.width / square_width))
         top = (frame.height - height) // 2
         left = (frame.width - width) // 2
-        if frame.format.chroma_width(2) == 1:  # colour has half the pixels: a crop between two would shift it
+        if frame.format.chroma_width(2) == 1:  # colour has half the resolution: an odd offset would shift it
             top -= top % 2
             left -= left % 2
         return f"{width}:{height}:{left}:{top}:exact=1"

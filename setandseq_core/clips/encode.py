@@ -27,12 +27,12 @@ class FrameSet:
     """A clip as the set stage sees it, encoded once."""
 
     latents_SCFHW: Tensor
-    """Every frame as a latent of its own, or a still clip (then F is more than 1), in an order that does not depend on
-    time."""
+    """Every frame encoded on its own, as a single frame or a still clip (then F is above 1), in an order that does not
+    depend on time."""
     text: Condition
     """The static prompt."""
     weights_S1FHW: Tensor | None = None
-    """Loss weight of each place; None weights all places equally."""
+    """Loss weight of each position; None weights all equally."""
 
     def content(self) -> list[Tensor | str]:
         """Everything that a result depends on, for the run's key."""
@@ -48,7 +48,7 @@ class FrameSequence:
     text: Condition
     """The motion prompt."""
     weights_1FHW: Tensor | None = None
-    """Loss weight of each place; None weights all places equally."""
+    """Loss weight of each position; None weights all equally."""
 
     def content(self) -> list[Tensor | str]:
         """Everything that a result depends on, for the run's key."""
@@ -64,9 +64,9 @@ BACKGROUND_WEIGHT = 0.1
 
 
 def subject_weights(mask_FHW: Tensor, latent_shape_FHW: tuple[int, int, int]) -> Tensor:
-    """Loss weights (1, F', H', W') of latents from a mask in pixels, 1 on the subject.
+    """Loss weights (1, F', H', W') for latents, from a mask in pixels that is 1 on the subject.
 
-    The first latent frame stands for the first frame, each further one for an equal share of the others.
+    The first latent frame stands for the first frame; each later one stands for an equal share of the others.
     """
     frames, height, width = latent_shape_FHW
     small_FHW = F.interpolate(mask_FHW.unsqueeze(1).float(), (height, width), mode="area").squeeze(1)
@@ -84,16 +84,16 @@ def encode_frame_set(
     *,
     still_frames: int = 1,
 ) -> FrameSet:
-    """Encode a clip's frames, in [0, 1], one by one, and its static prompt.
+    """Encode each frame of a clip, in [0, 1], on its own, and encode the static prompt.
 
     Args:
-        mask_FHW: 1 on the subject, 0 elsewhere; the rest then counts little.
-        still_frames: how often each frame is repeated, 4n+1; no more than the clip is long.
+        mask_FHW: 1 on the subject, 0 elsewhere; the rest gets `BACKGROUND_WEIGHT`.
+        still_frames: how often each frame is repeated, 4n+1; at most the length of the clip.
     Raises:
         PromptError: the prompt is empty or too long.
     """
     text = backbone.encode_prompt(check_prompt(static_prompt, "static prompt"))
-    # By their bytes, which say nothing of time: the same frames in any order give the same concept.
+    # Sorted by their bytes, which do not depend on time: the same frames in any order give the same concept.
     order = sorted(range(len(frames_FHWC)), key=lambda i: frames_FHWC[i].float().cpu().numpy().tobytes())
     times = min(still_frames, len(frames_FHWC))
     latents_SCFHW = torch.stack([backbone.encode_frames(frames_FHWC[i : i + 1].repeat(times, 1, 1, 1)) for i in order])
@@ -108,7 +108,7 @@ def encode_frame_set(
 def encode_frame_sequence(
     backbone: Backbone, frames_FHWC: Tensor, motion_prompt: str, mask_FHW: Tensor | None = None
 ) -> FrameSequence:
-    """Encode a clip, whose frames are in [0, 1], and its motion prompt; otherwise as `encode_frame_set`."""
+    """Encode a whole clip, in [0, 1], and its motion prompt. See `encode_frame_set` for the rest."""
     text = backbone.encode_prompt(check_prompt(motion_prompt, "motion prompt"))
     latents_CFHW = backbone.encode_frames(frames_FHWC)
     if mask_FHW is None:
@@ -120,11 +120,11 @@ def encode_frame_sequence(
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class EncodedPrior:
-    """Clips of the base model as a stage sees them: whole, or single frames of them."""
+    """Clips from the base model as a stage sees them: whole clips or single frames."""
 
     latents_KCFHW: Tensor
     texts: Sequence[Condition]
-    """The prompt of each."""
+    """The prompt of each clip or frame."""
     empty: Condition
     """The empty prompt."""
 
@@ -136,7 +136,7 @@ class EncodedPrior:
 
 @torch.no_grad()
 def encode_prior_frames(backbone: Backbone, prior: PriorSet) -> EncodedPrior:
-    """Prior clips as the set stage sees them: single frames, each with the appearance of its clip as the prompt."""
+    """Prior clips as the set stage sees them: single frames, with the appearance of their clip as the prompt."""
     frames_KCFHW = prior.frames_KSCFHW.flatten(0, 1)
     texts = [backbone.encode_prompt(prompt.appearance) for prompt in prior.prompts]
     frames_of_each = prior.frames_KSCFHW.shape[1]
@@ -159,13 +159,13 @@ class Material(Generic[Encoded]):
     """Everything that a stage trains on."""
 
     clips: Sequence[Encoded]
-    """Taken in turn."""
+    """Clips of the concept, used in turn."""
     stitched: Sequence[Encoded] = field(default_factory=list)  # pyright: ignore[reportUnknownVariableType]
-    """Pairs of different concepts side by side, taken now and then."""
+    """Pairs of different concepts side by side, used in a share of the steps."""
     prior: EncodedPrior | None = None
 
     def of_step(self, step: int, config: MethodConfig) -> Encoded:
-        """The concepts' material for step number `step`; stitched clips are spread evenly over the steps."""
+        """The clip for step number `step`; stitched clips are spread evenly over the steps."""
         share = config.stitched_share if self.stitched else 0.0
         taken = int(step * share)
         if int((step + 1) * share) > taken:

@@ -1,4 +1,4 @@
-"""Pictures that a look is learned from, each in its own size, where the clip shows something else that moves.
+"""Learn the look from pictures, each in its own size, while the clip shows something else that moves.
 
 This is not in the paper, whose set stage sees the frames of the clip.
 
@@ -25,17 +25,17 @@ def with_pictures(
     max_pixels: int,
     look_of_clip: bool = False,
 ) -> Reference:
-    """A clip whose look is that of pictures, each scaled down to `max_pixels` and cropped to whole multiples.
+    """A clip with pictures for its look, each scaled down to `max_pixels` and cropped to multiples of `multiple`.
 
     Args:
         reference: the clip, which gives the motion.
-        batches: pictures in [0, 1], each batch (F, H, W, 3) with a size of its own.
+        batches: pictures in [0, 1]; each batch (F, H, W, 3) may have its own size.
         words: the prompt of all pictures.
         multiple: height and width become multiples of this.
-        max_pixels: largest area of a picture, about.
-        look_of_clip: show the frames of the clip to the set stage, too, under their own prompt.
+        max_pixels: approximate limit of the area of a picture.
+        look_of_clip: whether the set stage also sees the frames of the clip, with their own prompt.
     Raises:
-        VideoError: there are none, they need too much memory, or they are no pictures.
+        VideoError: there are no pictures, they need too much memory, or a batch does not hold pictures.
     """
     order: list[Size] = []
     fitted: dict[Size, list[Tensor]] = defaultdict(list)
@@ -54,25 +54,25 @@ def with_pictures(
 
 
 def num_pictures(reference: Reference) -> int:
-    """How many pictures stand for the clip's look."""
+    """Number of pictures that show the look for the clip."""
     return sum(each.clip is not reference.clip for each in reference.pictures)
 
 
 def pictures_in_words(reference: Reference) -> str:
-    """How many pictures stand for the clip's look, and their sizes, as a part of a sentence."""
+    """Number and sizes of the pictures that show the look for the clip, as part of a sentence."""
     sizes = [each.clip for each in unique(reference.pictures) if each.clip is not reference.clip]
     count = num_pictures(reference)
     return f"{count} picture{'s' * (count != 1)}: {', '.join(clip.choice for clip in sizes)}"
 
 
 def seen_in_turn(references: Sequence[Reference]) -> list[Reference]:
-    """Everything that the set stage sees, in turn, so that every clip with its pictures appears equally often."""
+    """Everything that the set stage sees, in turn; every reference, with its pictures, appears equally often."""
     turns = [reference.pictures or (reference,) for reference in references]
     return [each[turn % len(each)] for turn in range(max(map(len, turns))) for each in turns]
 
 
 def unique(references: Iterable[Reference]) -> list[Reference]:
-    """Each of them once, in order."""
+    """Each reference once, in order."""
     return list({id(each): each for each in references}.values())
 
 

@@ -1,6 +1,4 @@
-"""Prior preservation: train also on clips of the base model itself, so that it forgets nothing (section 3.4.1).
-
-The clips come from two-part prompts, an appearance and a motion, and are kept on disk by what they were made from.
+"""Prior clips and their two-part prompts: an appearance and a motion (section 3.4.1).
 
 Shape letters: K prior clips, S frames of a clip taken one by one, C latent channels, F latent frames, H, W latent
 height and width.
@@ -40,19 +38,19 @@ SUBJECTS = (
 
 @dataclass(kw_only=True, slots=True, frozen=True, eq=False)
 class PriorSet:
-    """Clips of the base model."""
+    """Clips from the base model, for prior preservation."""
 
     prompts: tuple[PriorPrompt, ...]
     latents_KCFHW: Tensor
     frames_KSCFHW: Tensor
-    """Some frames of each, every one as a latent of its own (F is 1)."""
+    """Some frames of each clip, each encoded on its own (F is 1)."""
 
 
 def read_prompts(text: str) -> list[PriorPrompt]:
-    """The two-part prompts of a text, one a line as "appearance | motion"; empty lines are left out.
+    """Read two-part prompts from a text, one per line as "appearance | motion"; empty lines are skipped.
 
     Raises:
-        PromptError: a line has no two parts.
+        PromptError: a line lacks one of the two parts.
     """
     lines = [line.partition("|") for line in text.splitlines() if line.strip()]
     return [two_part_prompt(appearance, motion) for appearance, _, motion in lines]
@@ -64,10 +62,10 @@ def real_world_prompts(_count: int, _seed: int, _own: str) -> list[PriorPrompt]:
 
 
 def automatic_prompts(backbone: Backbone, words: Sequence[Words], count: int, seed: int = 0) -> list[PriorPrompt]:
-    """Prompts to use when none are given: every fourth is a concept's own without tokens; the others are scenes that
-    the model knows."""
+    """Prompts to use if none are given. Every fourth one is a concept's own prompt without tokens, as long as there are
+    any; the others are scenes that the model knows."""
     bare = list(dict.fromkeys(_without_tokens(each) for each in words))
-    # The places of several concepts are left as they come: there is no one place to put the other things in.
+    # Several concepts have no common place to put the other scenes in, so those keep their own places.
     known = backbone.known_prompts(count, seed, bare[0].motion if len(bare) == 1 else "")
     Random(seed).shuffle(known)
     own, others = cycle(bare), cycle(known)

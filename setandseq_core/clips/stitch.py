@@ -1,4 +1,4 @@
-"""Stitched clips: two clips side by side with both prompts, against looks that leak into each other (section 5.2.2).
+"""Stitched clips: two clips side by side with both prompts, so that looks do not mix (section 5.2.2).
 
 Shape letters: F frames, H height, W width, C the three channels red, green and blue.
 """
@@ -15,26 +15,26 @@ from ..errors import VideoError
 from .clip import Reference, Words
 
 MARGIN = 0.1
-"""Room around a masked subject, as a share of the box it moves in."""
+"""Margin around a masked subject, as a share of the box that it moves in."""
 PLACES = frozenset(("on", "in", "at", "under", "over", "before", "beside", "by", "near", "against", "inside", "above"))
-"""Words that a place begins with."""
+"""Words that begin the name of a place in a prompt."""
 REMOVED = 0.5
-"""Grey in place of a background that a mask takes away."""
+"""Grey level that replaces a background removed by a mask."""
 GREY_PLACE = "on a grey plain background"
 """Text that replaces the background in prompts of masked clips."""
 
 
 def stitched_references(references: Sequence[Reference]) -> list[Reference]:
-    """Stitches every ordered pair of references that have different identity tokens."""
+    """Stitch every ordered pair of references that have different identity tokens."""
     pairs = permutations(references, 2)
     return [stitch(a, b) for a, b in pairs if a.words.identity_token != b.words.identity_token]
 
 
 def stitch(left: Reference, right: Reference) -> Reference:
-    """One clip of both: each in its half of a frame of the first one's size, for as long as the shorter one lasts.
+    """Join two clips side by side in a frame of the left one's size, as long as the shorter one.
 
-    With a mask, a half shows the box that its subject moves in and grey instead of its background, and its prompts say
-    so; without one, all of its clip, with its edges drawn out to fill the half.
+    With a mask, a half shows the box that its subject moves in, on grey instead of its background, and its prompts say
+    so. Without a mask, it shows its whole clip, with the outermost pixels repeated to fill the half.
 
     Raises:
         VideoError: the frame rates differ.
@@ -65,7 +65,7 @@ def stitch(left: Reference, right: Reference) -> Reference:
 
 
 def join_prompts(first: str, second: str) -> str:
-    """Both prompts as one, "... and ..."; a place that both end with, such as "on a stage", is said once."""
+    """Join two prompts with "and"; a place at the end of both, such as "on a stage", is named once."""
     a, b = first.split(), second.split()
     shared = 0
     while shared < min(len(a), len(b)) and a[-1 - shared] == b[-1 - shared]:
@@ -76,7 +76,7 @@ def join_prompts(first: str, second: str) -> str:
 
 
 def _on_grey(words: Words) -> Words:
-    """The prompts without the places they name, up to the next comma; a token is never left out."""
+    """Replace the places in the prompts, up to the next comma, by `GREY_PLACE`; tokens always stay."""
     tokens = [token for token in (words.identity_token, words.motion_token) if token]
 
     def moved(prompt: str) -> str:
@@ -92,7 +92,7 @@ def _on_grey(words: Words) -> Words:
 
 
 def _half(reference: Reference, frames: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """A clip and its mask (all ones without one) in half a frame."""
+    """A clip and its mask in half a frame; without a mask, all ones."""
     pictures_FHWC = reference.clip.frames_FHWC[:frames]
     if reference.mask_FHW is None:
         return _fit(pictures_FHWC, size), torch.ones(frames, *size)
@@ -104,7 +104,7 @@ def _half(reference: Reference, frames: int, size: tuple[int, int]) -> tuple[Ten
 
 
 def _box(mask_HW: Tensor, shape: float) -> tuple[int, int, int, int]:
-    """Top, bottom, left and right of where the mask is, with a margin, of `shape` (height per width) where it fits."""
+    """Top, bottom, left and right of the masked area with a margin, of ratio `shape` (height / width) if it fits."""
     rows, columns = ((mask_HW > 0.5).any(side).nonzero().flatten() for side in (1, 0))
     if len(rows) == 0:
         return 0, mask_HW.shape[0], 0, mask_HW.shape[1]
@@ -119,7 +119,7 @@ def _box(mask_HW: Tensor, shape: float) -> tuple[int, int, int, int]:
 
 
 def _fit(pictures_FHWC: Tensor, size: tuple[int, int]) -> Tensor:
-    """Pictures scaled to fit within the size, their outermost pixels drawn out over the rest."""
+    """Pictures scaled to fit within the size; their outermost pixels are repeated over the rest."""
     height, width = pictures_FHWC.shape[1:3]
     scale = min(size[0] / height, size[1] / width)
     inner = min(size[0], max(1, round(height * scale))), min(size[1], max(1, round(width * scale)))

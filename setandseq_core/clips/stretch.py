@@ -8,16 +8,16 @@ from ..errors import VideoError
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Stretch:
-    """The part of a video that is wanted, in seconds.
+    """The part of a video to use, in seconds.
 
     Raises:
-        VideoError: no part of a video can be meant.
+        VideoError: the start is negative, or the length is not above 0.
     """
 
     start: float = 0.0
-    """Counted from the first frame."""
+    """Start in seconds from the first frame."""
     length: float | None = None
-    """None for all that follows."""
+    """Length in seconds; None for the rest of the video."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < math.inf:
@@ -36,7 +36,7 @@ class Stretch:
         return math.inf if self.length is None else self.start + self.length
 
     def within(self, outer: "Stretch") -> "Stretch":
-        """This stretch of a video that is itself the stretch `outer` of a longer one."""
+        """This stretch, counted within `outer`, as a stretch of the whole video."""
         start = outer.start + self.start
         end = min(outer.end, outer.start + self.end)
         if start >= end:

@@ -1,6 +1,6 @@
-"""Pictures of high dynamic range, as phones record them, made into ordinary ones: HLG and PQ to SDR BT.709.
+"""Convert pictures of high dynamic range, as phones record them, to ordinary ones: HLG and PQ to SDR BT.709.
 
-Formulas and constants of ITU-R BT.2100 (HLG, PQ, and the light that a display makes of them), BT.2390 (tone mapping),
+Formulas and constants are from ITU-R BT.2100 (HLG, PQ, and the light of a display), BT.2390 (tone mapping),
 BT.2087 (BT.2020 to BT.709) and BT.1886 (the gamma of an SDR display).
 
 Shape letters: H height, W width, C the three channels red, green and blue.
@@ -21,9 +21,9 @@ class Transfer(IntEnum):
 
 
 WHITE = 203.0
-"""Light of a white object in HLG and PQ, in cd/m2 (BT.2408); it becomes nearly SDR's brightest."""
+"""Light of a white object in HLG and PQ, in cd/m2 (BT.2408); it becomes nearly the brightest SDR value."""
 PEAK = 1000.0
-"""Brightest light that is told apart, in cd/m2: what HLG is graded for, and most of PQ."""
+"""Brightest light that is not clipped, in cd/m2: the peak that HLG and most PQ videos are graded for."""
 SDR_GAMMA = 2.4
 
 HLG_A = 0.17883277
@@ -48,10 +48,10 @@ BT2020_TO_BT709 = torch.tensor([
 
 
 def to_sdr(signal_HWC: Tensor, transfer: Transfer) -> Tensor:
-    """An ordinary picture, RGB in [0, 1] with the primaries of BT.709, of one in BT.2020 with HLG or PQ in [0, 1]."""
+    """Convert a BT.2020 picture with an HLG or PQ signal in [0, 1] to an ordinary one: BT.709 RGB in [0, 1]."""
     light_HWC = light_of_hlg(signal_HWC) if transfer is Transfer.HLG else light_of_pq(signal_HWC)
     brightest_HW1 = light_HWC.amax(dim=-1, keepdim=True).clamp_min(1e-6)
-    # All three channels by one factor: mapped one by one, bright colours would change their hue.
+    # One factor for all three channels: if each were mapped on its own, bright colours would change their hue.
     mapped_HWC = light_HWC * (tone_mapped(brightest_HW1) / brightest_HW1)
     return (mapped_HWC @ BT2020_TO_BT709.T / WHITE).clamp(0, 1).pow(1 / SDR_GAMMA)
 
@@ -79,9 +79,9 @@ def light_of_hlg(signal_HWC: Tensor) -> Tensor:
 
 
 def tone_mapped(light: Tensor) -> Tensor:
-    """Light of up to `PEAK` brought below `WHITE`, in cd/m2: the EETF of BT.2390, without its lift of black.
+    """Compress light of up to `PEAK` to at most `WHITE`, in cd/m2: the EETF of BT.2390, without its black lift.
 
-    What is darker than the knee stays as it is; what is brighter is bent smoothly, in PQ, where steps look alike.
+    Light below the knee is unchanged. Light above it is compressed smoothly in PQ, where equal steps look equal.
     """
     ends = pq_of_light(torch.tensor([PEAK, WHITE]))
     brightest = float(ends[1] / ends[0])

@@ -1,4 +1,4 @@
-"""Video files in and out: `read_clip` reads a stretch of a file as a clip, `write_video` writes frames to a file.
+"""Read and write video files: `read_clip` reads a stretch of a file as a clip, `write_video` writes frames to a file.
 
 Shape letters: F frames, H height, W width, C the three channels red, green and blue.
 """
@@ -24,7 +24,7 @@ from .stretch import WHOLE, Stretch
 from .tone import Transfer, to_sdr
 
 GIF_MAX_FPS = 50
-"""A gif counts in hundredths of a second, and players slow down anything under two of them."""
+"""A gif counts in hundredths of a second, and players slow down frames shorter than two of them."""
 
 
 _BT709 = ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
@@ -48,7 +48,7 @@ class VideoInfo:
     """Properties stored in a video file."""
 
     width: int
-    """Pixels, as a player shows it: upright, with square pixels."""
+    """Width in pixels as a player shows it: upright, with square pixels."""
     height: int
     fps: float
     """Mean frames per second; 0 when the file does not say."""
@@ -56,14 +56,14 @@ class VideoInfo:
     """Length of the file, sound included; 0 when the file does not say."""
     codec: str
     stored: Size
-    """(height, width) upright, of pixels as the file stores them, which need not be square: as ComfyUI decodes it."""
+    """(height, width) upright, in pixels as the file stores them and ComfyUI decodes them; they need not be square."""
 
 
 def read_info(source: VideoSource | str) -> VideoInfo:
-    """Look at a video file and refuse what cannot be a clip.
+    """Read the properties of a video file, and refuse a file that cannot become a clip.
 
     Raises:
-        VideoError: not there, not a video, cut off, a single picture, sound only, or too large.
+        VideoError: the file is missing, not a video, cut off, a single picture, sound only or too large.
     """
     with open_video(_source(source)) as video:
         return _info(video)
@@ -80,7 +80,7 @@ def _info(video: OpenVideo) -> VideoInfo:
             f"{video.name} holds no frame that can be decoded.",
             hint="Export the video again.",
         )
-    # A single frame comes twice: the second time to say when it ends.
+    # A single frame comes twice; the second entry only says when it ends.
     if first_two[0] is first_two[1]:
         raise VideoError(
             f"{video.name} holds one frame, so it is a picture; a video with motion is needed.",
@@ -108,19 +108,19 @@ def read_clip(
     max_pixels: int | None = None,
     stretch: Stretch = WHOLE,
 ) -> Clip:
-    """Read a stretch of a video file as a clip, as `fit_clip` does with frames in memory.
+    """Read a stretch of a video file as a clip; `fit_clip` does the same with frames in memory.
 
-    Frames come out upright, with square pixels and in SDR; transparent parts are put on black. No more of the file is
-    decoded than is needed, and each frame is scaled as it is decoded, so that memory holds little but the clip.
+    The frames are upright, with square pixels and in SDR; transparent parts are on black. Only the needed part of the
+    file is decoded, and each frame is scaled as it is decoded, so that memory holds little besides the clip.
 
     Args:
         source: an mp4, mov, webm, mkv or gif file.
         fps, multiple, frames, size, max_frames, max_pixels: see `ClipTarget`.
-        stretch: the part that is wanted.
+        stretch: the part of the video to use.
     Returns:
         The clip, on the CPU.
     Raises:
-        VideoError: a file or settings that cannot be used; the message says what to do.
+        VideoError: the file or the settings cannot be used; the message says what to do.
     """
     target = ClipTarget(
         fps=fps, multiple=multiple, frames=frames, size=size, max_frames=max_frames, max_pixels=max_pixels
@@ -143,14 +143,14 @@ def read_stretch(source: VideoSource, target: ClipTarget, stretch: Stretch) -> C
 
 
 def read_times(source: VideoSource, stretch: Stretch, most: int) -> list[float]:
-    """When the first frames of a stretch begin, in seconds from its start; the last time is when the last of them ends.
+    """Start times of the first frames of a stretch, in seconds from its start, and the end of the last one.
 
-    Nothing is scaled and nothing is kept.
+    Frames are neither scaled nor kept.
 
     Args:
         source: an mp4, mov, webm, mkv or gif file.
-        stretch: the part that is wanted; a frame that begins before it is left out.
-        most: how many frames are looked at, so that a long file is not decoded to its end.
+        stretch: the part of the video to use; a frame that begins before it is left out.
+        most: maximum number of frames, so that a long file is not decoded to its end.
     """
     with open_video(source) as video:
         times = (begin for begin, _ in video.timed_frames(stretch))
@@ -159,13 +159,13 @@ def read_times(source: VideoSource, stretch: Stretch, most: int) -> list[float]:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class _Read:
-    """Pictures as they were decoded: a quarter of their size as floats, or half of it."""
+    """Pictures as decoded, which take a quarter of their size as floats, or half if they are HDR."""
 
     pictures: list[Picture]
     transfer: Transfer | None
 
     def frames(self, num_frames: int) -> Tensor:
-        """The first ones as (F, H, W, 3), float32 in [0, 1]."""
+        """The first `num_frames` pictures as (F, H, W, 3), float32 in [0, 1]."""
         height, width, _ = self.pictures[0].shape
         frames_FHWC = torch.empty(num_frames, height, width, 3)
         for number in range(num_frames):
@@ -173,7 +173,7 @@ class _Read:
         return frames_FHWC
 
     def _frame(self, picture: Picture) -> Tensor:
-        # ffmpeg makes 16 bits out of 8 by a shift, so that white is not 65535.
+        # ffmpeg turns 8 bits into 16 by a shift, so white is not 65535.
         white = 255 if picture.dtype == np.uint8 else 255 * 256
         signal_HWC = torch.as_tensor(picture.astype(np.float32)).div_(white).clamp_(0, 1)
         return signal_HWC if self.transfer is None else to_sdr(signal_HWC, self.transfer)
@@ -195,14 +195,14 @@ def _found(info: VideoInfo) -> str:
 def write_video(path: Path | str, frames_FHWC: Tensor, fps: float) -> None:
     """Write frames as an mp4 (h264), webm (vp9) or gif, by suffix; the file appears only when it is complete.
 
-    mp4 and webm are yuv420p so that every player shows them; their last row or column is repeated when a side is odd.
+    mp4 and webm are yuv420p so that every player shows them; if a side is odd, its last row or column is repeated.
 
     Args:
-        path: where to; folders that are missing are made, and a file that is there is replaced.
+        path: the file to write; missing folders are created, and an existing file is replaced.
         frames_FHWC: RGB in [0, 1]; a small overshoot is clamped.
-        fps: frames per second; a gif holds at most 50 of them.
+        fps: frames per second; a gif has at most 50.
     Raises:
-        VideoError: another suffix, or frames or a frame rate that cannot be written.
+        VideoError: the suffix is not supported, or the frames or their rate cannot be written.
         StorageError: the file cannot be written there.
     """
     path = Path(path)
@@ -232,7 +232,7 @@ def _write(path: Path, suffix: str, frames_FHWC: Tensor, fps: float) -> None:
     if suffix == ".gif" and fps > GIF_MAX_FPS:
         settings["output_params"] = ["-vf", f"fps={GIF_MAX_FPS},{_PALETTE}", "-loop", "0"]
     settings["fps"] = float(fps)
-    settings["output_params"] = [*settings["output_params"], "-f", suffix[1:]]  # for the path has no suffix
+    settings["output_params"] = [*settings["output_params"], "-f", suffix[1:]]  # because the partial path has no suffix
     writer = imageio_ffmpeg.write_frames(
         str(path.absolute()),
         (width, height),
@@ -249,7 +249,7 @@ def _write(path: Path, suffix: str, frames_FHWC: Tensor, fps: float) -> None:
 
 
 def _check_written(path: Path, num_frames: int) -> None:
-    """Count the frames that can be read: the writer does not report that ffmpeg ran out of disk space."""
+    """Count the readable frames, because the writer does not report that ffmpeg ran out of disk space."""
     try:
         written, _ = imageio_ffmpeg.count_frames_and_secs(str(path.absolute()))
     except RuntimeError as error:

@@ -1,1 +1,1 @@
-"""Concepts on a model: strengths, sums, regions, and how the core applies them; nodes/apply.py does it in ComfyUI."""
+"""Put concepts on a model: strengths, sums, regions, and how the core applies them. In ComfyUI, nodes/apply.py does."""

@@ -1,6 +1,6 @@
-"""Several concepts at once, each trained on its own: what is put on a model, and how.
+"""Add the weight changes of several concepts, or combine one concept's look with another's motion.
 
-Letters: O out_features, I in_features, R rank; F frames, H height, W width of regions.
+Letters: O out_features, I in_features, R rank.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,17 +15,17 @@ from ..experts import experts_of, joined
 from .strengths import ALWAYS, WeightedConcept
 
 Factors = dict[str, tuple[Tensor, Tensor]]
-"""Native layer name -> up (O, R) and down (R, I): the change of its weight is up down."""
+"""Native layer name -> up (O, R) and down (R, I), whose product is the weight change."""
 
 
 Part = tuple[Mapping[str, ConceptLayer], Strengths]
-"""A concept's layers by their native names, and its strengths."""
+"""A concept's layers by native name, and its strengths."""
 
 
 def added_factors(parts: Sequence[Part]) -> Factors:
-    """The sum of all parts' changes, as one: up [A1_1 A1_2 ...], down [B_1; B_2; ...], so that their ranks add up.
+    """The sum of all parts as one weight change: up [A1_1 A1_2 ...], down [B_1; B_2; ...]. Their ranks add up.
 
-    A layer that a part does not have counts as zeros there.
+    A layer that only some of the parts have counts as zeros in the others.
     """
     sizes: dict[str, tuple[int, int]] = {}
     for layers, _ in parts:
@@ -50,7 +50,7 @@ def _added(name: str, size: tuple[int, int], parts: Sequence[Part]) -> tuple[Ten
 
 
 def moving_as(identity: WeightedConcept, motion: WeightedConcept) -> WeightedConcept:
-    """`transfer_motion` of concepts with strengths: each part keeps its own; the look's go for the negative prompt."""
+    """`transfer_motion` with strengths: look and motion keep theirs; the look's negative strength counts for both."""
     looks = tuple(replace(schedule, motion=ALWAYS) for schedule in identity.schedules)
     movements = tuple(replace(schedule, identity=ALWAYS, negative_strength=1.0) for schedule in motion.schedules)
     return WeightedConcept(
@@ -61,13 +61,12 @@ def moving_as(identity: WeightedConcept, motion: WeightedConcept) -> WeightedCon
 
 
 def transfer_motion(identity: Concept, motion: Concept) -> Concept:
-    """The look of one concept with the movement of another: A1 and B1 of the first, B2 of the second.
+    """Combine the look of one concept with the motion of another: A1 and B1 of the first, B2 of the second.
 
-    B2 says how the basis is used, so it means something only on the basis that it was trained on: that of a set stage
-    which both concepts share.
+    B2 only works with the identity basis that it was trained on, so both concepts must come from the same set stage.
 
     Raises:
-        ConceptMismatchError: the concepts' bases differ; names the concepts and a layer.
+        ConceptMismatchError: the identity bases differ, or only one concept is for two experts.
     """
     looks, movements = experts_of(identity), experts_of(motion)
     if looks.keys() != movements.keys():
@@ -111,7 +110,7 @@ def _transferred(identity: Concept, motion: Concept) -> Concept:
 
 
 def _same(one: Tensor, two: Tensor) -> bool:
-    """Equal up to the rounding of a file."""
+    """Whether two tensors are equal up to the rounding of a file."""
     return one.shape == two.shape and torch.allclose(one, two, rtol=1e-2, atol=1e-6)
 
 

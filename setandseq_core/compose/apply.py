@@ -1,4 +1,4 @@
-"""Concepts on a model: the place where the core decides whether they act in its weights or while it runs."""
+"""Apply concepts to a model. The core decides here whether they change its weights or act while it runs."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from .strengths import WeightedConcept
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Applied:
-    """A model with concepts on it: their weights, and their learned tokens in every prompt that is sampled."""
+    """A model with concepts: their weights act on it, and every sampled prompt gets their learned tokens."""
 
     backbone: Backbone
     embeddings: Sequence[Tensor]
@@ -61,7 +61,7 @@ def applied_concept(backbone: Backbone, concept: Concept, strengths: Strengths =
 def applied_layers(
     backbone: Backbone, layers: Mapping[str, ConceptLayer], strengths: Strengths = AS_LEARNED
 ) -> Generator[None]:
-    """Run the backbone with layers that were trained on it, without checks. Afterwards it is exactly as before."""
+    """Run the backbone with layers that were trained on it, unchecked, and restore it exactly on exit."""
     factors = {name: layer.factors(strengths) for name, layer in layers.items()}
     with applied_coefficients(backbone.module, backbone.layers, factors):
         yield
@@ -77,9 +77,9 @@ def applied_concepts(
     """Run the backbone with concepts and restore it exactly on exit.
 
     Args:
-        concepts: none leaves the model alone.
-        regions_PFHW: where each of them acts, of any size, as for `live.LiveConcepts`; None adds them up everywhere.
-        prompts: the prompt of each region, in place of the one that is sampled. It gets the learned tokens of its own
+        concepts: an empty list leaves the model unchanged.
+        regions_PFHW: region of each concept, in any size; see `live.LiveConcepts`. None adds the concepts everywhere.
+        prompts: prompt of each region, which replaces the sampled prompt there. It gets the learned tokens of its own
             concept only.
     Raises:
         ConceptMismatchError: a concept was made for another base model.

@@ -1,15 +1,15 @@
-"""Concepts that act while the model runs, instead of in its weights: in a region each, at strengths that change.
+"""Live concepts: they act while the model runs instead of in its weights, each in its region, at changing strengths.
 
-In an adapted layer, y = W x + sum_i A1_i (s_id B1_i + s_mo B2_i) x, with the strengths of the moment.
+In an adapted layer, y = W x + sum_i A1_i (s_id B1_i + s_mo B2_i) x, with the strengths at the current time.
 
-Regions: a concept also learns where in the picture its subject is, usually the middle. So the model answers once for
-each concept alone, on latents moved so that the concept's region is in the middle (what leaves the picture comes back
-on the other side); the answers are moved back, and each region takes its own:
+Regions: a concept also learns the place of its subject in the clip, mostly the middle. So the model runs once for each
+concept alone, on latents rolled so that the concept's region is in the middle (latents that leave the picture come back
+on the other side). The predictions are rolled back, and each region takes its own:
 
     v = sum_i m_i S_i^-1 v_i(S_i x_t) + (1 - sum_i m_i) v_0(x_t)
 
-with S_i the move, m_i the region and v_0 the model without any concept. This follows MultiDiffusion (Bar-Tal et al.
-2023) with one prompt per region. The move and the concepts per region are not in that paper.
+with S_i the roll, m_i the region and v_0 the model without concepts. This follows MultiDiffusion (Bar-Tal et al. 2023)
+with one prompt per region. The roll and the concepts per region are not in that paper.
 
 Classifier-free guidance subtracts the negative prompt's prediction from the prompt's. Weakening a concept in the
 negative prompt's prediction therefore makes guidance amplify the concept.
@@ -33,24 +33,24 @@ from ..errors import ConfigError
 from .strengths import WeightedConcept, progress_at
 
 PATCH = 2
-"""Latents to each side of a token; latents are moved by whole tokens."""
+"""Latents per side of a token; latents are moved by whole tokens."""
 NOBODY = -1
 TEXT = "context"
-"""What ComfyUI's transformers call the text; those of diffusers are given it without a name, after the timestep."""
+"""Name of the text argument in ComfyUI's transformers; in diffusers it is positional, after the timestep."""
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 """Positional and named arguments."""
 
 
 class LiveConcepts:
-    """Concepts on a transformer, by hooks that are there only while it runs.
+    """Concepts on a transformer, applied by hooks that exist only inside `running`.
 
     Args:
         layers: native layer name -> name of the Linear in the module.
-        regions_PFHW: how much each concept acts at each place, in [0, 1], of any size; None is everywhere. Where they
-            overlap they share.
-        texts: for regions, what each shows, (N, D), in place of the prompt and with the concept's own learned tokens;
-            without any, the prompt as it is.
+        regions_PFHW: strength of each concept at each position, in [0, 1], in any size; None is everywhere. Regions
+            that overlap share the space.
+        texts: encoded prompt (N, D) of each region, which replaces the prompt there and gets its concept's learned
+            tokens; if empty, all regions use the prompt as it is.
     """
 
     def __init__(
@@ -66,13 +66,13 @@ class LiveConcepts:
         self._moved: dict[tuple[int, str, torch.device, torch.dtype], ConceptLayer] = {}
         self._strengths: list[Strengths] = []
         self._asked_B = torch.ones(0)
-        """1 where a row of the batch is the prompt's, 0 where it is the negative prompt's."""
+        """1 for batch rows of the prompt, 0 for rows of the negative prompt."""
         self._call: Call = (), {}
-        """Arguments of the model's call; only with regions."""
+        """Arguments of the model's call; used only with regions."""
         self._places: list[tuple[int, Tensor, tuple[int, int]]] = []
-        """For each concept its index, its region (F, H, W) and the move of that to the middle; only with regions."""
+        """Index, region (F, H, W) and move to the middle of each concept; used only with regions."""
         self._alone: int | None = None
-        """The only concept that acts now, or `NOBODY`; None is all of them."""
+        """Index of the only concept that acts now, or `NOBODY`; None if all act."""
 
     @property
     def in_regions(self) -> bool:
@@ -83,13 +83,13 @@ class LiveConcepts:
     def running(
         self, module: nn.Module, shift: float, asked: Sequence[bool] = (), time: float | None = None
     ) -> Generator[None]:
-        """Let them act in a transformer that is called with latents and timestep.
+        """Apply the concepts to a transformer that is called with latents and timestep.
 
         Args:
-            module: called with latents (B, C, F, H, W), or a list of latents that begins with those of the video.
-            time: in [0, 1], 1 is noise; without, the timestep is 1000 for noise.
-            asked: for each of the batch's equal parts, whether it is the prompt's and not the negative prompt's;
-                without, only the first row is, as in `sample.sample_latents`.
+            module: the transformer; its latents are (B, C, F, H, W), or a list that begins with the video's.
+            time: current time in [0, 1], 1 is noise; None takes the timestep, where 1000 is noise.
+            asked: for each of the batch's equal parts, True for the prompt and False for the negative prompt; if
+                empty, only the first row is the prompt's, as in `sample.sample_latents`.
         """
         with ExitStack() as hooks:
             begin = partial(self._begin, shift, asked, time)
@@ -126,7 +126,7 @@ class LiveConcepts:
         return self._seen_by(self._alone, move)
 
     def _seen_by(self, who: int, move: tuple[int, int]) -> Call:
-        """The call with the latents moved, and with the text of that concept's region in the prompt's rows."""
+        """The model's call with moved latents, and with the text of concept `who` in the prompt's rows."""
         (latents, timestep, *others), kwargs = self._call
         if who in self._texts and TEXT in kwargs:
             kwargs = kwargs | {TEXT: with_text(kwargs[TEXT], self._texts[who], self._asked_B)}
@@ -156,7 +156,7 @@ class LiveConcepts:
         return result
 
     def _in_regions(self, module: nn.Module, _args: tuple[object, ...], first: Tensor | tuple[Any, ...]) -> Any:
-        """Each region's own answer; the `first` one's is there, a tensor or a tuple that begins with it."""
+        """Join the predictions of all regions. `first` is the first one, a tensor or a tuple that begins with it."""
         (_, weights_FHW, move), *rest = self._places
         result = weights_FHW * _moved_back(first[0] if isinstance(first, tuple) else first, move)
         for self._alone, weights_FHW, move in rest:
@@ -185,9 +185,9 @@ def _places(weights_PFHW: Tensor) -> list[tuple[int, Tensor, tuple[int, int]]]:
 
 
 def with_text(text_BND: Tensor, own_ND: Tensor, asked_B: Tensor) -> Tensor:
-    """Text with another one in the rows that are asked for.
+    """The text, with `own_ND` in the rows where `asked_B` is 1.
 
-    Texts of other lengths are repeated until they are as long as each other, which attention does not notice.
+    Texts of different lengths are repeated to a common length, which does not change the attention.
     """
     length = math.lcm(text_BND.shape[1], len(own_ND))
     text_BND, own_ND = text_BND.repeat(1, length // text_BND.shape[1], 1), own_ND.repeat(length // len(own_ND), 1)
@@ -205,7 +205,7 @@ def region_weights(regions_PFHW: Tensor, size_FHW: tuple[int, ...]) -> Tensor:
 
 
 def to_the_middle(weights_FHW: Tensor) -> tuple[int, int]:
-    """Shift, down and right, that moves a region's centre to the middle of the picture."""
+    """Latents down and to the right that move a region's centre to the middle of the picture."""
     moves: list[int] = []
     for along_N in (weights_FHW.sum(dim=(0, 2)), weights_FHW.sum(dim=(0, 1))):
         places_N = torch.arange(len(along_N), device=along_N.device) + 0.5

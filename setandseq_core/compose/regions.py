@@ -1,6 +1,6 @@
-"""Several concepts at once, each trained on its own: what is put on a model, and how.
+"""Regions for several concepts on one model: stripes, boxes or masks.
 
-Letters: O out_features, I in_features, R rank; F frames, H height, W width of regions.
+Letters: P concepts, H height, W width of regions.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ METHODS: tuple[Method, ...] = ("add", "regions")
 
 
 BOX_GRID = 240
-"""Places to each side of a mask of a box."""
+"""Pixels per side of the mask of a box."""
 
 
 def stripes(count: int) -> Tensor:
@@ -28,7 +28,7 @@ def stripes(count: int) -> Tensor:
 
 
 def boxes(corners: Sequence[tuple[float, float, float, float]]) -> Tensor:
-    """One region for each box (left, top, right, bottom), in shares of the frame, as masks (P, H, W)."""
+    """Masks (P, H, W) of boxes (left, top, right, bottom), given in shares of the frame."""
     grid = (torch.arange(BOX_GRID) + 0.5) / BOX_GRID
     found = [
         ((grid > top) & (grid < bottom)).float().outer(((grid > left) & (grid < right)).float())
@@ -38,12 +38,12 @@ def boxes(corners: Sequence[tuple[float, float, float, float]]) -> Tensor:
 
 
 def regions_for(method: Method, count: int, masks_PHW: Tensor | None = None) -> Tensor | None:
-    """The region of each of `count` concepts by a method, (P, 1, H, W); None is everywhere.
+    """Regions (P, 1, H, W) of `count` concepts for a method; None means everywhere.
 
     Args:
-        masks_PHW: the regions, in the concepts' order; stripes without.
+        masks_PHW: the regions, in the concepts' order; None for stripes.
     Raises:
-        ConfigError: masks that do not fit the concepts, or that the method has no use for.
+        ConfigError: the number of masks is not the number of concepts, or the method takes no masks.
     """
     if method == "add":
         if masks_PHW is None:
@@ -63,10 +63,10 @@ def regions_for(method: Method, count: int, masks_PHW: Tensor | None = None) -> 
 
 
 def check_region_prompts(method: Method, count: int, prompts: int) -> None:
-    """Refuse a number of prompts that `count` concepts have no use for; none is right for all.
+    """Check that there is one prompt for each of `count` concepts, or none at all.
 
     Raises:
-        ConfigError: says how many there are and how many are needed.
+        ConfigError: the number is wrong, or the method takes no prompts for regions.
     """
     if prompts and method == "add":
         raise ConfigError(

@@ -1,7 +1,7 @@
 """Strengths that change while a clip is sampled: the first steps decide layout and motion, the last ones appearance.
 
-Progress is the share of the sampling that is done, in [0, 1]: 1 minus the time before `flow.shift_time`, which is the
-share of the steps for evenly spaced ones, and what ComfyUI calls percent.
+Progress is the share of the sampling that is done, in [0, 1]: 1 minus the time before `flow.shift_time`. With evenly
+spaced steps it is the share of steps done. ComfyUI calls it percent.
 """
 
 import math
@@ -17,7 +17,7 @@ from ..fingerprint import BaseFingerprint
 from ..flow import unshift_time
 
 Points = tuple[tuple[float, float], ...]
-"""(progress, strength), by rising progress."""
+"""Pairs (progress, strength), ordered by rising progress."""
 
 
 ALWAYS: Points = ((0.0, 1.0),)
@@ -29,7 +29,7 @@ def progress_at(time: float, shift: float) -> float:
 
 
 def strength_at(points: Points, progress: float) -> float:
-    """The strength on the lines between the points; before the first and after the last it stays as it is."""
+    """The strength interpolated linearly between the points; constant before the first and after the last."""
     after = bisect_right([place for place, _ in points], progress)
     if after in (0, len(points)):
         return points[min(after, len(points) - 1)][1]
@@ -39,16 +39,16 @@ def strength_at(points: Points, progress: float) -> float:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class StrengthSchedule:
-    """Factors of identity and motion strength over the progress of sampling.
+    """Factors for identity and motion strength over the progress of sampling.
 
     Raises:
-        ConfigError: no points, or progress that does not rise within [0, 1].
+        ConfigError: there are no points, or their progress does not rise within [0, 1].
     """
 
     identity: Points = ALWAYS
     motion: Points = ALWAYS
     negative_strength: float = 1.0
-    """Factor of both strengths in the negative prompt's prediction; below 1 shows more of the concept."""
+    """Factor for both strengths in the negative prompt's prediction; below 1 shows more of the concept."""
 
     def __post_init__(self) -> None:
         for part, points in (("identity", self.identity), ("motion", self.motion)):
@@ -68,7 +68,7 @@ class StrengthSchedule:
         )
 
     def at(self, progress: float) -> Strengths:
-        """Factors of both strengths at this progress."""
+        """Factors for both strengths at this progress."""
         return Strengths(strength_at(self.identity, progress), strength_at(self.motion, progress))
 
 
@@ -79,7 +79,7 @@ class WeightedConcept:
     concept: Concept
     strengths: Strengths = AS_LEARNED
     schedules: tuple[StrengthSchedule, ...] = ()
-    """Both strengths are multiplied by all of these."""
+    """Schedules whose factors all multiply the strengths."""
 
     @property
     def steady(self) -> bool:
@@ -95,7 +95,7 @@ class WeightedConcept:
 
     @property
     def negative_strength(self) -> float:
-        """Factor of its strengths in the negative prompt's prediction."""
+        """Factor for the strengths in the negative prompt's prediction."""
         return math.prod(schedule.negative_strength for schedule in self.schedules)
 
     def embeddings(self) -> list[Tensor]:
@@ -103,10 +103,10 @@ class WeightedConcept:
         return scaled_embeddings(self.concept.embeddings, self.strengths)
 
     def for_model(self, model: BaseFingerprint) -> "WeightedConcept":
-        """The concept as it is for a model, which may be one expert of its base.
+        """The part of the concept for a model, which may be one expert of its base.
 
         Raises:
-            ConceptMismatchError: the model is not its base; see `experts.expert_for`.
+            ConceptMismatchError: the model is not the concept's base; see `experts.expert_for`.
         """
         return replace(self, concept=expert_for(self.concept, model))
 

@@ -1,6 +1,6 @@
-"""Training state on disk: parameters and what the optimizer remembers of them, in one safetensors file.
+"""Training state on disk: parameters and their optimizer state in one safetensors file.
 
-The file is replaced in one step: a crash in the middle of saving leaves it as it was before.
+The file is replaced in one step, so a crash while saving leaves the old file intact.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from ..atomic import save_atomically
 def save_training(
     path: Path, parameters: Mapping[str, Tensor], optimizer: Optimizer, metadata: Mapping[str, str]
 ) -> None:
-    """Save named parameters with the optimizer's memory of them; `metadata` is text, such as the losses."""
+    """Save named parameters with their optimizer state; `metadata` holds text, such as the losses."""
     tensors = dict(parameters)
     for name, parameter in parameters.items():
         for key, value in optimizer.state.get(parameter, {}).items():
@@ -25,10 +25,10 @@ def save_training(
 
 
 def load_training(path: Path, parameters: Mapping[str, Tensor], optimizer: Optimizer) -> dict[str, str]:
-    """Restore in place what `save_training` wrote, and return its metadata.
+    """Restore parameters and optimizer state in place from a file of `save_training`; return its metadata.
 
     Raises:
-        KeyError: the file holds other parameters than the ones given.
+        KeyError: the file lacks one of the parameters.
     """
     with safe_open(path, "pt") as file:
         names = set(file.keys())
@@ -42,7 +42,7 @@ def load_training(path: Path, parameters: Mapping[str, Tensor], optimizer: Optim
 
 
 def load_named(path: Path, beginning: str) -> dict[str, Tensor]:
-    """Tensors of a saved state whose names start with the prefix, by the rest of their names."""
+    """Tensors of a saved state whose names start with `beginning`, by the rest of their names."""
     with safe_open(path, "pt") as file:
         names = [name for name in file.keys() if name.startswith(beginning)]  # noqa: SIM118
         return {name.removeprefix(beginning): file.get_tensor(name) for name in names}

@@ -1,12 +1,12 @@
-"""A training step on fake tensors: the bytes and operations that it takes, without its memory and without its time.
+"""A training step on fake tensors: count its bytes and operations without needing its memory or time.
 
-The network runs with two blocks of each of its kinds, so that a block's share is known, on tensors that have shapes,
-types and lifetimes but no values. Every storage is counted from the operation that makes it to its release.
+The network runs with two blocks of each kind, which show the cost of one block, on tensors that have shapes, types and
+lifetimes but no values. Every storage is counted from the operation that makes it to its release.
 
 Shape letters: B batch, C latent channels, F latent frames, H, W latent height and width, N tokens, D text width.
 """
 
-# PyTorch leaves some types of the functions used here open, and has no public way to put modules and weights in place.
+# PyTorch leaves some types of the functions used here open, and has no public way to replace modules and weights.
 # pyright: reportPrivateUsage=false, reportUnknownParameterType=false
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
@@ -33,48 +33,48 @@ from ..lora import TrainableConcept, trainable_concept
 from .savings import block_lists
 
 BLOCKS_RUN = 2
-"""Blocks of each kind that run; what is counted of a kind is counted of its last one."""
+"""Blocks of each kind that run. The cost of a kind is counted at its last block."""
 ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 ATTENTION_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-"""Two operations that PyTorch's own table of operation counts leaves out."""
+"""Two operations that are missing from PyTorch's own table of operation counts."""
 CACHED = type(lru_cache(len))
-"""Of functions that keep their answers."""
+"""Type of functions that cache their results."""
 READ_NUMBER = torch.ops.aten._local_scalar_dense.default
-"""A network asks for a number, such as how many tokens a mask leaves; fake tensors have none, so it is told 1."""
+"""A network reads a number with it, such as how many tokens a mask leaves. Fake tensors hold none, so it gets 1."""
 PLACES = torch.ops.aten.nonzero.default
-"""Or where something is true, such as which of the sampler's times this one is; it is told one place."""
+"""A network finds places with it, such as the current time among the sampler's times. It gets one place."""
 
 
 @dataclass(kw_only=True, slots=True)
 class BlockCost:
-    """The share of one block of a kind."""
+    """Cost of one block of a kind."""
 
     run: int
     """Blocks of the kind that ran."""
     kept: int = 0
-    """Bytes from its forward to its backward."""
+    """Bytes that the block keeps from its forward to its backward pass."""
     forward: int = 0
-    """Floating-point operations."""
+    """Floating-point operations of its forward pass."""
     backward: int = 0
-    """Floating-point operations, including those of a forward pass that is run again."""
+    """Floating-point operations of its backward pass, including a repeated forward pass."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class StepCost:
-    """The cost of a step with `BLOCKS_RUN` blocks of each kind, or all where there are fewer."""
+    """Cost of a step with at most `BLOCKS_RUN` blocks of each kind."""
 
     factors: int
-    """Bytes of the step's own factors: coefficients after dropout, and what dropped them."""
+    """Bytes of the step's own factors: coefficients after dropout, and dropout masks."""
     inputs: int
-    """Numbers that all adapted layers take, by which factors grow."""
+    """Sum of the adapted layers' input features, to which the factors are proportional."""
     peak: int
-    """Peak memory in bytes, with the factors but without model, concept and optimizer."""
+    """Peak bytes, with the factors, but without the model, the concept and the optimizer."""
     forward: int
-    """Floating-point operations of the forward."""
+    """Floating-point operations of the forward pass."""
     operations: int
     """Floating-point operations of the step."""
     blocks: Mapping[str, BlockCost]
-    """Costs by the path of the list that the blocks are in."""
+    """Cost of one block by the path of its list of blocks."""
 
 
 def fake_step(
@@ -85,13 +85,13 @@ def fake_step(
     text: Condition,
     savings: Savings,
 ) -> StepCost:
-    """One step of a stage on fake tensors; nothing of the model is loaded, run or changed.
+    """Count one step of a stage on fake tensors; the real model is not loaded, run or changed.
 
     Args:
         stage: "set" or "sequence".
-        shape_BCFHW: of the step's latents.
+        shape_BCFHW: shape of the step's latents.
         text: any prompt, for its number of tokens.
-        savings: only whether blocks are recomputed, all of them, and where what they start from waits.
+        savings: whether all blocks are recomputed, and where their inputs wait; nothing else in it counts.
     """
     with _shortened(backbone) as layers, backbone.running(shape_BCFHW, savings, load=False):
         concept_of = trainable_concept(backbone.module, layers, rank=rank, seed=0, device=backbone.device)
@@ -137,7 +137,7 @@ def _counted_step(
 
 
 class Ledger(TorchDispatchMode):
-    """Counts the bytes of all storages from their making to their release, and floating-point operations."""
+    """Counts the bytes of all storages from creation to release, and floating-point operations."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -145,7 +145,7 @@ class Ledger(TorchDispatchMode):
         self._known: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
-        """Run the operation and take note of it."""
+        """Run the operation and count its floating-point operations and new storages."""
         if func is READ_NUMBER:
             return 1
         if func is PLACES:
@@ -156,7 +156,7 @@ class Ledger(TorchDispatchMode):
         return found
 
     def ignore(self, tensor: Tensor) -> None:
-        """Never count this tensor, which existed before."""
+        """Never count this tensor, because it existed before the step."""
         self._known.add(id(tensor.untyped_storage()))
 
     def _see(self, tensor: Tensor) -> None:
@@ -186,7 +186,7 @@ def _operations(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], found
 
 @contextmanager
 def _shortened(backbone: Backbone) -> Generator[dict[str, str]]:
-    """Leave `BLOCKS_RUN` blocks in each list of them; gives the layers that are left."""
+    """Shorten each list of blocks to `BLOCKS_RUN` of them; yields the layers that are left."""
     lists = block_lists(backbone.module, backbone.layers)
     before = {name: dict(blocks._modules) for name, blocks in lists.items()}
     try:
@@ -202,7 +202,7 @@ def _shortened(backbone: Backbone) -> Generator[dict[str, str]]:
 
 @contextmanager
 def _faked(module: nn.Module, device: torch.device) -> Generator[None]:
-    """Put fake tensors of their shapes and types in place of all weights; to be used in a `FakeTensorMode`."""
+    """Replace all weights by fake tensors of the same shapes and types; use it in a `FakeTensorMode`."""
     parts = list(module.modules())
     before: list[tuple[dict[str, Any], str, Tensor]] = []
     for part in parts:
@@ -225,7 +225,7 @@ def _faked(module: nn.Module, device: torch.device) -> Generator[None]:
 
 
 def _forget_cached(parts: Sequence[nn.Module]) -> None:
-    """Empty the caches of functions beside the networks' classes: what they kept meanwhile is fake."""
+    """Empty the caches of functions in the modules' source files, because their cached tensors are fake."""
     for name in {type(part).__module__ for part in parts}:
         for value in vars(sys.modules[name]).values():
             if isinstance(value, CACHED):
@@ -233,13 +233,13 @@ def _forget_cached(parts: Sequence[nn.Module]) -> None:
 
 
 def _staying(part: nn.Module) -> Callable[..., nn.Module]:
-    """Its `_apply` while its weights are fake: PyTorch cannot move such, and networks call `to` in their forward."""
+    """An `_apply` that moves nothing: PyTorch cannot move fake weights, and some networks call `to` while they run."""
     return lambda *_args, **_kwargs: part
 
 
 @contextmanager
 def _watched(lists: Mapping[str, nn.ModuleList | nn.ModuleDict], ledger: Ledger) -> Generator[dict[str, BlockCost]]:
-    """Record memory and operations of the last block of each list."""
+    """Record the memory and operations of the last block of each list."""
     found: dict[str, BlockCost] = {}
     with ExitStack() as hooks:
         for name, blocks in lists.items():
@@ -250,7 +250,7 @@ def _watched(lists: Mapping[str, nn.ModuleList | nn.ModuleDict], ledger: Ledger)
 
 
 def _watch(block: nn.Module, cost: BlockCost, ledger: Ledger) -> list[RemovableHandle]:
-    """Hooks that fill `cost`; where a block is run again in the backward, its forward counts once."""
+    """Hooks that fill `cost`; if a block runs again in the backward pass, its first forward pass counts."""
     at = {"runs": 0, "bytes": 0, "operations": 0, "backward": 0}
 
     def before(_block: nn.Module, _inputs: object) -> None:

@@ -1,4 +1,4 @@
-"""Training states and prior clips that are kept on disk: their size, and their removal."""
+"""Training states and prior clips on disk: measure their size and remove them."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -6,13 +6,13 @@ from pathlib import Path
 from ..atomic import remove_leftovers
 
 KINDS = ("set", "sequence", "prior")
-"""Beginnings of the names of these files."""
+"""Prefixes of the names of these files."""
 MOST_BYTES = 10 * 2**30
-"""Room for all of them: some hundred trainings of Wan 1.3B."""
+"""Room for all of them, enough for about a hundred trainings of Wan 1.3B."""
 
 
 def kept_files(folder: Path) -> list[Path]:
-    """States and prior clips in a folder, the least recently written first."""
+    """Training states and prior clips in a folder, least recently written first."""
     found = [path for kind in KINDS for path in folder.glob(f"{kind}_*.safetensors")]
     return sorted(found, key=_written)
 
@@ -22,9 +22,10 @@ def kept_bytes(folder: Path) -> int:
 
 
 def bound_kept(folder: Path, most: int = MOST_BYTES) -> int:
-    """Remove the oldest until the rest takes at most `most` bytes; return the bytes freed.
+    """Remove the oldest files until the rest takes at most `most` bytes; return the bytes freed.
 
-    What a running training needs is in its memory, and its own state is the newest: it stays unless it alone is larger.
+    A running training holds what it needs in memory. Its own state is the newest file, so it stays unless it alone is
+    larger than `most`.
     """
     remove_leftovers(folder)
     before = left = kept_bytes(folder)
@@ -39,7 +40,7 @@ def bound_kept(folder: Path, most: int = MOST_BYTES) -> int:
 
 
 def empty_kept(folder: Path) -> int:
-    """Remove them all, and the folder if nothing else is in it; return the bytes freed."""
+    """Remove all these files, and the folder if nothing else is in it; return the bytes freed."""
     freed = bound_kept(folder, 0)
     with suppress(OSError):  # there is something else in it
         folder.rmdir()

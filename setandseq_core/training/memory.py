@@ -1,9 +1,9 @@
-"""Memory that ran out: how it is recognised, and how much was missing."""
+"""Recognise errors that mean memory ran out, and say how much was missing."""
 
 import re
 
 SIGNS = ("out of memory", "can't allocate memory", "not enough memory")
-"""In errors of PyTorch, which has a class of its own for this only on GPUs."""
+"""Phrases in PyTorch's errors; PyTorch has a separate error class for this only on GPUs."""
 BYTES = re.compile(r"allocate (\d+) bytes")
 GB = 2**30
 
@@ -17,7 +17,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def shortage(error: Exception) -> str:
-    """A sentence on how much memory was missing, as far as the error knows."""
+    """A sentence on how much memory was missing, if the error says so."""
     text = " ".join(str(error).split())
     asked = BYTES.search(text)
     if asked:

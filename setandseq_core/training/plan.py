@@ -1,6 +1,6 @@
-"""A training's needs before its first step: memory, operations, and time on a device of known speed.
+"""Plan a training before its first step: its memory, its operations, and the savings that make it fit.
 
-Every number comes from a step on fake tensors (`fake_step`), so it holds for any network that concepts are made for.
+Every number comes from a step on fake tensors (`fake_step`), so it holds for any network that can learn a concept.
 """
 
 from collections.abc import Mapping
@@ -22,24 +22,24 @@ from .savings import EVERY_BLOCK, block_lists
 Size = tuple[int, int, int]
 """Frames, height and width in pixels."""
 SPARE = 1.02
-"""Factor for the memory that allocators lose between the tensors of a step."""
+"""Factor for the memory that the allocator loses between the tensors of a step."""
 TRAINED_BYTES = 16
-"""Bytes per number that is trained in float32: the number, its gradient and the two moments of AdamW."""
+"""Bytes per trained float32 number: the number, its gradient and the two moments of AdamW."""
 KEPT_BYTES = 8
-"""Bytes per trained number for its first and its best value, which wait in main memory."""
+"""Bytes per trained number for its first and its best value, which are kept in main memory."""
 
 _known: dict[str, StepCost] = {}
-"""Steps that were counted before, keyed by everything that they depend on."""
+"""Steps counted earlier, keyed by everything that they depend on."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Costs:
-    """Cost of a step with any number of samples, from one step with one sample and one with two."""
+    """Cost of a step with any number of samples, extrapolated from a step with one sample and a step with two."""
 
     one: StepCost
     two: StepCost
     blocks: Mapping[str, int]
-    """How many blocks of each kind the model has; the counted steps ran only a few of them."""
+    """Number of blocks of each kind in the whole network; the counted steps ran only a few."""
 
     def peak(self, samples: int) -> int:
         """Peak bytes of a step, without its factors, the concept and the model."""
@@ -55,7 +55,7 @@ class Costs:
         return self._at(samples, *bytes_of)
 
     def forward(self) -> int:
-        """Floating-point operations of one sample's forward."""
+        """Floating-point operations of one sample's forward pass."""
         return self._beyond(self.one, self.one.forward, "forward")
 
     def operations(self, samples: int) -> int:
@@ -87,13 +87,13 @@ class StagePlan:
     tokens: int
     """Tokens of one sample."""
     weights: int
-    """Bytes of the model's weights as they are kept."""
+    """Bytes of the model's weights as stored."""
     concept: int
-    """Bytes of the concept in training, its gradients, and what the optimizer remembers."""
+    """Bytes of the concept in training, its gradients and its optimizer state."""
     material: int
-    """Bytes of all that is trained on."""
+    """Bytes of all latents and encoded prompts that the stage trains on."""
     factors: int
-    """Bytes of coefficients after dropout, and of what dropped them."""
+    """Bytes of coefficients after dropout, and of dropout masks."""
     keeping: Costs
     """The cost of steps that keep everything for the backward pass."""
     recomputing: Costs
@@ -101,7 +101,7 @@ class StagePlan:
 
     @property
     def num_blocks(self) -> int:
-        """Blocks of all kinds."""
+        """Number of blocks of all kinds."""
         return sum(self.keeping.blocks.values())
 
     def memory(self, savings: Savings) -> int:
@@ -127,9 +127,9 @@ class StagePlan:
     def fitting(self, limit: int) -> Savings:
         """Savings with which the training and the model together fit into `limit` bytes.
 
-        The first that fits: nothing; as many blocks run again as are needed; what they start from waits in main memory;
-        samples come in parts. Where even that is too much, part of the model's weights has to wait in main memory, and
-        samples come in as few parts as then fit.
+        Tries in this order: no savings; recomputing as few blocks as possible; moving the inputs of recomputed blocks
+        to main memory; splitting the batch. If nothing fits, part of the model's weights must wait in main memory, and
+        the batch is split into as few parts as then fit.
         """
         num = self.num_blocks
         all_saved = Savings(recomputed=num, in_main_memory=True)
@@ -148,12 +148,12 @@ class TrainingPlan:
     name: str
     """The model's name, with the type of its weights."""
     limit: int
-    """Bytes that model and training can have."""
+    """Bytes available to model and training together."""
     stages: tuple[StagePlan, ...]
     savings: tuple[Savings, ...]
     """The savings of each stage."""
     prior: int
-    """Operations of making prior clips."""
+    """Floating-point operations for making prior clips."""
 
     @property
     def memory(self) -> int:
@@ -167,7 +167,7 @@ class TrainingPlan:
 
     @property
     def strongest(self) -> Savings:
-        """The savings of the stage that needs most; they are enough for the other one, too."""
+        """The savings of the more demanding stage, which are enough for the other stage, too."""
         return max(self.savings, key=lambda each: (each.in_main_memory, each.recomputed, -each.samples_at_once))
 
     @property
@@ -193,13 +193,13 @@ def plan_training(
     limit: int | None = None,
     prior_clips: int | None = None,
 ) -> TrainingPlan:
-    """Plan a training with a clip of this size; nothing is loaded, run or changed.
+    """Plan a training with a clip of this size; the model is not loaded, run or changed.
 
     Args:
         text: any prompt of the training, for its number of tokens.
-        savings: without, those that are needed.
-        limit: bytes that model and training can have; without, what the device has.
-        prior_clips: how many are still to be made; without, all that the settings want.
+        savings: savings to plan with; None chooses the ones that are needed.
+        limit: bytes available to model and training together; None for the device's own limit.
+        prior_clips: number of prior clips still to be made; None for all that the settings ask for.
     """
     room = backbone.memory_limit() if limit is None else limit
     planned = tuple(plan_stage(backbone, stage, size, config, text) for stage in stages)
@@ -250,7 +250,7 @@ def plan_stage(backbone: Backbone, stage: str, size: Size, config: MethodConfig,
 
 
 def stored_bytes(weight: nn.Parameter) -> int:
-    """Bytes of a weight as it is kept, packed if it is quantised."""
+    """Bytes of a weight as stored, packed if it is quantised."""
     return getattr(weight, "_qdata", weight).nbytes
 
 
@@ -265,7 +265,7 @@ def weights_type(module: nn.Module) -> str:
 
 
 def _halves(batch: int) -> list[int]:
-    """Ever smaller parts of a batch, down to a sample."""
+    """Sizes of ever smaller parts of a batch, halved down to one sample."""
     found: list[int] = []
     while batch > 1:
         batch = -(-batch // 2)
@@ -278,11 +278,11 @@ def _size_of(layer: Any) -> tuple[int, int]:
 
 
 def _material(shape_CFHW: tuple[int, ...], samples: int, of_each: int, config: MethodConfig, text: Condition) -> int:
-    """Bytes of latents, of prior clips, and of the prompts of all, in float32.
+    """Bytes of the clip's latents, the prior clips' latents and all prompts; latents are float32.
 
     Args:
-        samples: latents of the clip.
-        of_each: latents of each prior clip.
+        samples: number of latents from the clip.
+        of_each: number of latents from each prior clip.
     """
     clips = config.prior.clips if config.prior.share else 0
     return 4 * prod(shape_CFHW) * (samples + clips * of_each) + text.tokens_ND.nbytes * (1 + clips)
@@ -299,7 +299,7 @@ def _costs(
 def _cost(
     backbone: Backbone, stage: str, shape: tuple[int, ...], rank: int, text: Condition, savings: Savings
 ) -> StepCost:
-    """A step on fake tensors, counted once for networks of the same kind and sizes."""
+    """Cost of a step on fake tensors, counted once for all networks of the same kind and sizes."""
     module = backbone.module
     weights = [f"{name} {tuple(value.shape)} {value.dtype}" for name, value in module.named_parameters()]
     settings = f"{stage} {shape} {rank} {tuple(text.tokens_ND.shape)} {text.tokens_ND.dtype} {savings}"

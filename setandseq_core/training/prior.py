@@ -1,6 +1,6 @@
-"""Prior preservation: train also on clips of the base model itself, so that it forgets nothing (section 3.4.1).
+"""Prior preservation: make clips with the base model, to train on them as well (section 3.4.1).
 
-The clips come from two-part prompts, an appearance and a motion, and are kept on disk by what they were made from.
+The clips come from two-part prompts, an appearance and a motion. A hash of all that a clip depends on names its file.
 
 Shape letters: K prior clips, S frames of a clip taken one by one, C latent channels, F latent frames, H, W latent
 height and width.
@@ -43,15 +43,15 @@ def make_prior(
     keeps: bool = True,
     must_save: bool = True,
 ) -> PriorSet:
-    """Let the model make a clip of each prompt; those that are in `folder` already are taken from there.
+    """Let the model make a clip for each prompt, or read it from `folder` if it is there already.
 
     Args:
         size_FHW: frames, height and width in pixels.
         seed: clip number k is made from noise of seed + k.
-        sampling: steps, guidance and sampler; changing any of them makes new clips.
-        keeps: whether new ones are written to `folder`.
-        must_save: whether a clip that cannot be kept on disk is an error; if not, it is made again the next time.
-        progress: called with the clips there are and their number; may raise to stop, and what is made is kept.
+        sampling: steps, guidance and sampler; clips made with other settings are not reused.
+        keeps: whether new clips are written to `folder`.
+        must_save: whether a clip that cannot be written is an error; if not, it is made again next time.
+        progress: called with the clips done and the number of all clips; may raise to stop, and finished clips stay.
     """
     base, sampling = base_key(backbone), sampled_as(backbone, sampling)
     made_by = _sampling_key(sampling, backbone.shift)
@@ -75,7 +75,7 @@ def read_prior(folder: Path, backbone: Backbone) -> PriorSet:
     """All prior clips of a folder.
 
     Raises:
-        SetAndSequenceError: there are none, or one is damaged, of another base model or of another size than the rest.
+        SetAndSequenceError: there are no clips, or one is damaged, from another base model or of another size.
     """
     clips: list[_PriorClip] = []
     base = base_key(backbone)
@@ -115,7 +115,7 @@ def _as_set(clips: Sequence[_PriorClip], backbone: Backbone) -> PriorSet:
 
 
 def _sampling_key(sampling: SamplingConfig, shift: float) -> dict[str, float | str]:
-    """What the clips depend on; Euler's method is not named, as it was the only one."""
+    """Settings that the clips depend on. Euler's method is not named, because it used to be the only sampler."""
     key: dict[str, float | str] = {"steps": sampling.steps, "guidance": sampling.guidance, "shift": shift}
     return key if sampling.sampler == EULER else key | {"sampler": sampling.sampler}
 
@@ -174,7 +174,7 @@ def automatic_prior(
     keeps: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> PriorSet | None:
-    """The prior clips that are used when none are given, of the first clip's size; None without prior preservation.
+    """Prior clips for a training that was given none, in the first clip's size; None without prior preservation.
 
     Args:
         folder, keeps, progress: see `make_prior`.

@@ -1,7 +1,7 @@
 """Processes that train one concept together, each with the same parameters and its own part of every step's samples.
 
-`accelerate launch` starts them, and Hugging Face Accelerate lets them talk. They all do the same work in the same
-order, with two exceptions: each computes the gradient of its own samples, and only the first writes files.
+`accelerate launch` starts them, and Hugging Face Accelerate connects them. All of them do the same work in the same
+order, except that each computes the gradient of its own samples and only the first one writes files.
 """
 
 # Accelerate leaves some types of the functions used here open.
@@ -21,7 +21,7 @@ from ..errors import BackboneError, TrainingError
 
 
 class Processes(Protocol):
-    """The processes of a training, as each one of them sees them."""
+    """The processes of a training, as seen by one of them."""
 
     @property
     def number(self) -> int:
@@ -35,7 +35,7 @@ class Processes(Protocol):
 
     @property
     def sharded(self) -> bool:
-        """Whether the model's weights are spread over the processes. Then it answers only if all of them ask."""
+        """Whether the model's weights are spread over the processes; then it runs only if all of them call it."""
         ...
 
     def sums(self, tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -66,7 +66,7 @@ class Launched:
     """The processes that `accelerate launch` started.
 
     Args:
-        device: "cpu" or "cuda"; every process takes a card of its own.
+        device: "cpu" or "cuda"; with "cuda", every process takes its own GPU.
     Raises:
         BackboneError: Accelerate is missing.
     """
@@ -100,23 +100,23 @@ class Launched:
 
 
 def launched_count() -> int:
-    """Processes that a launcher says it started; 1 without a launcher."""
+    """Number of processes that a launcher started; 1 without a launcher."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def own_samples(batch: int, processes: Processes) -> slice:
-    """The samples of a step that are this process's; empty where there are fewer samples than processes."""
+    """This process's samples of a step; may be empty if there are fewer samples than processes."""
     first, after = (batch * number // processes.count for number in (processes.number, processes.number + 1))
     return slice(first, after)
 
 
 def most_samples(batch: int, processes: Processes) -> int:
-    """Samples of a step in the process that has most of them."""
+    """Number of samples of a step in the process that has the most."""
     return -(-batch // processes.count)
 
 
 def share_of(config: MethodConfig, processes: Processes) -> MethodConfig:
-    """The settings with the batches of one process, for a plan of what it needs."""
+    """The settings with the batch sizes of one process, to plan its needs."""
     set_stage, sequence_stage = config.set_stage, config.sequence_stage
     return replace(
         config,
@@ -143,7 +143,7 @@ def any_of(here: bool, processes: Processes, device: torch.device) -> bool:
 
 
 def of_the_first(value: float, processes: Processes, device: torch.device) -> float:
-    """The first process's value, for decisions that must be the same in all processes, although each computed its own
+    """The first process's value, for decisions that must be the same in all processes although each computed its own
     value."""
     if processes.count == 1:
         return value
@@ -153,12 +153,12 @@ def of_the_first(value: float, processes: Processes, device: torch.device) -> fl
 
 
 def check_same(step: int, key: str, processes: Processes, device: torch.device) -> None:
-    """Check that all processes train the same and go on from the same step.
+    """Check that all processes run the same training and continue from the same step.
 
     Args:
         key: a hash of everything that the steps depend on, in hex digits.
     Raises:
-        TrainingError: they do not, as when each has a disk of its own.
+        TrainingError: they do not, for example because each has its own disk.
     """
     if processes.count == 1:
         return

@@ -7,12 +7,12 @@ from .validation import Validation
 
 
 class StopTraining(Exception):
-    """Raised by a progress callback to stop and keep what was learned so far."""
+    """A progress callback raises this to stop the training and keep what was learned so far."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Progress:
-    """State of a stage after a step."""
+    """The state of a stage after a step."""
 
     stage: str
     step: int
@@ -20,11 +20,11 @@ class Progress:
     steps: int
     loss: float
     losses: Sequence[float]
-    """Losses of all steps so far, also of those before a resume."""
+    """Losses of all steps so far, including those before a resume."""
     seconds_left: float
-    """Estimate for this stage, from its pace so far."""
+    """Estimated time left for this stage, from its pace so far."""
     unsaved: str = ""
-    """Why the state could not be saved, such as a full disk; "" if it was."""
+    """Reason why the state could not be saved, such as a full disk; "" if it was saved."""
     lowered_at: int | None = None
     """The step before which the learning rate was lowered, because the loss was not finite there."""
     validation: Validation | None = None

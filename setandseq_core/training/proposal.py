@@ -1,4 +1,4 @@
-"""The plan of a training in words, and the one change that would save most."""
+"""Put the plan of a training into words, and find the one change that would save most."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -10,16 +10,16 @@ from .plan import Size, TrainingPlan, plan_training
 from .savings import in_words as savings_in_words
 
 LONG_SECONDS = 2 * 60 * 60
-"""From here on a plan says what would make it shorter."""
+"""A plan longer than this comes with a proposal to shorten it."""
 GB = 2**30
-"""As memory of cards is counted."""
+"""Bytes in a GB, as graphics memory is counted."""
 SMALLER = 0.75
-"""Of both sides of a clip, in a proposal."""
+"""Factor for the height and width of a clip in a proposal."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Change:
-    """A single change to a training."""
+    """A single change to the settings of a training, and the plan with it."""
 
     words: str
     plan: TrainingPlan
@@ -46,7 +46,7 @@ def proposal_in_words(
     *,
     text: Condition,
 ) -> str:
-    """The change that saves most, where a training does not fit or takes over two hours; "" elsewhere."""
+    """The change that saves most if a training does not fit or takes over two hours; otherwise ""."""
     if plan.fits and plan.operations / operations_a_second <= LONG_SECONDS:
         return ""
     if plan.fits:
@@ -59,12 +59,12 @@ def proposal_in_words(
 def changes(
     backbone: Backbone, size: Size, config: MethodConfig, plan: TrainingPlan, text: Condition
 ) -> Iterator[Change]:
-    """Single changes that make a training smaller, each with the plan that follows from it."""
+    """Single changes that make a training smaller, each with the resulting plan."""
     frames, height, width = size
     stages = tuple(stage.stage for stage in plan.stages)
 
     def planned(size: Size, config: MethodConfig) -> TrainingPlan:
-        clips = None if plan.prior else 0  # made before
+        clips = None if plan.prior else 0  # the prior clips are already made
         return plan_training(
             backbone,
             size,
@@ -91,7 +91,7 @@ def changes(
 
 
 def duration(seconds: float) -> str:
-    """A length of time in words, such as "35 min" or "2 h 10 min"."""
+    """A duration in words, such as "35 min" or "2 h 10 min"."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     hours, minutes = divmod(round(seconds / 60), 60)

@@ -1,7 +1,7 @@
 """Training runs that lose nothing: seeded steps, saved state, resume, progress and a clean stop.
 
-A stage's state is one file, named by a hash of everything that its steps depend on and by the number of steps that were
-wanted. The same content resumes where it stopped, more steps resume from fewer, and any other content starts anew.
+A stage's state is one file, named by a hash of everything that its steps depend on and by the number of steps asked
+for. The same content resumes where it stopped, also for more steps than before; any other content starts anew.
 """
 
 # PyTorch leaves some types of the functions used here open.
@@ -32,14 +32,14 @@ from .savings import in_words, save_more
 from .validation import BEST, Validation
 
 SAVE_SECONDS = 20.0
-"""Most seconds of work that a crash can lose, as long as saving is quick."""
+"""Maximum seconds of work that a crash can lose, as long as saving is quick."""
 SAVE_SHARE = 0.02
-"""Share of the time that saving may take."""
+"""Largest share of the time that saving may take."""
 STEP_SEEDS = 1_000_003
-"""Seeds of two runs are this far apart, so that no step of one has the random numbers of a step of the other; a prime
-above any number of steps."""
+"""Distance between the step seeds of two runs, so that no step of one has the random numbers of a step of the other; a
+prime above any number of steps."""
 LOWERED = 0.5
-"""Factor of the learning rate after a loss that is not finite."""
+"""Factor for the learning rate after a loss that is not finite."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -52,18 +52,18 @@ class StageRun:
     config: StageConfig
     method: MethodConfig
     folder: Path | None = None
-    """Folder of the state; None keeps none."""
+    """Folder of the saved state; None saves nothing."""
     progress: ProgressCallback | None = None
     validation: Validation | None = None
     """None validates nothing."""
     losses: list[float] = field(default_factory=list[float])
     seconds: float = 0.0
     date: str = ""
-    """Time of its last step, ISO 8601 in UTC."""
+    """Time of the last step, ISO 8601 in UTC."""
     stopped: bool = False
-    """Whether the progress callback ended it with StopTraining."""
+    """Whether the progress callback stopped the stage with StopTraining."""
     unsaved: str = ""
-    """Why the state could not be saved the last time; "" if it was."""
+    """Reason why the state could not be saved the last time; "" if it was saved."""
     lowered_at: int | None = None
     """The step before which the learning rate was lowered; None if it never was."""
     savings: Savings = field(default_factory=Savings)
@@ -72,7 +72,7 @@ class StageRun:
     """The changes made when memory ran out, in words; "" if it never did."""
     _optimizer: torch.optim.AdamW = field(init=False)
     _in_step: bool = field(init=False, default=False)
-    """Whether a step has changed some of the parameters and not yet all; such a state is never saved."""
+    """Whether a step has changed some parameters but not yet all; such a state is never saved."""
     _start: dict[str, Tensor] = field(init=False)
     """The parameters before the first step, on the CPU."""
 
@@ -93,9 +93,9 @@ class StageRun:
         self._start = {name: value.detach().to("cpu", copy=True) for name, value in self.parameters.items()}
 
     def steps(self) -> Iterator[int]:
-        """The steps that are left to do, each with the random generator seeded by its number.
+        """The remaining steps, each with the random generator seeded by its number.
 
-        Saves the state now and then, at the end, and when the caller's loop is left early. Ends on StopTraining.
+        Saves the state at intervals, at the end, and when the caller leaves its loop early. Ends on StopTraining.
         """
         self._resume()
         check_same(len(self.losses), self.key, self.processes, self._device)
@@ -125,10 +125,10 @@ class StageRun:
                 self.save()
 
     def learn(self, loss: Tensor) -> None:
-        """One optimizer step down the loss's gradient.
+        """Take one optimizer step down the gradient of the loss.
 
-        Where the loss or its gradient is not finite, no step is made: the run goes back to its last saved state and
-        goes on at a lower learning rate, once.
+        If the loss or its gradient is not finite, the run takes no step. It returns to its last saved state and
+        continues at a lower learning rate, once.
 
         Raises:
             TrainingError: the loss is not finite again.
@@ -138,29 +138,29 @@ class StageRun:
         self._step(loss.detach())
 
     def learn_in_parts(self, backward: Callable[[slice], Tensor]) -> None:
-        """One optimizer step down a gradient that is added up from parts of the step's samples; otherwise as `learn`.
+        """Like `learn`, but sum the gradient from parts of the step's samples.
 
-        Every part starts from the same random numbers, and each process computes its own. Out of memory, the step is
-        done again with more savings.
+        Every part starts from the same random numbers, and each process computes its own parts. If memory runs out,
+        the step is repeated with more savings.
 
         Args:
-            backward: does the forward and the backward of these samples and returns their share of the loss.
+            backward: runs the forward and backward pass of these samples and returns their share of the loss.
         Raises:
-            TrainingError: no savings are left, or as in `learn`.
+            TrainingError: no savings are left, or the loss is not finite again.
         """
         while True:
             loss, reason = self._gradient(backward)
             if not any_of(bool(reason), self.processes, self._device):
                 break
-            self._save_more(reason)  # here, because the error holds on to all that the step had
+            self._save_more(reason)  # not where the error is caught: it would keep the step's tensors alive
         add_gradients(list(self.parameters.values()), self.processes)
         self._step(*self.processes.sums([loss]))
 
     def _gradient(self, backward: Callable[[slice], Tensor]) -> tuple[Tensor, str]:
-        """The gradient of this process's samples, in the parameters.
+        """Compute the gradient of this process's samples into the parameters.
 
         Returns:
-            Their share of the loss, and why there is none: "", or how memory ran out.
+            Their share of the loss, and "" or how memory ran out.
         """
         own = own_samples(self.config.batch, self.processes)
         at_once = 1 if self.processes.sharded else self.savings.samples_at_once or self.config.batch
@@ -173,17 +173,17 @@ class StageRun:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            if self.processes.sharded:  # the others wait for an answer of the model, which cannot come
+            if self.processes.sharded:  # the other processes wait for this one forever
                 raise self._too_large(shortage(error)) from error
             return none, shortage(error)
 
     def _ask_along(self, backward: Callable[[slice], Tensor], own: int) -> None:
-        """Ask a model that is spread over the processes as often as the process that has most samples does.
+        """Call a model that is spread over the processes as often as the process with the most samples does.
 
-        It answers only if all processes ask. These gradients are thrown away.
+        It runs only if all processes call it. The gradients of these calls are thrown away.
 
         Args:
-            own: samples of this process.
+            own: number of calls that this process makes for its own samples.
         """
         if self.processes.sharded:
             for _ in range(most_samples(self.config.batch, self.processes) - own):
@@ -194,10 +194,10 @@ class StageRun:
         return backward(part)
 
     def _save_more(self, reason: str) -> None:
-        """Make room, and change the savings for all further steps.
+        """Free memory, and save more in this step and all later ones.
 
         Raises:
-            TrainingError: there are no more.
+            TrainingError: no savings are left.
         """
         self._optimizer.zero_grad(set_to_none=True)
         device = self._device
@@ -228,7 +228,7 @@ class StageRun:
         self._in_step = False
 
     def take_best(self) -> int | None:
-        """Go to the best validated state if the last one is worse than none; return its step, or None."""
+        """Return to the best validated state if the last one is worse than no training; return its step, or None."""
         validation = self.validation
         if validation is None or not self.losses:
             return None
@@ -241,10 +241,10 @@ class StageRun:
         return validation.best_step
 
     def _validate(self) -> bool:
-        """Validate where it is due; where the loss is not finite, go back and return False.
+        """Validate if it is due; if the loss is not finite, go back and return False.
 
         Raises:
-            TrainingError: it is not finite again, or before the first step.
+            TrainingError: the loss is not finite again, or is not finite before the first step.
         """
         step = len(self.losses)
         if self.validation is None or self.validation.check(step, self.config.steps, self.parameters):
@@ -258,7 +258,7 @@ class StageRun:
         return False
 
     def save(self) -> None:
-        """Write the state, if it has a folder; where it cannot be written, training goes on and `unsaved` says why."""
+        """Write the state if there is a folder. If writing fails, training continues and `unsaved` says why."""
         if self.folder is None or self.processes.number:
             return
         record = {"losses": json.dumps(self.losses), "seconds": str(self.seconds), "date": self.date}
@@ -283,7 +283,7 @@ class StageRun:
         return folder / f"{self.stage}_{self.key}_{steps:06}.safetensors"
 
     def _resume(self) -> None:
-        """Take over the state that is furthest on, of those with no more steps than are wanted."""
+        """Load the most advanced state that has no more steps than asked for."""
         if self.folder is None:
             return
         done: dict[int, Path] = {}
@@ -310,7 +310,7 @@ class StageRun:
         """Return to the last saved state, or to the start, and lower the learning rate.
 
         Raises:
-            TrainingError: the rate was lowered before.
+            TrainingError: the learning rate was lowered before.
         """
         step = len(self.losses) + 1
         if self.lowered_at is not None:
@@ -339,7 +339,7 @@ class StageRun:
         """Report the state of the stage.
 
         Raises:
-            StopTraining: the callback of one of the processes raised it.
+            StopTraining: the callback raised it in at least one process.
         """
         stops = False
         try:
@@ -367,7 +367,7 @@ class StageRun:
 
 @contextmanager
 def _readable(path: Path) -> Generator[None]:
-    """Turn any error from reading a damaged state into one that says what to do."""
+    """Turn any error from reading a damaged state into an error that says what to do."""
     try:
         yield
     except (SafetensorError, KeyError, RuntimeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Ways to train in less memory that change no result: blocks that run again, and tensors that wait in main memory."""
+"""Ways to train in less memory without changing the result: recompute blocks, and move tensors to main memory."""
 
 # PyTorch leaves some types of the functions used here open.
 # pyright: reportUnknownVariableType=false
@@ -19,15 +19,15 @@ from ..backbone import Savings
 Again = Callable[..., Any]
 """Runs a function with arguments now, and again in the backward pass."""
 EVERY_BLOCK = 10_000
-"""More than any network has."""
+"""A number of blocks above that of any network."""
 SMALLEST_MOVED = 2**20
-"""Bytes from which it pays to move a tensor to main memory and back."""
+"""Smallest tensor, in bytes, that is worth moving to main memory and back."""
 FREE_SHARE = 0.9
-"""Largest fraction of the main memory that is free when training begins."""
+"""Fraction of the free main memory that training may use."""
 
 
 def block_lists(module: nn.Module, layers: Mapping[str, str]) -> dict[str, nn.ModuleList | nn.ModuleDict]:
-    """The outermost lists of modules that the adapted layers are in, by path: a network's lists of blocks."""
+    """A network's lists of blocks by path: the outermost module lists that hold the adapted layers."""
     found: dict[str, nn.ModuleList | nn.ModuleDict] = {}
     for path in layers.values():
         parts = path.split(".")
@@ -42,10 +42,10 @@ def block_lists(module: nn.Module, layers: Mapping[str, str]) -> dict[str, nn.Mo
 
 @contextmanager
 def recomputed(blocks: Iterable[nn.Module], savings: Savings, again: Again | None = None) -> Generator[None]:
-    """Let as many of these blocks as the savings say keep their inputs alone, and run again in the backward pass.
+    """Let the first `savings.recomputed` blocks keep only their inputs and run again in the backward pass.
 
     Args:
-        again: what runs them twice; without, PyTorch's own checkpointing.
+        again: a function that runs a block twice; None for PyTorch's own checkpointing.
     """
     found = list(blocks)
     twice: Again = again or partial(checkpoint, use_reentrant=False)
@@ -65,9 +65,9 @@ def _run(forward: Callable[..., Any], index: int, savings: Savings, twice: Again
 
 
 def save_more(savings: Savings, batch: int, device: torch.device) -> bool:
-    """Change the savings to the next ones that take less memory; False if there are none.
+    """Change `savings` in place to use less memory; return False if nothing is left to save.
 
-    First fewer samples at once, then all blocks run again, then what they start from waits in main memory.
+    First take fewer samples at once, then recompute all blocks, then move their inputs to main memory.
     """
     samples = savings.samples_at_once or batch
     if samples > 1:
@@ -82,7 +82,7 @@ def save_more(savings: Savings, batch: int, device: torch.device) -> bool:
 
 
 def in_words(savings: Savings) -> str:
-    """The savings as people read them, such as "with checkpointing, 2 samples at a time"; "" if there are none."""
+    """The savings in words, such as "with checkpointing, 2 samples at a time"; "" if there are none."""
     parts: list[str] = []
     if savings.recomputed:
         parts.append("with checkpointing")
@@ -97,7 +97,7 @@ def in_words(savings: Savings) -> str:
 def waiting(savings: Savings) -> AbstractContextManager[object]:
     """A context around a step's forward pass: if the savings say so, the inputs of blocks wait in main memory.
 
-    Tensors that no gradient passes, such as the text, are the same for all blocks and stay.
+    Tensors that need no gradient, such as the text, are the same for all blocks and stay on the device.
     """
     return saved_tensors_hooks(_moved_out, _moved_back) if savings.in_main_memory else nullcontext()
 

@@ -1,8 +1,8 @@
-"""A model whose weights are spread over the processes of a training, for one that no single card holds.
+"""Spread a model's weights over the processes of a training, for a model that does not fit on one GPU.
 
 PyTorch's FSDP does it, on the processes that Accelerate connects. Accelerate's own `prepare` is not used, because it
-wants an optimizer over the model's weights, and here all of them are frozen. FSDP must come before the concept's
-adapters, so that it does not split them: every process then holds all of them, as with a model that is not spread.
+needs an optimizer over the model's weights, and all of these are frozen. FSDP must be applied before the concept's
+adapters are added, so that it does not split them: every process then holds the complete adapters.
 """
 
 # PyTorch leaves some types of the functions used here open.
@@ -22,12 +22,12 @@ from .savings import block_lists
 def spread(module: nn.Module, layers: Mapping[str, str], processes: Processes, device: torch.device) -> None:
     """Leave each process a part of every weight; a block's weights come together while it runs.
 
-    The blocks move to the device one by one, so at most one of them is there whole.
+    The blocks move to the device one by one, so at most one of them is complete there.
 
     Args:
-        module: on the CPU, the same in every process.
+        module: the transformer, on the CPU and the same in every process.
         layers: native layer name -> name of the Linear in `module`; they tell which lists hold the blocks.
-        device: where the processes compute.
+        device: the device that this process computes on.
     """
     mesh = init_device_mesh(device.type, (processes.count,))
     for blocks in block_lists(module, layers).values():

@@ -1,14 +1,14 @@
-"""A device's training speed: measured on trainings that were done here, or guessed from the rate of large products."""
+"""A device's training speed: measured in earlier trainings, or estimated from the rate of large matrix products."""
 
 import time
 
 import torch
 
 SHARE_OF_PRODUCTS = 0.4
-"""Fraction of the rate of large products that a training reaches; measured 36 to 48 % on an H200 with Wan."""
+"""Fraction of the rate of large matrix products that a training reaches: 36 to 48 % with Wan on an H200."""
 PRODUCTS = 3
 SIDES = {"cuda": 8192}
-"""Side of the square matrices by the kind of device; on a GPU a few milliseconds each."""
+"""Side of the square matrices by kind of device; on a GPU one product takes a few milliseconds."""
 SIDE = 1024
 
 _products: dict[str, float] = {}
@@ -16,7 +16,7 @@ _trained: dict[str, float] = {}
 
 
 def speed(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations a second of a training with layers of this type."""
+    """Floating-point operations per second of a training with layers of this type."""
     key = f"{device} {dtype}"
     if key in _trained:
         return _trained[key]
@@ -32,12 +32,12 @@ def remember_speed(device: torch.device, dtype: torch.dtype, operations: float, 
 
 
 def _product_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations a second of the best of a few products of large matrices."""
+    """Operations per second in the fastest of a few products of large matrices."""
     side = SIDES.get(device.type, SIDE)
     one = torch.ones(side, side, device=device, dtype=dtype)
     best = float("inf")
     for _ in range(PRODUCTS + 1):  # the first one also loads the library
         begun = time.perf_counter()
-        _ = float((one @ one)[0, 0])  # the number is read, so that the device has finished
+        _ = float((one @ one)[0, 0])  # reading the number waits until the device has finished
         best = min(best, time.perf_counter() - begun)
     return 2 * side**3 / best

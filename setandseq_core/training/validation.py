@@ -1,4 +1,4 @@
-"""The validation loss: the same clip at the same times with the same noise, so that its values compare between steps.
+"""The validation loss: the same clip at the same times with the same noise, so that steps can be compared.
 
 Shape letters: B batch, C latent channels, F latent frames, H, W latent height and width.
 """
@@ -20,35 +20,35 @@ from ..sample import latent_noise
 QUANTILES = (0.2, 0.5, 0.8)
 """Quantiles of the training times at which a clip is validated."""
 CHECKS = (0.0, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)
-"""Shares of a stage's steps after which it is validated. They are fixed, so that a training that was interrupted keeps
-the same best state as one that was not."""
+"""Shares of a stage's steps after which it is validated. They are fixed, so that an interrupted training keeps the same
+best state as an uninterrupted one."""
 WORSE = 1.01
-"""A validation loss that is this many times the first one is worse; less is chance."""
+"""A stage got worse if its last validation loss is above this many times the first; a smaller rise may be chance."""
 BEST = "best."
 """Prefix of the best state's tensors in a saved state."""
 
 
 @dataclass(kw_only=True, slots=True)
 class Validation:
-    """The validation losses of a stage while it trains, and the best state that it was in."""
+    """The validation losses of a stage during training, and its best state so far."""
 
     measure: Callable[[], float]
-    """The validation loss of the current parameters."""
+    """Computes the validation loss of the current parameters."""
     losses: dict[int, float] = field(default_factory=dict[int, float])
-    """Step -> loss after it; 0 is before the first step."""
+    """Loss by the number of steps done; 0 is before the first step."""
     best: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
-    """Parameters by name, on the CPU, after `best_step`."""
+    """Parameters by name after `best_step`, on the CPU."""
     best_step: int = 0
-    """The validated step with the lowest loss, the start left aside; 0 before there is one."""
+    """The validated step with the lowest loss, not counting the start; 0 if there is none yet."""
 
     def check(self, step: int, steps: int, parameters: Mapping[str, Tensor], *, ends: bool = False) -> bool:
         """Validate after a step, if it is due, and keep the parameters if they are the best so far.
 
         Args:
-            step: how many are done.
-            steps: how many are wanted.
-            parameters: what is trained, by name.
-            ends: whether it is due in any case.
+            step: number of steps done.
+            steps: number of steps that the stage has.
+            parameters: trainable parameters by name.
+            ends: whether to validate in any case.
         Returns:
             False if the loss is not finite.
         """
@@ -69,18 +69,18 @@ class Validation:
         return {"validation": json.dumps(self.losses), "best_step": str(self.best_step)}
 
     def tensors(self, step: int) -> dict[str, Tensor]:
-        """The best state, for the state saved after a step; nothing where they are the same."""
+        """The best state, to be saved with the state after `step`; empty if they are the same."""
         return {} if step == self.best_step else {BEST + name: value for name, value in self.best.items()}
 
     def restore(
         self, record: Mapping[str, str], best: Mapping[str, Tensor], parameters: Mapping[str, Tensor] | None = None
     ) -> None:
-        """Take over what a saved state holds; nothing is left but the loss before the first step if it holds none.
+        """Load losses and best state from a saved state. If it has none, keep only the loss before the first step.
 
         Args:
             record: made by `record`.
             best: made by `tensors`.
-            parameters: of the saved state, which is its own best one if `best` is empty.
+            parameters: parameters of the saved state, which is the best one itself if `best` is empty.
         """
         start = {step: loss for step, loss in self.losses.items() if step == 0}
         self.losses = start | {int(step): loss for step, loss in json.loads(record.get("validation", "{}")).items()}
@@ -91,7 +91,7 @@ class Validation:
 
     @property
     def is_worse(self) -> bool:
-        """Whether the last loss is higher than the loss before the first step."""
+        """Whether the last loss is clearly higher than the loss before the first step."""
         return 0 in self.losses and self.losses[max(self.losses)] > WORSE * self.losses[0]
 
 
@@ -100,10 +100,10 @@ def _copied(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def complaint(losses: Mapping[int, float], taken_from: int | None) -> str:
-    """A warning about a stage that ended worse than it began; "" about one that did not.
+    """A warning if a stage ended worse than it began, else "".
 
     Args:
-        losses: step -> validation loss.
+        losses: validation loss by the number of steps done.
         taken_from: the step whose state is the result; None for the last.
     """
     if taken_from is None:
@@ -120,7 +120,7 @@ def complaint(losses: Mapping[int, float], taken_from: int | None) -> str:
 
 @contextmanager
 def evaluating(module: nn.Module) -> Generator[None]:
-    """Switch dropout off inside; a model in training drops coefficients."""
+    """Put the module in evaluation mode, which switches coefficient dropout off, and back in training mode on exit."""
     module.eval()
     try:
         yield
@@ -132,13 +132,13 @@ def evaluating(module: nn.Module) -> Generator[None]:
 def validation_loss(
     backbone: Backbone, x_0_BCFHW: Tensor, text: Condition, time_range: tuple[float, float] = (0.0, 1.0)
 ) -> float:
-    """Mean flow-matching loss (Eq. 1) at fixed times of the range with fixed noise, nothing dropped and nothing masked.
+    """Mean flow-matching loss (Eq. 1) at fixed times in `time_range` with fixed noise and no token masking.
 
-    One sample at a time, so that it takes less memory than any training step; the global random state stays as it is.
+    Takes one sample at a time, so it needs less memory than any training step. The global random state is unchanged.
 
     Args:
-        x_0_BCFHW: samples, taken in turn.
-        text: the prompt of all.
+        x_0_BCFHW: clean samples, used in turn.
+        text: the prompt of all samples.
     """
     low, high = (unshift_time(time, backbone.shift) for time in time_range)
     losses: list[float] = []
