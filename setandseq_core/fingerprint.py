@@ -21,7 +21,7 @@ from .errors import ConceptMismatchError
 PROJECTED_ENTRIES = 4096
 MAX_DISTANCE = 0.5
 ROUNDING_DISTANCE = 0.15
-"""A distance above that between two files of the same weights: 4-bit storage moves them by at most 0.13."""
+"""A larger distance means other weights: storing the same weights in 4 bits moves them by at most 0.13."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)

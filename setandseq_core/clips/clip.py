@@ -1,4 +1,4 @@
-"""Turn frames into a clip: 4n+1 frames, resampled to the model's frame rate and to a size that the model takes.
+"""Turn frames into a clip: resampled to the model's frame rate, at a length and size that the model takes.
 
 Shape letters: F frames, H height, W width, C the three channels red, green and blue.
 """
@@ -39,7 +39,7 @@ Frame = TypeVar("Frame")
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Clip:
-    """Frames ready for a model: at its frame rate and size, and as many as its VAE makes whole latent frames of."""
+    """Frames ready for a model: at its frame rate and size, and as many as fill whole latent frames of its VAE."""
 
     frames_FHWC: Tensor
     """float32 RGB in [0, 1]."""
@@ -375,8 +375,9 @@ class Reference:
     mask_FHW: Tensor | None = None
     """A mask for each frame, 1 on the subject. The rest has a low loss weight; None weights all positions equally."""
     pictures: "tuple[Reference, ...]" = ()
-    """References that the set stage sees in turn in place of this clip. Each picture has an entry: a clip whose frames
-    are all pictures of its size, so that every picture counts the same. Empty if the clip itself shows the look."""
+    """References that the set stage sees in turn in place of this clip, one for each picture; its frames are all
+    pictures of that size. Three pictures of one size and one of another make four references, so every picture counts
+    the same. Empty if the clip itself shows the look; see `pictures`."""
 
     @property
     def look(self) -> Words:
