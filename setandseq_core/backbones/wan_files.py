@@ -129,7 +129,6 @@ def load_transformer(path: str | Path, dtype: torch.dtype) -> WanTransformer3DMo
     Args:
         path: a native .safetensors file, or a diffusers folder: the pipeline's, or the one with the transformer itself.
         dtype: type of all other weights.
-
     Raises:
         BackboneError: the file is missing, unreadable or another kind of model, or its weights do not fit.
     """
@@ -148,7 +147,6 @@ def load_vae(path: str | Path, dtype: torch.dtype) -> AutoencoderKLWan:
     Args:
         path: a native .safetensors file, or a diffusers folder: the pipeline's, or the one with the VAE itself.
         dtype: type of all weights.
-
     Raises:
         BackboneError: the file is missing, unreadable or another kind of model, or its weights do not fit.
     """

@@ -14,9 +14,9 @@ TRAINING_SUFFIX = ".training"
 @click.argument("folder", type=FILE, metavar="FOLDER", default=".")
 @click.option("--yes", is_flag=True, help="Remove the files. Without this option their size is only shown.")
 def clean(folder: Path, yes: bool) -> None:
-    """Show how much disk space unfinished and finished trainings use in a folder, and remove their files.
+    """Show how much disk space the saved states of trainings use in a folder, and remove their files.
 
-    They lie in the folders NAME.safetensors.training that 'train' makes and, in ComfyUI, in user/setandseq/training.
+    They are in the folders NAME.safetensors.training that 'train' makes and, in ComfyUI, in user/setandseq/training.
     Concepts are kept. A training whose files are removed can no longer be resumed or given more steps.
     """
     from ..training.kept import empty_kept, kept_bytes, kept_files

@@ -1,4 +1,4 @@
-"""The command `compose`: several concepts in one video, or in one plain LoRA."""
+"""The command `compose`: put several concepts into one video, or into one plain LoRA."""
 
 import re
 from dataclasses import dataclass
@@ -80,10 +80,10 @@ class ScheduleOptions:
     negative_strength: float
 
     def schedule(self) -> "StrengthSchedule":
-        """The schedule that they describe.
+        """The schedule that the options describe.
 
         Raises:
-            ConfigError: progress that does not rise within [0, 1].
+            ConfigError: the progress of its points does not rise within [0, 1].
         """
         from ..compose.strengths import StrengthSchedule
 
@@ -157,8 +157,8 @@ def compose(
 ) -> None:
     """Make a video with several concepts that were trained separately.
 
-    If --out ends in .safetensors, no video is made: the result is a plain LoRA of all concepts, or with --motion-from
-    a concept.
+    If --out ends in .safetensors, the result is not a video but a plain LoRA of all concepts, or a concept with
+    --motion-from.
     """
     check_out(out, *VIDEO_SUFFIXES, CONCEPT_SUFFIX)
     concepts = _concepts(concept, motion_from, schedules.schedule())
@@ -187,7 +187,7 @@ def _concepts(texts: tuple[str, ...], motion_from: str | None, schedule: "Streng
 
 
 def _weighted(text: str) -> "WeightedConcept":
-    """The concept of FILE, FILE:IDENTITY or FILE:IDENTITY:MOTION, the latter two its strengths."""
+    """Load the concept that FILE, FILE:IDENTITY or FILE:IDENTITY:MOTION names, at the given strengths."""
     from ..compose.strengths import WeightedConcept
     from ..concept import Strengths
     from ..concept_file.file import load_concept

@@ -15,13 +15,13 @@ from ..training.clock import clock
 
 PROGRAM = "python -m setandseq_core"
 PLAIN_SECONDS = 10.0
-"""Seconds between lines if they cannot be rewritten, as in a log."""
+"""Seconds between progress lines if they cannot be rewritten, as in a log."""
 SMOOTHING = 0.9
-"""Weight of the earlier steps in the running mean of the loss."""
+"""Decay per step of the weights in the running mean of the loss."""
 
 
 def show_any_text() -> None:
-    """Escape characters that the output's encoding lacks, such as those of a prompt on an ASCII terminal."""
+    """Escape characters that the output's encoding lacks, such as accents in a prompt on an ASCII terminal."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -43,7 +43,7 @@ def warn(text: str) -> None:
 
 
 def visible(text: str) -> str:
-    """The text with characters escaped that change how a terminal shows the rest: controls, bidi and zero-width ones.
+    """Escape characters that change how a terminal shows the rest: controls, bidi and zero-width characters.
 
     Line breaks and tabs stay.
     """
@@ -57,13 +57,13 @@ def visible(text: str) -> str:
 
 
 def pasteable(path: Path) -> str:
-    """A file name as a shell takes it, whatever its characters.
+    """A file name quoted for a shell, whatever its characters.
 
-    Names that the terminal cannot show go byte by byte in $'...', which bash, zsh and ksh read.
+    A name that the terminal cannot show is written byte by byte in $'...', which bash, zsh and ksh understand.
     """
     text = str(path)
     text = f".{os.sep}{text}" if text.startswith("-") else text
-    if os.name == "nt":  # file names there hold no quotation marks
+    if os.name == "nt":  # Windows file names contain no quotation marks
         return f'"{text}"' if set(text) & set(" &()[]{}^=;!'+,`~%") else text
     if text.isprintable() and _encodable(text):
         return shlex.quote(text)
@@ -84,7 +84,7 @@ def _escaped(byte: int) -> str:
 
 
 class ProgressLine:
-    """A progress line: rewritten in place on a terminal, printed now and then elsewhere."""
+    """A progress line: rewritten in place on a terminal, printed at intervals elsewhere."""
 
     def __init__(self, stream: TextIO | None = None):
         self._stream = stream or sys.stderr
@@ -94,14 +94,14 @@ class ProgressLine:
         self._loss_weight = 0.0
 
     def show(self, label: str, step: int, steps: int, seconds_left: float, loss: float | None = None) -> None:
-        """Show where the work stands; every label begins a new line and a new mean of the loss.
+        """Show the progress of the work. A new label begins a new line and a new mean of the loss.
 
         Args:
-            label: names the work.
-            step: done, 1 to `steps`.
-            steps: in all.
-            seconds_left: until the last one is done.
-            loss: of this step; the line shows a running mean.
+            label: name of the work.
+            step: number of steps done, 1 to `steps`.
+            steps: number of all steps.
+            seconds_left: time until the last step is done.
+            loss: loss of this step; the line shows a running mean.
         """
         begins = label != self._label
         if begins:
@@ -126,7 +126,7 @@ class ProgressLine:
 
 
 def counting(label: str) -> Callable[[int, int], None]:
-    """A progress callback that takes the steps done and their number, and shows the time that is left."""
+    """A progress callback that takes the steps done and the number of all steps, and shows the time left."""
     line = ProgressLine()
     begun = time.monotonic()
 
@@ -138,12 +138,12 @@ def counting(label: str) -> Callable[[int, int], None]:
 
 
 def _write(stream: TextIO, text: str) -> None:
-    """Write and flush; work goes on when its terminal was closed or nobody reads its pipe any more."""
+    """Write and flush. Work continues if the terminal was closed or nobody reads the pipe any more."""
     try:
         stream.write(text)
         stream.flush()
     except OSError as error:
         if error.errno not in (errno.EPIPE, errno.EIO):
             raise
-        # What is left in the stream's buffer would fail again when Python ends.
+        # Otherwise writing the rest of the stream's buffer would fail again when Python exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,4 +1,4 @@
-"""The command `demo`: everything at work on the embedded model."""
+"""The command `demo`: show everything on the embedded model."""
 
 from pathlib import Path
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..evaluate.metrics import Evaluation
 
 FPS = 16.0
-"""Frames per second at which to read a video that does not say its own."""
+"""Frames per second for a video that does not state its own rate."""
 
 
 @command(
@@ -78,7 +78,7 @@ def evaluate(
 ) -> None:
     """Compare a generated video with the video that its concept was trained on, and with its prompt.
 
-    Where a figure cannot be computed, the output names the model that it needs.
+    If a figure cannot be computed, the output names the model that it needs.
     """
     from ..clips.video import read_info
     from ..embedded.evaluation import embedded_probes

@@ -1,4 +1,4 @@
-"""The command `export`: a concept as a plain LoRA."""
+"""The command `export`: write a concept as a plain LoRA."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The files that commands read and write, checked before the work begins."""
+"""Check the files that commands read and write before the work begins."""
 
 import os
 from pathlib import Path
@@ -12,24 +12,24 @@ CONCEPT_SUFFIX = ".safetensors"
 
 
 def check_out(path: Path, *suffixes: str, option: str = "--out") -> None:
-    """Refuse a file that could not be written; makes its folder.
+    """Refuse a file that could not be written; create its folder.
 
     Raises:
-        ConfigError: another suffix, a folder, or a place where no file of this name can be made.
+        ConfigError: the suffix is wrong, the path is a folder, or a file of this name cannot be created there.
     """
     if path.suffix.lower() not in suffixes:
         needed = " or ".join(suffixes)
         raise ConfigError(f"{option} is {visible(str(path))}; it must end in {needed}.", hint="Rename it.")
-    if os.path.isdir(path):  # unlike Path.is_dir, no error for a name that is too long
+    if os.path.isdir(path):  # unlike Path.is_dir, raises no error for a name that is too long
         raise ConfigError(f"{option} is {visible(str(path))}, which is a folder.", hint="Give the name of a file.")
     _try_writing(path, option)
 
 
 def check_folder(path: Path, option: str = "--out") -> None:
-    """Refuse a folder that could not be written to; makes it.
+    """Refuse a folder that could not be written to; create it.
 
     Raises:
-        ConfigError: a file, or a place where no folder of this name can be made.
+        ConfigError: the path is a file, or a folder of this name cannot be created there.
     """
     if os.path.isfile(path):
         raise ConfigError(f"{option} is {visible(str(path))}, which is a file.", hint="Give the name of a folder.")
@@ -39,8 +39,8 @@ def check_folder(path: Path, option: str = "--out") -> None:
 def _try_writing(path: Path, option: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # The name is part of the test: it may be too long, or hold characters that the file system refuses. Files
-        # that go with the result, and half-written ones, have longer names than it.
+        # The name is part of the test: it may be too long, or contain characters that the file system refuses.
+        # Files beside the result, and half-written ones, have longer names.
         with NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.", suffix=".unfinished"):
             pass
     except (OSError, ValueError) as error:
@@ -52,10 +52,10 @@ def _try_writing(path: Path, option: str) -> None:
 
 
 def read_text(path: Path) -> str:
-    """A text file, UTF-8 with or without a byte order mark.
+    """Read a text file in UTF-8, with or without a byte order mark.
 
     Raises:
-        ConfigError: it cannot be read.
+        ConfigError: the file cannot be read.
     """
     try:
         return path.read_text(encoding="utf-8-sig")

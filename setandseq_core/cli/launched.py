@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 @contextmanager
 def launched_processes(device: str) -> Generator["Processes"]:
-    """The processes that run this command; of several, only the first one is heard inside.
+    """The processes that run this command. If there are several, only the first one prints anything inside.
 
     Args:
-        device: "cpu" or "cuda"; every process takes a card of its own.
+        device: "cpu" or "cuda"; with "cuda", every process takes its own GPU.
     Raises:
-        BackboneError: there are several, and Accelerate is missing.
+        BackboneError: there are several processes, and Accelerate is missing.
     """
     from ..training.processes import ALONE, Launched, launched_count
 

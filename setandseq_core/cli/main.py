@@ -1,4 +1,4 @@
-"""Runs a command, and tells its errors on one line with the next step on a second."""
+"""Run a command. An error is printed on one line, and the next step on a second."""
 
 import sys
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from .train import train
 from .train_many import train_many
 
 ERROR = 2
-"""Exit status after an error that the user can act on, as click has it for wrong options."""
+"""Exit status after an error that the user can act on; click uses it for wrong options."""
 
 
 class Commands(click.Group):
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Args:
-        arguments: the command and its options; those of the process by default.
+        arguments: the command and its options; by default, the arguments of the process.
     Returns:
         The exit status: 0 when done, 2 after an error, 128 and the signal's number after a signal (Ctrl-C: 130).
     """
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _less_memory(command: str) -> str:
-    """The options of a command that make it take less memory, as a next step."""
+    """The next step after memory ran out: the options of the command that save memory."""
     known = {name for each in commands.commands[command].params for name in each.opts}
     options = [name for name in ("--frames", "--size", "--rank") if name in known]
     if not options:

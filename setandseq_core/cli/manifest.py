@@ -17,9 +17,9 @@ REQUIRED = ("name", "clip", "static_prompt")
 TEXTS = (*REQUIRED, "motion_prompt", "dynamic_prompt", "identity_token", "motion_token", "config")
 KNOWN = (*TEXTS, "settings")
 UNSAFE = set('/\\:*?"<>|\n\r\t')
-"""In a file's name, on one system or another."""
+"""Characters that at least one system does not allow in file names."""
 LONGEST_NAME = 100
-"""Characters; file systems take 255 bytes, and other files than the concept have longer names."""
+"""Maximum characters of a name. File systems allow 255 bytes, and files beside the concept have longer names."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -27,22 +27,22 @@ class Entry:
     """One concept of a manifest."""
 
     name: str
-    """Also the name of its file."""
+    """Name of the concept and of its file."""
     clip: Path
     words: Words
     config: MethodConfig
 
 
 def read_manifest(path: Path, base: MethodConfig) -> list[Entry]:
-    """All concepts of a manifest, checked as far as that goes without a model.
+    """Read all concepts of a manifest, and check everything that can be checked without a model.
 
     Args:
-        path: a .toml file with a table [[concept]] for each, or a .csv file with a row for each. Files in it are
-            relative to its folder.
-        base: the settings that an entry's own ones change.
+        path: a .toml file with one table [[concept]] per concept, or a .csv file with one row per concept. Paths in
+            it are relative to its folder.
+        base: settings that an entry's own settings change.
     Raises:
-        ConfigError: it cannot be read, an entry is wrong or not complete, a clip is no video, or two concepts have the
-            same name. The message says where, by line and column.
+        ConfigError: the file cannot be read, an entry is wrong or incomplete, a clip is not a video, or two concepts
+            have the same name. The message gives the line and column.
     """
     rows = csv_rows(path) if path.suffix.lower() == ".csv" else toml_rows(path)
     if not rows:
@@ -52,7 +52,7 @@ def read_manifest(path: Path, base: MethodConfig) -> list[Entry]:
     taken: dict[str, Row] = {}
     for row in rows:
         entry = _entry(row, path.name, folder, base)
-        before = taken.setdefault(entry.name.casefold(), row)  # file systems may not tell A from a
+        before = taken.setdefault(entry.name.casefold(), row)  # some file systems do not tell A from a
         if before is not row:
             where = f"{path.name}, {row.place('name')}"
             raise ConfigError(
@@ -86,7 +86,7 @@ def _entry(row: Row, file: str, folder: Path, base: MethodConfig) -> Entry:
 
 @contextmanager
 def _placed(row: Row, file: str, *keys: str) -> Generator[None]:
-    """Say where an error in a value comes from."""
+    """Add the place of the value to an error about it."""
     try:
         yield
     except SetAndSequenceError as error:
@@ -136,7 +136,7 @@ def _words(row: Row, texts: Mapping[str, str], file: str) -> Words:
 
 
 def _settings(row: Row, file: str, config: MethodConfig) -> MethodConfig:
-    """The settings with an entry's own ones, one by one, so that an error is told where it is."""
+    """The settings changed by an entry's own, one at a time, so that an error names its place."""
     settings = row.values.get("settings", {})
     if not isinstance(settings, dict):
         raise ConfigError(

@@ -1,8 +1,8 @@
 """The rows of a manifest, and the line and column of everything in them.
 
-The standard library's TOML parser does not say where a value was. So the text is cut into one part per concept, at the
-headers `[[concept]]` before which everything parses (a header may also be text inside a long string), and a key is
-looked up in its part, which happens only for an error.
+The standard library's TOML parser does not say where a value was. So the text is cut into one part per concept at its
+headers `[[concept]]`. A line counts as a header only if the text before it parses, because it may also be inside a long
+string. A key is looked up in its part only to report an error.
 """
 
 import csv
@@ -25,20 +25,20 @@ else:
 
 HEADER = re.compile(r"""\s*\[\[\s*(["']?)concept\1\s*\]\]""")
 AT_THE_END = "at end of document"
-"""How the TOML parser names a place without a number."""
+"""The TOML parser's phrase for a place without a line number."""
 
 
 class Row(ABC):
-    """One concept of a manifest as it is written there."""
+    """One concept of a manifest, as written in the file."""
 
     values: Mapping[str, object]
 
     @abstractmethod
     def place(self, *keys: str) -> str:
-        """Where a value is, in words; without keys, where the row begins.
+        """The place of a value in words; without keys, the place where the row begins.
 
         Args:
-            keys: from the outermost table to the value.
+            keys: keys from the outermost table down to the value.
         """
 
 
@@ -48,12 +48,12 @@ class TomlRow(Row):
 
     values: Mapping[str, object]
     text: str
-    """The part of the file that holds it."""
+    """The part of the file that contains the table."""
     first_line: int
     """Number of the first line of `text`, from 1."""
 
     def place(self, *keys: str) -> str:
-        """See `Row.place`; the place of the innermost key that is found."""
+        """The place of the innermost key that is found; see `Row.place`."""
         found = searched = 0
         for key in keys:
             match = next(filter(_is_code, _key_pattern(key).finditer(self.text, searched)), None)
@@ -67,31 +67,31 @@ class TomlRow(Row):
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class CsvRow(Row):
-    """A row below the header."""
+    """A row of a CSV file below the header."""
 
     values: Mapping[str, object]
     names: Sequence[str]
-    """The header's."""
+    """Names of the columns, from the header."""
     line: int
 
     def place(self, *keys: str) -> str:
-        """See `Row.place`; a column is one of the table's."""
+        """The place as line and column of the table; see `Row.place`."""
         name = ".".join(keys)
         column = self.names.index(name) + 1 if name in self.names else 1
         return f"line {self.line}, column {column}"
 
 
 def line_and_column(text: str, position: int) -> tuple[int, int]:
-    """Both from 1."""
+    """Line and column of a position in the text, both counted from 1."""
     before = text[:position]
     return before.count("\n") + 1, position - before.rfind("\n")
 
 
 def toml_rows(path: Path) -> list[Row]:
-    """The tables [[concept]] of a TOML file.
+    """Read the tables [[concept]] of a TOML file.
 
     Raises:
-        ConfigError: it cannot be read, or holds anything else.
+        ConfigError: the file cannot be read, or contains anything else.
     """
     text = read_text(path)
     try:
@@ -118,14 +118,14 @@ def toml_rows(path: Path) -> list[Row]:
 
 
 def csv_rows(path: Path) -> list[Row]:
-    """The rows of a CSV file; the first one names the columns, and empty cells count as absent.
+    """Read the rows of a CSV file; the first row names the columns, and empty cells count as absent.
 
     Raises:
-        ConfigError: it cannot be read, or a row has more cells than the header.
+        ConfigError: the file cannot be read, or a row has more cells than the header.
     """
     text = read_text(path)
     header = text.partition("\n")[0]
-    separator = ";" if ";" in header and "," not in header else ","  # of spreadsheets where 0,5 is a number
+    separator = ";" if ";" in header and "," not in header else ","  # from spreadsheets in languages that write 0,5
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     found: list[Row] = []
     names: list[str] = []
@@ -156,7 +156,7 @@ def _check_cells(path: Path, cells: Sequence[str], names: Sequence[str], line: i
 
 
 def _nested(values: Mapping[str, str]) -> dict[str, object]:
-    """Columns such as settings.set_stage.steps as tables within tables."""
+    """Turn columns such as settings.set_stage.steps into nested tables."""
     found: dict[str, object] = {}
     for name, cell in values.items():
         *outer, last = name.split(".")
@@ -168,7 +168,7 @@ def _nested(values: Mapping[str, str]) -> dict[str, object]:
 
 
 def _value(cell: str) -> object:
-    """A setting as TOML reads it; text that is none stays text."""
+    """A setting as TOML reads it; a cell that is not valid TOML stays text."""
     try:
         return tomllib.loads(f"value = {cell}")["value"]
     except tomllib.TOMLDecodeError:
@@ -176,7 +176,7 @@ def _value(cell: str) -> object:
 
 
 def _parts(text: str) -> list[tuple[str, int]]:
-    """The part of each table [[concept]], and the number of its first line."""
+    """The text of each table [[concept]], and the number of its first line."""
     found: list[tuple[str, int]] = []
     part: list[str] = []
     first = 1
@@ -203,6 +203,6 @@ def _key_pattern(key: str) -> re.Pattern[str]:
 
 
 def _is_code(match: re.Match[str]) -> bool:
-    """Whether a match is in no comment and in no text of its line."""
+    """Whether a match is outside the comments and strings of its line."""
     line = match.string[match.string.rfind("\n", 0, match.start()) + 1 : match.start()]
     return "#" not in line and line.count('"') % 2 == 0

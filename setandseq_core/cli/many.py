@@ -1,4 +1,4 @@
-"""Many trainings on the workers of Ray: one concept for each task, and a task that is lost runs again elsewhere."""
+"""Run many trainings on Ray workers: each task trains one concept, and a lost task runs again on another worker."""
 
 # Ray leaves the types of the functions used here open.
 # pyright: reportMissingTypeStubs=false, reportMissingImports=false, reportUnknownMemberType=false
@@ -20,20 +20,20 @@ from .many_work import Job, finished, make_prior_clip, make_text, prior_kind, tr
 from .options import EMBEDDED
 
 RETRIES = 5
-"""How often a concept is begun again after its worker was lost."""
+"""Maximum restarts of a task after its worker was lost."""
 LOOK_SECONDS = 1.0
-"""Time between two looks at the workers."""
+"""Seconds between two checks of the workers."""
 
 
 def train_all(
     entries: Sequence[Entry], job: Job, *, address: str | None, workers: int, tell: Callable[[Sequence[Result]], None]
 ) -> list[Result]:
-    """Train what is not finished yet.
+    """Train all concepts that are not finished yet.
 
     Args:
-        address: of a Ray cluster; None starts Ray on this machine for as long as it takes.
-        workers: processes on this machine, each with a card of its own where the model runs on one.
-        tell: called with all results at the start and whenever one changes.
+        address: address of a Ray cluster; None runs Ray on this machine until all is done.
+        workers: number of processes on this machine; each has its own GPU if the model runs on GPUs.
+        tell: called with all results at the start and after every change.
     Raises:
         BackboneError: Ray is missing.
         SetAndSequenceError: the model cannot be loaded, or a prompt is too long for it.
@@ -64,13 +64,13 @@ def train_all(
 
 
 def _prepare(ray: Any, remote: Any, entries: Sequence[Entry], job: Job) -> None:
-    """Make what the concepts share: text first, so that no other worker needs the text encoder, and prior clips.
+    """Make what the concepts share: encoded prompts, so that no other worker needs the text encoder, then prior clips.
 
     Raises:
         SetAndSequenceError: the model cannot be loaded, a prompt is too long for it, or all workers are lost.
     """
     try:
-        if job.model.model != EMBEDDED:  # whose text is a table of words
+        if job.model.model != EMBEDDED:  # its text encoder needs no files
             ray.get(remote(make_text).options(max_calls=1).remote(_prompts(entries), job))
         tasks = [remote(prior_kind).remote(entry, job) for entry in entries]
         kinds = {kind for kind in ray.get(tasks) if kind is not None}
@@ -86,7 +86,7 @@ def _prepare(ray: Any, remote: Any, entries: Sequence[Entry], job: Job) -> None:
 
 
 def _prompts(entries: Sequence[Entry]) -> list[str]:
-    """All prompts of the trainings and their prior clips, each once, with the empty one."""
+    """All different prompts of the trainings and their prior clips, including the empty prompt."""
     words = [entry.words for entry in entries]
     own = [prompt for each in words for prompt in (each.static_prompt, each.motion_prompt)]
     shared = [two_part_prompt(*parts) for parts in SUBJECTS]
@@ -105,7 +105,7 @@ def _started_ray(address: str | None, workers: int) -> Any:
         ) from error
     checkout = str(Path(__file__).parents[2])
     variables = {"PYTHONPATH": checkout}
-    if address is None:  # Ray itself gives a worker one thread
+    if address is None:  # by default Ray gives a worker one thread
         variables["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(_threads(workers)))
     ray.init(
         address=address,
@@ -123,10 +123,10 @@ def _threads(workers: int) -> int:
 
 
 def _cards(ray: Any, job: Job) -> int:
-    """Number of cards for each worker: 1 if the model runs on a card, else 0.
+    """Number of GPUs for each worker: 1 if the model runs on a GPU, else 0.
 
     Raises:
-        BackboneError: it must, and there is none.
+        BackboneError: a GPU is required, and there is none.
     """
     found = bool(ray.cluster_resources().get("GPU"))
     if job.model.device == "cuda" and not found:

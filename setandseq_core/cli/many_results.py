@@ -1,4 +1,4 @@
-"""The table of results of `train-many`: where each concept stands, as Markdown and as CSV."""
+"""The results table of `train-many`: the state of each concept, as Markdown and CSV."""
 
 import csv
 from collections.abc import Sequence
@@ -18,15 +18,15 @@ class Result:
     state: str = WAITING
     """"waiting", "started", "done" or "failed"."""
     seconds: float | None = None
-    """Of training, also in workers that were lost."""
+    """Seconds of training, including those in workers that were lost."""
     look_loss: float | None = None
     """Mean loss of the last steps of the set stage."""
     motion_loss: float | None = None
     identity: float | None = None
-    """Metrics of a clip that is sampled with the concept and its motion prompt; None where no model measures them."""
+    """Metrics of a clip sampled with the concept and its motion prompt; None if no model measures them."""
     adherence: float | None = None
     message: str = ""
-    """Why it failed, and what to do next."""
+    """Reason for a failure, and the next step."""
 
 
 COLUMNS = tuple(field.name for field in fields(Result))

@@ -1,6 +1,6 @@
-"""The work of a `train-many` worker: clips are measured, prior clips made, concepts trained and measured.
+"""The work of a `train-many` worker: encode prompts, make prior clips, and train and measure concepts.
 
-Everything is kept in the folder of the result, so that any worker can go on where another one was lost.
+Everything is kept in the folder of the results, so that any worker can continue the work of a lost one.
 """
 
 import json
@@ -37,7 +37,7 @@ from .options import ClipOptions, ModelOptions
 from .references import read_reference
 
 PRIOR_SEED = 0
-"""The same for all concepts, whatever their own seeds are, because they share the clips."""
+"""Seed of the prior clips, the same for all concepts whatever their own seeds, because they share the clips."""
 
 Size = tuple[int, int, int]
 """Frames, height and width in pixels."""
@@ -45,7 +45,7 @@ Size = tuple[int, int, int]
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Judges:
-    """Folders of the models that look at the clips made with a concept; None leaves out what they measure."""
+    """Folders of models that measure clips made with a concept; None skips the figures that need the model."""
 
     clip: Path | None
     image_model: Path | None
@@ -56,7 +56,7 @@ class Job:
     """Everything that the workers of a manifest share."""
 
     out: Path
-    """Folder of the concepts, their unfinished work, their prior clips and the table."""
+    """Folder of the concepts, their unfinished work, the prior clips and the table."""
     clip: ClipOptions
     model: ModelOptions
     judges: Judges
@@ -69,7 +69,7 @@ class Job:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class PriorKind:
-    """Prior clips that concepts share."""
+    """Size, number and sampling of prior clips that several concepts share."""
 
     size: Size
     count: int
@@ -80,11 +80,11 @@ class PriorKind:
 
 
 def make_text(prompts: Iterable[str], job: Job) -> None:
-    """Encode prompts once for all workers, which then need no text encoder.
+    """Encode prompts once for all workers, so that they need no text encoder.
 
     Raises:
         BackboneError: the text encoder cannot be loaded.
-        PromptError: a prompt is too long for it.
+        PromptError: a prompt is too long for the text encoder.
     """
     encode = KeptText(job.text, *text_encoder_of(job.model))
     for prompt in prompts:
@@ -92,11 +92,11 @@ def make_text(prompts: Iterable[str], job: Job) -> None:
 
 
 def prior_kind(entry: Entry, job: Job) -> PriorKind | None:
-    """The prior clips that a concept needs; None where it needs none, or its clip cannot be used."""
+    """The prior clips that a concept needs; None if it needs none or its clip cannot be used."""
     try:
         reference = _reference(entry, job)
     except SetAndSequenceError:
-        return None  # told in its own training
+        return None  # its own training reports this error
     return _kind(entry, reference)
 
 
@@ -120,9 +120,9 @@ def _kind(entry: Entry, reference: Reference) -> PriorKind | None:
 
 
 def train_one(entry: Entry, job: Job) -> Result:
-    """Train a concept, from where a lost worker left it, and measure it. Errors are part of the result."""
+    """Train a concept, resuming the work of a lost worker, and measure it. Errors become part of the result."""
     before = finished(entry, job)
-    if before is not None:  # the worker was lost after its last word was written
+    if before is not None:  # the worker was lost after it had written its result
         return before
     try:
         concept, reference = _trained(entry, job)
@@ -140,7 +140,7 @@ def train_one(entry: Entry, job: Job) -> Result:
 
 
 def finished(entry: Entry, job: Job) -> Result | None:
-    """The result of a concept that was finished before, from the same clip, prompts, settings and model."""
+    """The earlier result of a concept with the same clip, prompts, settings and model; None if it is not finished."""
     path = _record(entry, job)
     if not path.exists() or not concept_path(entry, job).exists():
         return None
@@ -153,7 +153,7 @@ def concept_path(entry: Entry, job: Job) -> Path:
 
 
 def training_folder(entry: Entry, job: Job) -> Path:
-    """Folder of its unfinished work; there as soon as its training has begun."""
+    """Folder of a concept's unfinished work; it exists as soon as the training has begun."""
     return job.out / f"{entry.name}.safetensors.training"
 
 
@@ -189,7 +189,7 @@ def _prior(entry: Entry, reference: Reference, job: Job) -> PriorSet | None:
 
 
 def _measured(entry: Entry, concept: Concept, reference: Reference, job: Job) -> metrics.Evaluation:
-    """The metrics of a clip made with the concept and its own motion prompt."""
+    """Metrics of a clip made with the concept and its own motion prompt."""
     frames_FHWC = reference.clip.frames_FHWC
     made_FHWC = _made(entry, concept, frames_FHWC.shape, job)
     tokens = (entry.words.identity_token, entry.words.motion_token)
@@ -207,7 +207,7 @@ def _measured(entry: Entry, concept: Concept, reference: Reference, job: Job) ->
 
 
 def _made(entry: Entry, concept: Concept, size: tuple[int, ...], job: Job) -> Any:
-    """Frames (F, H, W, 3) of a clip made with the concept, as long and large as the one it was learned from."""
+    """Frames (F, H, W, 3) of a clip made with the concept, in the length and size of the clip it was learned from."""
     backbone = _model(job).backbone
     frames, height, width = size[:3]
     sampling = sampled_as(backbone, entry.config.sampling)
@@ -251,7 +251,7 @@ def _keep(result: Result, entry: Entry, job: Job) -> None:
 
 
 def _key(entry: Entry, job: Job) -> str:
-    """A hash of everything that tells a concept from another one of the same name."""
+    """A hash of everything that distinguishes a concept from another one of the same name."""
     clip = f"{entry.clip.name}, {entry.clip.stat().st_size} bytes"
     return content_key(clip, asdict(entry.words), entry.config.as_dict(), asdict(job.clip), job.model.model)
 
@@ -270,7 +270,7 @@ def _reference(entry: Entry, job: Job) -> Reference:
 
 @lru_cache(maxsize=1)
 def _model(job: Job) -> Model:
-    """A worker loads the model once for all its concepts."""
+    """The model, which a worker loads once for all its concepts."""
     return load_model(job.model, kept_text=job.text)
 
 

@@ -1,4 +1,4 @@
-"""The model that a command works with: the embedded one, or a Wan from files."""
+"""Load the model that a command works with: the embedded model, or a Wan model from files."""
 
 import re
 from collections.abc import Callable
@@ -34,17 +34,17 @@ def load_model(options: ModelOptions, processes: Processes = ALONE, *, kept_text
     """Load the model that --model and the options that go with it describe.
 
     Args:
-        processes: over which the weights are spread, if they want that.
+        processes: the processes that share the work; if they are sharded, the weights are spread over them.
         kept_text: see `backbones.wan.load_wan`.
     Raises:
-        BackboneError: options that exclude each other, no such device, or a model that cannot be loaded.
+        BackboneError: the options contradict each other, there is no such device, or the model cannot be loaded.
     """
     device = device_named(options.device)
     if not processes.sharded:
         return _load(options, device, kept_text)
     model = _load(options, "cpu")
     backbone = model.backbone
-    backbone.fingerprint()  # while the weights are whole
+    backbone.fingerprint()  # computed while the weights are whole
     parts: list[nn.Module] = [backbone.vae]
     parts[0].to(device)
     layers = dict[str, str](backbone.layers)  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
@@ -86,10 +86,10 @@ def _load_embedded(options: ModelOptions, device: str) -> Model:
 
 
 def device_named(name: str) -> str:
-    """The device that --device names; "auto" is CUDA where there is one.
+    """The device that --device names; "auto" is CUDA if available, else the CPU.
 
     Raises:
-        BackboneError: there is none.
+        BackboneError: there is no CUDA device.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise BackboneError(
@@ -103,7 +103,7 @@ def clip_shape(options: ClipOptions, model: Model, concept: Concept | None = Non
     """Frames, height and width to sample: from the options, else the concept's clip, else the model's.
 
     Raises:
-        ConfigError: a size that the model cannot make.
+        ConfigError: the model cannot make clips of this size.
     """
     recorded = _recorded_clip(concept)
     frames = options.frames or recorded.frames or model.backbone.format.frames
@@ -118,7 +118,7 @@ def clip_shape(options: ClipOptions, model: Model, concept: Concept | None = Non
 
 
 def _recorded_clip(concept: Concept | None) -> ClipOptions:
-    """The clip that a concept was learned from, as far as its record, which may hold anything, makes sense."""
+    """Frames and size of the clip that a concept was learned from; None for values that make no sense."""
     record = concept.info.training if concept else {}
     frames = record.get("frames")
     resolution = record.get("resolution")

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the values that they take.
+"""Options that several commands share, and the kinds of their values.
 
 Options that belong together reach a command as one value: `model_options` gives it a `ModelOptions` named `model`.
 """
@@ -21,7 +21,7 @@ EMBEDDED = "embedded"
 Size = tuple[int, int]
 """(height, width) in pixels."""
 Points = tuple[tuple[float, float], ...]
-"""(progress, strength), by rising progress."""
+"""Pairs (progress, strength), ordered by rising progress."""
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom as shares of the frame."""
 Function = Callable[..., None]
@@ -32,7 +32,7 @@ Decorator = Callable[[Function], Function]
 
 
 class Parsed(click.ParamType):  # pyright: ignore[reportMissingTypeArgument]  # older releases take none
-    """A value that a function reads from text; the function's ValueError says what it needs."""
+    """A value that a function parses from text; the function's ValueError says what is needed."""
 
     def __init__(self, name: str, parse: Callable[[str], object]):
         self.name = name
@@ -105,7 +105,7 @@ def command(short: str, *example: str) -> Callable[[Function], click.Command]:
 
     Args:
         short: one line for the list of commands.
-        example: its arguments, a line each.
+        example: arguments of the example, one line each.
     """
 
     def decorate(function: Function) -> click.Command:
@@ -121,7 +121,7 @@ def together(name: str, kind: type, *options: Decorator) -> Decorator:
     """Options that reach the command as one value.
 
     Args:
-        name: of the command's parameter.
+        name: name of the command's parameter.
         kind: a dataclass with a field for each option.
         options: made by `click.option`.
     """
@@ -226,7 +226,7 @@ def clip_options(frames: str, size: str) -> Decorator:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class StretchOptions:
-    """The parts of all videos of a training, in their order, in seconds; empty for all from the beginning."""
+    """The parts to use of a training's videos, in their order, in seconds; empty uses all from the beginning."""
 
     start: tuple[float, ...]
     length: tuple[float, ...]
@@ -244,7 +244,7 @@ class WordsOptions:
 
     @property
     def tokens(self) -> tuple[str, ...]:
-        """The options of both kinds together."""
+        """Identity and motion tokens of all videos."""
         return self.identity_token + self.motion_token
 
 
@@ -309,7 +309,7 @@ class SamplingOptions:
 
 
 def sampling_options(prompt: str) -> Decorator:
-    """The options of a video that is sampled, which reach the command as `sampling`.
+    """Options for sampling a video, which reach the command as `sampling`.
 
     Args:
         prompt: the default prompt in words.

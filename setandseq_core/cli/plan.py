@@ -15,7 +15,7 @@ from .options import (
 )
 
 GB = 2**30
-"""As memory of cards is counted."""
+"""Bytes in a GB, as graphics memory is counted."""
 
 
 @command(
@@ -49,8 +49,8 @@ def plan(
 ) -> None:
     """Estimate the memory and time of a training with a clip of this length and size. Nothing is trained.
 
-    The estimate says how the training fits into the memory. If it takes over two hours, the single change that saves
-    most is named.
+    The estimate says how the training fits into the memory. If it does not fit or takes over two hours, the estimate
+    names the single change that saves most.
     """
     from ..training.plan import plan_training
     from ..training.proposal import duration, plan_in_words, proposal_in_words

@@ -1,4 +1,4 @@
-"""The command `prior`: clips of the model itself, for prior preservation."""
+"""The command `prior`: make clips with the model itself, for prior preservation."""
 
 from pathlib import Path
 

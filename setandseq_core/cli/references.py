@@ -1,4 +1,4 @@
-"""Reference clips for training, made of videos, prompts and masks."""
+"""Make reference clips for training from videos, prompts and masks."""
 
 import math
 from collections.abc import Sequence
@@ -51,11 +51,11 @@ def words_of(options: WordsOptions, count: int) -> list[Words]:
 
 
 def stretches_of(options: StretchOptions, count: int) -> list[Stretch]:
-    """The part of each of `count` videos that is learned from.
+    """The part to learn from in each of `count` videos.
 
     Raises:
         ConfigError: an option is not given once for each video.
-        VideoError: a part is none.
+        VideoError: a start is negative, or a length is not above 0.
     """
     starts = each("--start", options.start, count, 0.0)
     lengths: Sequence[float | None] = each("--length", options.length, count, None)
@@ -63,10 +63,10 @@ def stretches_of(options: StretchOptions, count: int) -> list[Stretch]:
 
 
 def each(option: str, given: Sequence[Given], count: int, default: Given) -> Sequence[Given]:
-    """An option's value for each of `count` videos; the default for each if it is not there.
+    """An option's value for each of `count` videos; the default for each if the option is not given.
 
     Raises:
-        ConfigError: it is there another number of times.
+        ConfigError: the option is given another number of times.
     """
     if given and len(given) != count:
         raise ConfigError(
@@ -91,10 +91,10 @@ def method_config(options: MethodOptions, model: str) -> MethodConfig:
 
 
 def check_videos(*paths: Path | None) -> None:
-    """Refuse files that are no videos, before a model is loaded, which can take minutes.
+    """Refuse files that are not videos before the model is loaded, which can take minutes.
 
     Raises:
-        VideoError: names the file.
+        VideoError: a file is not a video; the message names it.
     """
     for path in paths:
         if path is not None:
@@ -112,7 +112,7 @@ def read_reference(
     """Read the same stretch of a video and its mask, fitted to the model, and tell the user what was chosen.
 
     Raises:
-        VideoError: a file that cannot be used.
+        VideoError: a file cannot be used.
     """
     backbone = model.backbone
     clip = read_clip(

@@ -1,4 +1,4 @@
-"""The command `sample`: a video from a prompt, with or without a concept."""
+"""The command `sample`: make a video from a prompt, with or without a concept."""
 
 from pathlib import Path
 

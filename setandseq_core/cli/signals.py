@@ -1,7 +1,7 @@
 """Signals that ask the program to end: Ctrl-C (SIGINT), `kill` (SIGTERM), and the terminal being closed (SIGHUP).
 
-They raise `Stopped`, so that files that are half written are removed on the way out. A training takes the first one
-as a wish, keeps all of its steps, and then ends.
+They raise `Stopped`, so that half-written files are removed on the way out. A training treats the first signal as a
+wish: it finishes its step, keeps all steps, and ends.
 """
 
 import os
@@ -21,13 +21,13 @@ class Stopped(KeyboardInterrupt):
     """A signal asked the program to end.
 
     Args:
-        number: of the signal.
+        number: number of the signal.
     """
 
     def __init__(self, number: int):
         super().__init__(number)
         self.status = 128 + number
-        """The exit status that shells expect."""
+        """Exit status that shells expect after this signal."""
 
 
 class Wish:
@@ -48,7 +48,7 @@ class Wish:
 
 @contextmanager
 def ending_on_signals() -> Generator[None]:
-    """Raise `Stopped` on a signal; while something is imported, end the process at once instead."""
+    """Raise `Stopped` on a signal; during an import, end the process at once instead."""
 
     def end(number: int, frame: FrameType | None) -> None:
         if _importing(frame):
@@ -63,7 +63,7 @@ def ending_on_signals() -> Generator[None]:
 
 @contextmanager
 def stopping_gently(message: str) -> Generator[Wish]:
-    """Show `message` on the first signal and note the wish; a second one raises `Stopped`."""
+    """Show `message` on the first signal and note the wish; raise `Stopped` on a second signal."""
     wish = Wish()
 
     def note(number: int, _frame: FrameType | None) -> None:

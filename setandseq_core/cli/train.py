@@ -1,4 +1,4 @@
-"""The command `train`: learn a concept from a video, or one of several things from several."""
+"""The command `train`: learn a concept from a video, or one concept of several subjects from several videos."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from .model import Model
 
 STAGES = {"set": "look", "sequence": "motion"}
-"""Stage -> what it learns, as people read it."""
+"""What each stage learns, in words for people."""
 
 words_options = together(
     "words",
@@ -221,7 +221,7 @@ def _savings(
     options: ModelOptions,
     processes: "Processes",
 ) -> "Savings":
-    """Tell what the training takes, and choose what it needs to fit."""
+    """Print what the training needs, and choose the savings that make it fit."""
     from ..backbone import Savings
     from ..training.plan import plan_training
     from ..training.processes import share_of
@@ -251,7 +251,7 @@ def _check_motion(words: WordsOptions) -> None:
 
 
 def _look(path: Path, backbone: "Backbone", words: "Words", rank: int, leave_out: bool) -> "Concept":
-    """The look of a LoRA, at its own rank where `rank` is 0; tells how much of it is kept."""
+    """Take the look of a LoRA, at its own rank if `rank` is 0, and print how much of it is kept."""
     from ..backbones.wan_names import diffusers_layer_name
     from ..concept_file.from_lora import identity_from_lora
 
@@ -296,7 +296,7 @@ def _training_progress(wish: Wish) -> "Callable[[Progress], None]":
 
 
 def _tell_end(stage: "Trained") -> None:
-    """Say what went wrong in a stage that has ended, if anything did."""
+    """Warn if anything went wrong in a finished stage."""
     from ..training.validation import complaint
 
     for text in (complaint(stage.validation, stage.taken_from), stage.unsaved):
@@ -305,10 +305,10 @@ def _tell_end(stage: "Trained") -> None:
 
 
 def _save(concept: "Concept", out: Path, folder: Path, wish: Wish, processes: "Processes", *, float32: bool) -> None:
-    """Let the first process write the concept, to `out` only when it is finished, and say so.
+    """Let the first process write the concept, to `out` only if it is finished, and print where it is.
 
     Raises:
-        click.exceptions.Exit: it is not finished.
+        click.exceptions.Exit: the concept is not finished.
     """
     from ..concept_file.file import save_concept, stored_type
 

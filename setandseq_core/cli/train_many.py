@@ -1,4 +1,4 @@
-"""The command `train-many`: a concept for each clip of a manifest, on all cards of a machine or of a cluster."""
+"""The command `train-many`: learn a concept from each clip of a manifest, on all GPUs of a machine or a cluster."""
 
 import os
 from collections import Counter
@@ -73,8 +73,8 @@ def train_many(
 ) -> None:
     """Learn a concept from each video of MANIFEST, a TOML or CSV file, on several workers at a time.
 
-    The table results.md, also results.csv, in the folder of --out says where each concept stands. If a worker is lost,
-    another one resumes its concept. docs/scale.md describes the manifest.
+    The table results.md, also written as results.csv, in the folder of --out shows the state of each concept. If a
+    worker is lost, another one resumes its concept. docs/scale.md describes the manifest.
     """
     from ..errors import ConfigError
     from .files import check_folder
@@ -111,7 +111,7 @@ def train_many(
 
 
 def _everywhere(model: ModelOptions) -> ModelOptions:
-    """The options with paths that mean the same in every worker."""
+    """The options with absolute paths, which mean the same in every worker."""
     return replace(
         model,
         model=model.model if model.model == EMBEDDED else os.path.abspath(model.model),
@@ -125,7 +125,7 @@ def _absolute(path: Path | None) -> Path | None:
 
 
 def _num_cards(model: ModelOptions) -> int:
-    """Cards of this machine; 1 without any, or if they are not to be used."""
+    """Number of GPUs of this machine; 1 if there are none or they are not used."""
     import torch
 
     return max(torch.cuda.device_count(), 1) if model.device != "cpu" else 1

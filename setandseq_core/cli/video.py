@@ -1,4 +1,4 @@
-"""Sampling a video to a file, as the commands `sample` and `compose` do."""
+"""Sample a video to a file, for the commands `sample` and `compose`."""
 
 from pathlib import Path
 
@@ -22,10 +22,10 @@ def sample_to_file(
 
     Args:
         applied: the concepts on the backbone.
-        backbone: decides about latents and frame rate.
+        backbone: gives the shape of the latents and the frame rate.
         shape: frames, height and width in pixels.
-        prompt: what it shows.
-        options: all else that decides about it.
+        prompt: describes the video.
+        options: all other settings of the video.
         out: an mp4, gif or webm file.
     """
     noise = latent_noise(backbone.latent_shape(*shape), options.seed).to(backbone.device)

@@ -1,4 +1,4 @@
-"""Warnings about words that the embedded model does not know, given before it starts to work."""
+"""Warn about words that the embedded model does not know before it starts to work."""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 def tell_unknown_words(model: str, prompts: Iterable[str], learned: Iterable[str] = ()) -> None:
-    """Tell which words the embedded model does not know, with the nearest ones it knows; nothing for other models.
+    """Name words that the embedded model does not know, and the nearest known ones; other models get no warning.
 
     Args:
         model: the value of --model.
-        prompts: as they are given to the model.
-        learned: tokens, and prompts whose words a concept gives a meaning.
+        prompts: prompts as given to the model.
+        learned: tokens, and prompts whose words a concept has learned.
     """
     from ..embedded.text import prompt_notes
     from ..embedded.world.vocabulary import sentences
@@ -29,6 +29,6 @@ def tell_unknown_words(model: str, prompts: Iterable[str], learned: Iterable[str
 def tell_unknown_words_of_video(
     model: str, prompt: str, sampling: SamplingOptions, concepts: Sequence["Concept"], others: Sequence[str] = ()
 ) -> None:
-    """Do as `tell_unknown_words` for a video with concepts, which know the words that they were trained with."""
+    """Like `tell_unknown_words`, for a video with concepts; words that they were trained with count as known."""
     learned = [words for concept in concepts for words in (concept.info.static_prompt, concept.motion_prompt)]
     tell_unknown_words(model, [prompt, *others, sampling.negative_prompt], learned)

@@ -5,7 +5,7 @@ import re
 from ..concept import WHOLE_RANGE, ConceptInfo, noise_range
 
 PIXELS_OF_480P = 480 * 832
-"""Above it, an image-to-video model is taken for the 720p one."""
+"""Pixels of a frame; a concept trained on larger ones gets the label of the 720p image-to-video model."""
 
 _WAN_BY_WIDTH = {1536: "Wan Video 1.3B t2v", 3072: "Wan Video 2.2 TI2V-5B", 5120: "Wan Video 14B t2v"}
 
@@ -21,7 +21,7 @@ def _wan_label(info: ConceptInfo) -> str:
     if label != _WAN_BY_WIDTH[5120]:
         return label
     from_image = "image-to-video" in info.base_name or "I2V" in info.base_name
-    if any(".k_img" in layer for layer in info.base.layers):  # only Wan 2.1 looks at the first picture by attention
+    if any(".k_img" in layer for layer in info.base.layers):  # only Wan 2.1 attends to the first picture
         return f"Wan Video 14B i2v {'720p' if _pixels(info) > PIXELS_OF_480P else '480p'}"
     if from_image or _is_expert(info):
         return f"Wan Video 2.2 {'I2V' if from_image else 'T2V'}-A14B"
@@ -34,7 +34,7 @@ def _width(info: ConceptInfo) -> int:
 
 
 def _is_expert(info: ConceptInfo) -> bool:
-    """Whether it was trained on part of the noise levels only, as for the experts of Wan 2.2 14B."""
+    """Whether the concept was trained on only part of the noise levels, as for the experts of Wan 2.2 14B."""
     return noise_range(info) != WHOLE_RANGE
 
 

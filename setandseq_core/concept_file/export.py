@@ -1,4 +1,4 @@
-"""A concept in other forms: a plain LoRA for stock loaders, and a text for people."""
+"""Export a concept: as a plain LoRA for stock loaders, or as a text for people."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,19 +17,19 @@ from .lora_names import portable_name
 from .safetensors import FileContent, data_sha256
 
 WITHOUT_TOKENS = "setandseq.without"
-"""Metadata of a plain LoRA: the learned tokens that its concept has and that no plain LoRA can hold."""
+"""Metadata key of a plain LoRA. Names the concept's learned tokens, which a plain LoRA cannot hold."""
 
 
 def export_lora(concept: Concept, path: Path, strengths: Strengths = AS_LEARNED) -> list[Path]:
     """Write a plain LoRA of the same rank: up = A1, down = s_id B1 + s_mo B2, alpha = rank, float32.
 
-    Stock ComfyUI and diffusers load it with the full effect; the strengths are fixed in it. Learned tokens are not in
-    it, and its metadata says so. A concept for two experts becomes two files, see `expert_path`.
+    Stock ComfyUI and diffusers load it with the full effect, at fixed strengths. It lacks learned tokens, and its
+    metadata says so. A concept for two experts becomes two files; see `expert_path`.
 
     Args:
         concept: the concept to export.
         path: ends in .safetensors; replaced in one step.
-        strengths: fixed in the file.
+        strengths: strengths to fix in the file.
     Returns:
         The files that were written.
     Raises:
@@ -40,12 +40,12 @@ def export_lora(concept: Concept, path: Path, strengths: Strengths = AS_LEARNED)
 
 
 def expert_path(path: Path, expert: str) -> Path:
-    """The file for an expert: bee.safetensors becomes bee_high_noise.safetensors; `path` itself for a single model."""
+    """The file of an expert: bee.safetensors becomes bee_high_noise.safetensors. For a single model, `path` itself."""
     return path.with_name(f"{path.stem}_{expert}{path.suffix}") if expert else path
 
 
 def lora_contents(concept: Concept, strengths: Strengths = AS_LEARNED) -> dict[str, FileContent]:
-    """The tensors and metadata of a concept's plain LoRAs, by the expert that each is for; see `export_lora`."""
+    """Tensors and metadata of a concept's plain LoRAs by the name of their expert; see `export_lora`."""
     return {
         expert: _lora_content(
             {name: layer.factors(strengths) for name, layer in part.layers.items()},
@@ -68,10 +68,10 @@ def _saved(contents: Mapping[str, FileContent], path: Path) -> list[Path]:
 
 
 def missing_tokens(embeddings: Sequence[str]) -> str:
-    """A note for people who make a plain LoRA of a concept with learned tokens; "" if there are none.
+    """A note for people that a plain LoRA lacks its concept's learned tokens; "" if there are none.
 
     Args:
-        embeddings: names of the learned tokens, of `concept.EMBEDDINGS`.
+        embeddings: names of the learned tokens, from `concept.EMBEDDINGS`.
     """
     if not embeddings:
         return ""
@@ -88,16 +88,16 @@ class ExportedSum:
 
     paths: list[Path]
     missing: list[str]
-    """Names of the learned tokens that the concepts have and the LoRAs do not."""
+    """Names of the concepts' learned tokens, which the LoRAs lack."""
 
 
 def export_sum(concepts: Sequence[WeightedConcept], path: Path) -> ExportedSum:
-    """Write several concepts at their strengths as one plain LoRA, whose rank is the sum of theirs.
+    """Write several concepts, at their strengths, as one plain LoRA whose rank is the sum of theirs.
 
-    Concepts for two experts become two files, see `expert_path`.
+    Concepts for two experts become two files; see `expert_path`.
 
     Args:
-        concepts: of one base model.
+        concepts: concepts for one base model.
         path: ends in .safetensors; replaced in one step.
     Raises:
         ConceptMismatchError: the concepts were made for different base models.
@@ -121,7 +121,7 @@ def _lora_content(factors: Factors, info: ConceptInfo, embeddings: Sequence[str]
         key = portable_name(layer)
         tensors[f"{key}.lora_A.weight"] = down_RI.detach().to("cpu", torch.float32, copy=True).contiguous()
         tensors[f"{key}.lora_B.weight"] = up_OR.detach().to("cpu", torch.float32, copy=True).contiguous()
-        if layer.startswith("blocks."):  # diffusers refuses alpha elsewhere; without it every loader takes the rank
+        if layer.startswith("blocks."):  # diffusers refuses alpha elsewhere; without alpha every loader uses the rank
             tensors[f"{key}.alpha"] = torch.tensor(float(rank))
     metadata = manager_metadata(info, rank, data_sha256(tensors), kind="lora")
     if embeddings:
@@ -131,7 +131,7 @@ def _lora_content(factors: Factors, info: ConceptInfo, embeddings: Sequence[str]
 
 
 def describe(concept: Concept) -> str:
-    """A description of a concept for people, one "label: value" a line, without empty values."""
+    """A description of a concept for people, one "label: value" per line, without empty values."""
     info = concept.info
     lines = [
         ("Name", info.name),

@@ -1,4 +1,4 @@
-"""A dynamic concept: its weights, what is known about it, and its file (docs/concept_format.md).
+"""Save and load concept files strictly: a concept's weights and everything known about it (docs/concept_format.md).
 
 Letters: O out_features, I in_features, R rank.
 """
@@ -26,16 +26,16 @@ from .info import HASH_KEY, format_metadata, manager_metadata, parse_metadata
 from .safetensors import FileContent, Header, check_data, data_sha256, read_header, read_tensors
 
 SIGN = "use_the_node_Load_Dynamic_Concept"
-"""An empty tensor. A LoRA loader that is given a concept knows none of its tensors and writes their names into its log:
-this one says what to do."""
+"""Name of an empty tensor that tells users what to do: a LoRA loader that is given a concept knows none of its tensors
+and logs their names."""
 
 
 STORED = torch.bfloat16
-"""The type of a concept's numbers in its file: half of float32, with the same look and motion (docs/results.md)."""
+"""Default type of the tensors in a file: half the size of float32, with the same look and motion (docs/results.md)."""
 
 
 def stored_type(*, float32: bool) -> torch.dtype:
-    """The type of a file's numbers where someone may ask for float32."""
+    """The type of the tensors in a file: float32 on request, otherwise `STORED`."""
     return torch.float32 if float32 else STORED
 
 
@@ -45,9 +45,9 @@ def save_concept(concept: Concept, path: Path, *, dtype: torch.dtype = STORED) -
     Args:
         concept: the concept to save.
         path: ends in .safetensors.
-        dtype: of the stored tensors: float32, bfloat16 or float16.
+        dtype: type of the stored tensors: float32, bfloat16 or float16.
     Raises:
-        ConceptFileError: info that cannot be stored, or a value too large for the dtype.
+        ConceptFileError: the info cannot be stored, or a value is too large for the dtype.
         StorageError: the file cannot be written there.
     """
     concept_content(concept, dtype=dtype).save(path)
@@ -79,7 +79,7 @@ def concept_content(concept: Concept, *, dtype: torch.dtype = STORED) -> FileCon
 
 
 def _prefix(expert: str) -> str:
-    """The beginning of the names of an expert's tensors."""
+    """Prefix of the names of an expert's tensors."""
     return f"{expert}." if expert else ""
 
 
@@ -94,11 +94,12 @@ def _named(concept: Concept) -> dict[str, Tensor]:
 
 
 def load_concept(path: Path) -> Concept:
-    """Read a concept file strictly; tensors come back as float32 on the CPU.
+    """Read a concept file strictly; its tensors become float32 on the CPU.
 
     Raises:
-        ConceptFileError: damaged, hostile, of an unknown version, or a plain LoRA; names the field and the next step.
-        ConceptMismatchError: layers whose rank, shape or values do not fit, or experts that do not; names the layer.
+        ConceptFileError: the file is damaged, hostile, of an unknown version or a plain LoRA. The message names the
+            field, the hint the next step.
+        ConceptMismatchError: the rank, shape or values of a layer, or the two experts, do not fit; names the layer.
     """
     header = read_header(path)
     _refuse_plain_lora(header, path)
@@ -114,14 +115,14 @@ def load_concept(path: Path) -> Concept:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class _Part:
-    """Names that a file has for one expert, without the expert's prefix."""
+    """Names in a file that belong to one expert, without the expert's prefix."""
 
     layers: list[str]
     embeddings: list[str]
 
 
 def _checked_parts(header: Header, infos: Mapping[str, ConceptInfo]) -> dict[str, _Part]:
-    """The experts' names of layers and learned tokens, after all shapes were checked."""
+    """Check all shapes; return the layers and learned tokens of each expert by name."""
     names = [name for name in header.shapes if name != SIGN]
     parts: dict[str, _Part] = {}
     for expert, info in infos.items():

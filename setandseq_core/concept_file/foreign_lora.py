@@ -1,4 +1,4 @@
-"""Plain LoRAs that other programs made, read in every spelling that is common.
+"""Read plain LoRAs made by other programs, with every common spelling of their names.
 
 Letters: O out_features, I in_features, R rank.
 """
@@ -18,15 +18,15 @@ from .safetensors import Header, read_header, read_tensors, strict_json
 _KEY = re.compile(
     r"(?P<layer>.+?)(?:"
     r"\.lora_(?P<peft>[AB])(?:\.\w+)?\.weight"  # PEFT, diffusers and most trainers; PEFT's own files name the adapter
-    r"|(?:\.lora_|\.lora\.|_lora\.)(?P<side>down|up)\.weight"  # kohya, and diffusers of old
+    r"|(?:\.lora_|\.lora\.|_lora\.)(?P<side>down|up)\.weight"  # kohya, and old diffusers
     r"|\.(?P<alpha>alpha))"
 )
 _SIDES = {"A": "down", "B": "up"}
 _DIFFUSERS_METADATA = "lora_adapter_metadata"
-"""Where diffusers keeps PEFT's settings; its own files hold no alpha."""
+"""Metadata key under which diffusers keeps PEFT's settings; its files hold no alpha tensors."""
 _ANOTHER_MODEL = "Connect the model that the LoRA was made for."
 SHOWN = 3
-"""Names that a message quotes."""
+"""Maximum number of names that a message quotes."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -34,7 +34,7 @@ class ForeignLora:
     """A plain LoRA as changes of a model's layers."""
 
     factors: Factors
-    """Factors by native layer name; the LoRA's own scale is in them, so a weight changes by up @ down."""
+    """Factors by native layer name; they include the LoRA's own scale, so a weight changes by up @ down."""
     left_out: list[str]
     """Names in the file that no layer of the model was found for, or that are of another kind than low-rank pairs."""
 
@@ -51,16 +51,16 @@ def read_foreign_lora(
     *,
     leave_out: bool = False,
 ) -> ForeignLora:
-    """Read a LoRA of any program's spelling for a model with these layers.
+    """Read a LoRA, in any program's spelling, for a model with these layers.
 
     Args:
         path: a .safetensors file.
-        layers: the weight shape [out, in] of the model's layers by their native names.
-        in_diffusers: the names of these layers in diffusers.
+        layers: weight shapes [out, in] of the model's layers by native name.
+        in_diffusers: gives the name of such a layer in diffusers.
         leave_out: take the layers that fit and leave the rest of the file out; without, a rest is an error.
     Raises:
-        ConceptFileError: the file is damaged or no LoRA.
-        ConceptMismatchError: layers that the model does not have, or of another size; names some of them.
+        ConceptFileError: the file is damaged or not a LoRA.
+        ConceptMismatchError: the LoRA has layers that the model lacks, or of another size; names some of them.
     """
     file = _LoraFile(path=path, header=read_header(path), layers=layers, in_diffusers=in_diffusers)
     fitting = file.fitting(leave_out)
@@ -84,12 +84,12 @@ def read_foreign_lora(
 
 
 Keys = dict[str, str]
-"""The keys of one layer in the file, by "down", "up" and "alpha"."""
+"""Keys of one layer in the file, by "down", "up" and "alpha"."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class _LoraFile:
-    """A LoRA file whose tensors are not read yet, and the model that it should fit."""
+    """A LoRA file before its tensors are read, and the model that it should fit."""
 
     path: Path
     header: Header
@@ -97,10 +97,10 @@ class _LoraFile:
     in_diffusers: DiffusersName
 
     def fitting(self, leave_out: bool) -> dict[str, Keys]:
-        """Keys of the layers that the model has in the same size, by their native names.
+        """Keys of the layers that the model has in the same size, by native name.
 
         Args:
-            leave_out: pass over layers of another size.
+            leave_out: whether to skip layers of another size.
         """
         pairs = self._pairs()
         if not pairs:
@@ -151,7 +151,7 @@ class _LoraFile:
 
 
 def _scale_in_metadata(header: Header) -> float:
-    """Alpha over rank where diffusers keeps it beside the tensors; 1 where it does not."""
+    """Alpha over rank from the settings that diffusers keeps in the metadata; 1 if there are none."""
     text = header.metadata.get(_DIFFUSERS_METADATA)
     if text is None:
         return 1.0

@@ -1,4 +1,4 @@
-"""Identity from LoRA: a look that was learned elsewhere becomes the identity that motion is learned on.
+"""Make an identity from a LoRA: motion can then be learned on a look that was learned elsewhere.
 
 This is not in the paper.
 
@@ -22,20 +22,20 @@ from .foreign_lora import ForeignLora, read_foreign_lora
 from .lora_names import DiffusersName
 
 ROW_NORM = 3**-0.5
-"""Norm of a row of the coefficients: that of PEFT's first ones, which a set stage starts from. The identity basis then
-has the size that a set stage gives it, and a learning rate means the same to the sequence stage."""
+"""Norm of a row of the coefficients, the same as for PEFT's initial ones, from which a set stage starts. The identity
+basis then has the size that a set stage gives it, and a learning rate has the same effect in the sequence stage."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Factorised:
-    """The best product of a wanted rank for a weight's change."""
+    """The best approximation of a weight change by two factors of a given rank."""
 
     identity_basis_OR: Tensor
     coefficients_RI: Tensor
     kept: float
     """Sum of the squares of the singular values that are kept."""
     whole: float
-    """Sum of the squares of all."""
+    """Sum of the squares of all singular values."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -46,7 +46,7 @@ class LookTaken:
     rank: int
     """The largest rank of the LoRA's layers."""
     kept: float
-    """Share of the LoRA's change that is kept, by its Frobenius norm, in [0, 1]."""
+    """Share of the LoRA's weight change that is kept, by Frobenius norm, in [0, 1]."""
     left_out: list[str]
     """Names in the file that were not taken."""
 
@@ -62,10 +62,10 @@ class LookTaken:
 
 
 def factorised(up_OR: Tensor, down_RI: Tensor, rank: int) -> Factorised:
-    """A1 and B1 of the wanted rank, so that A1 B1 is as near to up down as that rank allows (Eckart-Young).
+    """A1 and B1 of the given rank whose product A1 B1 is nearest to up down (Eckart-Young).
 
-    A rank above that of the product is filled up with zeros. The rows of B1 are orthogonal, of norm `ROW_NORM`; A1
-    holds the singular values.
+    If the rank is above that of up down, the rest is zeros. The rows of B1 are orthogonal and have norm `ROW_NORM`; A1
+    includes the singular values.
     """
     basis_OR, to_up = torch.linalg.qr(up_OR.double())
     rows_IR, to_down = torch.linalg.qr(down_RI.double().T)
@@ -93,20 +93,20 @@ def identity_from_lora(
     strength: float = 1.0,
     leave_out: bool = False,
 ) -> LookTaken:
-    """The look of a LoRA that another program made, as `learn.learn_identity` gives one: a concept without motion.
+    """Make a concept without motion, like the result of `learn.learn_identity`, from another program's LoRA.
 
     Args:
         path: a .safetensors file with the native, diffusers' or kohya's names.
-        base: the model that it was made for, and that the motion will be learned on.
+        base: the model that the LoRA was made for and that motion will be learned on.
         base_name: the model's name for people.
-        words: how the look is called in prompts; the identity token is the LoRA's trigger word, if it has one.
-        in_diffusers: the names of the model's layers in diffusers.
-        rank: of the identity basis, at most the LoRA's; 0 takes the LoRA's.
-        strength: how much of the LoRA is taken, as a loader's strength.
+        words: prompts for the look; the identity token is the LoRA's trigger word, if it has one.
+        in_diffusers: gives the name of a layer of the model in diffusers.
+        rank: rank of the identity basis, at most the LoRA's; 0 takes the LoRA's.
+        strength: strength at which the LoRA is taken, as in a LoRA loader.
         leave_out: see `read_foreign_lora`.
     Raises:
-        ConceptFileError: the file is damaged, no LoRA, or one that changes nothing.
-        ConceptMismatchError: it was made for another model, or part of it cannot be taken.
+        ConceptFileError: the file is damaged, is not a LoRA, or changes nothing.
+        ConceptMismatchError: the LoRA was made for another model, or part of it cannot be taken.
     """
     lora = read_foreign_lora(path, base.layers, in_diffusers, leave_out=leave_out)
     most = min(rank or lora.rank, lora.rank)

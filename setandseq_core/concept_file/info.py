@@ -1,4 +1,4 @@
-"""A concept's description as text metadata of its file, and the strict way back.
+"""Write a concept's info as text metadata of its file, and read it back strictly.
 
 `setandseq.info` is the truth; modelspec.* and ss_* repeat parts of it for LoRA managers and are not read back,
 except the thumbnail and the hash of the data.
@@ -30,12 +30,12 @@ FORMAT_VERSION = WITH_EXPERTS
 
 
 VERSIONS = ("1", WITH_TOKENS, WITH_EXPERTS)
-"""All that can be read. A file is written in the lowest that can hold it: 2 only with learned tokens, 3 only for a base
-of two experts."""
+"""Versions that can be read. A file gets the lowest version that can hold its content: 2 only with learned tokens, 3
+only for a base of two experts."""
 
 
 OF_EXPERT = ("base", "base_name", "config", "training")
-"""The fields of a concept's info that each expert has for itself."""
+"""Fields of a concept's info that each expert has separately."""
 
 
 MAX_INFO_CHARACTERS = 2**20
@@ -59,13 +59,13 @@ THUMBNAIL_KEY = "modelspec.thumbnail"
 def format_metadata(
     info: ConceptInfo, *, embeddings: bool = False, low_noise: ConceptInfo | None = None
 ) -> dict[str, str]:
-    """Metadata that only a concept file has: the format's version and all of `info` but the thumbnail.
+    """Metadata that only a concept file has: the version of the format, and all of `info` except the thumbnail.
 
     Args:
         embeddings: whether the file holds learned tokens.
         low_noise: info of the second expert, if the base has two.
     Raises:
-        ConceptFileError: a field that `parse_metadata` would refuse, such as a NaN in the training record.
+        ConceptFileError: `parse_metadata` would refuse a field, such as NaN in the training record.
     """
     content = _as_values(info)
     version = WITH_TOKENS if embeddings else "1"
@@ -96,8 +96,8 @@ def manager_metadata(info: ConceptInfo, rank: int, data_sha256: str, *, kind: st
     """Metadata for LoRA managers and interfaces (modelspec 1.0.0 and the ss_ keys of kohya).
 
     Args:
-        info: the concept's.
-        rank: of its layers.
+        info: the concept's info.
+        rank: the rank of its layers.
         data_sha256: hex digest of the file's bytes after the header.
         kind: "setandseq-concept" or "lora".
     """
@@ -130,12 +130,12 @@ def manager_metadata(info: ConceptInfo, rank: int, data_sha256: str, *, kind: st
 
 
 def parse_metadata(metadata: Mapping[str, str]) -> dict[str, ConceptInfo]:
-    """Read a concept's info from its file's metadata, strictly.
+    """Read a concept's info strictly from the metadata of its file.
 
     Returns:
-        The info of each expert by the expert's name, see `experts.EXPERTS`; one, of `ONE_MODEL`, without experts.
+        The info of each expert by the expert's name, see `experts.EXPERTS`; without experts, one entry `ONE_MODEL`.
     Raises:
-        ConceptFileError: names the field that is missing, of another type or out of bounds, or the unknown version.
+        ConceptFileError: a field is missing, of another type or out of bounds, or the version is unknown; names it.
     """
     version = metadata.get("setandseq.version")
     if version is None:

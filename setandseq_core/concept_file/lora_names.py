@@ -1,28 +1,28 @@
-"""Layer names of plain LoRAs: the spelling that is written, and all that are read."""
+"""Layer names of plain LoRAs: the spelling that is written, and all spellings that are read."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
 
 DiffusersName = Callable[[str], str | None]
-"""The name that diffusers gives a layer, by its native name; None where it is the same or not known."""
+"""Maps a layer's native name to its name in diffusers; None if it is the same or unknown."""
 PREFIX = "diffusion_model."
-"""Stock ComfyUI takes it for every model; diffusers takes it for models whose native names it converts."""
+"""Prefix that stock ComfyUI accepts for every model, and diffusers for models whose native names it converts."""
 
 _ORIGINAL_NAMES = (
     (r"^(double_blocks\.\d+\.(?:img|txt))_attn\.(qkv|proj)$", r"\1_attn_\2"),
     (r"^(double_blocks\.\d+\.(?:img|txt))_mlp\.0$", r"\1_mlp.fc1"),
     (r"^(double_blocks\.\d+\.(?:img|txt))_mlp\.2$", r"\1_mlp.fc2"),
 )
-"""ComfyUI renamed some layers of models with double blocks. Both programs still take the names of the original release,
-and diffusers takes no others."""
+"""Patterns that restore the names of the original release. ComfyUI renamed some layers of models with double blocks. It
+still accepts the original names, and diffusers accepts only those."""
 _DIFFUSERS_PREFIX = (r"^((?:text|visual)_transformer_blocks\.\d+\.)", r"transformer.\1")
-"""Blocks that have the same names in diffusers, which takes them under its own prefix only; ComfyUI takes that too."""
+"""Pattern for blocks with the same names in diffusers, which needs its own prefix for them; ComfyUI accepts it too."""
 
 
 def portable_name(layer: str) -> str:
-    """The name of a layer in a plain LoRA that stock ComfyUI and diffusers both load, with its prefix.
+    """A layer's name, with prefix, in a plain LoRA that both stock ComfyUI and diffusers load.
 
-    Layers that need no other spelling keep their native name.
+    Most layers keep their native name after the prefix.
 
     Args:
         layer: native name, such as "blocks.0.self_attn.q".
@@ -36,17 +36,17 @@ def portable_name(layer: str) -> str:
 
 
 _PREFIXES = (PREFIX, "transformer.", "model.diffusion_model.", "base_model.model.", "")
-"""Before a layer's name: ComfyUI's, diffusers', a checkpoint's, PEFT's, and none."""
+"""Prefixes of layer names: ComfyUI's, diffusers', a checkpoint's, PEFT's, and none."""
 _JOINED_PREFIXES = ("lora_unet_", "lora_transformer_", "lycoris_")
-"""Before a layer's name with underscores in place of dots, as kohya's programs write it."""
+"""Prefixes of layer names with underscores instead of dots, as kohya's programs write them."""
 
 
 def native_names(layers: Iterable[str], in_diffusers: DiffusersName) -> dict[str, str]:
-    """The native name of each layer by every name that programs give it in a plain LoRA.
+    """Maps every name that programs give a layer in a plain LoRA to its native name.
 
     Args:
         layers: native names of the model's layers.
-        in_diffusers: their names in diffusers.
+        in_diffusers: gives the name of a layer in diffusers.
     """
     found: dict[str, str] = {}
     for layer in layers:
@@ -57,7 +57,7 @@ def native_names(layers: Iterable[str], in_diffusers: DiffusersName) -> dict[str
 
 
 def _names(layer: str, in_diffusers: DiffusersName) -> Iterator[str]:
-    """The layer's names without a prefix."""
+    """All names of a layer, without prefix."""
     yield layer
     yield portable_name(layer).removeprefix(PREFIX).removeprefix("transformer.")
     other = in_diffusers(layer)

@@ -1,4 +1,4 @@
-"""Reading .safetensors files from strangers: every number in the header is checked before a tensor is read."""
+"""Read .safetensors files from strangers: every number in the header is checked before any tensor is read."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ MAX_HEADER_BYTES = 4 * 2**20
 MAX_DATA_BYTES = 16 * 2**30
 MAX_TENSORS = 5_000
 MAX_VALUES = 100_000
-"""Values in one JSON text, counted before it is parsed: each takes up to a hundred times its own bytes of memory."""
+"""Maximum values in a JSON text, counted before parsing: each can take a hundred times its size in memory."""
 FLOAT_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 
 
@@ -36,16 +36,16 @@ class Header:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class FileContent:
-    """A file that is not written yet."""
+    """Content of a file before it is written."""
 
     tensors: dict[str, Tensor]
     metadata: dict[str, str]
 
     def save(self, path: Path) -> None:
-        """Write it so that `path` holds either its old content or all of the new.
+        """Write the file so that `path` holds either its old content or all of the new.
 
         Raises:
-            StorageError: it cannot be written; names the file, and what it needs.
+            StorageError: the file cannot be written; the message names it and the space it needs.
         """
         save_atomically(self.tensors, path, self.metadata)
 
@@ -54,7 +54,7 @@ def strict_json(text: str | bytes, what: str) -> Json:
     """Parse JSON; duplicate keys, NaN, Infinity and endless nesting are errors.
 
     Raises:
-        ConceptFileError: names `what` and the fault.
+        ConceptFileError: the text is not valid; the message names `what` and the fault.
     """
 
     def refuse_constant(name: str) -> float:
@@ -68,7 +68,7 @@ def strict_json(text: str | bytes, what: str) -> Json:
 
     try:
         if isinstance(text, bytes):
-            text = text.decode("utf-8")  # json would take UTF-16 and UTF-32 as well
+            text = text.decode("utf-8")  # json.loads would also accept UTF-16 and UTF-32
         if sum(map(text.count, ",[{")) > MAX_VALUES:
             raise ValueError(f"over {MAX_VALUES} values")
         return json.loads(text, parse_constant=refuse_constant, object_pairs_hook=refuse_duplicates)
@@ -80,7 +80,8 @@ def read_header(path: Path) -> Header:
     """Read and check the header of a .safetensors file; tensors are not read.
 
     Raises:
-        ConceptFileError: not a file, not safetensors, cut short, too large, or a header that contradicts itself.
+        ConceptFileError: the file is missing, not safetensors, cut short or too large, or its header contradicts
+            itself.
     """
     if not path.is_file():
         raise ConceptFileError(
@@ -118,18 +119,18 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise ConceptFileError(f"{path.name} cannot be read ({str(error)[:200]}).") from error
-    # A copy, for load_file maps the file, and a mapped file cannot be replaced on Windows.
+    # Copied, because load_file maps the file, and Windows cannot replace a mapped file.
     return {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
 
 
 def data_sha256(tensors: dict[str, Tensor]) -> str:
-    """SHA-256, in hex, of the bytes that follow the header in a file of these tensors."""
+    """SHA-256, in hex, of the bytes after the header in a file with these tensors."""
     content = memoryview(save(tensors))
     return hashlib.sha256(content[8 + struct.unpack("<Q", content[:8])[0] :]).hexdigest()
 
 
 def check_data(path: Path, announced: str | None) -> None:
-    """Compare the bytes after the header with a hash such as "0x12ab..."; None is not checked.
+    """Compare the bytes after the header with a hash such as "0x12ab..."; None skips the check.
 
     Raises:
         ConceptFileError: the bytes are not the ones that were saved.
@@ -166,7 +167,7 @@ def _checked_layout(entries: Mapping[str, Json], data_bytes: int) -> dict[str, t
 
 
 class _Entry(NamedTuple):
-    """Position of a tensor in the file, in bytes after the header; entries sort by it."""
+    """A tensor's position in the file, in bytes after the header, by which entries are sorted."""
 
     start: int
     stop: int

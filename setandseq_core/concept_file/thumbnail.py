@@ -1,4 +1,4 @@
-"""From a clip to a concept: encode, train both stages, and write down how it was made."""
+"""Make the thumbnail of a concept: a small looping picture of its clip."""
 
 import io
 
@@ -9,16 +9,16 @@ from torch import Tensor
 from .info import MAX_THUMBNAIL_BYTES
 
 THUMBNAIL_SIDES = (256, 192, 128, 64)
-"""In pixels, from the best to one at which any 33 pictures are small enough."""
+"""Longest sides in pixels, from the best down to one at which any 33 pictures are small enough."""
 
 
 THUMBNAIL_FRAMES = 32
 
 
 def thumbnail(frames_FHWC: Tensor, fps: float) -> bytes:
-    """Frames in [0, 1] as a looping PNG of at most 32 pictures and 256 pixels a side, less where it would be too large.
+    """Frames in [0, 1] as a looping PNG of at most 32 pictures and 256 pixels a side, smaller if it would be too large.
 
-    Programs that know no animated PNG show its first picture, the middle frame; it is not part of the loop.
+    Programs that do not support animated PNGs show its first picture, the middle frame, which is not part of the loop.
     """
     every = -(-len(frames_FHWC) // THUMBNAIL_FRAMES)
     order = [len(frames_FHWC) // 2, *range(0, len(frames_FHWC), every)]

@@ -1,1 +1,1 @@
-"""Metrics of generated clips, and contact sheets to look at."""
+"""Metrics of generated clips, and contact sheets to judge them by eye."""

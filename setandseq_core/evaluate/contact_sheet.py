@@ -13,9 +13,9 @@ from torch import Tensor
 from ..errors import VideoError
 
 MAX_SIDE = 320
-"""Longest side of a frame on the sheet, in pixels; larger ones are scaled down to it."""
+"""Longest side of a frame on the sheet, in pixels; larger frames are scaled down to it."""
 LABEL_CHARACTERS = 26
-"""A label is broken into lines of at most this many characters."""
+"""Maximum characters in a line of a label; longer labels are wrapped."""
 FONT_SIZE = 16
 LINE_HEIGHT = 22
 MARGIN = 16
@@ -32,12 +32,12 @@ def contact_sheet(rows: Sequence[tuple[str, Tensor]], *, columns: int = 9, scale
 
     Args:
         rows: (label, frames_FHWC) with RGB in [0, 1]; lengths and sizes may differ from row to row.
-        columns: the most frames in a row.
-        scale: how much frames are enlarged, as far as their longer side stays within 320 pixels.
+        columns: maximum number of frames in a row.
+        scale: factor by which frames are enlarged, as long as their longer side stays within 320 pixels.
     Returns:
         An RGB picture.
     Raises:
-        VideoError: no rows, or frames of another shape than (F, H, W, 3).
+        VideoError: there are no rows, or frames do not have the shape (F, H, W, 3).
     """
     if not rows or columns < 1 or scale < 1:
         raise VideoError(

@@ -1,6 +1,6 @@
-"""Local models that look at clips, from transformers folders: CLIP, SigLIP, DINO, face models; nothing is downloaded.
+"""Local image models for metrics, from transformers folders: CLIP, SigLIP, DINO, face models. Nothing is downloaded.
 
-Shape letters: F frames, H height, W width, C channels, D numbers of an embedding.
+Shape letters: F frames, H height, W width, C channels, D size of an embedding.
 """
 
 # transformers leaves some types of the functions used here open.
@@ -20,13 +20,13 @@ FRAMES_AT_ONCE = 16
 
 
 class FolderEmbedder:
-    """A transformers model as an `ImageEmbedder`, and as a `TextImageEmbedder` where it reads text."""
+    """A transformers model as an `ImageEmbedder`, and as a `TextImageEmbedder` if it reads text."""
 
     def __init__(self, model: Any, processor: Any, tokenizer: Any, name: str):
         self.model, self.processor, self.tokenizer, self.name = model, processor, tokenizer, name
 
     def embed_images(self, frames_FHWC: Tensor) -> Tensor:
-        """(F, D), each of length 1: the model's joint embedding, its pooled output, or its class token."""
+        """Unit vectors (F, D) of frames: the model's joint embedding, its pooled output, or its class token."""
         parts = [self._embed(part_FHWC) for part_FHWC in frames_FHWC.split(FRAMES_AT_ONCE)]
         return functional.normalize(torch.cat(parts).float().cpu(), dim=1)
 
@@ -40,7 +40,7 @@ class FolderEmbedder:
 
     @torch.no_grad()
     def embed_text(self, prompt: str) -> Tensor:
-        """(D,), of length 1; words beyond what the model takes are cut off.
+        """Unit vector (D,) of a prompt, which is truncated to the model's maximum length.
 
         Raises:
             MetricError: the model does not read text.
@@ -57,7 +57,7 @@ class FolderEmbedder:
 
 
 def _pooled(output: Any) -> Tensor:
-    """One vector a row; older transformers give joint embeddings as a tensor, newer ones in an output."""
+    """One vector per row. Older transformers return joint embeddings as a tensor, newer ones in an output object."""
     if isinstance(output, Tensor):
         return output
     pooled = getattr(output, "pooler_output", None)
@@ -65,12 +65,12 @@ def _pooled(output: Any) -> Tensor:
 
 
 def load_embedder(folder: Path, *, device: str = "cpu", reads_text: bool = False) -> FolderEmbedder:
-    """Load a model from a transformers folder of safetensors.
+    """Load a model with safetensors weights from a transformers folder.
 
     Args:
-        reads_text: whether it must, as CLIP does.
+        reads_text: whether the model must also read text, as CLIP does.
     Raises:
-        BackboneError: a folder that holds no such model.
+        BackboneError: the folder holds no such model.
     """
     from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 

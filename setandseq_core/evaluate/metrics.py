@@ -1,11 +1,11 @@
-"""Metrics of a generated clip: how well it keeps its concept and follows its prompt, in five figures.
+"""Measure in five figures how well a generated clip keeps its concept and follows its prompt.
 
-What cannot be computed has no value and says why. docs/metrics.md explains the figures to people; the tracks behind
-`motion` are in `motion_fidelity`, models to look at clips with in `embedders`, the embedded world's probes in
+A figure that cannot be computed has no value and says why. docs/metrics.md explains the figures to people. The tracks
+behind `motion` are in `motion_fidelity`, image models in `embedders`, and the embedded world's probes in
 `embedded.evaluation`.
 
 Shape letters: F frames, H height, W width, C channels, R and G frames of the reference and the generated clip,
-D numbers of an embedding.
+D size of an embedding.
 """
 
 import re
@@ -29,7 +29,7 @@ NO_MODEL = (
 
 
 class ImageEmbedder(Protocol):
-    """A model that tells what pictures show: CLIP, DINO, a face model."""
+    """A model that turns pictures into vectors by content: CLIP, DINO, a face model."""
 
     @property
     def name(self) -> str:
@@ -37,7 +37,7 @@ class ImageEmbedder(Protocol):
         ...
 
     def embed_images(self, frames_FHWC: Tensor) -> Tensor:
-        """One vector of length 1 for each frame, (F, D), of RGB in [0, 1] of any size."""
+        """Unit vectors (F, D), one for each frame; frames are RGB in [0, 1], of any size."""
         ...
 
 
@@ -45,16 +45,16 @@ class TextImageEmbedder(ImageEmbedder, Protocol):
     """A model that compares pictures with words, such as CLIP."""
 
     def embed_text(self, prompt: str) -> Tensor:
-        """The prompt's vector of length 1, (D,), in the same space.
+        """Unit vector (D,) of the prompt, in the same space as those of images.
 
         Raises:
-            MetricError: this model cannot.
+            MetricError: this model does not read text.
         """
         ...
 
 
 class Probes(Protocol):
-    """Detectors of a world that is known, in place of models."""
+    """Detectors for a known world, used instead of models."""
 
     @property
     def name(self) -> str:
@@ -82,14 +82,14 @@ class Figure:
     """One metric of one clip."""
 
     value: float | None
-    """None where it cannot be computed."""
+    """The figure; None if it cannot be computed."""
     low: float
     high: float
-    """The ends of its range."""
+    """Upper end of its range; `low` is the lower end."""
     by: str = ""
     """The source of the figure: pixels, tracks, or the name of a model."""
     why: str = ""
-    """Why there is no value."""
+    """Reason why there is no value."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -135,15 +135,15 @@ def evaluate(
 ) -> Evaluation:
     """Compute all figures of a generated clip; a given model takes precedence over the probes.
 
-    Where the clips differ in length, their first frames are compared; where they differ in size, the generated clip
-    is fitted to the reference for `mse`.
+    If the clips differ in length, only their common first frames are compared. If they differ in size, the generated
+    clip is fitted to the reference for `mse`.
 
     Args:
-        reference_FHWC, generated_FHWC: RGB in [0, 1], at one frame rate.
-        prompt: what was asked for; words in brackets and `tokens` are the concept's and are left out.
-        image_model: for identity and coherence; `text_model` where there is none.
+        reference_FHWC, generated_FHWC: RGB in [0, 1], at the same frame rate.
+        prompt: prompt of the generated clip; words in brackets and `tokens` belong to the concept and are left out.
+        image_model: measures identity and coherence; if None, `text_model` does.
     Raises:
-        VideoError: frames that cannot be used.
+        VideoError: frames cannot be used.
     """
     for frames_FHWC in (reference_FHWC, generated_FHWC):
         check_frames(frames_FHWC)
@@ -164,7 +164,7 @@ def evaluate(
 
 
 Clips = tuple[Tensor, ...]
-"""The reference and the generated clip, or their vectors."""
+"""A pair: the reference and the generated clip, or their vectors."""
 
 
 def _figure(compute: Callable[[], float], by: str, low: float = -1.0) -> Figure:
@@ -213,9 +213,9 @@ def _coherence(frames_FHWC: Tensor, vectors: Clips | None, looker: ImageEmbedder
 
 
 def identity_similarity(reference_RD: Tensor, generated_GD: Tensor) -> float:
-    """Mean over the generated frames of the cosine with the most similar reference frame, -1 to 1.
+    """Cosine of each generated frame with the most similar reference frame, averaged: -1 to 1.
 
-    DreamBooth (Ruiz et al. 2023) takes the mean over all pairs; then a clip would not be like itself where it moves.
+    DreamBooth (Ruiz et al. 2023) averages over all pairs, so that a moving clip would not fully match even itself.
     """
     return float((generated_GD.float() @ reference_RD.float().T).amax(dim=1).mean())
 
@@ -224,7 +224,7 @@ def text_similarity(image_FD: Tensor, text_D: Tensor) -> float:
     """Mean cosine of the frames with the prompt, -1 to 1: CLIP-T. Good matches are about 0.3 with CLIP.
 
     Raises:
-        MetricError: the vectors of images and of text do not go together.
+        MetricError: the vectors of images and text differ in size.
     """
     if text_D.shape[0] != image_FD.shape[1]:
         raise MetricError(
@@ -250,7 +250,7 @@ def temporal_coherence(frames_FHWC: Tensor) -> float:
 
 
 def mse(reference_FHWC: Tensor, generated_FHWC: Tensor) -> float:
-    """Mean squared difference of two clips of one shape.
+    """Mean squared difference of two clips of the same shape.
 
     Raises:
         VideoError: the shapes differ.

@@ -1,9 +1,9 @@
-"""Likeness of two clips' motion by the tracks of points: no model, no mask, nothing to download.
+"""Measure how similar the motion of two clips is by tracking points: no model, no mask, nothing to download.
 
-Points with texture are followed by pyramidal Lucas-Kanade (Lucas and Kanade 1981, Bouguet 2000; the points as in Shi
-and Tomasi 1994), and the tracks of both clips are compared as in the motion fidelity of Yatim et al. 2024 (Space-Time
-Diffusion Features for Zero-Shot Text-Driven Motion Transfer), which matches tracks by how they move and not by
-where they are, so that neither place, look nor number of objects has to agree.
+Pyramidal Lucas-Kanade (Lucas and Kanade 1981, Bouguet 2000) follows points with texture, chosen as in Shi and Tomasi
+1994. The tracks are compared as in the motion fidelity of Yatim et al. 2024 (Space-Time Diffusion Features for
+Zero-Shot Text-Driven Motion Transfer), which matches tracks by their motion instead of their position. So the clips may
+differ in the place, look and number of their objects.
 
 Shape letters: F frames, H height, W width, C channels, K points or tracks, S pixels of a window.
 """
@@ -20,27 +20,27 @@ from torch.nn import functional
 from ..errors import MetricError
 
 SIDE = 256
-"""Pixels of the longer side on which points are followed; larger clips are made smaller."""
+"""Longer side of the clips in which points are followed, in pixels; larger clips are scaled down."""
 STARTS = 5
-"""Frames from which points are followed, evenly spread."""
+"""Number of evenly spread frames from which points are followed."""
 POINTS = 100
-"""The most points that are chosen in each of them."""
+"""Maximum number of points chosen in each of these frames."""
 RADIUS = 3
 """Radius of the 7 x 7 window around a point, in pixels."""
 LEVELS = 3
-"""Sizes at which a point is followed: whole, half, quarter."""
+"""Number of sizes at which a point is followed: full, half, quarter."""
 ROUNDS = 4
-"""Steps of Gauss and Newton at each size."""
+"""Gauss-Newton steps at each size."""
 TEXTURE = 0.02
-"""Least texture of a point: the square root of the smaller eigenvalue of its window's mean gradient product."""
+"""Minimum texture of a point: the square root of the smaller eigenvalue of its window's mean gradient product."""
 ASTRAY = 1.0
-"""Pixels by which a point may miss its place when it is followed there and back."""
+"""Pixels by which a point followed to the next frame and back may miss its start."""
 STILL = 0.25
-"""Pixels per frame, root mean square, below which a track stands still."""
+"""Root mean square speed, in pixels per frame, below which a track stands still."""
 LEAST = 4
-"""Steps between frames in which two tracks must both be seen to be compared."""
+"""Minimum number of steps between frames in which both tracks of a pair must be seen."""
 SHARE = 0.5
-"""Part of the clip in which a track must be seen."""
+"""Share of the clip in which a track must be seen."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -48,12 +48,12 @@ class Tracks:
     """Tracks of points in a clip. A track that loses its point is marked as unseen."""
 
     velocity_KF2: Tensor
-    """x and y in pixels from each frame to the next."""
+    """Movement (x, y) in pixels from each frame to the next."""
     seen_KF: Tensor
     """Whether the point was followed from this frame to the next."""
 
     def moving(self) -> "Tracks":
-        """The tracks that are seen in half of the clip and do not stand still."""
+        """Tracks that are seen in at least half of the clip and do not stand still."""
         seen_K = self.seen_KF.sum(dim=1)
         speed_K = (self.velocity_KF2.square().sum(dim=2) * self.seen_KF).sum(dim=1) / seen_K.clamp_min(1)
         chosen_K = (seen_K >= max(LEAST, self.seen_KF.shape[1] * SHARE)) & (speed_K > STILL**2)
@@ -64,18 +64,18 @@ class Tracks:
 
 
 def motion_fidelity(reference_FHWC: Tensor, generated_FHWC: Tensor) -> float:
-    """Likeness of two clips' motion, whatever moves and wherever: -1 to 1; 0 if nothing moves in the second.
+    """Similarity of the motion of two clips, whatever moves and wherever: -1 to 1; 0 if nothing moves in the second.
 
-    Only tracks that move count, so a background that stands still does not matter; a camera that moves does. Speed is
-    not compared, only direction over time. Each track takes its best match, so unrelated movements give about 0.3.
+    Only moving tracks count, so a still background does not matter, but a moving camera does. Only direction over time
+    is compared, not speed. Each track takes its best match, so unrelated motions give about 0.3.
 
-    On clips of the embedded world (six motions, three looks, as a lossy model renders them) the same motion gives
-    0.76 to 1 with another look and background, another motion 0.34 on average, and a clip of the same motion scores
-    above one of another in 99.8 % of pairs; correlation with `probes.metrics.motion_similarity`: 0.80. Turns of more
-    than 25 degrees a frame lose most points.
+    On clips of the embedded world (six motions, three looks, as a lossy model renders them), the same motion gives
+    0.76 to 1 with another look and background, and another motion gives 0.34 on average. The same motion scores higher
+    than another one in 99.8 % of pairs. The correlation with `probes.metrics.motion_similarity` is 0.80. Turns of more
+    than 25 degrees per frame lose most points.
 
     Raises:
-        MetricError: too few frames, or nothing moves in the reference.
+        MetricError: there are too few frames, or nothing moves in the reference.
     """
     if min(len(reference_FHWC), len(generated_FHWC)) <= LEAST:
         raise MetricError(
@@ -95,13 +95,13 @@ def motion_fidelity(reference_FHWC: Tensor, generated_FHWC: Tensor) -> float:
 
 
 def fidelity(reference: Tracks, generated: Tracks) -> float:
-    """Likeness of two sets of moving tracks: -1 to 1, from opposite to the same directions at all times.
+    """Similarity of two sets of moving tracks: -1 for opposite to 1 for equal directions at all times.
 
         1/2 (mean over a of max over b of corr(a, b)  +  mean over b of max over a of corr(a, b))
 
-    with tracks a of one clip and b of the other, at the best shift of at most one frame. As in Yatim et al. 2024, but
-    that corr(a, b) is <a, b> / (|a| |b|) over the whole track. They take the mean of the cosines of single frames, in
-    which frames at rest count as much as fast ones.
+    with tracks a of one clip and b of the other, at the best shift of at most one frame. This follows Yatim et al. 2024
+    except that corr(a, b) is <a, b> / (|a| |b|) over the whole track. They average the cosines of single frames, where
+    frames at rest count as much as fast ones.
     """
     frames = min(reference.seen_KF.shape[1], generated.seen_KF.shape[1])
     found: list[float] = []
@@ -117,7 +117,7 @@ def _part(tracks: Tracks, start: int, end: int) -> Tracks:
 
 
 def _correlation(one: Tracks, two: Tracks) -> Tensor:
-    """Cosine of every pair over the frames in which both are seen, -1 where those are too few."""
+    """Cosine of every pair of tracks over the frames in which both are seen; -1 if these are too few."""
     seen_one, seen_two = one.seen_KF.float(), two.seen_KF.float()
     a_KX, b_KX = ((t.velocity_KF2 * t.seen_KF.unsqueeze(2)).flatten(1) for t in (one, two))
     power_a = one.velocity_KF2.square().sum(dim=2).mul(seen_one) @ seen_two.T
@@ -133,7 +133,7 @@ def find_tracks(frames_FHWC: Tensor) -> Tracks:
     """Follow points of `STARTS` frames through the whole clip, to its end and back to its beginning.
 
     Args:
-        frames_FHWC: RGB in [0, 1], at least two frames; brought to `SIDE` pixels where they are larger.
+        frames_FHWC: RGB in [0, 1], at least two frames; scaled down to `SIDE` pixels if they are larger.
     """
     pyramid = _pyramid(frames_FHWC.detach().float().cpu())
     last = len(frames_FHWC) - 1
@@ -145,7 +145,7 @@ def find_tracks(frames_FHWC: Tensor) -> Tracks:
 
 
 def _pyramid(frames_FHWC: Tensor) -> list[Tensor]:
-    """The clip at each size, finest first, as (F, 9, H, W): colours, and their slopes to the right and downwards."""
+    """The clip at each size, largest first, as (F, 9, H, W): colours, and their slopes to the right and down."""
     image_FCHW = frames_FHWC[..., :3].movedim(-1, 1)
     scale = min(1.0, SIDE / max(image_FCHW.shape[2:]))
     if scale < 1:
@@ -167,7 +167,7 @@ def _slopes(image_FCHW: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _points(level_CHW: Tensor) -> Tensor:
-    """Corners, (K, 2) in pixels: where the smaller eigenvalue of a window's gradient product is large, and largest."""
+    """Corners (K, 2) in pixels: local maxima of texture above `TEXTURE`, at most `POINTS`."""
     x_CHW, y_CHW = level_CHW[3:6], level_CHW[6:]
     products = torch.stack([(x_CHW * x_CHW).mean(0), (x_CHW * y_CHW).mean(0), (y_CHW * y_CHW).mean(0)])
     xx, xy, yy = functional.avg_pool2d(products.unsqueeze(0), 2 * RADIUS + 1, 1, RADIUS)[0]
@@ -180,7 +180,7 @@ def _points(level_CHW: Tensor) -> Tensor:
 
 
 def _follow(pyramid: list[Tensor], points_K2: Tensor, start_K: Tensor, step: int) -> Tracks:
-    """Follow points from the frame in which each starts to the last one, or to the first where `step` is -1."""
+    """Follow points from the frame in which each starts to the last frame, or to the first if `step` is -1."""
     count, frames, points_K2 = len(points_K2), len(pyramid[0]), points_K2.clone()
     velocity_KF2 = torch.zeros(count, frames - 1, 2)
     seen_KF, kept_K = torch.zeros(count, frames - 1, dtype=torch.bool), torch.ones(count, dtype=torch.bool)
@@ -220,7 +220,7 @@ def _moved(pyramid: list[Tensor], points_K2: Tensor, here: int, there: int) -> T
 
 
 def _windows(image_CHW: Tensor, centre_K2: Tensor) -> Tensor:
-    """The pixels around each point, (K, C, S); the border goes on beyond the frame."""
+    """The pixels around each point, (K, C, S); beyond the frame, its border pixels are repeated."""
     height, width = image_CHW.shape[1:]
     offset = torch.arange(-RADIUS, RADIUS + 1)
     place_KS2 = centre_K2.unsqueeze(1) + torch.cartesian_prod(offset, offset).flip(1)
