@@ -1,11 +1,11 @@
-"""Seconds per step and peak memory of both train nodes beside ComfyUI's own Train LoRA, in real ComfyUI servers.
+"""Compares seconds per step and peak memory of both train nodes with ComfyUI's own Train LoRA, in real servers.
 
     python -m benchmarks.comfyui [--model wan] [--stages "set stage"] [--rank 32] [--batch 4] [--steps 12] [--rounds 2]
 
-Every variant trains the same model on batches of the same shape in a server of its own, the variants in turn, several
-rounds; medians are compared. The model is the embedded one, or a Wan of 24 blocks of width 512 with random weights. A
-step's time is the difference between a long and a short training, divided by their difference in steps; memory is the
-server's peak above what it held with the model loaded.
+Every variant trains the same model on batches of the same shape, in its own server. The variants take turns for several
+rounds, and their medians are compared. The model is the embedded one, or a Wan of 24 blocks of width 512 with random
+weights. A step's time is the difference between a long and a short training, divided by their difference in steps;
+memory is the server's peak above what it held with the model loaded.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from tools.server.server import Server
 from tools.workflows.graphs import CONCEPT, Prompt, embedded_model, node, sampling, training
 
 MODELS = {"embedded": TRANSFORMER_FILE.name, "wan": "random_wan.safetensors"}
-"""Model -> its file in ComfyUI's list."""
+"""The file of each model in ComfyUI's list."""
 STAGES = ("set stage", "sequence stage")
 PEERS = {
     "Train LoRA, its defaults": {"training_dtype": "bf16", "lora_dtype": "bf16", "gradient_checkpointing": True},
@@ -39,7 +39,7 @@ SHORT = 2
 
 
 def write_wan(folder: Path) -> None:
-    """Put the random Wan among a server's models."""
+    """Write the random Wan into the models folder of a server."""
     torch.manual_seed(0)
     model = WanTransformer3DModel(num_attention_heads=4, attention_head_dim=128, ffn_dim=1024, num_layers=24)
     weights = native_transformer(model.state_dict())
@@ -49,7 +49,7 @@ def write_wan(folder: Path) -> None:
 
 
 def loaded(prompt: Prompt, model: str) -> Prompt:
-    """The prompt with one of `MODELS`."""
+    """The prompt that loads one of `MODELS`."""
     prompt["loader"]["inputs"]["unet_name"] = MODELS[model]
     return prompt
 
@@ -82,7 +82,7 @@ def _graph(variant: str, stage: str, steps: int, batch: int, rank: int) -> Promp
 
 
 def measure(variant: str, stage: str, model: str, *, steps: int, batch: int, rank: int) -> tuple[float, float]:
-    """Seconds of a step, and MiB of the peak above the server with its model loaded."""
+    """Seconds per step, and the peak memory in MiB above that of the server with its model loaded."""
     with TemporaryDirectory() as folder:
         if model == "wan":
             write_wan(Path(folder))
@@ -102,13 +102,13 @@ def measure(variant: str, stage: str, model: str, *, steps: int, batch: int, ran
 
 
 def seconds(run: Run) -> float:
-    """Seconds from a prompt's start to its end."""
+    """Time in seconds that a prompt takes."""
     times = {kind: data["timestamp"] for kind, data in run.succeeded().messages}
     return (times["execution_success"] - times["execution_start"]) / 1000
 
 
 def rows(model: str, stages: list[str], *, steps: int, rounds: int, batch: int, rank: int) -> Iterator[str]:
-    """The table's lines."""
+    """The lines of the table."""
     variants = ("Set-and-Sequence", *PEERS)
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for _ in range(rounds):

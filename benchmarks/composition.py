@@ -1,12 +1,12 @@
-"""Several concepts in one video: how often are all there, as themselves?
+"""Measures how often several concepts in one video are all there, each with its own look and motion.
 
     python -m benchmarks.composition [--concepts bee lantern mushroom] [--ways add regions joint] [--seeds 2]
 
-Each concept is trained alone on a clip of its own, every pair and triple jointly too, and every way of
-`benchmarks.ways` gets the same prompts and noise; so do the other methods of `benchmarks.methods`, whose changes are
-added up. What is trained and every clip's figures stay in build/composition/ under the base model's hash: the same
-command goes on where it stopped, and another base starts anew. Writes the tables of docs/composition.md and contact
-sheets; `benchmarks.method` takes the records over into docs/results.json.
+Each concept is trained alone on its own clip, and every pair and triple is also trained jointly. Every way of
+`benchmarks.ways` gets the same prompts and noise, and so do the other methods of `benchmarks.methods`, whose changes
+are added up. Trained concepts and every clip's figures are kept in build/composition/ under the base model's hash, so
+the same command resumes where it stopped, and another base starts again. Writes the tables of docs/composition.md and
+contact sheets; `benchmarks.method` takes the records over into docs/results.json.
 """
 
 import argparse
@@ -47,31 +47,31 @@ BEGIN, END = "<!-- results -->\n", "<!-- end of results -->\n"
 RECIPE = replace(EMBEDDED_CONFIG, set_stage=replace(EMBEDDED_CONFIG.set_stage, time_shift=0.0))
 """The model's own time shift, because looks learned at lower noise appear less often side by side."""
 JOINT, JOINT_PLAIN = "joint", "joint as trained"
-"""Trained together, with stitched clips, instead of each alone; used at `JOINT_MOTION` and `JOINT_GUIDANCE`, and as
-all others are."""
+"""Ways that use concepts trained together, with stitched clips. The first is sampled at `JOINT_MOTION` and
+`JOINT_GUIDANCE`, the second like all other ways."""
 JOINT_MOTION, JOINT_GUIDANCE = 1.1, 3.0
-"""With several in the picture each moves less far than alone, and guidance makes that worse."""
+"""If there are several concepts in the picture, each moves less far than alone, and guidance makes that worse."""
 JOINT_STEPS, JOINT_DROPOUT, JOINT_STITCHED = (300, 1500), (0.5, 0.3), 0.6
 """Steps and dropout of the set stage and the sequence stage, and the share of stitched clips."""
 STEPS_ALONE = RECIPE.set_stage.steps + RECIPE.sequence_stage.steps
 ALONE = "no prior"
-"""How the concepts are trained that the ways put together: prior clips teach that a sentence about two things is the
-model's own, and with them `regions` shows nobody."""
+"""The method by which the concepts for composing are trained. Prior clips would teach that prompts about two things
+belong to the base model, so `regions` would then show none of the concepts."""
 OTHERS = [name for name in METHODS if name not in ("base", BEST)]
 """Methods whose changes are added up, as baselines."""
 AS_METHOD = {"base": "base", **{n: n for n in OTHERS}, "regions": BEST, JOINT: f"{OURS}, jointly"}
-"""Ways that stand for a method in benchmarks.method."""
+"""The method in benchmarks.method that each of these ways stands for."""
 TASKS = {2: "compose two", 3: "compose three"}
 TITLES = {2: "Two concepts beside each other", 3: "Three concepts"}
 Record = dict[str, Any]
 
 
 SHOWN_PAIR = ("bee", "lantern")
-"""Concepts that the thumbnail of the workflow shows."""
+"""Concepts in the thumbnail of the workflow."""
 
 
 def measure(backbone: WanBackbone, way: str, group: Group, seed: int, folder: Path) -> Record:
-    """The record of one clip, made or read."""
+    """Return the record of one clip; measure it if it was not measured before."""
     path = folder / way.replace(" ", "_") / f"{'_'.join(group)}_{seed}.json"
     if path.exists():
         return json.loads(path.read_text())
@@ -88,7 +88,7 @@ def measure(backbone: WanBackbone, way: str, group: Group, seed: int, folder: Pa
 
 def generate(backbone: WanBackbone, way: str, group: Group, seed: int, folder: Path) -> Tensor:
     """The frames of one clip."""
-    if way == "truth":  # what the VAE alone leaves of it
+    if way == "truth":  # the truth, after the losses of the VAE
         with torch.no_grad():
             return backbone.decode_latents(backbone.encode_frames(truth(group)))
     noise = latent_noise(backbone.latent_shape(FRAMES, SIZE, SIZE), seed)
@@ -105,7 +105,7 @@ def generate(backbone: WanBackbone, way: str, group: Group, seed: int, folder: P
 
 
 def learned_alone(backbone: WanBackbone, name: str, method: str, folder: Path) -> Concept:
-    """The concept of one clip, trained by a method or read."""
+    """The concept of one clip, trained by a method or read from an earlier run."""
     path = folder / f"{name}_{method.replace(' ', '_')}.safetensors"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -116,7 +116,7 @@ def learned_alone(backbone: WanBackbone, name: str, method: str, folder: Path) -
 
 
 def learned_jointly(backbone: WanBackbone, names: Sequence[str], folder: Path) -> Concept:
-    """The concept of several clips, trained or read."""
+    """The concept of several clips, trained jointly or read from an earlier run."""
     path = folder / f"{'+'.join(names)}.safetensors"
     if not path.exists():
         references = [reference(name, masked=True) for name in names]
@@ -138,9 +138,10 @@ def learned_jointly(backbone: WanBackbone, names: Sequence[str], folder: Path) -
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Thresholds:
-    """The least figures that count as a concept's own: half way from the base's chance to the truth.
+    """The lowest figures that count as a concept's own: half way between chance and the truth.
 
-    By chance: what 95 of 100 base clips stay below. The truth: the median of rendered clips that went through the VAE.
+    Chance is the value that 95 % of the base model's clips stay below. The truth is the median of rendered clips after
+    encoding and decoding by the VAE.
     """
 
     look: float
@@ -148,7 +149,7 @@ class Thresholds:
 
 
 def thresholds(records: list[Record]) -> dict[str, Thresholds]:
-    """The thresholds of every concept; among the records are those of the ways "base" and "truth"."""
+    """The thresholds of every concept; the records must include those of the ways "base" and "truth"."""
 
     def values(way: str, name: str, figure: Callable[[Record, int], float]) -> list[float]:
         chosen = [r for r in records if r["way"] == way and name in r["group"]]
@@ -163,17 +164,17 @@ def thresholds(records: list[Record]) -> dict[str, Thresholds]:
 
 
 def own_look(record: Record, who: int) -> float:
-    """Likeness of what is in the concept's place to its look."""
+    """Similarity between the concept's look and the sprite in its place."""
     return record["looks"][who][who]
 
 
 def own_motion(record: Record, who: int) -> float:
-    """Likeness of what is in the concept's place to its movement."""
+    """Similarity between the concept's motion and that of the sprite in its place."""
     return record["motions"][who]
 
 
 def verdict(record: Record, needed: Mapping[str, Thresholds]) -> dict[str, bool]:
-    """Whether something is in every place, each with a look of its own and with that one's movement."""
+    """Whether every place holds a sprite, all looks are right, all motions are right, and all of this together."""
     group = list(enumerate(record["group"]))
     present = record["present"] == len(group)
     look = present and all(
@@ -185,7 +186,7 @@ def verdict(record: Record, needed: Mapping[str, Thresholds]) -> dict[str, bool]
 
 
 def report(records: list[Record]) -> Iterator[str]:
-    """The table, a row for each way."""
+    """The table, with one row for each way."""
     needed = thresholds(records)
     limits = [f"{name} {limit.look:g} and {limit.motion:g}" for name, limit in needed.items()]
     yield f"Thresholds of look and motion: {', '.join(limits)}."
@@ -222,7 +223,7 @@ def wilson(successes: int, count: int) -> tuple[float, float]:
 
 
 def base_folder() -> Path:
-    """The folder of everything done with this base model and recipe."""
+    """The folder for all results with this base model and recipe."""
     recipe = json.dumps(RECIPE.as_dict(), sort_keys=True).encode()
     return FOLDER / sha256(TRANSFORMER_FILE.read_bytes() + VAE_FILE.read_bytes() + recipe).hexdigest()[:16]
 
@@ -233,7 +234,7 @@ def read_records() -> list[Record]:
 
 
 def method_records() -> list[Record]:
-    """The ways that are methods of `benchmarks.methods`, as records of benchmarks.method."""
+    """Convert the records of ways that stand for methods into records of benchmarks.method."""
     figures = ("identity", "motion", "prompt_adherence", "temporal_coherence", "mse")
     found = []
     for record in read_records():
@@ -255,7 +256,7 @@ def method_records() -> list[Record]:
 
 
 def sheet_rows(number: int) -> list[tuple[str, Tensor]]:
-    """A row of the truth, and one of each method's video of the same group and noise."""
+    """A row that shows the truth, and one for each method with its video of the same group and noise."""
     paths = {way: sorted((base_folder() / way.replace(" ", "_")).glob("*_0.safetensors")) for way in AS_METHOD}
     first = [next((p for p in found if p.stem.count("_") == number), None) for found in paths.values()]
     group = next((tuple(p.stem.split("_")[:-1]) for p in first if p), None)

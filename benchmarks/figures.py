@@ -1,4 +1,4 @@
-"""The figures of docs/results.md: ours with one thing changed, from the records of benchmarks.method."""
+"""Draws the figures of docs/results.md, our method with one thing changed, from the records of benchmarks.method."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,10 +25,10 @@ ABLATED = {
     "time shift of the set stage": {"1": "", "3, the model's own": "the model's own time shift"},
     "frames": {"5": "5 frames", "9": "9 frames", "17": ""},
 }
-"""By figure, the label and the ablation of each of its bars; "" is the recipe itself."""
+"""For each figure, the label and the ablation of each bar; "" stands for the unchanged recipe."""
 STEPS = ("a third of the steps", "", "a third of the paper's steps", "five times the steps")
 THIRD_OF_PAPER = 500
-"""Steps: a third of the paper's 600 and 900 with regularisation (Table 6)."""
+"""Steps of both stages: a third of the paper's 600 and 900 with regularisation (Table 6)."""
 SHOWN = {
     "identity, clip's own prompt": (("reconstruct",), "identity"),
     "identity, edits": (EDITS, "identity"),
@@ -37,7 +37,7 @@ SHOWN = {
 
 
 def write_figures(records: Sequence[Record], recipe: str, folder: Path) -> list[str]:
-    """Write a PNG for each ablation of which all records are there; their names."""
+    """Write a PNG for each figure whose records are complete; return the file names."""
     written = []
     for name, bars in ABLATED.items():
         methods = {label: ablation or recipe for label, ablation in bars.items()}

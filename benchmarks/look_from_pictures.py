@@ -1,11 +1,11 @@
-"""Does a look from pictures take over the movement of a clip that shows something else?
+"""Measures whether a look from pictures can take on the motion of a clip that shows something else.
 
     python -m benchmarks.look_from_pictures [--pairs bee-lantern lantern-mushroom mushroom-bee] [--seeds 2]
 
 For each pair, twelve pictures of the first concept, on backgrounds of all kinds, give the look, and the clip of the
-second gives the motion, by the ways of keeping the second's look out of the motion that *Reference Pictures* offers.
-The result is sampled on a background that neither was seen on, and compared with the clips of both. About two minutes
-a training on one core; what it prints is in docs/composition.md.
+second concept gives the motion. *Reference Pictures* offers several ways of keeping the look of the clip out of the
+motion; each is tried. The result is sampled on a background where neither concept was seen, and compared with the clips
+of both. A training takes about two minutes on one core; docs/composition.md holds the printed table.
 """
 
 import argparse
@@ -38,7 +38,7 @@ MORE_DROPOUT = 0.7
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Way:
-    """How the look of the clip is kept out of the motion."""
+    """A way to keep the look of the clip out of the motion."""
 
     look_of_clip: bool = False
     masked: bool = False
@@ -56,7 +56,7 @@ SCHEDULES: dict[str, tuple[StrengthSchedule, ...]] = {"": (), ", motion for the 
 
 
 def pictures(name: str) -> Iterator[Tensor]:
-    """Single frames of a concept, (1, H, W, 3), each on another background."""
+    """Single frames of a concept, (1, H, W, 3), each on a different background."""
     chance = Random(0)
     backgrounds = [colour for colour in BACKGROUND_COLOURS if colour != BACKGROUND]
     for _ in range(NUM_PICTURES):
@@ -65,7 +65,7 @@ def pictures(name: str) -> Iterator[Tensor]:
 
 
 def learn(backbone: WanBackbone, look: str, motion: str, way: Way) -> Concept:
-    """The look of one concept's pictures with the motion of another's clip."""
+    """Learn the look from pictures of one concept and the motion from the clip of another."""
     token, _ = CLIPS[look].tokens
     prompt = f"a small {token} creature"
     both = with_pictures(
@@ -81,7 +81,7 @@ def learn(backbone: WanBackbone, look: str, motion: str, way: Way) -> Concept:
 
 def _config(way: Way) -> MethodConfig:
     set_stage, sequence_stage = EMBEDDED_CONFIG.set_stage, EMBEDDED_CONFIG.sequence_stage
-    if way.look_of_clip:  # each of the two looks gets as many steps as one alone
+    if way.look_of_clip:  # each of the two looks gets as many steps as a single look
         set_stage = replace(set_stage, steps=2 * set_stage.steps)
     if way.more_dropout:
         sequence_stage = replace(sequence_stage, coefficient_dropout=MORE_DROPOUT)

@@ -1,11 +1,12 @@
-"""Does the method keep a clip's look and motion and still follow prompts, better than others from as many samples?
+"""Measures how well each method keeps a clip's look and motion and still follows prompts, from as many samples.
 
     python -m benchmarks.method [--seeds 3] [--trainings 0 1] [--processes 2] [--concepts bee ...] [--ablations]
 
-Every method of `benchmarks.methods` learns every clip of `embedded.world.concepts`, none of which can be said in the
-embedded world's grammar, and makes the same prompts from the same noise. What is done stays in build/method/
-under the base model's hash: the same command goes on where it stopped. Writes docs/results.json (a record for every
-clip), the tables of docs/results.md and a contact sheet for each task, with what benchmarks.composition has measured.
+Every method of `benchmarks.methods` learns every clip of `embedded.world.concepts`. None of these clips can be
+described in the embedded world's grammar. All methods then sample the same prompts from the same noise. Results are
+kept in build/method/ under the base model's hash, so the same command resumes where it stopped. Writes
+docs/results.json (a record for every clip), the tables of docs/results.md and a contact sheet for each task, including
+the results of benchmarks.composition.
 """
 
 import argparse
@@ -49,12 +50,12 @@ def prior_of(backbone: WanBackbone, clip: ConceptClip, folder: Path) -> PriorSet
 
 
 def file_stem(name: str, method: str, training: int) -> str:
-    """The beginning of the names of one training's files."""
+    """The common start of the names of one training's files."""
     return f"{name}_{method.replace(' ', '_')}_{training}"
 
 
 def learn(backbone: WanBackbone, name: str, method: str, training: int, folder: Path) -> Learned:
-    """The concept that a method learns from a clip, or has learned already."""
+    """Learn a concept from a clip by a method, or read it if that was done before."""
     method = OURS if method == BEST else method
     path = folder / f"{file_stem(name, method, training)}_concept.safetensors"
     if path.exists():
@@ -68,9 +69,9 @@ def learn(backbone: WanBackbone, name: str, method: str, training: int, folder: 
 
 
 def clips_of(backbone: WanBackbone, name: str, method: str, training: int, seed: int, folder: Path) -> list[Tensor]:
-    """A method's video of every shot from one noise, made or read.
+    """A method's video of every shot from one noise, sampled or read from an earlier run.
 
-    They are kept in eight bits and measured as they are kept: a better measure needs no new clips.
+    Clips are stored in eight bits and measured as stored, so that a better measure needs no new clips.
     """
     path = folder / f"{file_stem(name, method, training)}_noise{seed}.safetensors"
     if not path.exists():
@@ -84,7 +85,7 @@ def clips_of(backbone: WanBackbone, name: str, method: str, training: int, seed:
 
 
 def measure(name: str, method: str, training: int, seeds: int, folder: Path) -> str:
-    """Learn one concept by one method and write a record for every clip made with it, unless that is there already."""
+    """Learn one concept by one method and write a record for every clip made with it, unless the record exists."""
     torch.set_num_threads(1)
     backbone, clip, stem = load_embedded(), CONCEPTS[name], file_stem(name, method, training)
     steps, made = len(learn(backbone, name, method, training, folder).losses), 0
@@ -110,7 +111,7 @@ def measure(name: str, method: str, training: int, seeds: int, folder: Path) -> 
 
 
 def sheet_rows(folder: Path, methods: list[str], name: str, task: str) -> list[tuple[str, Tensor]]:
-    """The clip, and what each method made of the task's first prompt from the first noise."""
+    """Rows with the clip, and with each method's video of the task's first prompt from the first noise."""
     number = next(index for index, shot in enumerate(shots(CONCEPTS[name])) if shot.task == task)
     rows = [("the clip", CONCEPTS[name].frames())]
     for method in methods:
@@ -121,14 +122,14 @@ def sheet_rows(folder: Path, methods: list[str], name: str, task: str) -> list[t
 
 
 def base_folder() -> Path:
-    """The folder of everything done with this base model and recipe."""
+    """The folder for all results with this base model and recipe."""
     weights = TRANSFORMER_FILE.read_bytes() + VAE_FILE.read_bytes()
     recipe = json.dumps(EMBEDDED_CONFIG.as_dict(), sort_keys=True).encode()
     return FOLDER / sha256(weights + recipe).hexdigest()[:16]
 
 
 def measures_key() -> str:
-    """A hash of the code that measures: records are measured anew when it changes."""
+    """A hash of the code that measures; when it changes, records are measured again."""
     code = (inspect.getsource(module).encode() for module in (metrics, detectors, sprites, backdrop))
     return sha256(b"".join(code)).hexdigest()[:8]
 
@@ -150,15 +151,14 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     methods = ABLATIONS if options.ablations else options.methods
     jobs = [
-        (name, method, training, options.seeds, folder)
-        for training in options.trainings
-        for method in sorted(methods, key=BEST.__eq__)  # last, because it uses what another has learned
-        for name in options.concepts
-        if method != "base" or training == options.trainings[0]  # it is not trained: its clips would count twice
+        (name, method, training, options.seeds, folder) for training in options.trainings for method in sorted(methods,
+        key=BEST.__eq__)  # last, because it uses the concept that another method has learned for name in
+        options.concepts if method != "base" or training == options.trainings[0]  # it is not trained, so its clips
+        would count twice
     ]
     if not options.only_report:
         backbone = load_embedded()
-        for name in options.concepts:  # here, because two processes would make the same
+        for name in options.concepts:  # here, because otherwise two processes would make the same clips
             prior_of(backbone, CONCEPTS[name], folder)
         with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
             for result in [pool.apply_async(measure, job) for job in jobs]:

@@ -1,6 +1,6 @@
 """The methods that benchmarks.method compares: each learns one concept clip from as many samples as the others.
 
-Each gives layers (W + A1 (B1 + B2)) and learned tokens, which are sampled in the same way.
+Each method returns layers (W + A1 (B1 + B2)) and learned tokens, and all are sampled in the same way.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -41,7 +41,7 @@ TOKEN_RATE = 3e-2
 """Learning rate of Textual Inversion's tokens."""
 OURS = "two stages + regularisation"
 BEST = "ours at its best"
-"""The same training, used at other strengths."""
+"""The method that uses our training at other strengths."""
 WORDS = Words(
     static_prompt=with_tokens("a creature"),
     motion_prompt=with_tokens("a creature wandering"),
@@ -58,7 +58,7 @@ class Learned:
     embeddings: dict[str, Tensor] = field(default_factory=dict)
     losses: list[float] = field(default_factory=list)
     schedule: StrengthSchedule | None = None
-    """Strengths at which it is used, for other ones than as trained."""
+    """The strengths at which it is used; None means as trained."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -68,7 +68,7 @@ class Job:
     clip: ConceptClip
     prior: PriorSet | None
     config: MethodConfig
-    """The recipe: its steps and batch count for all methods."""
+    """The recipe; its steps and batch apply to all methods."""
 
     @property
     def steps(self) -> int:
@@ -89,7 +89,7 @@ Method = Callable[[WanBackbone, Job], Learned]
 
 
 def as_concept(backbone: WanBackbone, learned: Learned, words: Words = WORDS, name: str = "") -> Concept:
-    """A method's result as a concept, as its file holds it; layers of zeros where all is in learned tokens."""
+    """A method's result as a concept that can be saved; its layers are zero if everything is in the learned tokens."""
     base = backbone.fingerprint()
     layers = learned.layers or {
         layer: ConceptLayer(
@@ -106,7 +106,7 @@ def as_concept(backbone: WanBackbone, learned: Learned, words: Words = WORDS, na
 
 
 def base(_backbone: WanBackbone, _job: Job) -> Learned:
-    """The model as it is."""
+    """The unchanged base model."""
     return Learned()
 
 
@@ -117,12 +117,12 @@ class _TokensOnly:
         self.embeddings = tokens
 
     def dropped_out(self) -> nullcontext:
-        """Nothing is dropped."""
+        """Drop nothing."""
         return nullcontext()
 
 
 def textual_inversion(backbone: WanBackbone, job: Job) -> Learned:
-    """Two tokens learned from the clip and its motion prompt, starting at zero; the model's weights stay."""
+    """Learn two tokens from the clip and its motion prompt, starting at zero; the model's weights stay unchanged."""
     sequence = job.sequence(backbone)
     tokens = {name: nn.Parameter(torch.zeros_like(sequence.text.tokens_ND[0])) for name in EMBEDDINGS}
     config = _plain_config(job, token_learning_rate=TOKEN_RATE)
@@ -134,7 +134,7 @@ def textual_inversion(backbone: WanBackbone, job: Job) -> Learned:
 
 
 def plain_lora(backbone: WanBackbone, job: Job, *, rank: int) -> Learned:
-    """A LoRA on the clip and its motion prompt."""
+    """Train a LoRA on the clip and its motion prompt."""
     config = _plain_config(job)
     with trainable_concept(backbone.module, backbone.layers, rank=rank, seed=config.seed) as concept:
         run = _run(concept.begin_set_stage(0.0), config, job.steps)
@@ -143,7 +143,7 @@ def plain_lora(backbone: WanBackbone, job: Job, *, rank: int) -> Learned:
 
 
 def mixed_fine_tune(backbone: WanBackbone, job: Job) -> Learned:
-    """A LoRA of rank 8 on the clip and on its single frames in turn, as DreamMix mixes videos and images."""
+    """Train a LoRA of rank 8 alternately on the clip and on its single frames, as DreamMix mixes videos and images."""
     config = _plain_config(job)
     frames, clips = Material(clips=[job.frame_set(backbone)]), Material(clips=[job.sequence(backbone)])
     with trainable_concept(backbone.module, backbone.layers, rank=8, seed=config.seed) as concept:
@@ -156,7 +156,7 @@ def mixed_fine_tune(backbone: WanBackbone, job: Job) -> Learned:
 
 @dataclass(slots=True)
 class _OneStep:
-    """Does one step of a run at a time, in place of the loop over all steps."""
+    """Does one step of a run at a time, instead of looping over all steps."""
 
     run: StageRun
     step: int
@@ -171,7 +171,7 @@ class _OneStep:
 def two_stages(
     backbone: WanBackbone, job: Job, *, config: Callable[[MethodConfig], MethodConfig], frames: int = FRAMES
 ) -> Learned:
-    """Set-and-Sequence by the job's recipe, changed by `config`, from the clip's first frames."""
+    """Run Set-and-Sequence with the job's recipe, or with `config` instead, on the clip's first frames."""
     chosen = config(job.config)
     used = job.prior if chosen.prior.share else None
     prior_frames = encode_prior_frames(backbone, used) if used else None
@@ -198,23 +198,23 @@ class PlainDropout(TorchFunctionMode):
 
 
 def plain_dropout(backbone: WanBackbone, job: Job) -> Learned:
-    """The recipe, but kept entries are not divided by 1 - p: Eq. 10 as it is written.
+    """Run the recipe without dividing kept entries by 1 - p, which is Eq. 10 as it is written.
 
-    PyTorch's own dropout is changed for this experiment, because the method has no setting that nobody should choose.
+    The experiment replaces PyTorch's own dropout, so that the method needs no setting that nobody should choose.
     """
     with PlainDropout():
         return two_stages(backbone, job, config=recipe)
 
 
 def prior_elsewhere(backbone: WanBackbone, job: Job) -> Learned:
-    """The recipe, but with prior clips of any scenes, as the paper has them: seldom where the concept's clip is."""
+    """Run the recipe with prior clips of any scenes, as in the paper; few of them show the concept's place."""
     prompts = automatic_prompts(backbone, [], job.config.prior.clips)
     prior = make_prior(backbone, prompts, (FRAMES, SIZE, SIZE))
     return two_stages(backbone, replace(job, prior=prior), config=recipe)
 
 
 def input_basis(backbone: WanBackbone, job: Job) -> Learned:
-    """The recipe, but the shared basis spans the inputs: W' = W + A1 B1 + A2 B1, and the sequence stage learns A2."""
+    """Run the recipe with a basis shared by the inputs: W' = W + A1 B1 + A2 B1, and the sequence stage learns A2."""
     config = job.config
     stages = config.set_stage, config.sequence_stage
     prior_frames = encode_prior_frames(backbone, job.prior) if job.prior else None
@@ -240,7 +240,7 @@ def input_basis(backbone: WanBackbone, job: Job) -> Learned:
 
 
 def _with_input_basis(identity: ConceptLayer, both: ConceptLayer) -> ConceptLayer:
-    """A1 B1 and (A2 - A1) B1 as a layer of twice the rank whose motion can be scaled."""
+    """Combine A1 B1 and (A2 - A1) B1 into a layer of twice the rank whose motion can be scaled."""
     down_RI = identity.coefficients_RI
     up_OR = torch.cat([identity.identity_basis_OR, both.identity_basis_OR - identity.identity_basis_OR], dim=1)
     nothing = torch.zeros_like(down_RI)
@@ -252,7 +252,7 @@ def _with_input_basis(identity: ConceptLayer, both: ConceptLayer) -> ConceptLaye
 
 
 def unregularised(config: MethodConfig) -> MethodConfig:
-    """No dropout, no token masking, no prior."""
+    """Our two stages without dropout, token masking and prior clips."""
     return replace(_with_dropout(0.0, 0.0)(config), token_masking=0.0, prior=PriorConfig(share=0.0))
 
 
@@ -278,7 +278,7 @@ def _with_steps(times: float) -> Callable[[MethodConfig], MethodConfig]:
 
 
 def recipe(config: MethodConfig) -> MethodConfig:
-    """The recipe as it is: the paper's dropout, token masking and prior preservation."""
+    """Run the unchanged recipe, with the paper's dropout, token masking and prior preservation."""
     return config
 
 

@@ -1,7 +1,7 @@
-"""A test of motion fidelity on known movements: python -m benchmarks.motion_fidelity. A minute on one core.
+"""Tests motion fidelity on known motions: python -m benchmarks.motion_fidelity. Takes a minute on one core.
 
-Every motion of six concepts, with three looks and other backgrounds, against every concept's own clip; beside it the
-embedded probe, which knows the world. What it prints is in docs/metrics.md.
+Every motion of six concepts, with three looks and other backgrounds, is compared with every concept's own clip, also by
+the embedded probe, which knows the world. docs/metrics.md holds the printed table.
 """
 
 from dataclasses import replace
@@ -20,7 +20,7 @@ TEXTURES = ("plain", "dotted", "plain")
 
 
 def clips_of(motion: str) -> list[torch.Tensor]:
-    """The motion with each look on a green background, elsewhere, as a lossy model renders it."""
+    """Clips of the motion with each look, at another place on a green background, as a lossy model renders them."""
     clips = []
     for number, (look, texture) in enumerate(zip(LOOKS, TEXTURES, strict=True)):
         other = replace(CONCEPTS[motion], look=CONCEPTS[look].look, radius=14, background="green", texture=texture)

@@ -1,11 +1,11 @@
-"""Does a look take over the movement of another concept?
+"""Measures whether a look can take on the motion of another concept.
 
     python -m benchmarks.motion_transfer [--concepts bee lantern mushroom] [--seeds 3]
 
-The looks of all clips are learned jointly. On that one basis the motion of each is learned apart, for
-`compose.transfer_motion`, and the motion of all jointly, where the prompt's tokens choose. Every look is sampled with
-every motion, on the look's own background, and compared with the clips of both. Minutes on one core; what it prints is
-in docs/composition.md.
+The looks of all clips are learned jointly. On that one basis, the motion of each clip is learned separately for
+`compose.transfer_motion`, and the motions of all clips are learned jointly, so that the prompt's tokens choose. Every
+look is sampled with every motion, on the look's own background, and compared with the clips of both. This takes minutes
+on one core; docs/composition.md holds the printed table.
 """
 
 import argparse
@@ -29,12 +29,12 @@ from setandseq_core.sample import latent_noise, sample_latents
 from setandseq_core.training.prior import automatic_prior
 
 FIRST_STEPS = StrengthSchedule(motion=((0.0, 1.0), (0.3, 1.0), (0.5, 0.0)))
-"""The movement is decided early in sampling, the look late."""
+"""Applies the motion early in sampling, because sampling decides the motion early and the look late."""
 Figures = dict[str, float]
 
 
 def learn(backbone: WanBackbone, names: list[str]) -> tuple[dict[str, Concept], Concept]:
-    """A concept of each clip, and one of all, on one basis: as many steps a clip as when it is learned alone."""
+    """Learn one concept per clip and one for all, on one basis, with as many steps per clip as for a clip alone."""
     stages = EMBEDDED_CONFIG.set_stage, EMBEDDED_CONFIG.sequence_stage
     longer, all_motions = (replace(stage, steps=len(names) * stage.steps) for stage in stages)
     config = replace(EMBEDDED_CONFIG, stitched_share=0.0, set_stage=longer)

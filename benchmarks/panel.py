@@ -1,8 +1,8 @@
-"""The cost of the training panel: python -m benchmarks.panel [--steps SET SEQUENCE]... [--batch N] [--prior CLIPS]
+"""Measures the training panel's cost: python -m benchmarks.panel [--steps SET SEQUENCE]... [--batch N] [--prior CLIPS]
 
-Both stages in a real ComfyUI on the embedded model: the share of the train nodes' processor time that the panel costs.
-It is counted inside the server (panel_probe/), so that other programs on the machine do not disturb it. One table
-for each --steps.
+Runs both stages in a real ComfyUI on the embedded model, and prints the share of the train nodes' processor time that
+the panel takes. The time is counted inside the server (panel_probe/), so that other programs on the machine do not
+disturb it. Each --steps gives one table.
 """
 
 import argparse
@@ -21,10 +21,10 @@ TRAINING = "training"
 
 
 def spent(server: Server, steps: tuple[int, int], batch: int, seed: int, prior: int) -> dict[str, float]:
-    """Processor seconds of each part of a training of that many steps in the two stages.
+    """Processor seconds of each part of a training with these numbers of steps in the two stages.
 
     Args:
-        prior: clips that are made first, 0 for no prior preservation.
+        prior: number of prior clips that are made first; 0 trains without prior clips.
     """
     share = PriorConfig().share if prior else 0.0
     graph = training(set_steps=steps[0], sequence_steps=steps[1], batch=batch, seed=seed, prior_share=share)

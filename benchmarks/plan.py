@@ -1,10 +1,10 @@
-"""A training's plan beside what it takes, on the CPU.
+"""Compares the memory that a training's plan predicts with the measured peak, on the CPU.
 
     python -m benchmarks.plan
 
-A random Wan of three blocks, wide enough for its activations to be most of a training's memory, trains two steps of
-each stage with every setting of `SETTINGS`. The peak is what PyTorch's own profiler counts; the plan comes before, from
-a step on fake tensors.
+A random Wan of three blocks, wide enough for its activations to take most of a training's memory, trains two steps of
+each stage with every setting of `SETTINGS`. PyTorch's own profiler measures the peak. The plan is made before the
+training, from a step on fake tensors.
 """
 
 import argparse
@@ -66,7 +66,7 @@ SETTINGS = tuple(
 
 
 def random_wan() -> WanBackbone:
-    """The model."""
+    """The random Wan as a backbone."""
     torch.manual_seed(0)
     transformer = WanTransformer3DModel(
         num_attention_heads=2, ffn_dim=1024, num_layers=BLOCKS, in_channels=16, out_channels=16
@@ -76,13 +76,13 @@ def random_wan() -> WanBackbone:
 
 
 def planned(backbone: WanBackbone, setting: Setting, text: Condition) -> int:
-    """Bytes that the plan foresees for the training, without its material."""
+    """Bytes that the plan predicts for the training, without its material."""
     plan = plan_stage(backbone, setting.stage, (FRAMES, SIDE, SIDE), setting.config, text)
     return plan.memory(setting.savings) - plan.material
 
 
 def measured(backbone: WanBackbone, setting: Setting, text: Condition) -> int:
-    """Bytes that the training takes at most, by PyTorch's own profiler."""
+    """Peak memory of the training in bytes, measured by PyTorch's own profiler."""
     config = setting.config
     latents = torch.randn(2, *backbone.latent_shape(FRAMES, SIDE, SIDE))
     frames = Material(clips=[FrameSet(latents_SCFHW=latents, text=text)])
@@ -109,7 +109,7 @@ def peak_bytes(work: Callable[[], None]) -> int:
 
 
 def _allocated(events: Any) -> Iterator[int]:
-    """Bytes that PyTorch had allocated after every allocation and release of a profile."""
+    """Bytes allocated by PyTorch after each allocation and release in a profile."""
     for event in events:
         if "Allocation" in str(event.tag):
             yield event.extra_fields.total_allocated
@@ -117,7 +117,7 @@ def _allocated(events: Any) -> Iterator[int]:
 
 
 def rows() -> Iterator[str]:
-    """The table's lines."""
+    """The lines of the table."""
     backbone = random_wan()
     text = backbone.encode_prompt("a sks blob")
     yield "| stage | blocks that run again | batch | planned, MiB | measured, MiB | planned / measured |"
@@ -132,7 +132,7 @@ def rows() -> Iterator[str]:
 def main() -> None:
     """The command line."""
     argparse.ArgumentParser(prog="python -m benchmarks.plan", description=__doc__).parse_args()
-    warnings.filterwarnings("ignore", category=UserWarning)  # the profiler's, where there is no GPU
+    warnings.filterwarnings("ignore", category=UserWarning)  # a warning of the profiler without a GPU
     for line in rows():
         print(line, flush=True)
 

@@ -1,4 +1,4 @@
-"""Several concepts in one video: a small clip of each, the prompt that names all of them, and what is seen where.
+"""Several concepts in one video: a small clip of each, the prompt that names all of them, and measures for each place.
 
 Letters: F frames, H height, W width; P places of a scene, one for each concept.
 """
@@ -33,7 +33,7 @@ PLACES = {
     2: ((SIZE / 4, SIZE / 2), (3 * SIZE / 4, SIZE / 2)),
     3: ((SIZE / 4, SIZE / 4), (3 * SIZE / 4, SIZE / 4), (SIZE / 2, 3 * SIZE / 4)),
 }
-"""Two beside each other; two above and one below."""
+"""Places for two concepts side by side, and for three: two above and one below."""
 
 Group = tuple[str, ...]
 """Names of the concepts, in the order of `PLACES`."""
@@ -41,13 +41,13 @@ Group = tuple[str, ...]
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class SmallClip(ConceptClip):
-    """A concept small enough to leave room for others, with tokens of its own."""
+    """A concept small enough to leave room for others, with its own tokens."""
 
     number: int
 
     @property
     def tokens(self) -> tuple[str, str]:
-        """Tokens of its look and its motion."""
+        """The tokens of its look and its motion."""
         return f"[v{self.number}]", f"[u{self.number}]"
 
     @property
@@ -71,7 +71,7 @@ class SmallClip(ConceptClip):
 
 
 def room_for_others(clip: ConceptClip, number: int) -> SmallClip:
-    """The concept small, and with the tokens of that number."""
+    """A small version of the concept, with the tokens of that number."""
 
     def motion(times: Tensor) -> Path:
         path = clip.motion(times)
@@ -85,7 +85,7 @@ CLIPS = {name: room_for_others(clip, index + 1) for index, (name, clip) in enume
 
 
 def reference(name: str, *, masked: bool = False) -> Reference:
-    """The clip alone on its background, perhaps with a mask of the sprite."""
+    """The clip alone on its background, optionally with a mask of the sprite."""
     clip = CLIPS[name]
     frames, empty = clip.frames(), render(replace(clip.scene(), sprites=()))
     mask_FHW = ((frames - empty).abs().amax(-1) > 0.02).float()
@@ -95,7 +95,7 @@ def reference(name: str, *, masked: bool = False) -> Reference:
 
 
 def prompt(names: Sequence[str]) -> str:
-    """All concepts in one prompt, on a background that none was trained on."""
+    """One prompt that names all concepts, on a background that none was trained on."""
     creatures = [f"a small {v} creature {u} wandering" for v, u in (CLIPS[name].tokens for name in names)]
     return f"{' and '.join(creatures)} on a {BACKGROUND} plain background"
 
@@ -117,11 +117,12 @@ def truth(group: Group) -> Tensor:
 
 
 def figures(frames_FHWC: Tensor, group: Group) -> dict[str, object]:
-    """The picture in each place, with the frames' commonest colour everywhere else.
+    """Measure the sprite in each place; everything outside the place gets the frames' commonest colour.
 
-    Each place counts for the concept that makes all looks together most alike: a prompt does not say who is where.
-    "looks" has a row for each concept with the likeness of what is in its place to all concepts, "motions" the likeness
-    to its own movement; the others are the means of what belongs together and have the names of benchmarks.method.
+    The prompt does not say which concept is where, so the concepts are assigned to places such that all looks together
+    match best. "looks" has a row for each concept: how similar the sprite in its place is to every concept. "motions"
+    has the similarity to the concept's own motion. The other figures are means over the concepts, with the names that
+    benchmarks.method uses.
     """
     colour = frames_FHWC.flatten(0, 2).median(dim=0).values
     masks = torch.nn.functional.interpolate(regions(len(group)), (SIZE, SIZE), mode="nearest")[:, 0] > 0.5

@@ -1,4 +1,4 @@
-"""The shots that every method is asked for, and the clips of them.
+"""The shots that every method has to make, and the clips of them.
 
 Letters: F frames, H height, W width.
 """
@@ -27,8 +27,8 @@ AT_BEST = {
     "background": StrengthSchedule(identity=((0.0, 1.0), (1.0, 1.3)), negative_strength=0.5),
     "second object": StrengthSchedule(identity=((0.0, 1.5),)),
 }
-"""Schedules that show most of the look while the prompt is still followed; the clip's own prompt needs none. They were
-chosen on these prompts, with the first two noises."""
+"""Schedules that show most of the look while the prompt is still followed. The clip's own prompt needs none. The
+schedules were chosen on these prompts, with the first two noises."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -38,7 +38,7 @@ class Shot:
     task: str
     caption: Caption
     motion_strength: float = 1.0
-    """Strength of the motion; of everything that was learned, for methods whose motion is not separate."""
+    """Strength of the motion; for methods without a separate motion, strength of everything that was learned."""
 
 
 def shots(clip: ConceptClip) -> list[Shot]:

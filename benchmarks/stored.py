@@ -1,9 +1,9 @@
-"""The look and the motion of concepts stored in bfloat16 beside the same concepts in float32.
+"""Compares the look and the motion of concepts stored in bfloat16 with the same concepts in float32.
 
     python -m benchmarks.stored [--concepts bee lantern] [--seeds 1]
 
-Each concept is learned once on the embedded model by the whole recipe and saved twice. Both files make the clip's own
-prompt and its edits from the same noise, and the embedded world's probes measure them.
+Each concept is learned once on the embedded model with the whole recipe and saved twice. Both files are sampled with
+the clip's own prompt and its edits, from the same noise, and the embedded world's probes measure the clips.
 """
 
 import argparse
@@ -29,7 +29,7 @@ Figures = dict[str, float]
 
 
 def measure(backbone: WanBackbone, name: str, seeds: int, folder: Path) -> Iterator[tuple[str, str, Figures]]:
-    """Learn a concept; yields the type of a file, a shot's task and the figures of its clip."""
+    """Learn a concept; for each file and shot, yield the file's type, the shot's task and the figures of its clip."""
     clip = CONCEPTS[name]
     job = Job(clip=clip, prior=prior_of(backbone, clip, folder), config=replace(EMBEDDED_CONFIG, seed=0))
     learned = METHODS[OURS](backbone, job)
@@ -47,7 +47,7 @@ def measure(backbone: WanBackbone, name: str, seeds: int, folder: Path) -> Itera
 
 
 def rows(concepts: list[str], seeds: int) -> Iterator[str]:
-    """The table's lines."""
+    """The lines of the table."""
     found: dict[str, list[Figures]] = {kind: [] for kind in TYPES}
     backbone = load_embedded()
     with TemporaryDirectory() as folder:

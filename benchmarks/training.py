@@ -1,10 +1,10 @@
-"""Seconds per step and peak memory of both stages, as ratios to the same loop with a plain PEFT LoRA of that rank.
+"""Measures seconds per step and peak memory of both stages, as ratios to a plain PEFT LoRA of that rank.
 
     python -m benchmarks.training [--rank 32] [--steps 12] [--rounds 3]
 
-Each variant runs in a process of its own, the variants in turn, several rounds; the medians are compared. The plain
-LoRA sees the same batches of the embedded model through the same loop, without dropout and with its own up and down
-matrices both trained.
+Each variant runs in its own process. The variants take turns for several rounds, and their medians are compared. The
+plain LoRA sees the same batches of the embedded model in the same loop, without dropout, and trains both of its
+matrices.
 """
 
 import argparse
@@ -30,7 +30,7 @@ PAIRS = (("set stage", "plain LoRA on frames"), ("sequence stage", "plain LoRA o
 
 
 def measure(variant: str, rank: int, steps: int) -> tuple[float, float]:
-    """Median seconds of a step after the first three, and MiB above what the loaded model takes."""
+    """Median seconds of a step after the first three, and peak MiB above those of the loaded model."""
     clip = CONCEPTS[DEMO]
     backbone = load_embedded()
     frame_set = encode_frame_set(backbone, clip.frames(), clip.static_prompt)
@@ -39,7 +39,7 @@ def measure(variant: str, rank: int, steps: int) -> tuple[float, float]:
     on_frames = variant in PAIRS[0]
     stage = SetConfig if on_frames else SequenceConfig
     config = MethodConfig(rank=rank, set_stage=SetConfig(steps=steps), sequence_stage=SequenceConfig(steps=steps))
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here: encoding took more than training does
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is reset here, because encoding takes more than training
     before = resident_mib("VmRSS")
     with trainable_concept(backbone.module, backbone.layers, rank=rank, seed=0) as concept:
         if plain:
@@ -73,7 +73,7 @@ def resident_mib(field: str) -> float:
 
 
 def rows(rank: int, steps: int, rounds: int) -> Iterator[str]:
-    """The table's lines."""
+    """The lines of the table."""
     context = multiprocessing.get_context("spawn")
     found: dict[str, list[tuple[float, float]]] = {variant: [] for variant in VARIANTS}
     for _ in range(rounds):

@@ -31,7 +31,7 @@ STEPS, GUIDANCE = 12, 4.0
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Task:
-    """A request to a way."""
+    """A video that a way has to make."""
 
     backbone: WanBackbone
     group: Group
@@ -41,11 +41,11 @@ class Task:
 
     @property
     def concepts(self) -> list[Concept]:
-        """Compose them as they were learned."""
+        """The concepts as they were learned."""
         return [each.concept for each in self.weighted]
 
     def sample(self, applied: AbstractContextManager[object]) -> Tensor:
-        """Latents with concepts applied in some way."""
+        """Sample latents with concepts applied in some way."""
         embeddings = [token for each in self.weighted for token in each.embeddings()]
         options = {"embeddings": embeddings, "steps": STEPS, "guidance": self.guidance}
         with applied:
@@ -53,7 +53,7 @@ class Task:
 
 
 def base(task: Task) -> Tensor:
-    """The model alone: what comes by chance."""
+    """The model alone, to show what appears by chance."""
     return task.sample(nullcontext())
 
 
@@ -63,13 +63,13 @@ def add(task: Task) -> Tensor:
 
 
 def regions(task: Task) -> Tensor:
-    """`live.LiveConcepts`: each concept answers alone, to a prompt of its own, with its region in the middle."""
+    """`live.LiveConcepts`: the model runs for each concept alone, with its own prompt and its region in the middle."""
     prompts = [prompt([name]) for name in task.group]
     return task.sample(applied_concepts(task.backbone, task.weighted, places(len(task.weighted)), prompts))
 
 
 def one_prompt(task: Task) -> Tensor:
-    """Compose as `regions` does, but with the prompt of all of them for each."""
+    """Compose as `regions` does, but with one prompt for all concepts."""
     return task.sample(applied_concepts(task.backbone, task.weighted, places(len(task.weighted))))
 
 
@@ -80,7 +80,7 @@ def unmoved(task: Task) -> Tensor:
 
 
 def switch(task: Task) -> Tensor:
-    """The concepts take turns, one a step (LoRA Switch of Zhong et al. 2024)."""
+    """The concepts take turns, one per step (LoRA Switch of Zhong et al. 2024)."""
     return _sample_in_turn(task, lambda step: [(step % len(task.weighted), torch.ones(()))])
 
 
@@ -91,7 +91,7 @@ def mean(task: Task) -> Tensor:
 
 
 def rows(task: Task) -> Tensor:
-    """Each concept's coefficients without what lies in the other's row space: they read from different inputs."""
+    """Remove from each concept's coefficients their part in the other's row space, so that they read other inputs."""
 
     def apart(own_RI: Tensor, other_RI: Tensor) -> Tensor:
         basis_IR = torch.linalg.svd(other_RI, full_matrices=False).Vh.T
@@ -101,7 +101,7 @@ def rows(task: Task) -> Tensor:
 
 
 def columns(task: Task) -> Tensor:
-    """Each concept's identity basis without what lies in the other's column space: they write to different outputs."""
+    """Remove from each identity basis its part in the other's column space, so that they write to other outputs."""
     one, two = (_factors(concept) for concept in task.concepts)
     factors: Factors = {}
     for name in one:
@@ -115,7 +115,7 @@ def columns(task: Task) -> Tensor:
 def fusion(task: Task) -> Tensor:
     """Gradient fusion (Gu et al. 2023, Mix-of-Show) in closed form, which keeps A_i B_i: B_i C_i (C_1 + C_2)^-1.
 
-    C_i is what concept i's layers read while it makes its own clip, as a matrix of second moments.
+    C_i is the matrix of second moments of the inputs of concept i's layers while it makes its own clip.
     """
     moments = [_second_moments(task.backbone, concept) for concept in task.concepts]
     changes = []
@@ -132,7 +132,7 @@ def fusion(task: Task) -> Tensor:
 
 ANY_NUMBER = {way.__name__: way for way in (base, add, switch, mean, unmoved, one_prompt, regions)}
 PAIRS = {way.__name__: way for way in (rows, columns, fusion)}
-"""As written here, of two concepts."""
+"""Ways that are written here for two concepts only."""
 
 
 def _factors(concept: Concept) -> Factors:
@@ -140,7 +140,7 @@ def _factors(concept: Concept) -> Factors:
 
 
 def _applied(task: Task, changes: list) -> AbstractContextManager[None]:
-    """Both concepts added up, with the coefficients of each changed: (layer, own, other's) -> own."""
+    """Add both concepts up after changing the coefficients of each: (layer, own, other's) -> own."""
     one, two = (_factors(concept) for concept in task.concepts)
     factors = {}
     for name in one:
@@ -172,7 +172,7 @@ def _second_moments(backbone: WanBackbone, concept: Concept) -> dict[str, Tensor
 
 @torch.no_grad()
 def _sample_in_turn(task: Task, who: Callable[[int], Iterable[tuple[int, Tensor]]]) -> Tensor:
-    """Euler steps along a weighted sum of single concepts' guided velocities; `who` gives (concept, weight) by step."""
+    """Euler steps along a weighted sum of single concepts' velocities; `who` gives (concept, weight) for each step."""
     backbone, x_t = task.backbone, task.noise
     texts = [backbone.encode_prompt(text) for text in (prompt(task.group), "")]
     live = [LiveConcepts([each], backbone.layers) for each in task.weighted]

@@ -1,1 +1,1 @@
-"""The cost of training on this machine's GPU, and checks that nothing is lost there: `python -m benchmarks.gpu`."""
+"""Measures the cost of training on this machine's GPU, and checks that nothing is lost: `python -m benchmarks.gpu`."""

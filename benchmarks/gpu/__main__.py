@@ -1,15 +1,16 @@
-"""The cost of training on this machine's GPU: seconds and memory of a step, and checks that nothing is lost.
+"""Measures seconds and memory of a training step on this machine's GPU, and checks that nothing is lost.
 
     python -m benchmarks.gpu [PART ...] [--size true] [--dynamic-vram] [--hold GIB] [--steps 5]
 
-Everything happens in this process, offline, with random weights of the true shapes of Wan 2.1 1.3B (bfloat16) and 14B
-(8-bit floats) that are made on the card, 33 frames of 480p, rank 32, one sample a step, memory saved as the plan says.
-Without a part, all of them run: `rate` is the card's bfloat16 product rate, `1.3B` and `14B` are both stages,
-`kernels` profiles a step of 1.3B, `node` and `peft` are the same step of 1.3B by ComfyUI's TrainLoraNode and by plain
-PEFT on diffusers, `checks` are resume, Cancel, too little memory, and the MODEL afterwards.
+Everything runs in this process, without a network. The weights are random and are made on the card, in the true shapes
+of Wan 2.1 1.3B (bfloat16) and 14B (8-bit floats). The clip has 33 frames of 480p, the rank is 32, a step has one
+sample, and memory is saved as the plan says. If no part is named, all of them run: `rate` measures the card's rate of
+bfloat16 products, `1.3B` and `14B` run both stages, `kernels` profiles a step of 1.3B, `node` and `peft` run the same
+step of 1.3B with ComfyUI's TrainLoraNode and with plain PEFT on diffusers, and `checks` tries resuming, Cancel and too
+little memory, and looks at the MODEL afterwards.
 
-Dynamic VRAM and a limit can be set once in a process, so a full table takes several runs. `--size small` tries the
-script on any machine.
+Dynamic VRAM and a memory limit can be set only once in a process, so a full table takes several runs. `--size small`
+tries the script on any machine.
 """
 
 import argparse
@@ -40,20 +41,20 @@ class Bench:
     batch: int
     recomputed: bool
     rate: float = 1.0
-    """Operations a second of the card's bfloat16 products."""
+    """Operations per second of the card's bfloat16 products."""
 
     def training(self, shape: Shape, clip: Clip | None = None) -> Training:
-        """Both stages on a MODEL of that shape."""
+        """The training of both stages on a MODEL of that shape."""
         model = load_model(random_weights(shape))
         return Training(pack=self.pack, model=model, clip=clip or self.clip, rank=self.rank, recomputed=self.recomputed)
 
     def measure_rate(self) -> Iterator[str]:
-        """The card's bfloat16 product rate, which the others' shares are of."""
+        """Measure the card's rate of bfloat16 products; the other parts give their rates as shares of it."""
         self.rate = product_rate(8192 if card().type == "cuda" else 512)
         yield f"bfloat16 products: {self.rate / 1e12:.3g} TFLOP/s"
 
     def stages(self, size: str) -> Iterator[str]:
-        """Both stages on one model."""
+        """Measure both stages on one model."""
         begun = time.perf_counter()
         training = self.training(self.shapes[size])
         yield f"<!-- {self.shapes[size].name}: made and loaded in {time.perf_counter() - begun:.1f} s -->"
@@ -66,14 +67,14 @@ class Bench:
             )
 
     def kernels(self) -> Iterator[str]:
-        """The time that a step of the sequence stage spends in each kernel."""
+        """Measure the time that a step of the sequence stage spends in each kernel."""
         training = self.training(self.shapes["1.3B"])
         for stage in ("set", "sequence"):
             training.watched(stage, steps=1)
             yield f"{stage} stage:\n{hottest_kernels(lambda stage=stage: training.watched(stage, steps=1))}"
 
     def train_lora_node(self) -> Iterator[str]:
-        """The same step by ComfyUI's own node, which trains its LoRA on all layers."""
+        """Measure the same step with ComfyUI's own node, which trains its LoRA on all layers."""
         from benchmarks.gpu.peers import train_lora_node
 
         model = load_model(random_weights(self.shapes["1.3B"]))
@@ -81,7 +82,7 @@ class Bench:
         yield self._row(name, lambda: train_lora_node(model, self.clip, steps=self.steps, rank=self.rank))
 
     def peft(self) -> Iterator[str]:
-        """The same step by plain PEFT on diffusers."""
+        """Measure the same step with plain PEFT on diffusers."""
         from benchmarks.gpu.peers import peft_on_diffusers
 
         shape = self.shapes["1.3B"]
@@ -89,7 +90,7 @@ class Bench:
         yield self._row(name, lambda: peft_on_diffusers(shape, self.clip, steps=self.steps, rank=self.rank))
 
     def checks(self) -> Iterator[str]:
-        """The checks, on the first blocks of 1.3B and a small clip."""
+        """Run the checks on the first blocks of 1.3B and a small clip."""
         training = self.training(replace(self.shapes["1.3B"], blocks=2), SMALL_CLIP)
         for check in CHECKS.values():
             yield f"- {check(training)}"
@@ -102,7 +103,7 @@ class Bench:
 
 
 def parts(bench: Bench) -> dict[str, Callable[[], Iterator[str]]]:
-    """The parts that can be run, by name."""
+    """All parts of the benchmark by name."""
     return {
         "rate": bench.measure_rate,
         "1.3B": lambda: bench.stages("1.3B"),

@@ -1,4 +1,4 @@
-"""Checks on a card: work is resumed, Cancel and running out of memory lose nothing, the MODEL stays as it was."""
+"""Checks on a GPU: training resumes, Cancel and running out of memory lose nothing, and the MODEL stays unchanged."""
 
 import gc
 from collections.abc import Callable, Iterator
@@ -19,11 +19,11 @@ from benchmarks.gpu.wan import SMALL_CLIP, SMALL_SHAPES, load_model, random_weig
 STEPS = 4
 AT = 2
 CLOSE = 0.02
-"""How far losses may be apart, relatively: a card's kernels do not add up in the same order twice."""
+"""Largest relative difference of losses: a GPU's kernels do not always add up in the same order."""
 
 
 def state_of(model: Any) -> tuple[str, list[str]]:
-    """A hash of all weights of a MODEL, and its layers with what was put over their forward."""
+    """A hash of all weights of a MODEL, and the layers whose forward is replaced, with the replacements."""
     digest = blake2b(digest_size=16)
     layers = []
     for name, part in model.model.diffusion_model.named_modules():
@@ -36,7 +36,7 @@ def state_of(model: Any) -> tuple[str, list[str]]:
 
 
 def same_model_afterwards(training: Training) -> str:
-    """Both stages leave the MODEL as it was."""
+    """Check that both stages leave the MODEL as it was."""
     before = state_of(training.model)
     for stage in ("set", "sequence"):
         training.run(stage, steps=1)
@@ -45,7 +45,7 @@ def same_model_afterwards(training: Training) -> str:
 
 
 def resumes(training: Training) -> str:
-    """A training that was stopped continues where it was, with the same losses."""
+    """Check that a stopped training resumes where it was, with the same losses."""
     stop: Any = training.pack("setandseq_core.training.progress").StopTraining
 
     def stop_at(progress: Any) -> None:
@@ -64,7 +64,7 @@ def resumes(training: Training) -> str:
 
 
 def is_cancelled(training: Training) -> str:
-    """Cancel ends a training within a step and leaves nothing behind."""
+    """Check that Cancel ends a training within a step and leaves nothing behind."""
     memory = import_module("comfy.model_management")
     before = state_of(training.model)
 
@@ -87,7 +87,7 @@ def is_cancelled(training: Training) -> str:
 
 @contextmanager
 def _too_little_memory() -> Iterator[None]:
-    """Leave the process hardly more of the card than it holds now."""
+    """Leave the process hardly more of the card's memory than it holds now."""
     gc.collect()
     torch.cuda.empty_cache()
     fraction = torch.cuda.get_per_process_memory_fraction()
@@ -99,7 +99,7 @@ def _too_little_memory() -> Iterator[None]:
 
 
 def survives_too_little_memory(training: Training) -> str:
-    """Out of memory ends in a message or in a smaller step, never in a broken MODEL or in memory that is lost."""
+    """Check that running out of memory leads to a message or a smaller step, never to a broken MODEL or a leak."""
     if card().type == "cpu":
         return "out of memory: not tried, there is no card"
     before = state_of(training.model)
@@ -137,12 +137,12 @@ CHECKS: dict[str, Callable[[Training], str]] = {
 
 @cache
 def _training(dynamic_vram: bool) -> Training:
-    """Two blocks of a small Wan with a small clip, in ComfyUI in this process."""
+    """A training of two blocks of a small Wan on a small clip, in ComfyUI in this process."""
     pack = start(dynamic_vram=dynamic_vram)
     model = load_model(random_weights(SMALL_SHAPES["14B"]))
     return Training(pack=pack, model=model, clip=SMALL_CLIP, rank=4)
 
 
 def check_here(name: str, dynamic_vram: bool) -> str:
-    """One of the checks on a small model, in ComfyUI in this process, which must not run one yet."""
+    """Run one of the checks on a small model, in ComfyUI in this process, which must not have loaded ComfyUI yet."""
     return CHECKS[name](_training(dynamic_vram))

@@ -1,4 +1,4 @@
-"""ComfyUI and the pack in this process, on the GPU where there is one: no server, no queue, no browser."""
+"""Loads ComfyUI and the pack into this process, on the GPU if there is one: no server, no queue, no browser."""
 
 import sys
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from tools.server.folder import ROOT, comfyui_folder
 PACK = "pack_on_the_card"
 GIB = 1024**3
 Pack = Callable[[str], Any]
-"""Gives a module of the pack by its name inside it, such as "nodes.backbone"."""
+"""Returns a module of the pack by its name inside the pack, such as "nodes.backbone"."""
 
 
 def card() -> torch.device:
@@ -22,14 +22,14 @@ def card() -> torch.device:
 
 
 def start(*, dynamic_vram: bool, hold_gib: float = 0.0) -> Pack:
-    """Load ComfyUI and the pack; once in a process, before anything else imports ComfyUI.
+    """Load ComfyUI and the pack. Call it only once in a process, before anything else imports ComfyUI.
 
     Args:
-        dynamic_vram: bring weights in when a layer runs, as ComfyUI does by default on NVIDIA cards.
+        dynamic_vram: load weights when a layer runs, as ComfyUI does by default on NVIDIA cards.
         hold_gib: use the card as if it had only that much memory, in GiB; 0 uses all of it.
     Raises:
         NoComfyUIError: there is no ComfyUI.
-        RuntimeError: dynamic VRAM is wanted and does not start.
+        RuntimeError: dynamic VRAM is requested but does not start.
     """
     sys.path.insert(0, str(comfyui_folder()))
     import_module("comfy.cli_args").args.cpu = card().type == "cpu"
@@ -53,7 +53,7 @@ def start(*, dynamic_vram: bool, hold_gib: float = 0.0) -> Pack:
 
 
 def load_pack() -> Pack:
-    """Import the pack under a name of its own, as ComfyUI does it."""
+    """Import the pack under its own name, as ComfyUI does."""
     spec = spec_from_file_location(PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
     if spec is None or spec.loader is None:
         raise ImportError(f"{ROOT} holds no pack.")
@@ -63,12 +63,12 @@ def load_pack() -> Pack:
 
 
 def total_bytes() -> int:
-    """The card's memory."""
+    """The card's memory in bytes."""
     return torch.cuda.get_device_properties(0).total_memory
 
 
 def taken_bytes() -> int:
-    """The card's memory in use now, by this process or any other; 0 without a card."""
+    """The card's memory in bytes that this process and all others use now; 0 without a card."""
     if card().type == "cpu":
         return 0
     free, total = torch.cuda.mem_get_info()
@@ -76,7 +76,7 @@ def taken_bytes() -> int:
 
 
 def unload() -> None:
-    """Have ComfyUI let go of all models, and give the memory back to the card."""
+    """Make ComfyUI unload all models, and give the memory back to the card."""
     memory = import_module("comfy.model_management")
     memory.unload_all_models()
     memory.soft_empty_cache(True)

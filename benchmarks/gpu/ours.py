@@ -1,4 +1,4 @@
-"""Both of our stages on a random Wan, as the train nodes run them."""
+"""Runs both of our stages on a random Wan, as the train nodes do."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,14 +13,14 @@ FRAMES_OF_SET = 8
 
 @dataclass(kw_only=True)
 class Training:
-    """A MODEL with a clip to learn, both stages to be run on it."""
+    """A MODEL and a clip on which both stages can be run."""
 
     pack: Pack
     model: Any
     clip: Clip
     rank: int = 32
     recomputed: bool = False
-    """Whether all blocks run again in the backward pass; else as many as the plan wants."""
+    """Whether all blocks run again in the backward pass; otherwise as many as the plan chooses."""
     identity: Any = field(init=False, default=None)
     """The result of the set stage, from which the sequence stage starts."""
     backbone: Any = field(init=False)
@@ -39,7 +39,7 @@ class Training:
         )
 
     def run(self, stage: str, *, steps: int, batch: int = 1, **options: Any) -> Any:
-        """Train the "set" or the "sequence" stage; returns what it gave. Options are those of `train_identity`."""
+        """Train the "set" or the "sequence" stage and return its result. Options are those of `train_identity`."""
         train, encode = (self.pack(f"setandseq_core.{name}") for name in ("train", "clips.encode"))
         config = self.config(steps, batch)
         options = {"savings": self.plan(stage, batch).savings[0]} | options
@@ -52,14 +52,14 @@ class Training:
             return train.train_motion(self.backbone, self.identity, material, config, **options)
 
     def _encoded(self, stage: str) -> Any:
-        """The clip as a stage sees it."""
+        """The encoded clip as a stage sees it."""
         encode, pixels = self.pack("setandseq_core.clips.encode"), self.clip.pixels()
         if stage == "set":
             return encode.encode_frame_set(self.backbone, pixels[:FRAMES_OF_SET], PROMPT)
         return encode.encode_frame_sequence(self.backbone, pixels, PROMPT)
 
     def watched(self, stage: str, *, steps: int, batch: int = 1) -> Steps:
-        """Train a stage and watch its steps, without the validation between them."""
+        """Train a stage and measure its steps, without the validation between them."""
         train, encode = (self.pack(f"setandseq_core.{name}") for name in ("train", "clips.encode"))
         trainable = self.pack("setandseq_core.lora").trainable_concept
         run_of_stage = self.pack("setandseq_core.training.run").StageRun
@@ -89,7 +89,7 @@ class Training:
         return found
 
     def plan(self, stage: str, batch: int = 1) -> Any:
-        """A stage's needs, and the savings that make it fit."""
+        """Plan a stage: its needs, and the savings that make it fit."""
         plans, savings = self.pack("setandseq_core.training.plan"), self.pack("setandseq_core.training.savings")
         all_blocks = self.pack("setandseq_core.backbone").Savings(recomputed=savings.EVERY_BLOCK)
         with self.pack("nodes.backbone").differentiable():

@@ -1,4 +1,4 @@
-"""The same step by ComfyUI's own TrainLoraNode and by plain PEFT on diffusers."""
+"""Runs the same step with ComfyUI's own TrainLoraNode and with plain PEFT on diffusers."""
 
 from importlib import import_module
 from typing import Any
@@ -19,7 +19,7 @@ FEED_FORWARD = ("ffn.net.0.proj", "ffn.net.2")
 
 
 def train_lora_node(model: Any, clip: Clip, *, steps: int, rank: int) -> Steps:
-    """A LoRA of all layers by ComfyUI's node, checkpointed by block, other settings as it comes."""
+    """Train a LoRA of all layers with ComfyUI's node, with checkpointing by block and otherwise default settings."""
     node = import_module("comfy_extras.nodes_train").TrainLoraNode
     text = torch.randn(1, TEXT_TOKENS, TEXT_WIDTH)
     settings = {
@@ -49,7 +49,7 @@ def train_lora_node(model: Any, clip: Clip, *, steps: int, rank: int) -> Steps:
 
 
 def peft_on_diffusers(shape: Shape, clip: Clip, *, steps: int, rank: int) -> Steps:
-    """A LoRA of all layers by PEFT on diffusers' Wan, float32 under autocast, checkpointed by block."""
+    """Train a LoRA of all layers with PEFT on diffusers' Wan: float32 under autocast, checkpointing by block."""
     transformer = _diffusers_wan(shape)
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=[*ATTENTION, *FEED_FORWARD])
     LoraModel(transformer, config, "lora")

@@ -1,4 +1,4 @@
-"""Seconds, memory and operations of training steps on this machine."""
+"""Measures seconds, memory and operations of training steps on this machine."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from torch.utils.flop_counter import flop_registry
 from benchmarks.gpu.inside import GIB, card, taken_bytes
 
 COUNTED = 1
-"""The step whose operations are counted; the one before it warms up, those after it are timed."""
+"""Index of the step whose operations are counted; the step before it warms up, and the steps after it are timed."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -24,21 +24,21 @@ class Steps:
     """Times and operations of a training's steps."""
 
     ends: list[float] = field(default_factory=list)
-    """When each step ended, in seconds of the clock."""
+    """The time at which each step ended, in seconds on the clock."""
     operations: int = 0
-    """Floating-point operations of one step, those of checkpointing included."""
+    """Floating-point operations of one step, including those of checkpointing."""
     peak_bytes: int = 0
-    """Most that tensors took of the card at once."""
+    """Peak memory of all tensors on the card."""
     taken_bytes: int = 0
-    """Most that the process held of the card at the end of a step."""
+    """Most memory of the card that the process held at the end of a step."""
 
     @property
     def seconds(self) -> float:
-        """The median of a step."""
+        """The median time of a step."""
         return median(later - earlier for earlier, later in pairwise(self.ends[COUNTED:]))
 
     def row(self, name: str, rate: float, planned_bytes: int | None = None) -> str:
-        """A line of the table; `rate` is the card's, in operations a second."""
+        """A line of the table; `rate` is the card's rate in operations per second."""
         share = self.operations / self.seconds / rate
         planned = "" if planned_bytes is None else f"{planned_bytes / GIB:.1f}"
         memory = f"{self.peak_bytes / GIB:.1f} | {self.taken_bytes / GIB:.1f} | {planned}"
@@ -64,7 +64,7 @@ class _Counter(TorchDispatchMode):
 
 @contextmanager
 def watched_steps() -> Iterator[Steps]:
-    """Watch every optimizer step in this process, whoever makes it."""
+    """Measure every optimizer step in this process, whatever code makes it."""
     found = Steps()
     counter = _Counter()
     _reset_peak()
@@ -79,7 +79,7 @@ def watched_steps() -> Iterator[Steps]:
         elif len(found.ends) == COUNTED + 1:
             counter.__exit__(None, None, None)
             found.operations = counter.operations
-            _reset_peak()  # the first steps also make the optimizer's state
+            _reset_peak()  # the first steps also create the optimizer's state
 
     hook = register_optimizer_step_post_hook(after_step)
     try:
@@ -98,7 +98,7 @@ def _reset_peak() -> None:
 
 
 def product_rate(size: int = 8192, times: int = 20) -> float:
-    """Operations a second of a large bfloat16 matrix product on this machine."""
+    """Operations per second of a large bfloat16 matrix product on this machine."""
     left, right = (torch.randn(size, size, device=card(), dtype=torch.bfloat16) for _ in range(2))
 
     def seconds() -> float:
@@ -114,7 +114,7 @@ def product_rate(size: int = 8192, times: int = 20) -> float:
 
 
 def hottest_kernels(run: Callable[[], object], lines: int = 22) -> str:
-    """The time of `run` by kernel on a card, or by PyTorch's operations where there is no card."""
+    """The time of `run` by kernel on a card, or by PyTorch operation without a card."""
     activities = [torch.profiler.ProfilerActivity.CPU]
     if card().type == "cuda":
         activities.append(torch.profiler.ProfilerActivity.CUDA)

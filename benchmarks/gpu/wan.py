@@ -1,4 +1,4 @@
-"""Wan models of true shapes with random weights made on the card, as MODEL, CLIP and VAE of a graph."""
+"""Makes Wan models of the true shapes, with random weights made on the card, as MODEL, CLIP and VAE of a graph."""
 
 from dataclasses import dataclass
 from importlib import import_module
@@ -24,7 +24,7 @@ class Shape:
     heads: int
     blocks: int
     eight_bits: bool = False
-    """Whether the blocks' weights are 8-bit floats with a scale each, as in the files that fit consumer cards."""
+    """Whether the blocks' weights are 8-bit floats, each with a scale, as in the files that fit consumer cards."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -58,7 +58,7 @@ SMALL_CLIP = Clip(frames=5, height=32, width=48)
 
 
 def random_weights(shape: Shape) -> dict[str, Tensor]:
-    """Weights by their native names, made on the card and kept in main memory, as if read from a file."""
+    """Weights by their native names. They are made on the card and kept in main memory, as if read from a file."""
     generator = torch.Generator(card()).manual_seed(0)
     found = {name: _random(like, shape, name, generator) for name, like in _empty(shape).items()}
     if shape.eight_bits:
@@ -81,12 +81,12 @@ def _random(like: Tensor, shape: Shape, name: str, generator: torch.Generator) -
 
 
 def _empty(shape: Shape) -> dict[str, Tensor]:
-    """The weights' names and shapes, from ComfyUI's own class, without memory."""
+    """The names and shapes of the weights according to ComfyUI's own class, without allocating memory."""
     make: Any = import_module("comfy.ldm.wan.model").WanModel
     operations = import_module("comfy.ops").disable_weight_init
     placement: Any = import_module("comfy.memory_management")
     was_dynamic = placement.aimdo_enabled
-    placement.aimdo_enabled = False  # else its layers have no weights yet
+    placement.aimdo_enabled = False  # otherwise its layers have no weights yet
     try:
         return make(
             dim=shape.width,
@@ -102,12 +102,12 @@ def _empty(shape: Shape) -> dict[str, Tensor]:
 
 
 def load_model(weights: dict[str, Tensor], disable_dynamic: bool = False) -> Any:
-    """The MODEL of such weights, by ComfyUI's own loader."""
+    """Load such weights as a MODEL with ComfyUI's own loader."""
     with torch.inference_mode():
         load = import_module("comfy.sd").load_diffusion_model_state_dict
         model = load(dict(weights), disable_dynamic=disable_dynamic)
-    model.cached_patcher_init = (load_model, (weights,))  # how ComfyUI makes deep copies, as a file's loader sets it
-    return model
+    model.cached_patcher_init = (load_model, (weights,))  # ComfyUI needs it for deep copies; the loader of files sets
+    it return model
 
 
 def load_vae() -> Any:
@@ -118,13 +118,13 @@ def load_vae() -> Any:
 
 
 class RandomText:
-    """A CLIP that answers every prompt with random tokens of the size of UMT5's: there is no such text encoder here."""
+    """A CLIP that encodes every prompt as random tokens of UMT5's size, because UMT5 itself is not available here."""
 
     def tokenize(self, text: str) -> str:
-        """The prompt as it is."""
+        """Return the prompt unchanged."""
         return text
 
     def encode_from_tokens_scheduled(self, text: str) -> list[tuple[Tensor, dict[str, Any]]]:
-        """Tokens (1, 512, 4096), the same for the same prompt."""
+        """Random tokens (1, 512, 4096), always the same for the same prompt."""
         generator = torch.Generator().manual_seed(sum(text.encode()))
         return [(torch.randn(1, TEXT_TOKENS, TEXT_WIDTH, generator=generator), {})]

@@ -1,4 +1,4 @@
-"""A pack for `benchmarks.panel`: counts what our train nodes, and what they show, use of the processor in a ComfyUI."""
+"""A pack for `benchmarks.panel` that counts the processor time of our train nodes and of their panel in a ComfyUI."""
 
 import sys
 import time
@@ -23,15 +23,15 @@ PARTS = {
 }
 """Names of the parts that are counted, by class and method."""
 AT_THE_END = {"sample": "sample at the end of each stage"}
-"""By method, the name of the part that its calls belong to when their last argument is True."""
+"""For each method, the name of the part that a call belongs to if its last argument is True."""
 SPENT: dict[str, float] = defaultdict(float)
-"""Processor seconds by part, each without the parts inside it."""
+"""Processor seconds of each part, not counting the parts inside it."""
 _inside: list[float] = []
 _installed: list[bool] = []
 
 
 def counted(function: Callable[..., Any], part: str, at_the_end: str = "") -> Callable[..., Any]:
-    """The function, its processor time added to a part; to another one where its last argument is True."""
+    """Wrap a function so that its processor time counts for a part, or for another if its last argument is True."""
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -49,7 +49,7 @@ def counted(function: Callable[..., Any], part: str, at_the_end: str = "") -> Ca
 
 
 def install() -> None:
-    """Count in the pack beside this one, which ComfyUI has loaded by the time of the first request."""
+    """Start counting in our pack, which ComfyUI has loaded by the time of the first request."""
     pack = next(name for name in sys.modules if name.endswith("setandseq") and hasattr(sys.modules[name], "__path__"))
     for name, methods in PARTS.items():
         module, found = name.split(".")
