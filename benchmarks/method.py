@@ -5,8 +5,8 @@
 Every method of `benchmarks.methods` learns every clip of `embedded.world.concepts`. None of these clips can be
 described in the embedded world's grammar. All methods then sample the same prompts from the same noise. Results are
 kept in build/method/ under the base model's hash, so the same command resumes where it stopped. Writes
-docs/results.json (a record for every clip), the tables of docs/results.md and a contact sheet for each task, including
-the results of benchmarks.composition.
+docs/results.json (a record for every clip), the tables of docs/results.md and a contact sheet for each task,
+including the results of benchmarks.composition.
 """
 
 import argparse
@@ -151,14 +151,15 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     methods = ABLATIONS if options.ablations else options.methods
     jobs = [
-        (name, method, training, options.seeds, folder) for training in options.trainings for method in sorted(methods,
-        key=BEST.__eq__)  # last, because it uses the concept that another method has learned for name in
-        options.concepts if method != "base" or training == options.trainings[0]  # it is not trained, so its clips
-        would count twice
+        (name, method, training, options.seeds, folder)
+        for training in options.trainings
+        for method in sorted(methods, key=BEST.__eq__)  # last: it uses another method's concept
+        for name in options.concepts
+        if method != "base" or training == options.trainings[0]  # it is not trained, so its clips would count twice
     ]
     if not options.only_report:
         backbone = load_embedded()
-        for name in options.concepts:  # here, because otherwise two processes would make the same clips
+        for name in options.concepts:  # here, because two processes would make the same clips
             prior_of(backbone, CONCEPTS[name], folder)
         with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
             for result in [pool.apply_async(measure, job) for job in jobs]:

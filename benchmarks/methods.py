@@ -171,7 +171,7 @@ class _OneStep:
 def two_stages(
     backbone: WanBackbone, job: Job, *, config: Callable[[MethodConfig], MethodConfig], frames: int = FRAMES
 ) -> Learned:
-    """Run Set-and-Sequence with the job's recipe, or with `config` instead, on the clip's first frames."""
+    """Run Set-and-Sequence with the job's recipe, as `config` changes it, on the clip's first frames."""
     chosen = config(job.config)
     used = job.prior if chosen.prior.share else None
     prior_frames = encode_prior_frames(backbone, used) if used else None

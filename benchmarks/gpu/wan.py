@@ -106,8 +106,8 @@ def load_model(weights: dict[str, Tensor], disable_dynamic: bool = False) -> Any
     with torch.inference_mode():
         load = import_module("comfy.sd").load_diffusion_model_state_dict
         model = load(dict(weights), disable_dynamic=disable_dynamic)
-    model.cached_patcher_init = (load_model, (weights,))  # ComfyUI needs it for deep copies; the loader of files sets
-    it return model
+    model.cached_patcher_init = (load_model, (weights,))  # ComfyUI needs it for deep copies
+    return model
 
 
 def load_vae() -> Any:
