@@ -3,10 +3,11 @@
 Everything is kept in the folder of the results, so that any worker can continue the work of a lost one.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,9 @@ from .references import read_reference
 
 PRIOR_SEED = 0
 """Seed of the prior clips, the same for all concepts whatever their own seeds, because they share the clips."""
+
+CHUNK = 2**20
+"""Bytes of a file that are read at once."""
 
 Size = tuple[int, int, int]
 """Frames, height and width in pixels."""
@@ -128,7 +132,7 @@ def train_one(entry: Entry, job: Job) -> Result:
         concept, reference = _trained(entry, job)
         figures = _measured(entry, concept, reference, job)
         result = _result(entry, concept, figures)
-        _keep(result, entry, job)
+        keep_result(result, entry, job)
     except (SetAndSequenceError, OSError) as error:
         return Result(name=entry.name, state=FAILED, message=str(error))
     except (RuntimeError, MemoryError) as error:
@@ -244,7 +248,8 @@ def _last_loss(record: dict[str, Any], stage: str) -> float | None:
     return losses[-1] if losses else None
 
 
-def _keep(result: Result, entry: Entry, job: Job) -> None:
+def keep_result(result: Result, entry: Entry, job: Job) -> None:
+    """Write down that a concept is finished."""
     with replaced(_record(entry, job)) as unfinished:
         record = {"key": _key(entry, job), "result": asdict(result)}
         unfinished.write_text(json.dumps(record), encoding="utf-8")
@@ -252,8 +257,18 @@ def _keep(result: Result, entry: Entry, job: Job) -> None:
 
 def _key(entry: Entry, job: Job) -> str:
     """A hash of everything that distinguishes a concept from another one of the same name."""
-    clip = f"{entry.clip.name}, {entry.clip.stat().st_size} bytes"
+    clip = _file_key(entry.clip, entry.clip.stat().st_mtime_ns)
     return content_key(clip, asdict(entry.words), entry.config.as_dict(), asdict(job.clip), job.model.model)
+
+
+@cache
+def _file_key(path: Path, _written: int) -> str:
+    """A hash of a file's bytes, taken again when it was written again."""
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _record(entry: Entry, job: Job) -> Path:

@@ -1,6 +1,7 @@
 """Many concepts from a manifest, on Ray workers of which one is killed."""
 
 import csv
+import os
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from setandseq_core.backbones.kept_text import KeptText
 from setandseq_core.cli.main import main
 from setandseq_core.cli.manifest import read_manifest
 from setandseq_core.cli.many_results import Result, table
-from setandseq_core.cli.many_work import Job, Judges, finished, make_text, train_one
+from setandseq_core.cli.many_work import Job, Judges, concept_path, finished, keep_result, make_text, train_one
 from setandseq_core.cli.model import load_model, text_encoder_of
 from setandseq_core.cli.options import ClipOptions, ModelOptions
 from setandseq_core.embedded.files import CLIP_FILE
@@ -146,6 +147,24 @@ def test_a_wrong_clip_fails_alone_and_a_changed_entry_is_trained_again(tmp_path:
         (tmp_path / "bees.toml").read_text().replace("seed = 1", "seed = 3"), encoding="utf-8"
     )
     assert finished(read_manifest(Path(command[1]), base)[1], short) is None
+
+
+def test_another_clip_of_the_same_name_and_size_is_trained_again(tmp_path: Path) -> None:
+    clip = tmp_path / "bee.mp4"
+    clip.write_bytes(CLIP_FILE.read_bytes())
+    manifest = Path(write_manifest(tmp_path, steps=1, names=["bee"])[1])
+    manifest.write_text(manifest.read_text().replace(str(CLIP_FILE), "bee.mp4"), encoding="utf-8")
+    job = job_of(tmp_path, "embedded", ClipOptions(frames=5, size=(32, 32)))
+    (entry,) = read_manifest(manifest, EMBEDDED_CONFIG)
+    concept_path(entry, job).parent.mkdir()
+    concept_path(entry, job).touch()
+    done = Result(name="bee", state="done")
+    keep_result(done, entry, job)
+    assert finished(entry, job) == done
+    os.utime(clip)
+    assert finished(entry, job) == done, "the same bytes, written again"
+    clip.write_bytes(clip.read_bytes()[:-1] + b"x")
+    assert finished(entry, job) is None
 
 
 TINY_STEPS = "prior = { share = 0.0 }, sampling = { steps = 1 }, set_stage = { steps = 1, batch = 1 }, "
