@@ -1,4 +1,4 @@
-"""What benchmarks.composition counts as a success, on clips of which it is known."""
+"""Tests what benchmarks.composition counts as a success, on clips whose result is known."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The benchmark of a GPU, tried at small size on whatever this machine has."""
+"""The GPU benchmark, tried at small size on any machine."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 from tools.server.folder import ROOT, NoComfyUIError, comfyui_folder
 
 PARTS = ("1.3B",)
-"""The others take minutes on a processor: `python -m benchmarks.gpu 1.3B 14B node peft checks --size small`."""
+"""The other parts take minutes on a CPU: `python -m benchmarks.gpu 1.3B 14B node peft checks --size small`."""
 
 
 def test_a_part_runs() -> None:
@@ -26,4 +26,4 @@ def test_a_part_runs() -> None:
     names = [row[1].strip() for row in rows]
     assert [name.split(", ")[-1] for name in names] == ["set stage", "sequence stage"]
     assert all(float(row[2]) > 0 and float(row[6]) > 0 for row in rows)
-    assert all(row[5].strip() for row in rows)  # what the plan foresees
+    assert all(row[5].strip() for row in rows)  # the plan's prediction

@@ -1,4 +1,4 @@
-"""What methods are asked to show."""
+"""The shots that every method has to make."""
 
 import pytest
 

@@ -1,7 +1,8 @@
-"""A real browser on a real ComfyUI; skipped where there is no Chromium, no Playwright or no ComfyUI.
+"""A real browser on a real ComfyUI; the tests are skipped if Chromium, Playwright or ComfyUI is missing.
 
-One server for all tests in a frontend, one browser and one page for each file. Tests run in the newest frontend that is
-known to work; those marked `every_frontend` in the oldest, too. `--frontend VERSION` runs all of them in that one.
+All tests in a frontend share one server, and each file has one browser and one page. Tests run in the newest frontend
+that is known to work; those marked `every_frontend` also run in the oldest. `--frontend VERSION` runs all of them in
+that version.
 """
 
 import shutil
@@ -22,7 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run each test in the frontends that it is for."""
+    """Run each test in its frontends."""
     if "frontend" not in metafunc.fixturenames:
         return
     in_every = metafunc.definition.get_closest_marker("every_frontend") is not None
@@ -72,7 +73,7 @@ def page_of_server(server: Server) -> Iterator[Ui]:
 
 @pytest.fixture(params=RENDERERS)
 def ui(page_of_server: Ui, request: pytest.FixtureRequest) -> Iterator[Ui]:
-    """That page in each renderer, its graph empty; afterwards there must be no error in its console."""
+    """That page in each renderer, with an empty graph; after the test, its console must hold no error."""
     page_of_server.render(request.param)
     page_of_server.load({"version": 0.4, "nodes": [], "links": []})
     page_of_server.errors.clear()
@@ -83,7 +84,7 @@ def ui(page_of_server: Ui, request: pytest.FixtureRequest) -> Iterator[Ui]:
 
 @pytest.fixture
 def canvas(page_of_server: Ui) -> Iterator[Ui]:
-    """That page in the classic renderer, for what does not depend on it."""
+    """That page in the classic renderer, for tests that do not depend on the renderer."""
     page_of_server.render("canvas")
     page_of_server.load({"version": 0.4, "nodes": [], "links": []})
     page_of_server.errors.clear()

@@ -26,7 +26,7 @@ Save = Callable[..., str]
 
 @pytest.fixture
 def save(concepts: Path, page_of_server: Ui) -> Save:
-    """Saves a concept that does nothing, and lets the page see it; returns its name in the list."""
+    """Saves a concept without effect, and makes the page see it; returns its name in the list."""
 
     def write(name: str = "bee", file: str = "bee", **options: Any) -> str:
         buffer = io.BytesIO()
@@ -39,7 +39,7 @@ def save(concepts: Path, page_of_server: Ui) -> Save:
 
 
 def card_of(ui: Ui, file: str) -> Locator:
-    """Adds Load Dynamic Concept with that file; its card."""
+    """Adds Load Dynamic Concept with that file; returns its card."""
     ui.add("SetSeq_LoadDynamicConcept", concept=file)
     card = ui.region("Concept")
     expect(card.get_by_text("the embedded model")).to_be_visible()

@@ -21,7 +21,7 @@ FRENCH = (
     ("SetSeq_LoadDynamicConcept", "Concept", "Pas encore de concept"),
     ("SetSeq_ReferenceClip", "V\u00e9rification des prompts", "Prompt d'apparence"),
 )
-"""By node, the label of what js/ shows on it, and a text in there."""
+"""For each node, the label of the widget that js/ adds, and a text in it."""
 
 
 def test_the_server_gives_every_page_and_its_picture(canvas: Ui) -> None:
@@ -35,7 +35,7 @@ def test_the_server_gives_every_page_and_its_picture(canvas: Ui) -> None:
 
 
 def test_a_node_shows_its_page(canvas: Ui) -> None:
-    """The interface asks for a page in its own language first, which for English is not there."""
+    """The interface first asks for a page in its own language, which does not exist for English."""
     node = canvas.add("SetSeq_LoadDynamicConcept")
     canvas.page.evaluate(SELECT, node)
     canvas.page.get_by_test_id("info-button").click()
@@ -53,7 +53,7 @@ def french(page_of_server: Ui) -> Iterator[Ui]:
     page_of_server.set("Comfy.Locale", "fr")
     page_of_server.open()
     yield page_of_server
-    page_of_server.set("Comfy.Locale", "en")  # the last test of this file: the next has a page of its own
+    page_of_server.set("Comfy.Locale", "en")  # the last test of this file: the next one has its own page
 
 
 @pytest.mark.usefixtures("concepts")

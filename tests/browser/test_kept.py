@@ -1,4 +1,4 @@
-"""The menu entry that removes what trainings keep on disk."""
+"""The menu entry that removes kept trainings from the disk."""
 
 import pytest
 from playwright.sync_api import expect

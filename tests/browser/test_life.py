@@ -1,4 +1,4 @@
-"""Our widgets live as long as their node is in a graph, whatever happens around it, in a real browser."""
+"""Our widgets live as long as their node is in a graph, whatever happens around it; tested in a real browser."""
 
 import json
 from typing import Any

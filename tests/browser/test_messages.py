@@ -1,4 +1,4 @@
-"""What is said when something is wrong, and the view over what our nodes show, in a real browser."""
+"""Messages about errors, and zooming over our widgets, in a real browser."""
 
 import json
 from typing import Any
@@ -16,7 +16,7 @@ MUTED = 2
 
 
 def start_here(node_type: str, widget: int, value: str) -> dict[str, Any]:
-    """The training workflow without its videos and with another value on a node of that type."""
+    """The training workflow without its videos and with another value on the node of that type."""
     workflow = json.loads((FOLDER / f"{TRAIN}.json").read_text(encoding="utf-8"))
     for video in (node for node in workflow["nodes"] if node["type"] == "SaveVideo"):
         video["mode"] = MUTED

@@ -1,4 +1,4 @@
-"""The first workflows as they open on a small screen: at 100 %, all nodes in sight, no wire or node below another."""
+"""The first workflows open on a small screen at 100 %, with all nodes in sight and no wire or node below another."""
 
 import json
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def overlap(first: Box, second: Box) -> bool:
 
 
 def curve(start: tuple[float, float], end: tuple[float, float]) -> list[tuple[float, float]]:
-    """Points of a wire, as the interface draws it: a spline that leaves to the right and comes from the left."""
+    """Points of a wire as the interface draws it: a spline that leaves to the right and arrives from the left."""
     reach = 0.25 * ((start[0] - end[0]) ** 2 + (start[1] - end[1]) ** 2) ** 0.5
     across = start[0], start[0] + reach, end[0] - reach, end[0]
     down = start[1], start[1], end[1], end[1]

@@ -10,7 +10,7 @@ EMPTY = {"version": 0.4, "nodes": [], "links": []}
 
 
 def pad_of(ui: Ui, node_type: str) -> tuple[str, Locator]:
-    """Adds a node; its id and its pad."""
+    """Adds a node; returns its id and its pad."""
     node = ui.add(node_type)
     pad = ui.region("Strength pad")
     expect(pad).to_be_visible()
@@ -18,7 +18,7 @@ def pad_of(ui: Ui, node_type: str) -> tuple[str, Locator]:
 
 
 def strengths(ui: Ui, node: str) -> tuple[float, float]:
-    """The two numbers."""
+    """The two strengths on the node."""
     values = ui.widgets(node)
     return values["identity_strength"], values["motion_strength"]
 

@@ -19,7 +19,7 @@ from tools.workflows.make import FOLDER
 IDENTITY, MOTION = "SetSeq_TrainIdentityLoRA", "SetSeq_TrainMotionResidual"
 END_MS = 240_000
 SEEDS = count(1)
-"""What was trained before is not trained again."""
+"""Each test has its own seed, because finished trainings are not repeated."""
 CONNECT = """([from, to]) => {
   const of = id => window.app.graph.nodes.find(node => String(node.id) === id);
   const target = of(to);
@@ -45,12 +45,12 @@ def start_here(
     model: str | None = None,
     videos: bool = False,
 ) -> dict[str, Any]:
-    """The workflow that an artist begins with, its numbers of steps cut; with no state of another test's.
+    """The workflow that an artist begins with, with fewer steps and a seed of its own.
 
     Args:
-        rate: of learning the look.
-        model: another file to load.
-        videos: whether videos are made in the end.
+        rate: learning rate of the look.
+        model: another model file to load.
+        videos: whether the workflow makes videos at its end.
     """
     workflow = json.loads((FOLDER / f"{TRAIN}.json").read_text(encoding="utf-8")) | {"id": str(uuid4())}
     for node in workflow["nodes"]:
@@ -76,7 +76,7 @@ def start_here(
 
 
 def steps_done(ui: Ui, panel: int = 0) -> int:
-    """What a panel's bar says; 0 before it has one."""
+    """The step on a panel's bar; 0 before the panel has a bar."""
     return int(ui.region("Training").nth(panel).locator("[role=progressbar]").get_attribute("aria-valuenow") or 0)
 
 
@@ -100,7 +100,7 @@ def wait_for_empty_queue(ui: Ui) -> None:
 
 
 def drawn(ui: Ui, panel: int = 0) -> int:
-    """Losses in a panel's curve."""
+    """The number of losses in a panel's curve."""
     points = ui.region("Training").nth(panel).locator("polyline.setandseq-raw").get_attribute("points") or ""
     return len(points.split())
 
@@ -222,7 +222,7 @@ def test_train_more_resumes_with_half_as_many_steps_again(canvas: Ui, concepts: 
 
 
 def red_text(ui: Ui) -> str:
-    """What the first panel says, which must be in red."""
+    """The message on the first panel, which must be red."""
     said = ui.region("Training").first.locator(".setandseq-alarm").first
     said.wait_for(timeout=END_MS)
     assert said.evaluate(RED)
@@ -244,7 +244,7 @@ def test_a_training_that_makes_it_worse_is_red_and_its_best_state_is_what_is_sav
 
 
 def test_a_loss_that_is_not_finite_ends_in_red_with_the_reason_and_the_next_step(canvas: Ui, concepts: Path) -> None:
-    """Of a model whose velocities are so large that the squares of a gradient are not numbers any more."""
+    """The model's velocities are so large that the squares of a gradient are no longer finite."""
     weights = load_file(TRANSFORMER_FILE)
     weights["head.head.weight"] = 1e10 * weights["head.head.weight"].float()
     with safe_open(TRANSFORMER_FILE, "pt") as file:

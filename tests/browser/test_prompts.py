@@ -1,4 +1,4 @@
-"""The check of the prompts on Reference Clip, in a real browser."""
+"""Checking the prompts on Reference Clip, in a real browser."""
 
 import pytest
 from playwright.sync_api import expect

@@ -1,4 +1,4 @@
-"""The workflows in ComfyUI's template browser: shown with their pictures, opened, and saved again as they are."""
+"""The workflows in ComfyUI's template browser: shown with their pictures, opened, and saved again unchanged."""
 
 import json
 from contextlib import suppress
@@ -12,7 +12,7 @@ from tools.workflows.make import FOLDER, MAKERS
 from tools.workflows.prompt import to_prompt
 
 SHOWN_ONLY = ("training_panel", "concept_card", "strength_pad", "prompt_check", "stretch_chooser")
-"""Names of the widgets that js/ adds; no file and no prompt has them."""
+"""Names of the widgets that js/ adds; they appear in no file and no prompt."""
 WAIT_MS, CLICK_MS = 60_000, 5_000
 LOADED = """ids => {
   const nodes = window.app.graph.nodes;
@@ -25,7 +25,7 @@ def file_of(name: str) -> dict[str, Any]:
 
 
 def open_templates(ui: Ui) -> Locator:
-    """The template browser at our section. Opening a template closes it twice: the second time may come late."""
+    """Open the template browser at our section. Opening a template closes it twice, perhaps late."""
     section = ui.page.get_by_role("dialog").get_by_text("setandseq", exact=True).first
     for _ in range(WAIT_MS // CLICK_MS):
         if not section.is_visible():
@@ -38,14 +38,14 @@ def open_templates(ui: Ui) -> Locator:
 
 
 def comparable(workflow: dict[str, Any]) -> dict[str, Any]:
-    """What a person would miss if it changed."""
+    """The parts of a workflow whose change a person would notice."""
     subgraphs = {each["id"] for each in workflow.get("definitions", {}).get("subgraphs", [])}
     nodes = {
         f"{node['id']} {node['type']}": (
             [round(value) for value in node["pos"]],
-            round(node["size"][0]),  # the two renderers have least heights of their own
+            round(node["size"][0]),  # each renderer has its own smallest heights
             node.get("mode", 0),
-            # Those of a subgraph belong to the nodes in it, and only newer frontends repeat them.
+            # A subgraph's values belong to the nodes in it, and only newer frontends repeat them.
             [] if node["type"] in subgraphs else node.get("widgets_values") or [],
             node.get("properties", {}).get("models"),
         )

@@ -1,4 +1,4 @@
-"""Real ComfyUI servers for the tests of this folder, which are skipped where there is no ComfyUI."""
+"""Real ComfyUI servers for the tests of this folder, which are skipped if ComfyUI is missing."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -23,7 +23,7 @@ def comfyui() -> Path:
 
 @pytest.fixture(scope="session")
 def server(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server for all tests that need none of their own; they leave it running, its queue empty."""
+    """A server shared by all tests that need no server of their own; they leave it running with an empty queue."""
     with Server(tmp_path_factory.mktemp("comfyui")) as server:
         yield server
 
@@ -37,7 +37,7 @@ def start_server(comfyui: Path) -> Iterator[Callable[..., Server]]:
 
 @pytest.fixture
 def crowded_folder(tmp_path: Path) -> Path:
-    """A base directory with another pack in it, which has a folder `nodes` too, and nodes to look inside the server."""
+    """A base directory with another pack, which also has a folder `nodes`, and whose nodes look inside the server."""
     (tmp_path / "comfyui" / "custom_nodes").mkdir(parents=True)
     (tmp_path / "comfyui" / "custom_nodes" / "other_pack").symlink_to(OTHER_PACK, target_is_directory=True)
     return tmp_path / "comfyui"

@@ -1,4 +1,4 @@
-"""`make demo`, shortened: the same workflow with few steps, everything else as it is."""
+"""`make demo`, shortened: the same workflow with few steps and otherwise unchanged."""
 
 import json
 import os
@@ -23,14 +23,14 @@ from setandseq_core.fingerprint import fingerprint
 from tools.demo import WORKFLOW, run_demo, write_demo
 from tools.server.folder import ROOT
 
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # imageio-ffmpeg's pipes
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # imageio-ffmpeg leaves pipes open
 
 SHORTENED = {
     "SetSeq_TrainIdentityLoRA": {EMBEDDED_CONFIG.set_stage.steps: 3},
     "SetSeq_TrainMotionResidual": {EMBEDDED_CONFIG.sequence_stage.steps: 3},
     "KSampler": {20: 2},
 }
-"""Node type -> its number of steps in the file -> here."""
+"""For each node type, the number of steps in the file and the number used here."""
 TRAINING = {stage: {"seconds": 1.0} for stage in ("set", "sequence")}
 
 

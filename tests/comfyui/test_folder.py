@@ -1,4 +1,4 @@
-"""Which ComfyUI is used, and what is kept of the archive that carries one."""
+"""Which ComfyUI is used, and which parts of its source archive are kept."""
 
 import io
 import tarfile

@@ -1,4 +1,4 @@
-"""The server that the other tests of this folder rely on: what goes wrong in it is seen, and it always ends."""
+"""The server that the other tests of this folder rely on: its errors are noticed, and it always ends."""
 
 import subprocess
 from collections.abc import Callable
@@ -80,7 +80,7 @@ def test_two_servers_cancel_restart_and_death(
     other = start_server(crowded_folder, pack_name="")
     assert other.port != server.port
 
-    for _ in range(10):  # at whatever moment of the start it comes
+    for _ in range(10):  # at any moment of the start
         prompt_id = other.queue(waiting_prompt(1000))
         other.interrupt(prompt_id)
         assert other.wait(prompt_id, 60).status == "interrupted"
@@ -115,7 +115,7 @@ def test_a_server_that_is_still_dying_is_not_taken_for_one_that_hung_up(tmp_path
     dying = Server(tmp_path, pack_name="")
     (dying.folder / "server.log").write_text("the end")
     dying._process = subprocess.Popen(["sleep", "1"])
-    dying.port = free_port()  # where nobody answers
+    dying.port = free_port()  # nobody answers there
     with pytest.raises(ComfyUIError, match=r"ended with exit status 0\.(?s:.*)the end"):
         dying.get("queue")
 

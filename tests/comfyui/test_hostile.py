@@ -1,4 +1,4 @@
-"""A real server gets file names and numbers that would break it, and goes on working."""
+"""A real server gets harmful file names and numbers, and continues to work."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from tools.server.server import Server
 
 CONCEPT = Path(__file__).parents[1] / "core" / "data" / "concept_v1.safetensors"
 BROKEN = b"bee\xff\xe2\x80\xae.safetensors"
-"""Not UTF-8, and with a character that turns the text after it round."""
+"""A name that is not UTF-8 and holds a character that reverses the text after it."""
 
 
 def prompt(concept: str, strength: float = 1.0) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def prompt(concept: str, strength: float = 1.0) -> dict[str, Any]:
 
 @pytest.fixture
 def concepts(server: Server) -> Path:
-    """The folder of concepts with a good one in it."""
+    """The folder of concepts with a valid concept in it."""
     folder = server.folder / "models" / "dynamic_concepts"
     shutil.copyfile(CONCEPT, folder / "bee.safetensors")
     return folder

@@ -1,4 +1,4 @@
-"""What trainings keep on disk is shown by a real ComfyUI and removed on request."""
+"""A real ComfyUI shows the size of kept trainings and removes them on request."""
 
 from pathlib import Path
 

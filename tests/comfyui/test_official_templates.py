@@ -1,8 +1,8 @@
-"""ComfyUI's own templates of the video models, with a concept of each in front of their samplers.
+"""ComfyUI's own templates for the video models, with a concept for each model in front of its samplers.
 
-Tiny random models lie under the file names that the templates ask for; only their text and vision encoders, which have
-one size each, are others. Sizes, lengths and steps are cut, everything else is run as it was published.
-Workflow 4, with the model of a template in it, trains the concepts.
+Tiny random models have the file names that the templates ask for. Text and vision encoders are replaced by others,
+because ComfyUI has only one size of each. Sizes, lengths and steps are reduced; everything else runs as published.
+Workflow 4, with a template's model in it, trains the concepts.
 """
 
 import json
@@ -32,7 +32,7 @@ Prompt = dict[str, Any]
 TINY_PACK = Path(__file__).parent / "data" / "tiny_pack"
 SIZE = 64
 SECONDS = 0.4
-"""Of the clip that is learned: the fewest that every VAE takes at its frame rate."""
+"""Length of the clip: the shortest that every VAE takes at its frame rate."""
 SAMPLERS = ("KSampler", "KSamplerAdvanced", "CFGGuider")
 LOADERS = {"UNETLoader": "unet_name", "CheckpointLoaderSimple": "ckpt_name"}
 TEXT_LOADERS = ("CLIPLoader", "DualCLIPLoader", "LTXAVTextEncoderLoader")
@@ -41,26 +41,26 @@ SIZES = ("width", "height", "longer_edge", "resize_type.width", "resize_type.hei
 
 @dataclass(kw_only=True, frozen=True)
 class Template:
-    """One official template, and what its files are."""
+    """One official template and the kind of its files."""
 
     file: str
     kind: str
-    """Of the tiny model, in tools/tiny_models.py."""
+    """The name of the tiny model in tools/tiny_models.py."""
     channels: int = 16
-    """Of its latents."""
+    """Channels of its latents."""
     vision: int = 0
-    """Width of its vision encoder; 0 is none."""
+    """Width of its vision encoder; 0 means it has none."""
     size: int = SIZE
     length: int = 9
 
     @property
     def numbers(self) -> dict[str, int]:
-        """Values of inputs."""
+        """Numbers for inputs of nodes."""
         return {**dict.fromkeys(SIZES, self.size), "length": self.length, "steps": 2}
 
     @property
     def primitives(self) -> dict[float, float]:
-        """Values of primitive nodes: widths, heights and frames, steps of all and of the first expert, seconds."""
+        """Numbers for primitive nodes: widths, heights and frames, steps in all and of the first expert, seconds."""
         return {768: self.size, 512: self.size, 121: self.length, 20: 2, 10: 1, 5: 0.5}
 
 
@@ -99,7 +99,7 @@ def template_prompt(server: Server, template: Template) -> Prompt:
 
 
 def supply(server: Server, template: Template, prompt: Prompt) -> None:
-    """Put tiny models and a picture where the prompt's loaders look for them."""
+    """Write tiny models and a picture to the places where the prompt's loaders look for them."""
     files: dict[str, str] = {}
     for node in prompt.values():
         given = node["inputs"]
@@ -140,7 +140,7 @@ def tiny_vae() -> dict[str, torch.Tensor]:
 
 
 def tiny(prompt: Prompt, template: Template) -> Prompt:
-    """Small, short, with few steps and the encoders of the tests."""
+    """Make a prompt small and short, with few steps and the tests' encoders."""
     for node in prompt.values():
         given = node["inputs"]
         given |= {name: value for name, value in template.numbers.items() if isinstance(given.get(name), int)}
@@ -154,7 +154,7 @@ def tiny(prompt: Prompt, template: Template) -> Prompt:
 
 
 def model_file(prompt: Prompt, node_id: str) -> tuple[str, str]:
-    """Type of the loader that the MODEL wire of a node begins at, and the file that it loads."""
+    """The type of the loader at which a node's MODEL wire begins, and the file that it loads."""
     node = prompt[node_id]
     if node["class_type"] in LOADERS:
         return node["class_type"], node["inputs"][LOADERS[node["class_type"]]]
@@ -162,12 +162,12 @@ def model_file(prompt: Prompt, node_id: str) -> tuple[str, str]:
 
 
 def samplers(prompt: Prompt) -> dict[str, tuple[str, str]]:
-    """Loader and file of each node that samples."""
+    """The loader and the file for each node that samples."""
     return {name: model_file(prompt, name) for name, node in prompt.items() if node["class_type"] in SAMPLERS}
 
 
 def training(server: Server, template: Template, loader: str, file: str, vae: str) -> Prompt:
-    """Workflow 4 with another model and VAE and without prior clips; what makes a video of it is left out."""
+    """Workflow 4 with another model and VAE, without prior clips and without the nodes that make a video."""
     prompt = to_prompt(json.loads((FOLDER / f"{wan.TRAIN}.json").read_text(encoding="utf-8")), server.object_info())
     prompt = {name: node for name, node in prompt.items() if ":" not in name and node["class_type"] != "SaveVideo"}
     (train,) = (node["inputs"] for node in prompt.values() if node["class_type"] == "SetSeq_TrainConcept")
@@ -190,7 +190,7 @@ def training(server: Server, template: Template, loader: str, file: str, vae: st
 
 
 def spliced(prompt: Prompt, motion: float) -> Prompt:
-    """With Load Dynamic Concept in front of each node that samples, and its latents saved."""
+    """Insert Load Dynamic Concept in front of each node that samples, and save its latents."""
     added: Prompt = {}
     for name, (_, file) in samplers(prompt).items():
         given = {"concept": f"{Path(file).stem}.safetensors", "identity_strength": motion, "motion_strength": motion}
@@ -215,7 +215,7 @@ def latents(server: Server, prompt: Prompt) -> torch.Tensor:
 
 
 def marked(template: Template) -> ParameterSet:
-    """One of each family in `make test`."""
+    """Mark one template of each family for `make test`."""
     marks = [] if template.file in QUICK else [pytest.mark.templates]
     return pytest.param(template, id=template.file, marks=marks)
 

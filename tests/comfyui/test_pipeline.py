@@ -1,4 +1,4 @@
-"""The script of docs/scale.md that trains in a running ComfyUI from another program, as it stands there."""
+"""Runs the script of docs/scale.md, which trains in a running ComfyUI from another program, exactly as printed."""
 
 import json
 import re

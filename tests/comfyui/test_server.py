@@ -1,4 +1,4 @@
-"""The pack as a real ComfyUI loads it: its nodes, their inputs and outputs, and what loading it does."""
+"""The pack as a real ComfyUI loads it: its nodes, their inputs and outputs, and the effects of loading."""
 
 import re
 import subprocess
@@ -184,7 +184,7 @@ FROZEN_GROWING = {
     "SetSeq_TrainIdentityLoRA": {("reference_", "SETSEQ_REFERENCE", 1, 20)},
     "SetSeq_ComposeConcepts": {("concept_", "SETSEQ_CONCEPT", 1, 20), ("prompt_", "CONDITIONING", 0, 20)},
 }
-"""Of the growing inputs: what their names begin with, their type, the least and the most of them."""
+"""For each growing input: the prefix of its names, its type, and its smallest and largest number."""
 
 FROZEN_OUTPUTS: dict[str, dict[str, str]] = {
     "SetSeq_ReferenceClip": {"reference": "SETSEQ_REFERENCE", "images": "IMAGE"},
@@ -234,12 +234,12 @@ FOLDER_NAMES = ["Set and Sequence.v1-beta", "nodes", "123"]
 
 @pytest.fixture(scope="module")
 def our_nodes(server: Server) -> dict[str, dict[str, Any]]:
-    """What ComfyUI tells about our nodes."""
+    """ComfyUI's description of our nodes."""
     return {name: node for name, node in server.object_info().items() if name.startswith("SetSeq_")}
 
 
 def inputs_of(node: dict[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Input -> its type and the rest of its description, in the order in which the node shows them."""
+    """The type and the rest of the description of each input, in the order in which the node shows them."""
     found = {}
     for group in ("required", "optional"):
         for name, (kind, *options) in node["input"].get(group, {}).items():
@@ -253,14 +253,14 @@ def start_log(server: Server) -> Iterator[str]:
 
 
 def import_seconds(server: Server, pack: str) -> float:
-    """How long the server says that importing the pack took."""
+    """The time that importing the pack took according to the server."""
     found = re.search(rf"([\d.]+) seconds: .*/custom_nodes/{re.escape(pack)}$", server.log_text(), re.MULTILINE)
     assert found is not None, server.log_text()
     return float(found[1])
 
 
 def assert_quiet(server: Server) -> None:
-    """Nothing that the server wrote while it started is a warning or an error."""
+    """Check that the server wrote no warning and no error while it started."""
     assert not [line for line in start_log(server) if re.search("WARN|ERROR|FAILED|Warning|Traceback", line)]
 
 
@@ -321,7 +321,7 @@ def test_folder_may_have_any_name_and_neighbours(
 
 
 def test_importing_the_pack_alone_loads_nothing_heavy() -> None:
-    """As pytest and other tools do that import a folder's `__init__.py` where there is no ComfyUI."""
+    """Pytest and other tools import a folder's `__init__.py` without ComfyUI."""
     program = (
         "import importlib.util, sys\n"
         f"spec = importlib.util.spec_from_file_location('pack', {str(ROOT / '__init__.py')!r})\n"

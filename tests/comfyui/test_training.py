@@ -1,4 +1,4 @@
-"""Training in a real ComfyUI: nothing is trained twice, nothing is lost, the model stays what it was."""
+"""Training in a real ComfyUI: nothing is trained twice, nothing is lost, and the model stays unchanged."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,17 +34,17 @@ def own_server(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def told(run: Run, name: str) -> str:
-    """What a node shows on itself; "" when ComfyUI still had its result."""
+    """The text on a node; "" if ComfyUI reused its result."""
     return " ".join(run.succeeded().outputs.get(name, {}).get("text", []))
 
 
 def trained(run: Run) -> set[str]:
-    """The train nodes that did steps."""
+    """The train nodes that ran steps."""
     return {name for name in TRAINERS if told(run, name) and "was done before" not in told(run, name)}
 
 
 def states(server: Server) -> dict[str, int]:
-    """Steps done, by the kept state of each stage."""
+    """The number of steps in the kept state of each stage."""
     found = {}
     for path in (server.folder / "user" / "setandseq" / "training").glob("se*.safetensors"):  # set_, sequence_
         with safe_open(path, "pt") as file:
@@ -152,7 +152,7 @@ def test_learns_with_prior_clips_and_learned_tokens_what_the_core_learns(own_ser
 
 
 def _write_lossless(path: Path, frames_FHWC: torch.Tensor) -> None:
-    """Every decoder gives these very bytes."""
+    """Write a video from which every decoder reads exactly these bytes."""
     height, width = frames_FHWC.shape[1:3]
     options = {"codec": "png", "pix_fmt_out": "rgb24", "fps": 16, "macro_block_size": 1}
     writer = imageio_ffmpeg.write_frames(str(path), (width, height), **options)
@@ -196,7 +196,7 @@ def test_several_clips_are_learned_jointly_with_a_mask_on_one(own_server: Server
     graph["mask"] = node("SolidMask", value=1.0, width=256, height=256)
     second = dict(graph["reference"]["inputs"], motion_prompt="a large [v] creature [u] circling", mask=["mask", 0])
     graph["second"] = {"class_type": "SetSeq_ReferenceClip", "inputs": second}
-    graph["identity"]["inputs"]["references.reference_1"] = ["second", 0]  # the second stage takes them from the first
+    graph["identity"]["inputs"]["references.reference_1"] = ["second", 0]  # the second stage gets them from the first
     graph["save"]["inputs"]["name"] = "joint"
     assert trained(own_server.run(graph)) == set(TRAINERS)
     record = load_concept(own_server.folder / "models" / "dynamic_concepts" / "joint.safetensors").info.training
@@ -228,7 +228,7 @@ def test_a_look_is_learned_from_pictures_and_the_motion_from_the_clip(own_server
 
 
 def _normalised(backbone, latents_BCFHW: torch.Tensor) -> torch.Tensor:
-    """ComfyUI saves latents as the VAE has them."""
+    """Normalise saved latents, which ComfyUI saves as the VAE gives them."""
     return (latents_BCFHW[0] - backbone._mean) / backbone._std
 
 
@@ -248,7 +248,7 @@ def test_cancel_keeps_the_work_and_the_model(own_server: Server, stage: str) -> 
 
 
 def _cancel(server: Server, graph: Prompt, stage: str, after: int) -> int:
-    """Queue, cancel when a stage has done more than `after` steps; the step it was seen at first."""
+    """Queue a prompt and cancel it once a stage has done more than `after` steps; return the first step seen."""
     prompt_id = server.queue(graph)
     first = 0
     for event in server.follow(prompt_id):

@@ -1,7 +1,7 @@
-"""Every workflow file, as a real ComfyUI takes and runs it; only sizes, numbers of steps and the large models are cut.
+"""A real ComfyUI runs every workflow file; only sizes, numbers of steps and the large models are reduced.
 
-Tiny random models lie under the file names that the Wan workflows ask for, and the embedded text encoder stands in for
-UMT5, which has only one size.
+Tiny random models have the file names that the Wan workflows ask for, and the embedded text encoder replaces UMT5,
+which has only one size.
 """
 
 import json
@@ -32,19 +32,19 @@ from tools.workflows.graphs import training
 from tools.workflows.make import FOLDER, MAKERS, workflow_texts
 from tools.workflows.prompt import to_prompt
 
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # imageio-ffmpeg's pipes
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # imageio-ffmpeg leaves pipes open
 
 Prompt = dict[str, Any]
 TINY_TRANSFORMER: dict[str, Any] = {"num_attention_heads": 1, "attention_head_dim": 128, "ffn_dim": 64, "num_layers": 2}
 TINY_VAE: dict[str, Any] = {"base_dim": 4, "z_dim": 16, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2}
 SIZE, LENGTH = 64, 5
 WORDS = 40
-"""That the embedded text encoder is given at most."""
+"""Largest number of words that the embedded text encoder is given."""
 
 
 @pytest.fixture(scope="module")
 def studio(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with tiny models and a clip under the names that the files ask for."""
+    """A server with tiny models and a clip, under the names that the workflows ask for."""
     folder = tmp_path_factory.mktemp("workflows")
     for seed, file in enumerate((wan.SMALL, wan.HIGH, wan.LOW)):
         torch.manual_seed(seed)
@@ -94,7 +94,7 @@ def nodes_of(prompt: Prompt, class_type: str) -> list[dict[str, Any]]:
 
 
 def shortened(prompt: Prompt) -> Prompt:
-    """Two steps wherever there are steps."""
+    """Set every number of steps to two."""
     for class_type in ("KSampler", "SetSeq_TrainIdentityLoRA", "SetSeq_TrainMotionResidual"):
         for inputs in nodes_of(prompt, class_type):
             inputs["steps"] = 2
@@ -108,7 +108,7 @@ def shortened(prompt: Prompt) -> Prompt:
 
 
 def tiny(prompt: Prompt) -> Prompt:
-    """Two steps, small and short clips, and the embedded text encoder."""
+    """Change a prompt to two steps, small and short clips, and the embedded text encoder."""
     for inputs in nodes_of(prompt, "EmptyHunyuanLatentVideo"):
         inputs |= {"width": SIZE, "height": SIZE, "length": LENGTH}
     for inputs in nodes_of(prompt, "SetSeq_ReferenceClip"):
@@ -122,12 +122,12 @@ def tiny(prompt: Prompt) -> Prompt:
 
 
 def without_videos(prompt: Prompt) -> Prompt:
-    """Only what the saved concept needs is run."""
+    """Remove everything that the saved concept does not need."""
     return {node_id: node for node_id, node in prompt.items() if node["class_type"] != "SaveVideo"}
 
 
 def videos(server: Server, run: Run) -> dict[str, Path]:
-    """By name without its number, the videos that a run saved."""
+    """The videos that a run saved, by their names without numbers."""
     return {path.stem.rsplit("_", 2)[0]: path for paths in server.files(run.succeeded()).values() for path in paths}
 
 
@@ -156,9 +156,9 @@ def test_file_is_accepted_as_it_is(studio: Server, concepts: Path, name: str) ->
     prompt = file_prompt(studio, name)
     for inputs in nodes_of(prompt, "SetSeq_LoadDynamicConcept"):
         (concepts / inputs["concept"]).touch()
-    prompt_id = studio.queue(prompt)  # a rejected one raises
+    prompt_id = studio.queue(prompt)  # a rejected prompt raises an error
     studio.interrupt(prompt_id)
-    with suppress(ComfyUIError):  # taken out of the queue before it began
+    with suppress(ComfyUIError):  # removed from the queue before it began
         studio.wait(prompt_id)
 
 

@@ -1,4 +1,4 @@
-"""Files hold their old content or all of the new, follow the umask, and leave nothing behind after a kill."""
+"""Files hold their old content or all of the new content, follow the umask, and leave nothing behind after a kill."""
 
 import os
 import signal
@@ -40,7 +40,7 @@ for number in count():
 
 @contextmanager
 def child(script: str, path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A Python of its own that has written its first line; killed at exit."""
+    """A new Python process that has written its first line; it is killed at exit."""
     command = [sys.executable, "-c", script, str(path)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

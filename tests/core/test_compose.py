@@ -1,4 +1,4 @@
-"""Several concepts on one model: added up, in a region each, with strengths that change; and a motion transferred."""
+"""Several concepts on one model: added up, each in a region, with changing strengths, and with a transferred motion."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -57,7 +57,7 @@ def make_concept(tiny_backbone: WanBackbone) -> MakeConcept:
 
 @pytest.fixture
 def velocity(tiny_backbone: WanBackbone) -> Callable[..., Tensor]:
-    """What the tiny model answers to a fixed input at a time."""
+    """The tiny model's velocity for a fixed input at a time."""
     x_t, text = latent_noise((1, 16, 2, 4, 8), 3), tiny_backbone.encode_prompt("a blob")
 
     @torch.no_grad()
@@ -202,7 +202,7 @@ def test_regions_are_the_formula(
 def test_each_region_answers_to_its_own_prompt(
     tiny_backbone: WanBackbone, make_concept: MakeConcept, velocity: Callable[..., Tensor]
 ) -> None:
-    """And with its own learned tokens; what is in no region, and the negative prompt, get neither."""
+    """Each region also has its own learned tokens. Places outside all regions and the negative prompt get neither."""
     one, x_t = make_concept(1), latent_noise((1, 16, 2, 4, 12), 4)
     token = torch.randn(tiny_backbone.encode_prompt("").tokens_ND.shape[1], generator=torch.Generator().manual_seed(6))
     one, two = replace(one, embeddings={"identity_embedding": token}), make_concept(2)
@@ -323,7 +323,7 @@ def test_a_schedule_gives_the_strength_of_the_time(
 
 
 def test_a_schedule_acts_while_a_clip_is_sampled(tiny_backbone: WanBackbone, make_concept: MakeConcept) -> None:
-    """Off in the first half of the steps: the same as sampling them without the concept, and the others with it."""
+    """The concept is off in the first half of the steps, which equals sampling that half without it."""
     concept, noise = make_concept(1), latent_noise((16, 2, 4, 4), 0)
     late = StrengthSchedule(identity=((0.45, 0.0), (0.46, 1.0)), motion=((0.45, 0.0), (0.46, 1.0)))
     with applied_concepts(tiny_backbone, [weighted(concept).times(AS_LEARNED, late)]):
@@ -340,7 +340,7 @@ def test_a_schedule_acts_while_a_clip_is_sampled(tiny_backbone: WanBackbone, mak
 
 
 def test_a_concept_may_be_weaker_for_the_negative_prompt(tiny_backbone: WanBackbone, make_concept: MakeConcept) -> None:
-    """Alone, and in a region that is the whole video."""
+    """Both for a concept alone and for one whose region is the whole video."""
     concept, x_t = make_concept(1), latent_noise((1, 16, 2, 4, 8), 3)
     texts = [tiny_backbone.encode_prompt(text) for text in ("a blob", "")]
 

@@ -41,8 +41,8 @@ def make_layer(num_out: int, num_in: int, rank: int) -> ConceptLayer:
 def make_concept() -> Concept:
     """The concept of the golden file.
 
-    It was written once, in version 1 of the format, by `save_concept(make_concept(), GOLDEN)`. Never rewrite it: it
-    stands for all the concepts that people have.
+    The file was written once, in version 1 of the format, by `save_concept(make_concept(), GOLDEN)`. Never rewrite it:
+    it represents all the concepts that people have.
     """
     info = ConceptInfo(
         name="golden",

@@ -111,7 +111,7 @@ def test_export_has_the_full_effect_in_diffusers(tmp_path: Path, strengths: tupl
 
 
 def converted_layers(loader: Any, layers: dict[str, tuple[int, int]]) -> set[str]:
-    """What diffusers makes of a plain LoRA of these layers, native name -> (out, in): names of its own layers."""
+    """The names of diffusers' own layers for a plain LoRA of these layers, given as native name -> (out, in)."""
     tensors = {}
     for layer, (num_out, num_in) in layers.items():
         key = portable_name(layer)
@@ -126,7 +126,7 @@ def linear_layers(model: torch.nn.Module) -> set[str]:
 
 
 def test_diffusers_finds_every_layer_of_an_exported_hunyuan_video() -> None:
-    width = 3072  # the only one that diffusers converts
+    width = 3072  # the only name that diffusers converts
     layers = {"single_blocks.0.linear1": (7, 1), "single_blocks.0.linear2": (1, 5)}
     for kind, found in (("attn", ATTENTION), ("mlp", FEED_FORWARD)):
         for side in ("img", "txt"):
@@ -136,7 +136,7 @@ def test_diffusers_finds_every_layer_of_an_exported_hunyuan_video() -> None:
         num_attention_heads=1, attention_head_dim=128, num_layers=1, num_single_layers=1, num_refiner_layers=1
     )
     found = converted_layers(HunyuanVideoLoraLoaderMixin, sizes)
-    assert len(found) == 17  # queries, keys and values are layers of their own there
+    assert len(found) == 17  # there, queries, keys and values are separate layers
     assert found <= linear_layers(model)
 
 

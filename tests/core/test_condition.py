@@ -1,4 +1,4 @@
-"""Texts of a batch: tokens masked at random, learned ones placed, whatever their lengths."""
+"""Texts of a batch, whatever their lengths: tokens are masked at random, and learned tokens are placed."""
 
 import torch
 
@@ -6,7 +6,7 @@ from setandseq_core.condition import Condition, masked, with_embeddings
 
 
 def texts(*shapes: tuple[int, int]) -> list[Condition]:
-    """Texts of ones."""
+    """Texts that consist of ones."""
     return [Condition(tokens_ND=torch.ones(shape, dtype=torch.float64), rest="kept") for shape in shapes]
 
 

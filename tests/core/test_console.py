@@ -1,4 +1,4 @@
-"""Progress as a terminal and as a log show it."""
+"""Progress as it is shown in a terminal and in a log."""
 
 import io
 import os

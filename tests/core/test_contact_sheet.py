@@ -7,7 +7,7 @@ from setandseq_core.evaluate.contact_sheet import BACKGROUND, contact_sheet
 
 
 def colours(sheet: Image.Image, row: int) -> list[tuple[int, ...]]:
-    """The frames of one pixel row from left to right, as their plain colours in order."""
+    """The plain colours of a row's frames, from left to right."""
     found: list[tuple[int, ...]] = []
     for x in range(sheet.width):
         pixel = sheet.getpixel((x, row))

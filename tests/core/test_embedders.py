@@ -1,4 +1,4 @@
-"""Models of transformers that look at clips, real ones at tiny sizes, and the command that uses them."""
+"""Real image and text models of transformers at tiny sizes, and the command that uses them."""
 
 import json
 from pathlib import Path
@@ -119,7 +119,7 @@ def test_folders_that_hold_no_model_are_refused(clip_folder: Path, tmp_path: Pat
 
 @pytest.fixture(scope="module")
 def command(bee: torch.Tensor, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The command with a reference and the same clip backward."""
+    """The command that compares a reference with the same clip played backwards."""
     folder = tmp_path_factory.mktemp("videos")
     for name, frames in (("clip", bee), ("new", bee.flip(0))):
         large = functional.interpolate(frames.movedim(-1, 1), scale_factor=2.0).movedim(1, -1)

@@ -18,7 +18,7 @@ KINDS = {
 
 
 def raised_without_hint(file: Path) -> list[int]:
-    """Lines that make an error without `hint=`, of a kind that has no usual hint."""
+    """Lines that make an error without `hint=`, of a kind that has no default hint."""
     calls = [node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
     named = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id in KINDS]
     return [

@@ -27,7 +27,7 @@ GOLDEN_BYTES = GOLDEN.read_bytes()
 Q, FFN = "blocks.0.self_attn.q", "blocks.1.ffn.0"
 PARTS = ("coefficients", "identity_basis", "motion_residual")
 HIGH_PITCH, LOW_PITCH = 0.9, 2.3
-"""Of the waves that are the weights of the two experts."""
+"""Pitches of the waves that serve as the weights of the two experts."""
 
 
 def wave(rows: int, columns: int, pitch: float) -> torch.Tensor:
@@ -68,8 +68,9 @@ def make_expert(expert: str, pitch: float, times: list[float], tokens: float = 0
 def make_concept() -> Concept:
     """The concept of the golden file.
 
-    It was written once, in version 3 of the format, by `save_concept(make_concept(), GOLDEN, dtype=torch.float32)`.
-    Never rewrite it: it stands for all the concepts that people have.
+    The file was written once, in version 3 of the format, by
+    `save_concept(make_concept(), GOLDEN, dtype=torch.float32)`. Never rewrite it: it represents all the concepts that
+    people have.
     """
     low = make_expert("low", LOW_PITCH, [0.0, 0.875], tokens=0.5)
     return replace(make_expert("high", HIGH_PITCH, [0.875, 1.0], tokens=0.25), low_noise=low)
@@ -219,7 +220,7 @@ def test_managers_read_the_label_of_both_experts() -> None:
 
 
 def changed(change: Callable[[dict[str, Any], dict[str, Any]], object]) -> bytes:
-    """The golden file after a change of its header and of its info; its data stay the same."""
+    """The golden file with a changed header and changed info; its data stays the same."""
     (size,) = struct.unpack("<Q", GOLDEN_BYTES[:8])
     header = json.loads(GOLDEN_BYTES[8 : 8 + size])
     metadata = header["__metadata__"]

@@ -29,7 +29,7 @@ Write = Callable[[WanBackbone, Pairs, Path], None]
 
 
 def some_pairs(backbone: WanBackbone, rank: int = RANK) -> Pairs:
-    """Random up and down of every layer, by native names."""
+    """Random up and down matrices for every layer, by native names."""
     generator = torch.Generator().manual_seed(3)
 
     def random(*shape: int) -> Tensor:
@@ -58,7 +58,7 @@ def write_kohya(_backbone: WanBackbone, pairs: Pairs, path: Path) -> None:
 
 
 def write_diffusers(backbone: WanBackbone, pairs: Pairs, path: Path) -> None:
-    """By diffusers itself: an adapter in its transformer, saved as its training scripts save it."""
+    """Write a LoRA with diffusers itself: an adapter in its transformer, saved as its training scripts do."""
     transformer = backbone.module
     paths = list(backbone.layers.values())
     config = LoraConfig(r=RANK, lora_alpha=int(ALPHA), target_modules=paths, init_lora_weights=False)

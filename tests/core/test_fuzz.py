@@ -1,6 +1,6 @@
-"""Damaged concept files by the hundred: each is read or refused in words, in little time and memory.
+"""Hundreds of damaged concept files: each is read or refused with a message, in little time and memory.
 
-The seed is fixed, so that a fault comes again. `make fuzz` tries more of them.
+The seed is fixed, so that a fault can be repeated. `make fuzz` tries more files.
 """
 
 import json
@@ -19,7 +19,7 @@ from setandseq_core.concept_file.safetensors import MAX_HEADER_BYTES, MAX_TENSOR
 from setandseq_core.errors import SetAndSequenceError
 
 GOLDEN = [(Path(__file__).parent / "data" / f"concept_v{version}.safetensors").read_bytes() for version in (1, 3)]
-"""Of one model, and of two experts."""
+"""One golden file for one model, and one for two experts."""
 CASES = int(os.environ.get("SETANDSEQ_FUZZ_CONCEPTS", "400"))
 SECONDS, MEBIBYTES = 5.0, 32
 """Limits of one case; the file itself has a few kilobytes."""
@@ -55,7 +55,7 @@ MUTATIONS = (flip_bits, cut, repeat_a_piece, put_tokens, change_the_length)
 
 
 def mutated(number: int) -> bytes:
-    """The golden concept with one to three faults; its header's length is right again in half of the cases."""
+    """The golden concept with one to three faults; in half of the cases, the length of its header is corrected."""
     chance = random.Random(number)
     golden = GOLDEN[number % len(GOLDEN)]
     content = bytearray(golden)
@@ -93,7 +93,7 @@ def test_damaged_concepts_are_read_or_refused_in_words(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such measure")
 @pytest.mark.parametrize("kind", ["texts", "values", "tensors", "nested info"])
 def test_the_largest_headers_take_little_memory(tmp_path: Path, kind: str) -> None:
-    """Counted while the header is read: lists and numbers cost many times their bytes in the file."""
+    """Memory is limited while the header is read, because lists and numbers take many times their bytes in the file."""
     info = "[" + ",".join(["{}"] * 49_000) + "]"
     headers = {
         "texts": {"__metadata__": {str(number): "x" * 1000 for number in range(4000)}},

@@ -1,4 +1,4 @@
-"""What the core may import: never ComfyUI, only its own requirements, and itself by relative import."""
+"""Imports that are allowed in the core: never ComfyUI, only its own requirements, and itself by relative imports."""
 
 import ast
 import re
@@ -28,7 +28,7 @@ ALLOWED = {
     "transformers",
 }
 OPTIONAL = {"accelerate", "ray"}
-"""Imported where they are needed; pyproject.toml has an extra for each."""
+"""Packages that are imported only where they are needed; pyproject.toml has an extra for each."""
 HEAVY = {
     "accelerate",
     "PIL",
@@ -45,7 +45,7 @@ HEAVY = {
 
 
 def imported_in_new_process(statement: str) -> set[str]:
-    """Top-level names in sys.modules after a statement, in a Python of its own."""
+    """Top-level names in sys.modules after a statement, in a new Python process."""
     script = f"import sys; sys.argv = ['x']; {statement}; print('\\n'.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     return {name.partition(".")[0] for name in done.stdout.split()}
@@ -80,7 +80,7 @@ def test_only_requirements_are_imported_and_itself_by_relative_import(file: Path
 
 @pytest.mark.parametrize("name", ["pyproject.toml", "requirements.txt"])
 def test_every_package_that_the_core_may_import_is_declared(name: str) -> None:
-    """All but PyTorch, which every ComfyUI brings in the build that its machine needs, and the optional ones."""
+    """This excludes PyTorch, which every ComfyUI has in the build that its machine needs, and the optional packages."""
     declared = re.findall(r"^[ \"]*([a-z-]+)>=", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
     modules = {{"pillow": "PIL"}.get(package, package.replace("-", "_")) for package in declared}
     assert modules == ALLOWED - {"torch"}
@@ -98,17 +98,17 @@ FORBIDDEN = {
     "training": ("compose", "embedded", "cli"),
     "embedded": ("cli",),
 }
-"""Room of the core -> rooms and modules that it must never import."""
+"""For each folder of the core, the folders and modules that it must never import."""
 FORBIDDEN_OUTSIDE = {
     **{f"nodes/{file.name}": ("setandseq_core.cli",) for file in (ROOT / "nodes").glob("*.py")},
     **{str(file.relative_to(ROOT)): ("benchmarks",) for file in (ROOT / "tools").rglob("*.py")},
 }
 SEES_THE_EMBEDDED_MODEL = ("embedded.py", "evaluate.py")
-"""The only nodes that do; all others must work as well with any other model."""
+"""The only nodes that import the embedded model; all others must work with any model."""
 
 
 def imported_modules(file: Path) -> set[str]:
-    """Dotted names, from the project's root, of what a file imports from the project, wherever in the file."""
+    """Dotted names, from the project's root, of everything in the project that a file imports at any place."""
     package = file.relative_to(ROOT).parent.parts
     found = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -144,7 +144,7 @@ def test_only_two_nodes_know_the_embedded_model(file: Path) -> None:
 
 
 def room_arrows() -> dict[str, set[str]]:
-    """Room of the core -> rooms that it imports."""
+    """For each folder of the core, the folders that it imports."""
     arrows: dict[str, set[str]] = {}
     for file in FILES:
         room = file.relative_to(CORE).parts[0].removesuffix(".py")

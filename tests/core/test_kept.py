@@ -1,4 +1,4 @@
-"""The room that training states and prior clips take is bounded, and the oldest go first."""
+"""The space that training states and prior clips take is limited, and the oldest are removed first."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ from setandseq_core.training.kept import bound_kept, empty_kept, kept_bytes, kep
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three files of ours of 100 bytes, the prior clip the oldest, and one that is not ours."""
+    """Three of our files with 100 bytes each, of which the prior clip is the oldest, and one file that is not ours."""
     for age, name in enumerate(("sequence_c", "set_b", "prior_a"), 1):
         path = tmp_path / f"{name}.safetensors"
         path.write_bytes(b"x" * 100)

@@ -1,4 +1,4 @@
-"""From clips to a concept: prior clips are made where none are given, and the file says what was done."""
+"""From clips to a concept: prior clips are made if none are given, and the file records what was done."""
 
 import torch
 
@@ -23,7 +23,7 @@ def reference(frames_FHWC: torch.Tensor) -> Reference:
 
 
 def test_prior_clips_are_made_where_none_are_given(tiny_backbone: WanBackbone, tiny_frames: torch.Tensor) -> None:
-    """Without them, a training that the file says was regularised would not be."""
+    """Without them, the file would claim a regularisation that did not happen."""
     references = [reference(tiny_frames)]
     told: list[tuple[int, int]] = []
     found = learn_concept(

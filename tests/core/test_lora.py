@@ -132,7 +132,7 @@ def test_a_model_without_layers_is_refused(tiny_backbone):
 
 
 def test_the_path_up_is_added_into_the_output_with_right_gradients():
-    """What cards do in half precision, where it saves four passes over the output."""
+    """GPUs do this in half precision, where it saves four passes over the output."""
     generator = torch.Generator().manual_seed(0)
     output, z, basis = (
         torch.randn(*shape, generator=generator, dtype=torch.float64, requires_grad=True)

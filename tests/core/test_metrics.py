@@ -1,4 +1,4 @@
-"""Evaluation of clips: figures by hand, and by the embedded probes."""
+"""Evaluation of clips, with figures computed by hand and by the embedded probes."""
 
 import json
 from dataclasses import dataclass, replace
@@ -32,14 +32,14 @@ def bee() -> torch.Tensor:
 
 
 def other_look(name: str, look: str, background: str = "brown") -> torch.Tensor:
-    """The motion of one concept with the look and background of another, elsewhere."""
+    """The motion of one concept with the look and background of another, at another place."""
     clip = replace(CONCEPTS[name], look=CONCEPTS[look].look, background=background, texture="checkered")
     return render(clip.scene(place=(30, 34)))
 
 
 @dataclass
 class Colours:
-    """An embedder by hand: the mean colour; red, green and blue are its words."""
+    """A simple embedder: the mean colour of a picture, with the words red, green and blue."""
 
     name: str = "mean colour"
     text: str = "red green blue"
@@ -131,7 +131,7 @@ def test_tokens_are_left_out_of_the_prompt(prompt: str, expected: str) -> None:
 
 
 def unnamed(caption: Caption) -> Caption:
-    """As its prompt says it: a creature has no colour."""
+    """Name the sprite as its prompt does: a creature without a colour."""
     sprites = (replace(s, colour="white") if s.shape == "creature" else s for s in caption.sprites)
     return replace(caption, sprites=tuple(sprites))
 

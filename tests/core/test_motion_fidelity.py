@@ -1,4 +1,4 @@
-"""Motion fidelity tells the same movement from others, whatever moves and on whatever background."""
+"""Motion fidelity distinguishes the same motion from others, whatever moves and on any background."""
 
 from dataclasses import replace
 from typing import Any
@@ -13,7 +13,7 @@ from setandseq_core.evaluate.motion_fidelity import find_tracks, motion_fidelity
 
 
 def other_look(name: str, look: str, background: str = "brown") -> torch.Tensor:
-    """The motion of one concept with the look and background of another, elsewhere."""
+    """The motion of one concept with the look and background of another, at another place."""
     clip = replace(CONCEPTS[name], look=CONCEPTS[look].look, background=background, texture="checkered")
     return render(clip.scene(place=(30, 34)))
 

@@ -1,4 +1,4 @@
-"""A look from pictures: each in its own size, seen as often as any other, while the clip gives the movement."""
+"""A look from pictures: each has its own size and is seen as often as any other, and the clip provides the motion."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def photos(*sizes: tuple[int, int], seed: int = 0) -> list[Tensor]:
 
 @pytest.fixture
 def clip(tiny_frames: Tensor) -> Reference:
-    """A clip of something else."""
+    """A clip of another subject."""
     words = Words(
         static_prompt="a skz ball", motion_prompt="a skz ball, zub hopping", identity_token="skz", motion_token="zub"
     )
@@ -112,7 +112,7 @@ def test_pictures_and_a_clip_share_no_learned_token(tiny_backbone: WanBackbone, 
 
 
 def test_every_picture_gets_its_turn(tiny_backbone: WanBackbone, fitted: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of four steps with three pictures of one size and one of another, three show the first."""
+    """With three pictures of one size and one of another, three of four steps show the first size."""
     seen: Counter[tuple[int, ...]] = Counter()
     velocity = tiny_backbone.velocity
 

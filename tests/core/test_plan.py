@@ -1,4 +1,4 @@
-"""The plan of a training: its memory is as measured. `python -m benchmarks.plan` does the same for all its settings."""
+"""A training's plan predicts the measured memory. `python -m benchmarks.plan` does the same for all its settings."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def test_there_are_twelve_settings() -> None:
     assert len(set(SETTINGS)) == 12
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # the profiler's, where there is no GPU
+@pytest.mark.filterwarnings("ignore::UserWarning")  # a warning of the profiler without a GPU
 @pytest.mark.parametrize("setting", SETTINGS[::3], ids=str)
 def test_memory_is_within_a_tenth_of_what_is_measured(backbone: WanBackbone, text: Condition, setting: Setting) -> None:
     assert planned(backbone, setting, text) == pytest.approx(measured(backbone, setting, text), rel=0.1)

@@ -1,4 +1,4 @@
-"""Models from folders of transformers and diffusers: no network, no pickles, no code from the folder."""
+"""Loading models from folders of transformers and diffusers uses no network, no pickles and no code from the folder."""
 
 import ast
 import re

@@ -184,13 +184,13 @@ def test_both_stages_train_on_the_prior(tiny_backbone, tiny_set, tiny_sequence, 
 def test_some_prior_samples_have_the_empty_prompt(
     tiny_backbone, tiny_set, tiny_sequence, config, monkeypatch, empty_prompts, least, most
 ):
-    """Of 40 in both stages together; the clip's own samples never have it."""
+    """Counted over 40 samples in both stages; the clip's own samples never have the empty prompt."""
     stages = {name: dataclasses.replace(getattr(config, name), steps=20) for name in ("set_stage", "sequence_stage")}
     config = dataclasses.replace(config, prior=PriorConfig(share=0.5, empty_prompts=empty_prompts), token_masking=0.0)
     empty_ND, velocity, seen = tiny_backbone.encode_prompt("").tokens_ND, tiny_backbone.velocity, []
 
     def recorded(x_t, time_B, texts):
-        if torch.is_grad_enabled():  # validation looks at the clip alone
+        if torch.is_grad_enabled():  # validation uses only the clip
             seen.extend(torch.equal(text.tokens_ND, empty_ND) for text in texts)
         return velocity(x_t, time_B, texts)
 
@@ -202,7 +202,7 @@ def test_some_prior_samples_have_the_empty_prompt(
 
 
 def test_the_prior_keeps_the_model_as_it_was_on_its_own_prompts(tiny_backbone, tiny_frames, config):
-    """The loss on a prior clip rises when only the concept is learned, and less when the prior is trained on too."""
+    """The loss on a prior clip rises if only the concept is learned, and less if training includes prior clips."""
     stage = SetConfig(steps=60, batch=4, learning_rate=2e-2, coefficient_dropout=0.0)
     config = dataclasses.replace(config, set_stage=stage, token_masking=0.0)
     made = make_prior(tiny_backbone, PROMPTS, SIZE)

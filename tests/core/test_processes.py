@@ -1,4 +1,4 @@
-"""Several processes that train one concept, real ones that talk over gloo on the CPU."""
+"""Several real processes train one concept and communicate through gloo on the CPU."""
 
 import json
 import multiprocessing
@@ -37,7 +37,7 @@ CONFIG = MethodConfig(
     sequence_stage=SequenceConfig(steps=6, batch=4),
 )
 HELD: dict[str, float] = {}
-"""Share of a spread model's numbers that this process holds."""
+"""The fraction of a spread model's numbers that this process holds."""
 ENDED_BY_AN_ERROR = 2
 ROOT = Path(__file__).parents[2]
 DEMO_CLIP = ROOT / "setandseq_core/embedded/demo_clip.mp4"
@@ -45,12 +45,12 @@ DEMO_CLIP = ROOT / "setandseq_core/embedded/demo_clip.mp4"
 
 @dataclass(kw_only=True, frozen=True)
 class Event:
-    """Something that happens to a process of a number after a step of the sequence stage."""
+    """Something that happens to one process after a step of the sequence stage."""
 
     number: int
     step: int
     kind: str
-    """"kill" and "stop" it; "disk" and "shard" are about all of its training: a disk of its own, spread weights."""
+    """"kill" and "stop" end it; "disk" (a disk of its own) and "shard" (spread weights) hold for the whole training."""
 
 
 def backbone() -> WanBackbone:
@@ -74,7 +74,7 @@ def materials(model: WanBackbone) -> tuple[Material[FrameSet], Material[FrameSeq
 
 
 def learn(folder: Path, processes: Processes, event: Event | None = None, config: MethodConfig = CONFIG) -> Trained:
-    """Both stages; returns the second."""
+    """Trains both stages; returns the result of the second."""
     model = backbone()
     if processes.sharded:
         model.fingerprint()
@@ -96,7 +96,7 @@ def learn(folder: Path, processes: Processes, event: Event | None = None, config
 
 
 def run_process(number: int, count: int, port: int, folder: Path, event: Event | None) -> None:
-    """What a launcher's process does; the first one leaves the losses behind, every one its error."""
+    """The work of one process of a launcher. The first writes its losses to a file, and each writes its error."""
     names = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": count, "MASTER_PORT": port}
     os.environ |= {name: str(value) for name, value in names.items()} | {"MASTER_ADDR": "127.0.0.1"}
     if event and event.kind == "shard":
@@ -142,7 +142,7 @@ def together() -> Callable[..., list[int | None]]:
 
 
 def losses(folder: Path) -> list[float]:
-    """Of the sequence stage."""
+    """Losses of the sequence stage."""
     return json.loads((folder / "result_0.json").read_text(encoding="utf-8"))["losses"]
 
 
@@ -211,7 +211,7 @@ def test_processes_that_share_no_disk_are_told_so(together: Callable[..., list[i
 
 @dataclass(kw_only=True)
 class Some(OneProcess):
-    """One of several processes that say nothing to each other."""
+    """One of several processes that do not communicate."""
 
     number: int
     count: int

@@ -1,4 +1,4 @@
-"""Training runs: more steps resume, a loss that is not finite harms nothing, and a full disk ends no training."""
+"""Training runs: more steps resume, a loss that is not finite does no harm, and a full disk does not end a training."""
 
 import os
 from collections.abc import Callable
@@ -21,7 +21,7 @@ Learn = Callable[..., Trained]
 
 @pytest.fixture
 def learn(tiny_backbone: WanBackbone, tiny_set: FrameSet) -> Learn:
-    """Train the set stage of the tiny clip for so many steps."""
+    """Train the set stage on the tiny clip for that number of steps."""
 
     def train(steps: int, folder: Path | None, progress: Callable[[Progress], None] | None = None) -> Trained:
         config = MethodConfig(rank=2, set_stage=SetConfig(steps=steps, batch=2, learning_rate=1e-2))
@@ -79,7 +79,7 @@ def test_a_new_version_of_the_method_takes_no_old_state(
 
 
 def test_a_state_on_disk_holds_nothing_twice(tmp_path: Path) -> None:
-    """Three numbers for each one that is trained: itself and two moments. The best state is the last one here."""
+    """The state holds three numbers for each trained one: itself and two moments. Here, the best state is the last."""
     numbers = 10_000
 
     def run() -> tuple[StageRun, torch.nn.Parameter]:
@@ -107,7 +107,7 @@ def test_a_state_on_disk_holds_nothing_twice(tmp_path: Path) -> None:
 
 
 def broken_at(monkeypatch: pytest.MonkeyPatch, calls: set[int]) -> None:
-    """Make the loss not finite in these calls of it, counted from 1."""
+    """Make the loss infinite or NaN in these calls, counted from 1."""
     import setandseq_core.train as train
 
     right, made = train.flow_loss, 0

@@ -1,4 +1,4 @@
-"""Sampling: what each sampler computes from the model's velocity."""
+"""Sampling: each sampler's result for given velocities of the model."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from setandseq_core.sample import latent_noise, sample_latents, sampled_as
 def test_lcm_goes_to_the_clip_and_puts_new_noise_in(
     tiny_backbone: WanBackbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a velocity that points at zeros from everywhere, x_0 is zeros after each step: new noise alone is left."""
+    """The velocity points at zeros from everywhere, so x_0 is zero after each step and only new noise is left."""
     seen: list[torch.Tensor] = []
 
     def velocity(x_t: torch.Tensor, time_B: torch.Tensor, _texts: object) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Savings change no result: samples in parts, blocks run again, tensors in main memory; out of memory goes on."""
+"""Savings change no result: samples in parts, blocks run again, tensors in main memory. Out of memory ends nothing."""
 
 from collections.abc import Callable
 
@@ -31,7 +31,7 @@ def prior_of(latents: torch.Tensor, frame_set: FrameSet) -> EncodedPrior:
 
 @pytest.fixture
 def learn(tiny_backbone: WanBackbone, tiny_set: FrameSet, tiny_sequence: FrameSequence) -> Learn:
-    """Both stages with prior clips, a mask and learned tokens."""
+    """Train both stages with prior clips, a mask and learned tokens."""
     weights = torch.rand(len(tiny_set.latents_SCFHW), 1, 1, 4, 4, generator=torch.Generator().manual_seed(2))
     frames = FrameSet(latents_SCFHW=tiny_set.latents_SCFHW, text=tiny_set.text, weights_S1FHW=weights)
     latents = tiny_sequence.latents_CFHW.unsqueeze(0)
@@ -80,13 +80,13 @@ def test_what_waits_in_main_memory_comes_back_as_it_was() -> None:
     x = torch.randn(3, 4, requires_grad=True)
     twice, text = 2 * x, torch.randn(3, 4)
     moved, _ = saving._moved_out(twice)
-    assert moved is twice  # too small to be worth it
+    assert moved is twice  # too small to be worth moving
     for tensor in (text, x):
         assert saving._moved_back(saving._moved_out(tensor)) is tensor
 
 
 def shortages() -> list[Exception]:
-    """What PyTorch raises on a GPU and on a CPU, and Python itself."""
+    """The errors that PyTorch raises on a GPU and on a CPU, and Python's own."""
     found: list[Exception] = [torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")]
     try:
         torch.empty(10**14)
@@ -98,7 +98,7 @@ def shortages() -> list[Exception]:
 def out_of_memory_above(
     backbone: WanBackbone, samples: int, monkeypatch: pytest.MonkeyPatch, error: Exception, after: int = 0
 ) -> None:
-    """Let a batch of more than so many samples find no memory, from some call on."""
+    """From a certain call on, let a batch of more than that number of samples run out of memory."""
     velocity, calls = backbone.velocity, 0
 
     def limited(x_t_BCFHW: torch.Tensor, *others: object) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""HLG and PQ made into SDR: the published points of the curves, and a file as phones record it."""
+"""Converting HLG and PQ to SDR: published points of the curves, and a file like those that phones record."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import torch
 from setandseq_core.clips.tone import PEAK, WHITE, Transfer, light_of_hlg, light_of_pq, pq_of_light, to_sdr, tone_mapped
 from setandseq_core.clips.video import read_clip
 
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # imageio-ffmpeg's pipes
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # imageio-ffmpeg leaves pipes open
 
 
 @pytest.mark.parametrize(

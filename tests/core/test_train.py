@@ -22,7 +22,7 @@ def tiny_config(**changes) -> MethodConfig:
 
 @dataclasses.dataclass
 class Both:
-    """What both stages gave."""
+    """The results of both stages."""
 
     layers: dict
     finished: bool

@@ -1,4 +1,4 @@
-"""The validation loss: the same for the same model, and no part of the training."""
+"""The validation loss is the same for the same model, and has no influence on the training."""
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -69,7 +69,7 @@ WILD = MethodConfig(rank=2, set_stage=SetConfig(steps=6, batch=1, learning_rate=
 
 
 def loss_of(backbone: WanBackbone, frame_set: FrameSet, trained: Trained) -> float:
-    """The validation loss with a result of the set stage."""
+    """The validation loss of the model with a result of the set stage."""
     with trainable_concept(backbone.module, backbone.layers, rank=2, seed=0, device=backbone.device) as concept:
         concept.set_identity(trained.layers)
         return validation_loss(backbone, some_frames(frame_set), frame_set.text)

@@ -1,4 +1,4 @@
-"""Videos as they are read: real files, written by ffmpeg and, where they have to be damaged, damaged by hand."""
+"""Reading videos: real files written by ffmpeg, some of them damaged by hand."""
 
 import os
 import re
@@ -39,7 +39,7 @@ FORMATS = {
 
 
 def numbered_frames(length: int, height: int = HEIGHT, width: int = WIDTH, channels: int = 3) -> Tensor:
-    """uint8: frame i is grey of level 10 i, with a green quarter at the top left."""
+    """Frames in uint8: frame i is grey with level 10 i, and its top left quarter is green."""
     levels = torch.arange(length, dtype=torch.uint8) * GREY_STEP
     frames = levels.view(-1, 1, 1, 1).repeat(1, height, width, channels)
     frames[:, : height // 2, : width // 2, :3] = torch.tensor([0, GREEN, 0], dtype=torch.uint8)
@@ -165,7 +165,7 @@ def test_odd_size_goes_to_the_nearest_multiple(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "multiple", "wanted", "max_pixels", "expected"),
     [
-        ((360, 640), 16, None, None, (352, 640)),  # 22.5 times 16: the smaller, which is a crop and enlarges nothing
+        ((360, 640), 16, None, None, (352, 640)),  # 22.5 times 16, rounded down to enlarge nothing
         ((1080, 1928), 16, None, None, (1072, 1920)),
         ((1080, 1920), 16, None, 832 * 480, (480, 848)),
         ((360, 640), 16, None, 832 * 480, (352, 640)),
@@ -232,7 +232,7 @@ def test_frames_in_memory_give_the_same_clip_as_their_file(tmp_path: Path, fps: 
     from_file = read_clip(path, fps=fps)
     in_memory = fit_clip(frames.float() / 255, 16, fps=fps)
     assert in_memory.choice == from_file.choice
-    # A decoder gives whole bytes.
+    # A decoder returns whole bytes.
     assert torch.allclose(in_memory.frames_FHWC, from_file.frames_FHWC, atol=1 / 255)
 
 
@@ -373,7 +373,7 @@ def test_cut_off_file_is_refused(files: Path, tmp_path: Path, name: str, part: f
 
 
 def test_cut_off_file_for_the_web_is_refused(tmp_path: Path) -> None:
-    """Such a file begins with its index, so ffmpeg plays what is there."""
+    """Such a file begins with its index, so ffmpeg plays the part that exists."""
     path = tmp_path / "web.mp4"
     write_video(path, numbered_frames(20).float() / 255, 16)
     path.write_bytes(path.read_bytes()[:-200])

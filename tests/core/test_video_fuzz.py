@@ -1,7 +1,7 @@
-"""Damaged video files: each is read or refused in words, in little time and memory.
+"""Damaged video files: each is read or refused with a message, in little time and memory.
 
-The seed is fixed, so that a fault comes again. `make fuzz` tries more of them. Decoding runs in native code, where a
-fault can end the process and memory is not counted by Python: every batch runs in a process of its own, under a limit.
+The seed is fixed, so that a fault can be repeated. `make fuzz` tries more files. Decoding runs in native code, where a
+fault can end the process and Python does not count the memory, so every batch runs in its own process, under a limit.
 """
 
 import os
@@ -39,7 +39,7 @@ def repeat_a_piece(content: bytearray, chance: random.Random) -> None:
 
 
 def put_large_numbers(content: bytearray, chance: random.Random) -> None:
-    """Into sizes, times and lengths, wherever these are."""
+    """Overwrite sizes, times and lengths with large numbers, wherever they are."""
     for _ in range(chance.randint(1, 4)):
         place = chance.randrange(len(content))
         content[place : place + 4] = chance.choice(

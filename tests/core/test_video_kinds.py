@@ -1,4 +1,4 @@
-"""Videos as phones, screen recorders and cameras write them, and one that is far larger than the memory."""
+"""Videos like those of phones, screen recorders and cameras, and one that is far larger than the memory."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ CASES = {
     "phone.mov": (even_ticks(30), (160, 96)),
     "trimmed.mp4": ([tick - SECONDS * TICKS // 4 for tick in even_ticks(24)], (96, 160)),
 }
-"""File -> when its frames begin, in ticks, and its height and width."""
+"""For each file, the times at which its frames begin, in ticks, and its height and width."""
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def block_shares(frames_FHWC: Tensor, along: int) -> Tensor:
-    """Where the block of each frame is: 0 at the left edge, 1 at the right."""
+    """The position of the block in each frame: 0 at the left edge, 1 at the right."""
     bright = frames_FHWC.mean(-1)
     bright = (bright - (bright.amin() + bright.amax()) / 2).clamp_min(0)
     line = bright.sum(3 - along)

@@ -1,4 +1,4 @@
-"""Videos as they are written, read again by ffmpeg and by ourselves."""
+"""Writing videos, which are then read by ffmpeg and by our own reader."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Native Wan files on tiny random models: names, round trips, and what is said of files that do not fit."""
+"""Native Wan files of tiny random models: names, round trips, and messages about files that do not fit."""
 
 import json
 import logging
@@ -50,7 +50,7 @@ def vae_file(vae: AutoencoderKLWan, tmp_path: Path) -> Path:
 
 
 def rewrite(file: Path, **changes: torch.Tensor | None) -> Path:
-    """The same file with weights added or replaced, or removed where the change is None."""
+    """Rewrite a file with weights added or replaced; a change of None removes the weight."""
     weights = {key: tensor for key, tensor in (load_file(file) | changes).items() if tensor is not None}
     save_file(weights, file)
     return file

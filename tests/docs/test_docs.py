@@ -1,4 +1,4 @@
-"""Docs that say what is: names that exist, links that lead somewhere, docstrings where names need them."""
+"""Docs are correct: names exist, links lead somewhere, and names that need a docstring have one."""
 
 import ast
 import importlib
@@ -42,7 +42,7 @@ def public(tree: ast.Module | ast.ClassDef) -> list[tuple[str, ast.FunctionDef |
 
 
 def says_all(node: ast.FunctionDef | ast.ClassDef) -> bool:
-    """Whether name and types tell all: forward(), a property, or a typed function of two statements at most."""
+    """Whether name and types say everything: forward(), a property, or a typed function of at most two statements."""
     if isinstance(node, ast.ClassDef):
         return False
     of_property = any(isinstance(each, ast.Name) and each.id == "property" for each in node.decorator_list)
@@ -75,7 +75,7 @@ def test_files_and_make_targets_that_are_named_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_names_in_the_core_that_are_named_exist(page: Path) -> None:
-    """`flow.shift_time` or `clips.stitch.stitch`: a module of the core, by the end of its path, and a name in it."""
+    """A name such as `clips.stitch.stitch` is the end of a module's path in the core and a name in that module."""
     lost = []
     for module, name in re.findall(r"`([a-z_]+(?:\.[a-z_]+)*)\.([A-Za-z_]\w+)`", page.read_text(encoding="utf-8")):
         files = [

@@ -1,6 +1,7 @@
-"""Messages that help pages and docs quote are messages of the code.
+"""Messages that help pages and docs quote exist in the code.
 
-A help page quotes a message as **"text"**, with ... for what varies. Code holds it as a string outside docstrings.
+A help page quotes a message as **"text"**, with ... in place of the parts that vary. The code must hold it as a string
+that is not a docstring.
 """
 
 import ast
@@ -19,12 +20,12 @@ QUOTE = re.compile(r'\*\*"(.+?)"\*\*', re.DOTALL)
 
 @pytest.fixture(scope="module")
 def messages() -> list[str]:
-    """Every string of the code, f-strings with {} for their values, docstrings left out."""
+    """Every string of the code except docstrings; f-strings have {} in place of their values."""
     return [text for path in SOURCES for text in strings(ast.parse(path.read_text(encoding="utf-8")))]
 
 
 def strings(tree: ast.Module) -> Iterator[str]:
-    """The strings of a module that it can show."""
+    """All strings of a module except docstrings."""
     docs = {id(part) for node in ast.walk(tree) for part in docstring(node)}
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
@@ -34,7 +35,7 @@ def strings(tree: ast.Module) -> Iterator[str]:
 
 
 def docstring(node: ast.AST) -> list[ast.expr]:
-    """The text that a module, class or function begins with; fields of classes have theirs below them."""
+    """The docstrings of a module, class or function, including those below the fields of a class."""
     if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
         return [line.value for line in node.body if isinstance(line, ast.Expr)]
     return []

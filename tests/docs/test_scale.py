@@ -29,13 +29,13 @@ OF_SLURM = {"--array", "--gres", "--requeue", "--wrap"}
 
 
 def line_of(start: str) -> list[str]:
-    """The words of the only line on the page that begins so."""
+    """The words of the only line on the page with that beginning."""
     (line,) = [each for each in LINES if each.startswith(start)]
     return shlex.split(line)
 
 
 def parsed(words: list[str]) -> click.Context:
-    """A command of ours, read by itself; an unknown option or a bad value is an error."""
+    """Parse one of our commands; an unknown option or a bad value is an error."""
     command = commands.commands[words[0]]
     return command.make_context(words[0], words[1:])
 
@@ -85,7 +85,7 @@ def test_our_command_reads_its_line() -> None:
 
 
 def manifest_of(folder: Path, name: str, text: str) -> Entry:
-    """The only entry of a manifest beside the clip that it names."""
+    """The only entry of a manifest, which is written next to the clip that it names."""
     clip = ROOT / "setandseq_core/embedded/demo_clip.mp4"
     (folder / "lantern.mp4").write_bytes(clip.read_bytes())
     (folder / name).write_text(text, encoding="utf-8")

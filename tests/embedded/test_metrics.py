@@ -1,4 +1,4 @@
-"""The figures tell the same look and movement from others, whatever the place and background."""
+"""The figures distinguish the same look and motion from others, at any place and on any background."""
 
 from dataclasses import replace
 from random import Random

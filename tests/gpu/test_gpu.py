@@ -1,4 +1,4 @@
-"""Training on a real card, with and without ComfyUI's dynamic VRAM; `python -m benchmarks.gpu` measures it."""
+"""Training on a real GPU, with and without ComfyUI's dynamic VRAM; `python -m benchmarks.gpu` measures it."""
 
 import multiprocessing
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 
 @pytest.fixture(scope="module", params=[False, True], ids=["loaded", "dynamic VRAM"])
 def check(request: pytest.FixtureRequest) -> Iterator[Callable[[str], str]]:
-    """Runs a check in a process of its own: the ComfyUI of the other tests is bound to the CPU."""
+    """Runs a check in a new process, because the ComfyUI of the other tests is bound to the CPU."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         yield lambda name: pool.apply(check_here, (name, request.param))
 

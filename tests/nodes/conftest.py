@@ -1,6 +1,6 @@
 """The pack inside a real ComfyUI, in this process: its models, folders and nodes, without a server's queue.
 
-The pack is loaded under a name of its own, as ComfyUI does it; `import nodes` is ComfyUI's own file.
+The pack is loaded under its own name, as in ComfyUI; `import nodes` finds ComfyUI's own file.
 """
 
 import asyncio
@@ -56,7 +56,7 @@ def pack(comfyui: ModuleType) -> Callable[[str], Any]:
 
 @pytest.fixture
 def run(pack: Callable[[str], Any]) -> Callable[..., Any]:
-    """Executes one of our nodes, by the name of its class, as ComfyUI does it; returns its NodeOutput."""
+    """Runs one of our nodes as ComfyUI does, by the name of its class; returns its NodeOutput."""
 
     def execute(name: str, /, **inputs: Any) -> Any:
         node = getattr(pack("nodes"), name)
@@ -69,7 +69,7 @@ def run(pack: Callable[[str], Any]) -> Callable[..., Any]:
 
 @pytest.fixture
 def folders(comfyui: ModuleType, pack: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty models folder with ours registered in it."""
+    """An empty models folder in which our folders are registered."""
     paths = import_module("folder_paths")
     known = {kind: (list(where), suffixes) for kind, (where, suffixes) in paths.folder_names_and_paths.items()}
     known.pop("dynamic_concepts", None)
@@ -116,7 +116,7 @@ def load_wan(comfyui: ModuleType, wan_file: Callable[..., Path]) -> Callable[...
 
 
 def _scaled_fp8(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Linear layers of the blocks as 8-bit floats with a scale each, as many Wan files are."""
+    """Store the linear layers of the blocks as 8-bit floats, each with a scale, as in many Wan files."""
     found = dict(weights, scaled_fp8=torch.zeros(2, dtype=torch.float8_e4m3fn))
     for key, weight in weights.items():
         if key.startswith("blocks.") and weight.ndim == 2 and key.endswith(".weight"):
@@ -140,7 +140,7 @@ def load_scaled_wan(comfyui: ModuleType, wan_file: Callable[..., Path], tmp_path
 
 @pytest.fixture
 def image_model(comfyui: ModuleType) -> Any:
-    """A MODEL of the Stable Diffusion 1 kind, as small as it goes."""
+    """A MODEL of the Stable Diffusion 1 kind, as small as possible."""
     config = import_module("comfy.supported_models").SD15(
         {
             "image_size": 8,
@@ -164,7 +164,7 @@ def image_model(comfyui: ModuleType) -> Any:
 
 @pytest.fixture
 def vace_model(comfyui: ModuleType, wan_file: Callable[..., Path]) -> Any:
-    """A VACE MODEL, whose blocks are those of the random Wan, as the released one has those of Wan 2.1 T2V."""
+    """A VACE MODEL with the blocks of the random Wan, just as the released VACE has those of Wan 2.1 T2V."""
     sizes = {"dim": 128, "ffn_dim": 64, "num_heads": 1, "num_layers": 2, "vace_layers": 1, "vace_in_dim": 96}
     operations = import_module("comfy.ops").disable_weight_init
     vace: Any = import_module("comfy.ldm.wan.model").VaceWanModel("vace", **sizes, operations=operations)
@@ -209,7 +209,7 @@ def make_concept(pack: Callable[[str], Any]) -> Callable[..., Any]:
 
 @pytest.fixture
 def velocity(comfyui: ModuleType) -> Callable[[Any], Tensor]:
-    """What a MODEL answers to a fixed input, loaded by ComfyUI's memory manager."""
+    """A MODEL's velocity for a fixed input; ComfyUI's memory manager loads the MODEL."""
     generator = torch.Generator().manual_seed(5)
     latents = torch.randn(1, 16, 2, 4, 4, generator=generator)
     text = torch.randn(1, 48, 4096, generator=generator)

@@ -1,4 +1,4 @@
-"""ComfyUI's wires as a backbone: the core's numbers, gradients through any kind of MODEL, and no trace afterwards."""
+"""ComfyUI's wires as a backbone: the same numbers as the core, gradients through any MODEL, and no trace afterwards."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -9,7 +9,7 @@ import torch
 
 from setandseq_core.config import MethodConfig, PriorConfig, SequenceConfig, SetConfig
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
+pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own warnings
 Pack = Callable[[str], Any]
 Call = Callable[..., Any]
 PROMPTS = {"static_prompt": "a [v] blob", "motion_prompt": "a [v] blob [u] hopping"}
@@ -58,7 +58,7 @@ def learn(pack: Pack, wires: tuple[Any, Any]) -> Call:
 
 @torch.inference_mode()
 def output(model: Any) -> torch.Tensor:
-    """What the MODEL makes of fixed inputs, through its memory manager."""
+    """The MODEL's output for fixed inputs; ComfyUI's memory manager loads the MODEL."""
     generator = torch.Generator().manual_seed(3)
     x, text = torch.randn(1, 16, 2, 4, 4, generator=generator), torch.randn(1, 48, 4096, generator=generator)
     import_module("comfy.model_management").load_models_gpu([model])
@@ -66,7 +66,7 @@ def output(model: Any) -> torch.Tensor:
 
 
 def patched(model: Any) -> Any:
-    """As a LoRA loader before us leaves it."""
+    """A MODEL with a LoRA on it, as a LoRA loader returns it."""
     with torch.inference_mode():
         model = model.clone()
         key = "diffusion_model.blocks.0.self_attn.q.weight"

@@ -1,4 +1,4 @@
-"""What the interface is told about a concept file."""
+"""The server's answers to the interface about a concept file."""
 
 import base64
 import io
@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
+pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own warnings
 Pack = Callable[[str], Any]
 Call = Callable[..., Any]
 MODEL = "wan.safetensors"
@@ -20,7 +20,7 @@ MODEL = "wan.safetensors"
 
 @pytest.fixture
 def card(pack: Pack, folders: Path, wan_file: Call) -> Call:
-    """Asks for a card; the folder of diffusion models holds the random Wan."""
+    """Requests a card; the folder of diffusion models holds the random Wan."""
     (folders / "diffusion_models").mkdir()
     (folders / "diffusion_models" / MODEL).symlink_to(wan_file())
     paths = pack("nodes.card").folder_paths

@@ -19,13 +19,13 @@ from setandseq_core.concept import EMBEDDINGS
 from setandseq_core.condition import Condition
 from setandseq_core.embedded.text import encode_prompt
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
+pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own warnings
 Pack = Callable[[str], Any]
 Call = Callable[..., Any]
 LATENTS = torch.randn(1, 16, 2, 4, 8, generator=torch.Generator().manual_seed(5))
 TEXT = encode_prompt("a [v1] bee and a [v2] bee").unsqueeze(0)
 SHIFT = 8.0
-"""Of ComfyUI's Wan without a node that changes it."""
+"""The time shift of ComfyUI's Wan, unless a node changes it."""
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def weighted(pack: Pack) -> Call:
 
 @pytest.fixture
 def compose(run: Call) -> Call:
-    """Compose Concepts; returns its MODEL."""
+    """Runs Compose Concepts; returns its MODEL."""
 
     def execute(model: Any, *concepts: Any, **inputs: Any) -> Any:
         named = {f"concept_{index}": each for index, each in enumerate(concepts)}
@@ -53,10 +53,10 @@ def compose(run: Call) -> Call:
 
 @pytest.fixture
 def velocity_at(comfyui: ModuleType) -> Callable[..., Tensor]:
-    """A MODEL's velocity at a time, through all that is on it."""
+    """A MODEL's velocity at a time, with everything that nodes have put on it."""
 
     def answer(model: Any, time: float = 0.6, kinds: Sequence[int] = (0,)) -> Tensor:
-        """With a row for each of the `kinds`: 0 is the prompt's, 1 the negative prompt's."""
+        """The velocity with one row for each of `kinds`: 0 is for the prompt, 1 for the negative prompt."""
         latents, text = (value.repeat(len(kinds), *[1] * (value.ndim - 1)) for value in (LATENTS, TEXT))
         with torch.inference_mode():
             import_module("comfy.model_management").load_models_gpu([model])
@@ -85,7 +85,7 @@ def core_velocity(wan_file: Callable[..., Path]) -> Callable[..., Tensor]:
 
 @pytest.fixture
 def with_tokens() -> Call:
-    """A concept with learned tokens that show."""
+    """A concept whose learned tokens have a visible effect."""
 
     def add(concept: Any) -> Any:
         generator = torch.Generator().manual_seed(9)
@@ -96,7 +96,7 @@ def with_tokens() -> Call:
 
 @pytest.fixture
 def schedule(run: Call) -> Call:
-    """Strength Schedule; returns its schedule."""
+    """Runs Strength Schedule; returns its schedule."""
 
     def make(**inputs: float) -> Any:
         as_they_are = dict.fromkeys(("identity_first", "identity_last", "motion_first", "motion_last"), 1.0)
@@ -173,7 +173,7 @@ def test_a_constant_schedule_is_a_constant_strength(
 def test_sampling_obeys_a_schedule(
     comfyui: ModuleType, load_wan: Call, make_concept: Call, weighted: Call, compose: Call, schedule: Call
 ) -> None:
-    """All but constant, through the stock sampler with guidance: as near to the constant as the schedule is."""
+    """With guidance in the stock sampler, an almost constant schedule gives almost the result of a constant one."""
     model = load_wan()
     concept = weighted(make_concept(model))
 
@@ -215,7 +215,7 @@ def test_region_prompts_are_those_of_the_core(
     core_velocity: Call,
     with_tokens: Call,
 ) -> None:
-    """The rows of the negative prompt keep theirs; each region has the learned tokens of its own concept alone."""
+    """The negative prompt's rows keep their text; each region has only the learned tokens of its own concept."""
     model = load_wan()
     both = [weighted(with_tokens(make_concept(model, seed=1))), weighted(make_concept(model, seed=2))]
     texts = [encode_prompt("a [v1] bee"), encode_prompt("a [v2] bee")]

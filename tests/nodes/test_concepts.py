@@ -1,4 +1,4 @@
-"""Concepts as files, and on models."""
+"""Saving and loading concepts, and applying them to models."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
+pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own warnings
 Pack = Callable[[str], Any]
 Call = Callable[..., Any]
 LAYER = "blocks.1.ffn.2"
@@ -30,7 +30,7 @@ def weighted(pack: Pack) -> Call:
 
 @pytest.fixture
 def saved(run: Call, folders: Path, weighted: Call) -> Callable[..., list[str]]:
-    """Saves with the node; returns the files that are then in the models folder."""
+    """Saves with the node; returns the files in the models folder afterwards."""
 
     def save(concept: Any, name: str, plain_lora: bool = False, float32: bool = False, **strengths: float) -> list[str]:
         wanted = {"name": name, "plain_lora": plain_lora, "float32": float32}
@@ -53,7 +53,7 @@ def load(run: Call) -> Call:
 
 
 def weight_of(model: Any) -> torch.Tensor:
-    """One weight of a MODEL with its patches, as it is when sampling."""
+    """One weight of a MODEL with its patches, as sampling uses it."""
     with torch.inference_mode():
         return model.patch_weight_to_device(f"diffusion_model.{LAYER}.weight", return_weight=True).clone()
 

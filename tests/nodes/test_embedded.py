@@ -11,7 +11,7 @@ import torch
 from setandseq_core.embedded.files import TRANSFORMER_FILE, VAE_FILE
 from setandseq_core.embedded.text import encode_prompt
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
+pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own warnings
 Pack = Callable[[str], Any]
 Call = Callable[..., Any]
 PROMPT = "a sks small red Circle, zub bouncing; it's a [v] cat's-eye"
@@ -19,13 +19,13 @@ PROMPT = "a sks small red Circle, zub bouncing; it's a [v] cat's-eye"
 
 @pytest.fixture
 def clip(run: Call) -> Any:
-    """What the node gives."""
+    """The output of the node."""
     return run("EmbeddedTextEncoder").result[0]
 
 
 @pytest.fixture
 def encode(comfyui: ModuleType, clip: Any) -> Callable[[str], torch.Tensor]:
-    """The tokens of a prompt, by the stock node."""
+    """The tokens that the stock node makes from a prompt."""
 
     def tokens(prompt: str) -> torch.Tensor:
         with torch.inference_mode():

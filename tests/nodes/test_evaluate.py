@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
+pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own warnings
 Call = Callable[..., Any]
 PROMPT = "a large [v] creature [u] wandering on a blue plain background"
 SIZES: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -25,7 +25,7 @@ def bee(pack: Call) -> torch.Tensor:
 
 @pytest.fixture
 def refer(pack: Call, bee: torch.Tensor) -> Call:
-    """A reference as Reference Clip makes it, of the bee's clip."""
+    """A reference like that of Reference Clip, with the bee's clip."""
 
     def make(prompt: str = PROMPT) -> Any:
         core = pack("setandseq_core.clips.clip")
@@ -47,7 +47,7 @@ def evaluate(run: Call, refer: Call, bee: torch.Tensor) -> Call:
 
 @pytest.fixture(scope="module")
 def vision(comfyui: Any) -> Any:
-    """A random, tiny CLIP_VISION whose vectors are as long as the text model's."""
+    """A random, tiny CLIP_VISION whose vectors have the same width as those of the text model."""
     torch.manual_seed(0)
     sizes = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 32, "num_attention_heads": 2}
     config = {"model_type": "clip_vision_model", "image_size": 28, "patch_size": 14, "num_channels": 3}
@@ -61,7 +61,7 @@ def vision(comfyui: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def text_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
-    """A random CLIP-L text model, tiny but for its vocabulary, and its file."""
+    """A random CLIP-L text model, tiny except for its vocabulary, and its file."""
     torch.manual_seed(0)
     model = CLIPTextModelWithProjection(CLIPTextConfig(**SIZES, projection_dim=64, eos_token_id=49407)).eval()
     file = tmp_path_factory.mktemp("clip") / "clip_l.safetensors"

@@ -1,4 +1,4 @@
-"""Both experts of a base in one request: each on its own noise levels, one file, and the expert that a MODEL is."""
+"""Both experts of a base in one request: each learns its own noise levels, and one file serves both MODELs."""
 
 import shutil
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from setandseq_core.config import MethodConfig, PriorConfig, SequenceConfig, SetConfig
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
+pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own warnings
 Pack = Callable[[str], Any]
 Call = Callable[..., Any]
 BETWEEN = 0.875
@@ -28,7 +28,7 @@ HIGH, LOW, OTHER = range(3)
 
 @pytest.fixture
 def asked(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Tensor]]:
-    """Which MODEL was asked for its velocity, and at which times."""
+    """Records which MODEL was asked for its velocity, and at which times."""
     backbone = pack("nodes.backbone").ComfyBackbone
     answer = backbone.velocity
     found: list[tuple[Any, Tensor]] = []
@@ -179,7 +179,7 @@ def test_a_model_that_is_neither_expert_is_told_what_was_needed(
 def test_a_schedule_acts_on_the_low_noise_model_by_the_time_of_the_whole_sampling(
     run: Call, pack: Pack, load_wan: Call, make_concept: Call
 ) -> None:
-    """Off in its first half, the concept is off at the high times of the second model's part, and on at the end."""
+    """The schedule begins off, so the concept is off at the start of the second model's part and on at its end."""
     high, low = load_wan(seed=HIGH), load_wan(seed=LOW)
     concepts = make_concept(high), make_concept(low, seed=2)
     concepts[0].info.config["time_range"] = [BETWEEN, 1.0]
@@ -197,7 +197,7 @@ def test_a_schedule_acts_on_the_low_noise_model_by_the_time_of_the_whole_samplin
 
 
 def answer(model: Any, time: float) -> Tensor:
-    """The denoised latents of a MODEL, as a sampler asks for them."""
+    """The denoised latents that a MODEL gives a sampler."""
     generator = torch.Generator().manual_seed(5)
     latents = torch.randn(1, 16, 2, 4, 4, generator=generator)
     text = torch.randn(1, 48, 4096, generator=generator)

@@ -1,6 +1,6 @@
 """Every family of video models, each as a tiny random model in its own file: right gradients, both stages, no trace.
 
-A new entry in nodes/families.py needs a tiny model of its kind in tools/tiny_models.py, and nothing here.
+A new entry in nodes/families.py needs a tiny model of its kind in tools/tiny_models.py, but no change here.
 """
 
 import ast
@@ -20,7 +20,7 @@ from setandseq_core.config import MethodConfig, SequenceConfig, SetConfig
 from tools.server.folder import ROOT
 from tools.tiny_models import TINY, Tiny, TinyClip, load_tiny, random, random_weights
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
+pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own warnings
 Pack = Callable[[str], Any]
 Call = Callable[..., Any]
 REFUSED = ("minimax_h3",)
@@ -42,7 +42,7 @@ def load(comfyui: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Calla
 
 @pytest.fixture(scope="module")
 def vae_of(comfyui: ModuleType) -> Callable[[Tiny], Any]:
-    """A random VAE of the tiny autoencoders' kind, for latents of that many channels."""
+    """A random VAE of the tiny autoencoders' kind, for latents with that number of channels."""
 
     def make(tiny: Tiny) -> Any:
         network = import_module("comfy.taesd.taehv").TAEHV(tiny.latents[0])
@@ -53,7 +53,7 @@ def vae_of(comfyui: ModuleType) -> Callable[[Tiny], Any]:
 
 @pytest.fixture(scope="module")
 def backbone_of(pack: Pack, vae_of: Call) -> Callable[..., Any]:
-    """A MODEL as the core's backbone, with a text encoder of its own."""
+    """A MODEL as the core's backbone, with its own text encoder."""
 
     def make(name: str, model: Any, **options: Any) -> Any:
         tiny = TINY[name]
@@ -65,7 +65,7 @@ def backbone_of(pack: Pack, vae_of: Call) -> Callable[..., Any]:
 
 
 def sampled(model: Any, name: str, *, padding: int = 0) -> Tensor:
-    """One step of ComfyUI's own sampling from fixed noise; nothing of ours is asked.
+    """One step of ComfyUI's own sampling from fixed noise, without any of our code.
 
     Args:
         padding: tokens at the end of the prompt that are zeros.
@@ -140,7 +140,7 @@ def test_comfyui_detects_the_tiny_model(load: Call, name: str) -> None:
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
 @pytest.mark.parametrize("name", TRAINED)
 def test_gradients_are_right(pack: Pack, load: Call, backbone_of: Call, name: str, checkpointing: bool) -> None:
-    """Along a random direction of all factors: by autograd, and by central differences."""
+    """Compares autograd with central differences along a random direction of all factors."""
     flow, lora, tiny = pack("setandseq_core.flow"), pack("setandseq_core.lora"), TINY[name]
     model = load(name)
     with torch.inference_mode(), pack("nodes.backbone").differentiable():
@@ -193,7 +193,7 @@ def test_gradients_are_right(pack: Pack, load: Call, backbone_of: Call, name: st
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_step_is_planned_and_leaves_nothing_fake(pack: Pack, load: Call, backbone_of: Call, name: str) -> None:
-    """As each training is, before it begins."""
+    """Every training is planned before it begins."""
     fake, savings = pack("setandseq_core.training.fake_step"), pack("setandseq_core.backbone").Savings()
     latents = random(1, *TINY[name].latents)
     with torch.inference_mode(), pack("nodes.backbone").differentiable():
@@ -216,7 +216,7 @@ def test_both_stages_learn_in_every_layer_and_leave_no_trace(learned: Call, name
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_the_stock_loader_matches_every_key(pack: Pack, learned: Call, name: str, tmp_path: Path) -> None:
-    """And samples what the concept does on the MODEL through our nodes, from a file that was saved and loaded."""
+    """A saved and loaded LoRA also gives the same sample as the concept that our nodes apply to the MODEL."""
     model, concept, before, _ = learned(name)
     files, export = pack("setandseq_core.concept_file.file"), pack("setandseq_core.concept_file.export")
     concept = _stronger(concept)
@@ -240,7 +240,7 @@ def test_the_stock_loader_matches_every_key(pack: Pack, learned: Call, name: str
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_schedule_acts_by_the_noise_that_the_sampler_is_at(pack: Pack, learned: Call, name: str) -> None:
-    """It is asked once, after three tenths of the sampling; models that count noise by steps are near that."""
+    """The model runs once, after three tenths of the sampling; models that count noise in steps come close to that."""
     model, concept, before, _ = learned(name)
     concept, strengths = _stronger(concept), pack("setandseq_core.compose.strengths")
 
@@ -291,7 +291,7 @@ def test_concepts_act_in_regions_or_are_refused_by_name(pack: Pack, learned: Cal
 
 
 def _stronger(concept: Any) -> Any:
-    """With an effect that shows after two steps of training."""
+    """Make the effect visible after two steps of training."""
     layers = {
         name: replace(layer, identity_basis_OR=30 * layer.identity_basis_OR) for name, layer in concept.layers.items()
     }
@@ -325,7 +325,7 @@ def test_a_model_that_is_not_listed_is_trained_under_its_own_name_with_a_caution
 
 
 def test_only_one_file_names_a_family(pack: Pack) -> None:
-    """Neither a family's name nor a class of ComfyUI's stands in other code; Wan's does in the core, for diffusers."""
+    """No other code names a family or its class in ComfyUI, except that the core names Wan for diffusers."""
     families = pack("nodes.families").FAMILIES
     names = {word for family in families for word in (family.name, *family.kinds)}
     in_core = names - {word for family in families if family.name == "wan" for word in (family.name, *family.kinds)}

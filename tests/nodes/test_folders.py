@@ -1,4 +1,4 @@
-"""Our folders among ComfyUI's, and names of files."""
+"""Our folders among ComfyUI's, and the names of files."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from setandseq_core.embedded.files import TRANSFORMER_FILE, VAE_FILE
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
+pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own warnings
 Pack = Callable[[str], Any]
 
 
@@ -28,7 +28,7 @@ def test_concepts_are_a_model_folder(pack: Pack, folders: Path) -> None:
 def test_extra_model_paths_are_searched_after_our_own(pack: Pack, folders: Path, tmp_path: Path) -> None:
     paths = import_module("folder_paths")
     paths.folder_names_and_paths.pop("dynamic_concepts")
-    paths.add_model_folder_path("dynamic_concepts", str(tmp_path / "extra"))  # what extra_model_paths.yaml leads to
+    paths.add_model_folder_path("dynamic_concepts", str(tmp_path / "extra"))  # as extra_model_paths.yaml would set it
     for folder in (tmp_path / "extra", folders / "dynamic_concepts"):
         folder.mkdir(exist_ok=True)
         (folder / "bee.safetensors").touch()

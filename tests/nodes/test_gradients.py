@@ -11,7 +11,7 @@ Pack = Callable[[str], Any]
 
 
 def test_what_is_written_over_is_kept_for_the_backward(pack: Pack) -> None:
-    """Tensors are freed and made again in between, so that many get the address, the id and the version of another."""
+    """Tensors are freed and made again in between, so that many reuse the address, id and version of an earlier one."""
     x = torch.arange(1.0, 1001.0, requires_grad=True)
     for _ in range(50):
         x.grad = None
@@ -32,7 +32,7 @@ def test_a_block_may_write_into_its_inputs_and_into_views(pack: Pack, again: boo
     weight = torch.randn(8, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
 
     def block(x: Tensor) -> Tensor:
-        squared = x * weight * x  # saves x, which is written over below
+        squared = x * weight * x  # saves x, which is overwritten below
         x[::2].add_(squared[::2].sin())
         x.view(2, 4)[0].mul_(0.5)
         return squared * x.exp()

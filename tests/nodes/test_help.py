@@ -1,4 +1,4 @@
-"""Help in the interface: a page for every node that explains every input, and all names in each language."""
+"""Help in the interface: every node has a page that explains every input, and each language has all names."""
 
 import json
 import re
@@ -10,14 +10,14 @@ import pytest
 
 from tools.server.folder import ROOT
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
+pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own warnings
 PAGES = ROOT / "js" / "docs"
 LOCALES = sorted((ROOT / "locales").glob("*/nodeDefs.json"))
 
 
 @pytest.fixture
 def schemas(pack: Callable[[str], Any], folders: Path) -> dict[str, Any]:
-    """By node id, what the node says of itself; `folders` has the list of concepts that one of them shows."""
+    """The schema of each node by its id; one of them shows the list of concepts, which needs `folders`."""
     return {schema.node_id: schema for schema in (node.define_schema() for node in pack("nodes").NODES)}
 
 

@@ -1,4 +1,4 @@
-"""Identity from LoRA: what a stock loader does with a LoRA, as an identity that motion can be learned on."""
+"""Identity from LoRA: it has the same effect as the LoRA in a stock loader, and motion can be learned on it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
+pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own warnings
 Pack = Callable[[str], Any]
 Call = Callable[..., Any]
 SPELLINGS = {

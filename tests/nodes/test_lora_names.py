@@ -1,4 +1,4 @@
-"""Plain LoRAs in the one spelling that diffusers takes too: stock ComfyUI finds every layer of it."""
+"""Plain LoRAs in the only spelling that diffusers also reads: stock ComfyUI finds every layer."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -11,7 +11,7 @@ import torch
 
 from tools.tiny_models import load_tiny
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
+pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own warnings
 
 
 @pytest.mark.parametrize(("name", "layers"), [("hunyuan_video", 20), ("kandinsky5", 26), ("ltxv", 20)])

@@ -1,4 +1,4 @@
-"""What a block of ComfyUI's Wan keeps for its backward pass, alone and with a concept in training."""
+"""Memory that a block of ComfyUI's Wan keeps for its backward pass, alone and with a concept in training."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from setandseq_core.lora import trainable_concept
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
+pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own warnings
 WIDTH = 1536
 TOKENS = 640
 
@@ -32,7 +32,7 @@ def block(comfyui: ModuleType, monkeypatch: pytest.MonkeyPatch) -> nn.Module:
 
 @pytest.fixture
 def kept(comfyui: ModuleType) -> Callable[[nn.Module], int]:
-    """Counts the bytes that a block keeps between forward and backward, every storage once and weights not."""
+    """Counts the bytes that a block keeps between forward and backward, each storage once and without weights."""
     attention: Any = import_module("comfy.ldm.modules.attention").attention_pytorch
     positions: Any = import_module("comfy.ldm.flux.layers").EmbedND(dim=128, theta=10000.0, axes_dim=[44, 42, 42])
     generator = torch.Generator().manual_seed(1)

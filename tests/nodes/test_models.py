@@ -1,4 +1,4 @@
-"""What a MODEL is: its layers, its fingerprint, and whether concepts can be made for it."""
+"""Facts about a MODEL: its layers, its fingerprint, and whether concepts can be made for it."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -16,7 +16,7 @@ from setandseq_core.backbones.wan import WanBackbone
 from setandseq_core.backbones.wan_files import load_transformer
 from setandseq_core.embedded.text import encode_prompt
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
+pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own warnings
 Pack = Callable[[str], Any]
 Call = Callable[..., Any]
 FP8_DISTANCE = 0.05
@@ -25,7 +25,7 @@ BF16_DISTANCE = 0.005
 
 @pytest.fixture
 def apart(pack: Pack) -> Callable[[Any, Any], float]:
-    """How far the fingerprints of two MODELs are from each other; the second one may have more layers."""
+    """The distance between the fingerprints of two MODELs; the second one may have more layers."""
     core, models = pack("setandseq_core.fingerprint"), pack("nodes.models")
 
     def measure(first: Any, second: Any) -> float:
@@ -141,7 +141,7 @@ def test_patches_have_a_key_of_their_content(pack: Pack, load_wan: Call) -> None
 def test_cores_bypass_lora_is_part_of_the_patches_key(
     comfyui: ModuleType, pack: Pack, load_wan: Call, folders: Path, make_concept: Call
 ) -> None:
-    """It acts by an injection and not by patches; ignored, work of one model would be handed out for another."""
+    """It acts by an injection and not by patches. If ignored, one model's results would be reused for another."""
     patches_key, model = pack("nodes.models").patches_key, load_wan()
     for seed, name in ((1, "one"), (2, "two")):
         (folders / "loras").mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Reference Pictures: lists and batches of pictures, and a training whose look is theirs."""
+"""Reference Pictures: lists and batches of pictures, and a training that learns the look from them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
+pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own warnings
 Pack = Callable[[str], Any]
 Call = Callable[..., Any]
 

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from setandseq_core.lora import _AddUp, trainable_concept
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
+pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own warnings
 Pack = Callable[[str], Any]
 WIDTH = 16
 
@@ -45,12 +45,12 @@ def network(operations: Any, dtype: torch.dtype = torch.float64) -> nn.Sequentia
 
 
 def bring_in_by_one_buffer(module: nn.Module) -> None:
-    """Let ComfyUI's own cast return all weights of a shape in the same memory, as for offloaded ones."""
+    """Make ComfyUI's own cast return all weights of a shape in the same memory, as it does for offloaded weights."""
     buffers: dict[torch.Size, Tensor] = {}
 
     def into_buffer(weight: Tensor) -> Tensor:
         buffer = buffers.setdefault(weight.shape, torch.empty_like(weight))
-        buffer.data.copy_(weight)  # past autograd's own check, as a transfer to a card is
+        buffer.data.copy_(weight)  # unnoticed by autograd's own check, like a transfer to a GPU
         return buffer
 
     layer: Any
@@ -61,7 +61,7 @@ def bring_in_by_one_buffer(module: nn.Module) -> None:
 
 
 def slopes(run: Callable[[Tensor], Tensor]) -> tuple[float, float]:
-    """The answer's derivative along a random direction: by autograd, and by central differences."""
+    """The output's derivative along a random direction: by autograd, and by central differences."""
     generator = torch.Generator().manual_seed(1)
     x, direction, weights = (torch.randn(5, WIDTH, generator=generator, dtype=torch.float64) for _ in range(3))
     leaf = x.clone().requires_grad_()
@@ -84,7 +84,7 @@ def test_gradients_are_right_where_a_buffer_is_used_again(
         return answer
 
     wrong, differences = slopes(run)
-    assert wrong != pytest.approx(differences, rel=1e-3)  # the fault that is mended here, or this test shows nothing
+    assert wrong != pytest.approx(differences, rel=1e-3)  # the fault that our code fixes must appear here
     with frozen(module):
         assert slopes(run) == pytest.approx((differences, differences), rel=1e-6)
 
@@ -106,7 +106,7 @@ def test_a_frozen_linear_layer_keeps_nothing(
 def test_the_low_rank_path_may_be_added_into_a_frozen_layers_output(
     comfyui: ModuleType, frozen: Callable[[nn.Module], AbstractContextManager[None]]
 ) -> None:
-    """As cards do it in half precision; autograd forbids it where the output is a view made in a function of ours."""
+    """GPUs do this in half precision; autograd forbids it if the output is a view that one of our functions made."""
     layer = network(import_module("comfy.ops").manual_cast, torch.float32)[:1]
     x, z, basis = (torch.randn(*shape, requires_grad=True) for shape in ((2, 3, WIDTH), (2, 3, 4), (WIDTH, 4)))
     expected = torch.autograd.grad((layer(x) + z @ basis.t()).square().sum(), (x, z, basis))
@@ -123,7 +123,7 @@ def test_layers_are_themselves_afterwards(
     def other(x: Tensor) -> Tensor:
         return 2 * x
 
-    module[3].forward = other  # as a bypass LoRA of ComfyUI puts its own there
+    module[3].forward = other  # ComfyUI's bypass LoRA also replaces the forward
     with frozen(module):
         pass
     assert vars(module[3])["forward"] is other and "forward" not in vars(module[0])
@@ -137,7 +137,7 @@ def test_a_concept_trains_on_another_device_than_the_weights(
     kind: str,
     weights: torch.dtype,
 ) -> None:
-    """The other device is `meta`: like a GPU's kernels, its own refuse tensors of the CPU, and it is everywhere."""
+    """The other device is `meta`. Like a GPU, it refuses tensors of the CPU, and every machine has it."""
     other = torch.device("meta")
     linear = getattr(import_module("comfy.ops"), kind).Linear
     module = nn.Sequential(linear(WIDTH, WIDTH), nn.GELU(), linear(WIDTH, WIDTH)).requires_grad_(False)
@@ -171,7 +171,7 @@ def test_every_kind_of_quantised_weights_is_known(comfyui: ModuleType) -> None:
 def test_a_concept_trains_on_quantised_weights(
     comfyui: ModuleType, frozen: Callable[[nn.Module], AbstractContextManager[None]], kind: str
 ) -> None:
-    """With the answer and the slope of the unpacked weights, here and on another device than the weights'."""
+    """Output and slope are those of the unpacked weights, on the device of the weights and on another."""
     quantised: Any = import_module("comfy.quant_ops")
     width, layout = 256, quantised.QUANT_ALGOS[kind]["comfy_tensor_layout"]
     operations: Any = import_module("comfy.ops").mixed_precision_ops(compute_dtype=torch.bfloat16)

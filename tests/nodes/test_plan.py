@@ -1,4 +1,4 @@
-"""Train nodes plan before they train: they say so, ask ComfyUI for that memory, and fit into small devices."""
+"""Train nodes plan before they train: they show the plan, ask ComfyUI for its memory, and fit into small devices."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import torch
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
+pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own warnings
 Pack = Callable[[str], Any]
 Call = Callable[..., Any]
 
 
 @pytest.fixture
 def wires(pack: Pack, load_wan: Call) -> dict[str, Any]:
-    """What a train node needs, and nothing else: a random Wan with the embedded CLIP and VAE, and a reference."""
+    """The wires that a train node needs: a random Wan with the embedded CLIP and VAE, and a reference."""
     file = pack("setandseq_core.embedded.model").VAE_FILE
     clips = pack("setandseq_core.clips.clip")
     frames = torch.rand(5, 32, 32, 3, generator=torch.Generator().manual_seed(1))
@@ -28,7 +28,7 @@ def wires(pack: Pack, load_wan: Call) -> dict[str, Any]:
 
 @pytest.fixture
 def options(pack: Pack) -> Any:
-    """No prior clips and no sample videos."""
+    """Options without prior clips and sample videos."""
     settings, config = pack("nodes.settings"), pack("setandseq_core.config")
     method = config.MethodConfig(prior=config.PriorConfig(share=0.0), set_stage=config.SetConfig(batch=4))
     return settings.TrainingOptions(config=method, preview_every=0)
@@ -36,7 +36,7 @@ def options(pack: Pack) -> Any:
 
 @pytest.fixture
 def train(pack: Pack, run: Call, wires: dict[str, Any], options: Any, monkeypatch: pytest.MonkeyPatch) -> Call:
-    """Runs Train Identity LoRA on a device of so many bytes; returns the node's output and what the panel knows."""
+    """Runs Train Identity LoRA on a device with that many bytes; returns the node's output and the panel's record."""
 
     def execute(limit: int, **inputs: Any) -> tuple[Any, Any]:
         backbone, panel = pack("nodes.backbone").ComfyBackbone, pack("nodes.panel")

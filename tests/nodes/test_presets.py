@@ -1,4 +1,4 @@
-"""Presets: what train nodes do without settings, and what a preset takes out of the nodes' own inputs."""
+"""Presets: the settings of train nodes without a settings node, and the inputs that a preset overrides."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,12 +7,12 @@ import pytest
 
 from setandseq_core.config import PRESETS
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
+pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own warnings
 
 
 @pytest.fixture
 def chosen(run: Callable[..., Any]) -> Callable[[str], Any]:
-    """The options that Training Settings gives with a preset and otherwise its defaults."""
+    """The options of Training Settings with a preset and its other inputs at their defaults."""
 
     def options(preset: str) -> Any:
         numbers = {"batch": 2, "identity_dropout": 0.8, "motion_dropout": 0.5, "token_masking": 0.1}

@@ -1,4 +1,4 @@
-"""What is made while a stage trains: it changes nothing of the training, and keeps to its share of the time."""
+"""Previews during training: they do not change the training, and keep to their share of the time."""
 
 import io
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from PIL import Image
 
 from setandseq_core.config import MethodConfig, PriorConfig, SequenceConfig, SetConfig
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
+pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own warnings
 Pack = Callable[[str], Any]
 Call = Callable[..., Any]
 PROMPTS = {"static_prompt": "a [v] blob", "motion_prompt": "a [v] blob [u] hopping"}
@@ -28,7 +28,7 @@ CONFIG = MethodConfig(
 
 @pytest.fixture
 def train(pack: Pack, load_wan: Call) -> Call:
-    """Trains both stages as the nodes do; the concept, both records, and how often the VAE encoded."""
+    """Trains both stages as the nodes do; returns the concept, both records, and how often the VAE encoded."""
     fitting, reference, panel = (
         pack("setandseq_core.clips.clip"),
         pack("setandseq_core.clips.clip"),
@@ -57,7 +57,7 @@ def train(pack: Pack, load_wan: Call) -> Call:
 
 
 def _counting(pack: Pack, model: Any, encoded: list[tuple[int, ...]]) -> Any:
-    """The backbone of a MODEL, of whose VAE every encoding is noted."""
+    """The backbone of a MODEL; every encoding by its VAE is recorded."""
     file = pack("setandseq_core.embedded.model").VAE_FILE
     with torch.inference_mode():
         vae = import_module("comfy.sd").VAE(sd=import_module("comfy.utils").load_torch_file(str(file)))
@@ -117,7 +117,7 @@ def test_a_looping_picture_has_all_frames_at_a_small_size(pack: Pack) -> None:
 
 @pytest.fixture
 def set_stage(pack: Pack, load_wan: Call, tmp_path: Path) -> Call:
-    """Trains the set stage as its node does; what the node says, and its record."""
+    """Trains the set stage as its node does; returns the node's text and its record."""
     learn, progress, settings = pack("setandseq_core.learn"), pack("nodes.progress"), pack("nodes.settings")
     clips = pack("setandseq_core.clips.clip")
     frames = torch.rand(5, 32, 32, 3, generator=torch.Generator().manual_seed(1))

@@ -1,4 +1,4 @@
-"""Reference Clip: what it makes of a video, and what it refuses."""
+"""Reference Clip: the clips that it makes from videos, and the inputs that it refuses."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -19,7 +19,7 @@ from setandseq_core.embedded.model import load_embedded
 from tools.tiny_models import load_tiny
 from tools.videos import MAKERS
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
+pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own warnings
 Call = Callable[..., Any]
 INPUTS: dict[str, Any] = {
     "static_prompt": "a [v] dancer in a red dress",
@@ -77,7 +77,7 @@ def test_a_large_clip_is_made_no_larger_than_the_model_was_trained_on(refer: Cal
 
 
 def test_the_size_is_that_of_the_command_line(refer: Call, pack: Call) -> None:
-    """640x360 became 640x352 here and 640x368 there."""
+    """Earlier, 640x360 became 640x352 here and 640x368 there."""
     fitted_size = pack("setandseq_core.clips.clip").fitted_size
     for height, width in [(360, 640), (72, 104), (1080, 1928)]:
         _, images = refer(video=torch.rand(5, height, width, 3), image_fps=16.0).result
@@ -176,7 +176,7 @@ def test_a_file_gives_the_frames_that_the_command_line_reads(
 
 
 def test_only_the_stretch_that_was_trimmed_and_asked_for_is_used(refer: Call, videos: Path) -> None:
-    """Of a file in memory too, as other nodes hand it over."""
+    """This also holds for a file in memory, as other nodes pass it on."""
     api = import_module("comfy_api.latest")
     sources = str(videos / "fast.mp4"), BytesIO((videos / "fast.mp4").read_bytes())
     found = [

@@ -1,4 +1,4 @@
-"""What other nodes do to a MODEL before ours: concepts train through it, and are the same merged and live."""
+"""Other nodes change a MODEL before ours: concepts train through it, and merged and live give the same result."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -14,19 +14,19 @@ from torch.nn import functional
 
 from setandseq_core.embedded.text import encode_prompt
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
+pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own warnings
 Pack = Callable[[str], Any]
 Call = Callable[..., Any]
 LATENTS = torch.randn(1, 16, 2, 4, 8, generator=torch.Generator().manual_seed(5))
 TEXT = encode_prompt("a [v] bee, [u] dancing").unsqueeze(0)
 BLOCK = 32
-"""Weights that share a scale in a file of the kind Q8_0."""
+"""Number of weights that share a scale in a Q8_0 file."""
 
 
 class PackedTensor(Tensor):
-    """A weight of a GGUF file as its loader holds it: packed bytes that have the shape of what they stand for.
+    """A weight of a GGUF file as its loader holds it: packed bytes that report the shape of the unpacked weight.
 
-    As there, it returns itself as its copy, and LoRAs are kept beside it in `patches`.
+    As in that loader, cloning returns the weight itself, and `patches` holds its LoRAs.
     """
 
     tensor_shape: torch.Size
@@ -53,7 +53,7 @@ def labelled(values: Any, shape: torch.Size, patches: list[Any]) -> PackedTensor
 
 
 def packed(weight: Tensor) -> PackedTensor:
-    """8-bit integers with a float16 scale for each block: Q8_0."""
+    """Pack a weight as Q8_0: 8-bit integers with a float16 scale for each block."""
     blocks = weight.reshape(-1, BLOCK).float()
     scales = (blocks.abs().amax(1, keepdim=True) / 127).half()
     whole = (blocks / scales.float()).round().clamp(-127, 127).to(torch.int8)
@@ -70,7 +70,7 @@ def unpacked(weight: PackedTensor, dtype: torch.dtype) -> Tensor:
 
 
 def packed_operations() -> Any:
-    """ComfyUI's layers with weights of such files, and with the interface of the pack that loads them."""
+    """ComfyUI's layers with the weights of such files and the interface of the pack that loads them."""
     ops: Any = import_module("comfy.ops")
 
     class Layer:
@@ -151,7 +151,7 @@ def load_packed_wan(comfyui: ModuleType, wan_file: Callable[..., Path]) -> Call:
 
 @pytest.fixture
 def compiled(comfyui: ModuleType) -> Call:
-    """A MODEL with core's wrapper for compiled models on it; without a C compiler, by Dynamo's own interpreter."""
+    """A MODEL with ComfyUI's wrapper for compiled models; Dynamo's own interpreter runs it, without a C compiler."""
 
     def put_on(model: Any) -> Any:
         torch._dynamo.reset()
@@ -166,7 +166,7 @@ def compiled(comfyui: ModuleType) -> Call:
 
 @pytest.fixture
 def bypassed(pack: Pack, folders: Path, make_concept: Call) -> Call:
-    """A MODEL with core's bypass LoRA on it."""
+    """A MODEL with ComfyUI's bypass LoRA on it."""
 
     def put_on(model: Any) -> Any:
         file = folders / "loras" / "other.safetensors"
@@ -190,7 +190,7 @@ def embedded_wires(pack: Pack) -> tuple[Any, Any]:
 
 @pytest.fixture
 def wire(load_wan: Call, load_packed_wan: Call, compiled: Call, bypassed: Call) -> Call:
-    """The random Wan through one of the wires, by its name."""
+    """The random Wan through the wire of that name."""
     wires: dict[str, Call] = {
         "plain": load_wan,
         "compiled": lambda: compiled(load_wan()),
@@ -205,7 +205,7 @@ WIRES = ("plain", "compiled", "bypass LoRA", "GGUF", "GGUF with a bypass LoRA")
 
 
 def answer(model: Any, time: float) -> Tensor:
-    """A MODEL's velocity at a time, through all that is on it."""
+    """A MODEL's velocity at a time, with everything that nodes have put on it."""
     with torch.inference_mode():
         import_module("comfy.model_management").load_models_gpu([model])
         options = {"wrappers": model.wrappers, "cond_or_uncond": [0]}
@@ -214,7 +214,7 @@ def answer(model: Any, time: float) -> Tensor:
 
 
 def fill(parameters: dict[str, nn.Parameter]) -> None:
-    """Give a concept in training an effect, always the same."""
+    """Give a concept in training a fixed effect."""
     with torch.no_grad():
         for index, value in enumerate(parameters.values()):
             value.copy_(0.05 * torch.randn(value.shape, generator=torch.Generator().manual_seed(index)))
@@ -241,7 +241,7 @@ def test_merged_and_live_concepts_are_the_same(pack: Pack, wire: Call, make_conc
 
 @pytest.mark.parametrize("name", WIRES)
 def test_gradients_pass_the_wire(pack: Pack, wire: Call, embedded_wires: tuple[Any, Any], name: str) -> None:
-    """The slope of the loss along the concept's gradient is that of central differences."""
+    """The slope of the loss along the concept's gradient equals that of central differences."""
     model = wire(name)
     backbone = pack("nodes.backbone").ComfyBackbone(model, *embedded_wires)
     trainable, moved = pack("setandseq_core.lora").trainable_concept, 1e-3
@@ -293,7 +293,7 @@ def test_the_fingerprint_of_a_packed_file_leaves_loras_out(
 
 
 def moved(model: Any, how_far: float) -> Any:
-    """The MODEL with the weights of a fine-tuned one, or of Wan 2.2's other expert, in place of its own."""
+    """The MODEL with other weights, as if it were fine-tuned or the other expert of Wan 2.2."""
     generator = torch.Generator().manual_seed(7)
     with torch.inference_mode():
         for weight in model.model.diffusion_model.blocks.parameters():
@@ -323,7 +323,7 @@ def test_a_concept_of_an_expert_says_which_noise_it_was_trained_on(
 
 
 def gradients(pack: Pack, wires: tuple[Any, Any], model: Any) -> Tensor:
-    """Of a concept on the MODEL, all in one row, for the loss of a clip as long as real ones are."""
+    """The gradients of a concept on the MODEL, all in one row, for the loss of a clip of realistic length."""
     backbone = pack("nodes.backbone").ComfyBackbone(model, *wires)
     trainable = pack("setandseq_core.lora").trainable_concept
     with pack("nodes.backbone").differentiable():
@@ -342,7 +342,7 @@ def test_gradients_keep_their_digits_on_a_model_that_computes_in_float16(
 ) -> None:
     exact = gradients(pack, embedded_wires, load_wan())
     model = load_wan(dtype=torch.float16)
-    model.model.manual_cast_dtype = torch.float16  # as on a card; ComfyUI gives the CPU float32
+    model.model.manual_cast_dtype = torch.float16  # as on a GPU; on the CPU, ComfyUI uses float32
     found = gradients(pack, embedded_wires, model)
     assert torch.cosine_similarity(found, exact, dim=0) > 0.999
     assert model.model.get_dtype_inference() == torch.float16

@@ -1,4 +1,4 @@
-"""One native file, the same model in ComfyUI and in diffusers."""
+"""One native file gives the same model in ComfyUI and in diffusers."""
 
 import logging
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from tools.server.folder import NoComfyUIError, comfyui_folder
 
 EMBEDDED = Path(__file__).parents[2] / "setandseq_core" / "embedded" / "weights"
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own
+pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own warnings
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def velocity_in_diffusers(model: WanTransformer3DModel, inputs: dict[str, Tensor
 
 
 def assert_close(found: Tensor, expected: Tensor, tolerance: float, what: str) -> None:
-    """Equal within an absolute tolerance, and not by both being nothing; `-o log_cli_level=INFO` shows by how much."""
+    """Check that both are nearly equal and not zero; `-o log_cli_level=INFO` shows the difference."""
     difference = (found - expected).abs().max().item()
     logging.getLogger(__name__).info("%s: %.2e apart, spread %.2f", what, difference, expected.std().item())
     assert found.shape == expected.shape

@@ -27,7 +27,7 @@ def tiny_training(**changes):
 
 
 def stop_after(patch, steps):
-    """Let the VAE's training crash after so many steps."""
+    """Make the VAE's training crash after that number of steps."""
     step, done = train_vae._Optimizer.step, []
 
     def crash(self, rate):
@@ -58,7 +58,7 @@ def test_last_part_of_vae_training_leaves_the_encoder_alone(tmp_path):
 
 
 def test_latents_are_kept_within_the_grammar_alone():
-    """With nothing else in the loss: no gradient at the start, and one as soon as the latents differ."""
+    """The loss has no other term: there is no gradient at the start, and there is one as soon as the latents differ."""
     config = tiny_training(keep_latents=1.0, kl_weight=0.0)
     old = tiny_vae().requires_grad_(False)
     batch = VaeBatches(config)[3]

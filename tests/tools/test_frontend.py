@@ -1,4 +1,4 @@
-"""Frontends for the browser tests: unpacked from the package that PyPI has."""
+"""Frontends for the browser tests, unpacked from their package on PyPI."""
 
 import zipfile
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A short `make kills`: a training is killed at a step, in a write and while it starts."""
+"""A short `make kills`: a training is killed at a step, during a write and while it starts."""
 
 import sys
 from pathlib import Path

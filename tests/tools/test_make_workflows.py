@@ -1,4 +1,4 @@
-"""What lies in workflows/, and its thumbnails; that the files are up to date is tested beside a server."""
+"""The files in workflows/ and their thumbnails; another test, with a server, checks that the files are up to date."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from PIL import Image
 from setandseq_core.clips.video import write_video
 from tools.workflows.make import CELL, COLUMNS, FOLDER, MAKERS, ROWS, film_strips, write_thumbnails
 
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # imageio-ffmpeg's pipes
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # imageio-ffmpeg leaves pipes open
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -32,7 +32,7 @@ def test_nodes_do_not_overlap_and_there_is_a_note(name: str) -> None:
     boxes = []
     for node in nodes:
         (left, top), (width, height) = node["pos"], node["size"]
-        shown = 0 if node.get("flags", {}).get("collapsed") else height  # of a collapsed one only the title's 30
+        shown = 0 if node.get("flags", {}).get("collapsed") else height  # a collapsed node has only the 30 of its title
         boxes.append((left, top, left + width, top + shown + 30))
     for i, (left, top, right, bottom) in enumerate(boxes):
         for other in boxes[:i]:
@@ -42,7 +42,7 @@ def test_nodes_do_not_overlap_and_there_is_a_note(name: str) -> None:
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_all_of_it_can_be_read_as_it_opens(name: str) -> None:
-    """The interface shows all nodes at once: in a window of 1440x900 at 0.38 of their size or more."""
+    """The interface shows all nodes at once, in a window of 1440x900 at 0.38 of their size or larger."""
     boxes = [(left, top, left + width, top + height) for left, top, width, height in groups_and_notes(name)]
     left, top, right, bottom = zip(*boxes, strict=True)
     assert max(right) - min(left) <= 2800 and max(bottom) - min(top) <= 1600

@@ -1,4 +1,4 @@
-"""The workflows' thumbnails: each has a source, and those of another model say so."""
+"""The workflows' thumbnails: each has a source, and those made with another model say so."""
 
 import pytest
 from PIL import Image

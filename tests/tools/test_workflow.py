@@ -1,7 +1,7 @@
-"""Workflow files into prompts and out of Python, against a file and a prompt that ComfyUI's interface itself made.
+"""Converting workflow files to prompts and building them in Python, compared with files that ComfyUI's interface made.
 
-data/interface_sample.json was saved by the interface (the version is in it): a note, a reroute, a primitive, muted and
-bypassed nodes, growing inputs, nested dynamic combos, a seed with its control, and a text that comes by a wire.
+The interface saved data/interface_sample.json (the file names the version). It holds a note, a reroute, a primitive,
+muted and bypassed nodes, growing inputs, nested dynamic combos, a seed with its control, and a text from a wire.
 """
 
 import copy
@@ -28,7 +28,7 @@ def of_type(workflow: dict[str, Any], type_: str) -> dict[str, Any]:
 
 
 def without_titles(prompt: dict[str, Any]) -> dict[str, Any]:
-    """The interface translates those that nobody changed."""
+    """Remove titles, because the interface translates those that nobody changed."""
     return {node_id: {key: node[key] for key in ("class_type", "inputs")} for node_id, node in prompt.items()}
 
 
@@ -71,7 +71,7 @@ def test_unknown_type_is_named(workflow: dict[str, Any]) -> None:
 
 
 def built() -> dict[str, Any]:
-    """A part of the sample, from Python."""
+    """A part of the sample, built in Python."""
     graph = Graph("sample", OBJECT_INFO)
     graph.note("Note", "What this\nis for.", (-400, 0), (300, 200))
     first = graph.add("EmptyImage", (0, 0), width=64, height=48, batch_size=5)

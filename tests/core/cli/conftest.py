@@ -1,4 +1,4 @@
-"""A tiny random Wan in a real diffusers folder, a clip, and a concept that was trained on both."""
+"""A tiny random Wan in a real diffusers folder, a clip, and a concept that was trained with both."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -74,14 +74,14 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="package")
 def train(model: Path, inputs: Path) -> list[str]:
-    """The options of a short training, but for --out."""
+    """The options of a short training, except --out."""
     files = ["--video", f"{inputs}/clip.mp4", "--config", f"{inputs}/short.toml", "--model", str(model)]
     return ["train", *files, "--device", "cpu", "--static-prompt", "a sks blob", "--dynamic-prompt", "zub"]
 
 
 @pytest.fixture(scope="package")
 def trained(train: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A concept that was trained without being disturbed."""
+    """A concept that was trained without interruption."""
     out = tmp_path_factory.mktemp("trained") / "blob.safetensors"
     assert main([*train, "--out", str(out)]) == 0
     return out
@@ -89,7 +89,7 @@ def trained(train: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def told_error(capsys: pytest.CaptureFixture[str]) -> ToldError:
-    """Runs a command that must fail, and gives its last words: the error on one line, the hint on a second."""
+    """Runs a command that must fail, and returns its last two lines: the error and the hint."""
 
     def told(arguments: list[str]) -> str:
         assert main(arguments) == 2

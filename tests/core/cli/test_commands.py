@@ -325,7 +325,7 @@ def test_clean_shows_what_trainings_keep_and_removes_it_when_told(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
 def test_a_full_disk_is_told_in_words_and_the_training_goes_on(train: list[str], tmp_path: Path) -> None:
-    """No file may have more than 4 KiB: the state is not kept, and in the end the concept cannot be written."""
+    """Files may have at most 4 KiB, so the state is not kept and, at the end, the concept cannot be written."""
     limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); "
     limited += "from setandseq_core.cli.main import main; sys.exit(main(sys.argv[1:]))"
     out = tmp_path / "blob.safetensors"
@@ -341,7 +341,7 @@ def test_a_full_disk_is_told_in_words_and_the_training_goes_on(train: list[str],
 
 
 def test_a_plan_says_memory_time_and_what_saves_most(capsys: pytest.CaptureFixture[str]) -> None:
-    """For the embedded model on a device of 85 MiB and 100 million operations a second."""
+    """Plans for the embedded model on a device with 85 MiB and 100 million operations per second."""
     assert main(["plan", "--memory", "0.083", "--speed", "0.0001"]) == 0
     told = capsys.readouterr().out
     assert "of 0.08 GB with checkpointing, about 11 h" in told

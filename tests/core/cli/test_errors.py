@@ -1,4 +1,4 @@
-"""What a person is told when a command cannot do it."""
+"""Messages to the user when a command fails."""
 
 import re
 import shutil
@@ -23,7 +23,7 @@ taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpages
 resource.setrlimit(resource.RLIMIT_AS, (taken + 2**29, resource.RLIM_INFINITY))
 sys.exit(main(sys.argv[1:]))
 """
-"""A process of its own that may take half a GiB more than it has: one that ran for long has memory to use again."""
+"""A new process that may take half a GiB more than it has; an old process would have freed memory to reuse."""
 GOLDEN = Path(__file__).parents[1] / "data" / "concept_v1.safetensors"
 
 

@@ -99,7 +99,7 @@ def test_other_polite_signals_keep_all_steps_too(
 ) -> None:
     number = getattr(signal, name)
     out = tmp_path / "blob.safetensors"
-    before = signal.signal(number, signal.SIG_DFL)  # nohup, for one, ignores SIGHUP, and so would the command
+    before = signal.signal(number, signal.SIG_DFL)  # nohup, for example, ignores SIGHUP, and so would the command
     try:
         with monkeypatch.context() as patch:
             patch.setattr(sys, "stderr", Terminal("the look 2/3", number=number))

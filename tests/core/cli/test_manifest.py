@@ -1,4 +1,4 @@
-"""What a manifest of many concepts may say, and where its faults are told to be."""
+"""The contents that a manifest of many concepts may have, and the places that its error messages name."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The options of the command line: an interface, so they are frozen."""
+"""The options of the command line are an interface, so they are frozen."""
 
 import dataclasses
 import inspect
@@ -65,7 +65,7 @@ TRAIN = ["train", "--video", "a.mp4", "--static-prompt", "a", "--out", "b"]
 
 
 def defaults(name: str) -> dict[str, object]:
-    """What a command gets of each option that is not given, an option by its name on the command line."""
+    """The value of each option that is not given, by the option's name on the command line."""
     command = commands.commands[name]
     values = command.make_context(name, [], resilient_parsing=True).params
     shown = {each.name: each.opts[0] for each in command.params}
@@ -89,7 +89,7 @@ def test_every_command_and_option_has_help_and_an_example(name: str) -> None:
 
 @pytest.mark.parametrize("name", FROZEN)
 def test_every_command_is_one_typed_function_of_its_options(name: str) -> None:
-    """Options that belong together arrive as one value of a dataclass with a field for each."""
+    """Options that belong together arrive as one dataclass with a field for each option."""
     callback = commands.commands[name].callback
     assert callback is not None
     function = inspect.unwrap(callback)

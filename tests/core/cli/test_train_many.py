@@ -1,4 +1,4 @@
-"""Many concepts from a manifest, on Ray workers of which one is killed."""
+"""Many concepts from a manifest, on Ray workers; one worker is killed."""
 
 import csv
 import os
@@ -47,7 +47,7 @@ batch = 1
 
 
 def write_manifest(folder: Path, steps: int, names: Sequence[str] = NAMES) -> list[str]:
-    """A manifest and settings; the command that trains them into the folder `out`."""
+    """Write a manifest and settings; return the command that trains them into the folder `out`."""
     (folder / "settings.toml").write_text(SETTINGS.format(steps=steps), encoding="utf-8")
     prompts = f'static_prompt = "{BEE.static_prompt}"\nmotion_prompt = "{BEE.motion_prompt}"\n'
     concepts = [
@@ -75,7 +75,7 @@ def rows(out: Path) -> list[dict[str, str]]:
 
 
 def assert_all_done_once(out: Path) -> None:
-    """All six, none twice, the shared clips made once, and the table says so."""
+    """Check that all six were trained once, that the shared clips were made once, and that the table says so."""
     found = rows(out)
     assert [(row["name"], row["state"]) for row in found] == [(name, "done") for name in NAMES]
     for row in found:
@@ -115,7 +115,7 @@ def test_the_command_survives_kills_and_resumes_what_is_missing(tmp_path: Path) 
         while len(list(out.glob("*.result.json"))) < 2:
             assert process.poll() is None
             time.sleep(0.05)
-        process.kill()  # the whole studio goes dark
+        process.kill()  # as in a power failure: everything dies at once
     before = {path: path.stat().st_mtime_ns for path in out.glob("bee ?.safetensors")}
     with subprocess.Popen([*command, "--resume"], cwd=ROOT) as process:
         while process.poll() is None and len(list(out.glob("*.result.json"))) < 4:

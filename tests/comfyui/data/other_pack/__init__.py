@@ -1,4 +1,4 @@
-"""Another pack beside ours, in the old style: it too has a folder `nodes`, and it reaches ComfyUI's own `nodes`."""
+"""Another pack beside ours, in the old style: it also has a folder `nodes`, and it imports ComfyUI's own `nodes`."""
 
 from .nodes.probe import NODE_CLASS_MAPPINGS
 

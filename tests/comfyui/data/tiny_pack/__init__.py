@@ -1,6 +1,6 @@
-"""Nodes for the tests alone: they write tiny models under the names of large ones, and stand in for their encoders.
+"""Nodes for the tests only: they write tiny models under the names of large ones, and replace their encoders.
 
-A text encoder and a vision encoder have one size each in ComfyUI, so no file of a tiny one is detected.
+ComfyUI knows only one size of each text and vision encoder, so it would not detect the file of a tiny one.
 """
 
 import json
@@ -38,7 +38,7 @@ def save_checkpoint(file: Path, seed: int) -> None:
 
 
 def save_upsampler(file: Path) -> None:
-    """LTX-2's network that makes latents larger."""
+    """LTX-2's network for upscaling latents."""
     kind = import_module("comfy.ldm.lightricks.latent_upsampler").LatentUpsampler
     network = kind.from_config(UPSAMPLER, operations=import_module("comfy.ops").disable_weight_init)
     save_file(random_weights(network), file, {"config": json.dumps(UPSAMPLER)})
@@ -49,7 +49,7 @@ def prefixed(prefix: str, weights: Weights) -> Weights:
 
 
 def steady(weights: Weights) -> Weights:
-    """With statistics that leave latents as they are."""
+    """Set the statistics so that they leave latents unchanged."""
     means = {key: torch.zeros_like(value) for key, value in weights.items() if key.endswith("mean-of-means")}
     spreads = {key: torch.ones_like(value) for key, value in weights.items() if key.endswith("std-of-means")}
     return weights | means | spreads
@@ -85,7 +85,7 @@ class TinyFile:
 
 
 class TinyTextEncoder:
-    """A text encoder of the width that a tiny model wants."""
+    """A text encoder of the width that a tiny model needs."""
 
     CATEGORY = "tests"
     FUNCTION = "make"
@@ -115,7 +115,7 @@ class TinyVision:
 
 
 class VisionEncoder:
-    """As CLIP Vision Encode calls it."""
+    """A vision encoder that CLIP Vision Encode can call."""
 
     def __init__(self, width: int) -> None:
         self._width = width

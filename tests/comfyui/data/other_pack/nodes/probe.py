@@ -9,7 +9,7 @@ import nodes
 
 
 class Modules:
-    """The packages that are imported, and where `import nodes` leads."""
+    """Lists the imported packages, and the file that `import nodes` finds."""
 
     RETURN_TYPES = ()
     FUNCTION = "show"
@@ -26,7 +26,7 @@ class Modules:
 
 
 class Wait:
-    """Waits for so many seconds, and can be cancelled."""
+    """Waits for a number of seconds, and can be cancelled."""
 
     RETURN_TYPES = ()
     FUNCTION = "wait"
