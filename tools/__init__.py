@@ -1,1 +1,1 @@
-"""Programs for those who work on this project; none of them is shipped with the pack."""
+"""Programs for people who work on this project; they are not shipped with the pack."""

@@ -1,6 +1,6 @@
-"""`make demo`: a headless ComfyUI runs a workflow of ours on the shipped clip, from the file as an artist opens it.
+"""`make demo`: a headless ComfyUI runs a workflow of the pack on the shipped clip, from the file that artists open.
 
-The concept, its videos, a contact sheet and report.json with what was measured go into a folder.
+The concept, its videos, a contact sheet and report.json with the measurements go into a folder.
 """
 
 import argparse
@@ -30,11 +30,11 @@ from tools.workflows.prompt import to_prompt
 
 WORKFLOW = ROOT / "workflows" / "1 Train on the embedded model.json"
 SECONDS = 6 * 3600.0
-"""Longer than the slowest machine takes."""
+"""Time limit in seconds, above the time of the slowest machine."""
 
 
 def run_demo(workflow: dict[str, Any], out: Path) -> None:
-    """Run the workflow in a ComfyUI of its own and put what it made into `out`.
+    """Run the workflow in a separate ComfyUI and put the results into `out`.
 
     Raises:
         ComfyUIError: the server or a node failed; its message says where and why.
@@ -55,7 +55,7 @@ def run_demo(workflow: dict[str, Any], out: Path) -> None:
 
 
 def show_progress(events: Iterable[Event], prompt: dict[str, Any]) -> None:
-    """Print what ComfyUI does: the nodes that take steps, how long they still take, and each video that is saved."""
+    """Print the progress of ComfyUI: the nodes that run in steps, their time left, and each saved video."""
     line, started, done = ProgressLine(sys.stdout), dict[str, float](), set[str]()
     for event in events:
         if event.kind == "executed" and prompt[event.data["node"]]["class_type"] == "SaveVideo":
@@ -71,7 +71,7 @@ def show_progress(events: Iterable[Event], prompt: dict[str, Any]) -> None:
 
 
 def saved_videos(server: Server, run: Run, prompt: dict[str, Any]) -> dict[str, Path]:
-    """The videos that the workflow's Save Video nodes saved, named as their nodes name them, without numbers."""
+    """Videos from the workflow's Save Video nodes, by the name on the node, without number."""
     return {
         _video_name(prompt[node]): files[0]
         for node, files in server.files(run).items()
@@ -86,7 +86,7 @@ def copy_concepts(server: Server, out: Path) -> list[Path]:
 
 
 def write_demo(out: Path, videos: dict[str, Path], concept_file: Path) -> None:
-    """Write the shots' videos, the contact sheet and report.json, from what ComfyUI saved."""
+    """Write the videos, the contact sheet and report.json from the files that ComfyUI saved."""
     takes = [(shot, _read(videos[shot.name]).frames_FHWC) for shot in _shots(videos)]
     write_results(out, _read(CLIP_FILE), load_concept(concept_file), takes, _say)
 
@@ -111,12 +111,12 @@ def _say(text: str) -> None:
 
 
 def main() -> int:
-    """The command line; the exit status."""
+    """Run the command line and return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m tools.demo", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("demo_output"), help="where to put it (default: demo_output)")
     parser.add_argument("--workflow", type=Path, default=WORKFLOW, help="another workflow with Save Video nodes")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start without it
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell start with SIGINT ignored
     try:
         run_demo(json.loads(arguments.workflow.read_text()), arguments.out)
     except KeyboardInterrupt:

@@ -1,11 +1,11 @@
-"""Kill trainings, as a power cut would, and look at what is left: `python -m tools.kills` (or `make kills`).
+"""Kill trainings, as a power cut would, and check what is left: `python -m tools.kills` (or `make kills`).
 
-A command line that trains the embedded model is killed by SIGKILL at random moments: in both stages, while prior clips
-are made, and while its state is written. The same command is given again until it is done. The concept must be the one
-of a training that nobody killed, bit for bit; little work may be lost at each kill, and nothing may be left lying. Then
-a ComfyUI that trains is killed in the same way.
+A command that trains the embedded model is killed by SIGKILL at random moments: in both stages, while prior clips are
+made, and while its state is written. The same command is repeated until it is done. The concept must equal that of an
+undisturbed training bit for bit, each kill may lose only little work, and no files may be left over. Then a ComfyUI
+that trains is killed in the same way.
 
-The moments come from a fixed seed; where they fall among the steps depends on the machine.
+The moments come from a fixed seed; the steps that they hit depend on the machine.
 """
 
 import argparse
@@ -55,16 +55,16 @@ run.SAVE_SECONDS = float(sys.argv[1])
 run.SAVE_SHARE = 1.0
 sys.exit(main(sys.argv[2:]))
 """
-"""The command line with a line for every step, and a state that is saved more often."""
+"""Program that runs the command line with a line for every step and more frequent saves."""
 STEP = re.compile(r"learning the (look|motion) (\d+)/")
 LOST_SECONDS = 30.0
-"""The most work that a kill may cost."""
+"""Maximum seconds of work that a kill may cost."""
 START_SECONDS = 300.0
 SERVER_STEPS = 150
 SERVER_STAGES = {"identity": ("look", SERVER_STEPS), "concept": ("motion", SERVER_STEPS + 1)}
-"""Train node -> its stage and number of steps, which tells its bar from others on the same node."""
+"""Stage and number of steps by train node; the number tells its progress bar from others on the same node."""
 SERVER_SECONDS = ((0.5, 5.0), (10.0, 20.0))
-"""How long a server trains before it is killed, in turn: into the first stage, and mostly into the second."""
+"""Ranges of the seconds until a server is killed, used in turn: into the first stage, and mostly into the second."""
 
 
 @dataclass
@@ -77,23 +77,23 @@ class Killed:
     lost_steps: int = 0
     lost_seconds: float = 0.0
     seen_at: float = field(default=0.0, repr=False)
-    """When its last step was seen."""
+    """Time at which the last step was seen."""
 
 
 @dataclass
 class Seen:
-    """The steps of a training that are done, by stage and number, and the seconds of each; tells the cost of a kill."""
+    """Finished steps of a training by stage and number, with the seconds of each; measures the cost of a kill."""
 
     seconds: dict[tuple[str, int], float] = field(default_factory=dict)
 
     def last(self, stage: str) -> int:
-        """The last step of a stage that is done; 0 before there is one."""
+        """The last finished step of a stage; 0 if there is none."""
         return max((number for known, number in self.seconds if known == stage), default=0)
 
     def note(self, killed: Killed, stage: str, step: int) -> None:
-        """Note a step that was done just now; the first one after a kill shows how many are done again.
+        """Note a step that has just finished; the first one after a kill shows how many are repeated.
 
-        The seconds of a process's first step are not known, since it also starts in them.
+        The seconds of a process's first step are unknown, because they include its start.
         """
         now = time.monotonic()
         if not killed.stage:
@@ -108,24 +108,24 @@ class Seen:
 
 @dataclass
 class Training:
-    """A command that trains, given again and again."""
+    """A training command that is repeated after every kill."""
 
     folder: Path
     steps: int
     seed: int
     prior: bool
-    """Whether prior clips are made, which takes most of the time of a short training."""
+    """Whether prior clips are made, which take most of the time of a short training."""
     save_seconds: float
-    """Between two states; the shorter, the fewer steps are done again."""
+    """Seconds between two saves; with shorter ones, fewer steps are repeated."""
     seen: Seen = field(default_factory=Seen)
 
     @property
     def out(self) -> Path:
-        """The concept."""
+        """Path of the concept."""
         return self.folder / "bee.safetensors"
 
     def arguments(self) -> list[str]:
-        """The command."""
+        """Arguments of the command; writes its settings file."""
         self.folder.mkdir(exist_ok=True)
         settings = self.folder.with_suffix(".toml")
         settings.write_text(SETTINGS.format(steps=self.steps, share=0.5 * self.prior))
@@ -134,22 +134,22 @@ class Training:
         return ["train", *files, *PROMPTS, "--float32"]
 
     def start(self) -> "subprocess.Popen[str]":
-        """Give the command in a process of its own."""
+        """Run the command in a separate process."""
         command = [sys.executable, "-c", EVERY_STEP, str(self.save_seconds), *self.arguments()]
         return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
 
     def finish(self) -> Concept:
-        """Let it run to its end, in this process."""
+        """Run the command to its end in this process."""
         if main_of_core(self.arguments()):
             raise RuntimeError("The training has failed; see above.")
         return load_concept(self.out)
 
     def kill(self, moment: str, chance: random.Random) -> Killed | None:
-        """Give the command and kill it at a moment; None if it was done before that.
+        """Run the command and kill it at a moment; None if it finished before that.
 
         Args:
             moment: "steps": some time after its first step; "write": while it writes a file; "start": before any step.
-            chance: decides how long after.
+            chance: gives the time until the kill.
         """
         with self.start() as process:
             killed = Killed(moment=moment)
@@ -196,17 +196,17 @@ def same(one: Concept, two: Concept) -> bool:
 
 
 def left_lying(folder: Path) -> list[Path]:
-    """Files that no user asked for, and that no next start would remove."""
+    """Leftover temporary files, which no later start would remove."""
     return [*folder.rglob(PARTIAL_FOLDERS), *folder.rglob("*.tmp*")]
 
 
 def kill_command_line(
     kills: int, steps: int, seed: int, save_seconds: float, folder: Path, *, prior: bool = True
 ) -> list[Killed]:
-    """Train until so many kills have hit; each training is finished and compared with one that nobody killed.
+    """Train until `kills` kills have hit; finish each training and compare it with an undisturbed one.
 
     Raises:
-        AssertionError: a concept is another one, or something is left lying.
+        AssertionError: a concept differs, or files are left over.
     """
     chance = random.Random(seed)
     found: list[Killed] = []
@@ -234,10 +234,10 @@ def kill_command_line(
 
 
 def kill_servers(kills: int, seed: int, folder: Path) -> list[Killed]:
-    """Kill a ComfyUI while it trains, start it again and give the same prompt until it is done.
+    """Kill a ComfyUI while it trains, restart it and queue the same prompt until it is done.
 
     Raises:
-        AssertionError: the concept is another one, or something is left lying.
+        AssertionError: the concept differs, or files are left over.
     """
     chance = random.Random(seed)
     graph = training(set_steps=SERVER_STEPS, sequence_steps=SERVER_STEPS + 1)
@@ -261,7 +261,7 @@ def kill_servers(kills: int, seed: int, folder: Path) -> list[Killed]:
 
 
 def kill_server(server: Server, graph: Prompt, seen: Seen, seconds: float) -> Killed:
-    """Start a ComfyUI, give it a training and kill it so long after the first step that is seen."""
+    """Start a ComfyUI, queue a training and kill the server `seconds` after the first step that is seen."""
     killed = Killed(moment="server")
     until = None
     server.start()
@@ -279,7 +279,7 @@ def kill_server(server: Server, graph: Prompt, seen: Seen, seconds: float) -> Ki
 
 
 def main() -> None:
-    """Kill it, and tell the steps and seconds that were lost."""
+    """Kill trainings, and print the seconds that were lost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20, help="of the command line")
     parser.add_argument("--servers", type=int, default=4, help="kills of a ComfyUI")

@@ -1,7 +1,7 @@
-"""`python -m tools.losses`: the losses and concepts of four small trainings, as hashes.
+"""`python -m tools.losses`: print the losses and a hash of the concept of four small trainings.
 
-A refactor must leave every line as it is. What is covered: the embedded model with prior clips, learned tokens, masks
-and stitched clips; a random Wan in bfloat16 through diffusers; the embedded model through ComfyUI.
+A refactor must not change any line. The trainings cover the embedded model with prior clips, learned tokens, masks and
+stitched clips; a random Wan in bfloat16 through diffusers; and the embedded model through ComfyUI.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ def reference(name: str, identity_token: str = IDENTITY_TOKEN) -> Reference:
 
 
 def report(title: str, concept: Concept, losses: list[float]) -> None:
-    """Print the losses, and a hash of the concept's tensors."""
+    """Print the losses and a hash of the concept's tensors."""
     digest = hashlib.sha256()
     for name, layer in sorted(concept.layers.items()):
         for tensor in (layer.identity_basis_OR, layer.coefficients_RI, layer.motion_residual_RI):
@@ -68,7 +68,7 @@ def report(title: str, concept: Concept, losses: list[float]) -> None:
 
 
 def learned(backbone: Backbone, references: list[Reference], config: MethodConfig) -> tuple[Concept, list[float]]:
-    """A concept, and the loss of every step."""
+    """Learn a concept; return it and the loss of every step."""
     losses: list[float] = []
     prior = automatic_prior(backbone, references, config)
     concept = learn_concept(
@@ -78,7 +78,7 @@ def learned(backbone: Backbone, references: list[Reference], config: MethodConfi
 
 
 def through_comfyui() -> None:
-    """The embedded model on ComfyUI's wires."""
+    """Train the embedded model through ComfyUI's classes."""
     sys.path.insert(0, str(comfyui_folder()))
     sys.argv = sys.argv[:1]
     import_module("comfy.cli_args").args.cpu = True
@@ -101,7 +101,7 @@ def through_comfyui() -> None:
 
 
 def main() -> None:
-    """Train all three."""
+    """Run all four trainings."""
     torch.set_num_threads(1)
     report("embedded, learned tokens", *learned(load_embedded(), [reference("bee")], CONFIG))
     config = replace(CONFIG, token_learning_rate=0.0)

@@ -1,4 +1,4 @@
-"""A concept file of the embedded model that has everything but learned weights: for browser tests and pictures."""
+"""Write a concept file for the embedded model with everything but learned weights, for browser tests and pictures."""
 
 from dataclasses import replace
 from functools import cache
@@ -21,7 +21,7 @@ LAYERS = tuple(f"blocks.0.self_attn.{name}" for name in "qkvo")
 
 @cache
 def embedded_base() -> BaseFingerprint:
-    """The embedded model, as far as the sample changes it."""
+    """Fingerprint of the embedded model's layers that the sample has."""
     weights = load_file(TRANSFORMER_FILE)
     return fingerprint("wan", {layer: weights[f"{layer}.weight"] for layer in LAYERS})
 
@@ -36,11 +36,11 @@ INFO: dict[str, Any] = {
 
 
 def save_sample(path: Path, *, shift: float = 0.0, **info: Any) -> None:
-    """Write it.
+    """Write the sample concept.
 
     Args:
         path: ends in .safetensors.
-        shift: added to what tells the base model; 0 fits the embedded one, 2 fits none.
+        shift: added to the projections that identify the base model; 0 fits the embedded model, 2 fits none.
         info: fields of `ConceptInfo` that differ from INFO.
     """
     base = embedded_base()

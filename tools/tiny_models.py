@@ -1,7 +1,7 @@
-"""Tiny random video models of every architecture that ComfyUI has, in files that it detects by itself.
+"""Tiny random video models of every architecture that ComfyUI supports, in files that it detects by itself.
 
-`TINY` is the table: the network's class, its sizes, and what text encoders and nodes put on its conditioning. Where
-ComfyUI's detection fixes the sizes (Mochi, Cosmos), the model is made from its `supported_models` class instead.
+`TINY` lists for each the network's class, its sizes, and the values that text encoders and nodes put on its
+conditioning. If ComfyUI's detection fixes the sizes (Mochi, Cosmos), the model is made from its class instead.
 """
 
 import json
@@ -37,36 +37,36 @@ class Tiny:
     """One architecture at tiny size."""
 
     kind: str
-    """Class of comfy.supported_models that ComfyUI takes it for."""
+    """Class in comfy.supported_models that ComfyUI detects it as."""
     network: str
-    """module:class in comfy.ldm."""
+    """Class of the network, as module:class in comfy.ldm."""
     sizes: Mapping[str, Any]
-    """Arguments of that class."""
+    """Arguments of the network's class."""
     latents: tuple[int, int, int, int] = (16, 2, 4, 4)
     """Shape (C, F, H, W) of a clip's latents."""
     text: tuple[int, int] = (12, 64)
     """Tokens and width of a prompt."""
     pooled: int = 0
-    """Width of the pooled prompt; 0 is none."""
+    """Width of the pooled prompt; 0 for none."""
     encoded: Callable[[int], Values] = lambda tokens: {}
-    """Further outputs of the text encoder for a prompt of that many tokens."""
+    """Gives further outputs of the text encoder for a prompt with that many tokens."""
     graph: Callable[[tuple[int, ...]], Values] = lambda shape: {}
-    """Values that nodes put on the conditioning, for latents of that shape."""
+    """Gives the values that nodes put on the conditioning for latents of that shape."""
     metadata: Mapping[str, Any] | None = None
-    """Part `transformer` of the configuration in the file."""
+    """The `transformer` part of the configuration in the file."""
     detected: bool = True
-    """Whether ComfyUI's detection knows it at this size."""
+    """Whether ComfyUI detects it at this size."""
 
 
 def padded(tokens: int) -> Values:
-    """The mask of an encoder that pads: the last three tokens are padding."""
+    """The attention mask of an encoder that pads; the last three tokens are padding."""
     mask = torch.ones(1, tokens, dtype=torch.long)
     mask[:, -3:] = 0
     return {"attention_mask": mask}
 
 
 def first_frame(channels: int, with_mask: bool = True) -> Callable[[tuple[int, ...]], Values]:
-    """Latents of a known first frame, as WanImageToVideo and its like put them on the conditioning."""
+    """Latents of a given first frame, as nodes like WanImageToVideo put them on the conditioning."""
 
     def make(shape: tuple[int, ...]) -> Values:
         frames, height, width = shape[-3:]
@@ -79,14 +79,14 @@ def first_frame(channels: int, with_mask: bool = True) -> Callable[[tuple[int, .
 
 
 class Vision:
-    """The output of CLIP Vision Encode, as far as video models use it."""
+    """The part of CLIP Vision Encode's output that video models use."""
 
     def __init__(self, width: int):
         self.penultimate_hidden_states = self.last_hidden_state = random(1, 5, width)
 
 
 def random(*shape: int, seed: int = 3) -> Tensor:
-    """Normal numbers, always the same for a shape."""
+    """Normal random numbers, always the same for a shape and seed."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -230,7 +230,7 @@ TINY: dict[str, Tiny] = {
 
 
 def random_weights(module: torch.nn.Module, seed: int = 0) -> dict[str, Tensor]:
-    """Weights that keep activations alive; none is zero, so every gate is open."""
+    """Random weights that keep activations alive; none is zero, so every gate is open."""
     generator = torch.Generator().manual_seed(seed)
     return {key: _weight(key, value, generator) for key, value in module.state_dict().items()}
 
@@ -245,11 +245,11 @@ def _weight(key: str, value: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def load_tiny(name: str, folder: Path, seed: int = 0) -> Any:
-    """The MODEL of a tiny architecture, through ComfyUI's own loader where its detection allows.
+    """The MODEL of a tiny architecture, from ComfyUI's own loader if it detects the architecture.
 
     Args:
-        folder: for the model's file.
-        seed: of its weights.
+        folder: folder for the model's file.
+        seed: seed of its weights.
     """
     tiny = TINY[name]
     if not tiny.detected:
@@ -261,14 +261,14 @@ def load_tiny(name: str, folder: Path, seed: int = 0) -> Any:
 
 
 def save_tiny(name: str, file: Path, seed: int = 0) -> None:
-    """Write the file of a tiny architecture that ComfyUI's detection knows."""
+    """Write the file of a tiny architecture that ComfyUI detects."""
     tiny = TINY[name]
     metadata = None if tiny.metadata is None else {"config": json.dumps({"transformer": dict(tiny.metadata)})}
     save_file(tiny_weights(name, seed), file, metadata)
 
 
 def tiny_weights(name: str, seed: int = 0) -> dict[str, Tensor]:
-    """What is in that file."""
+    """Weights of a tiny architecture, as its file holds them."""
     tiny = TINY[name]
     module, kind = tiny.network.split(":")
     operations = import_module("comfy.ops").disable_weight_init
@@ -289,21 +289,21 @@ def _made(tiny: Tiny, seed: int) -> Any:
 
 
 class TinyClip:
-    """A text encoder as `comfy.sd.CLIP` offers it: random tokens, always the same for a prompt; more for a longer one.
+    """A stand-in for `comfy.sd.CLIP`: random tokens, always the same for a prompt; longer prompts may give more.
 
     Args:
-        given: what nodes of the graph put on its conditioning.
+        given: values that nodes of the graph put on its conditioning.
     """
 
     def __init__(self, tiny: Tiny, given: Values | None = None):
         self._tiny, self._given = tiny, given or {}
 
     def tokenize(self, text: str) -> list[str]:
-        """Its words."""
+        """Split the text into words."""
         return text.split()
 
     def encode_from_tokens_scheduled(self, words: list[str]) -> list[list[Any]]:
-        """A CONDITIONING of one entry."""
+        """A CONDITIONING with one entry."""
         seed = sum(map(ord, " ".join(words)))
         count = max(self._tiny.text[0], len(words))
         values = {**self._given, **self._tiny.encoded(count)}

@@ -1,4 +1,4 @@
-"""Sizes of tiny networks, as arguments of ComfyUI's classes: one table for each architecture."""
+"""Sizes of tiny networks as arguments of ComfyUI's classes, one table for each architecture."""
 
 from typing import Any
 

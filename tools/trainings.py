@@ -1,6 +1,6 @@
-"""Many trainings in one ComfyUI: `python -m tools.trainings` (or `make trainings`).
+"""Run many trainings in one ComfyUI: `python -m tools.trainings` (or `make trainings`).
 
-Memory must stay flat, and what the model makes must stay the same: a training leaves nothing behind in the process.
+A training must leave nothing behind in the process: memory must stay flat, and the model's samples must not change.
 """
 
 import argparse
@@ -14,20 +14,20 @@ from tools.server.server import Server
 from tools.workflows.graphs import CONCEPT, embedded_model, sampling, training
 
 SETTLED = 5
-"""Trainings after which caches are full."""
+"""Number of trainings after which caches are full."""
 GROWTH_MIB = 2.0
-"""The most that one more training may add on average; a leaked copy of the model would be 20."""
+"""Maximum growth per training on average, in MiB; a leaked copy of the model would be 20."""
 
 
 def sample(server: Server, prefix: str) -> Tensor:
-    """Latents that the model makes without a concept."""
+    """Latents that the model samples without a concept."""
     server.run(embedded_model() | sampling(["model", 0], CONCEPT.motion_prompt, prefix=prefix)).succeeded()
     (path,) = (server.folder / "output").glob(f"{prefix}_*.latent")
     return load_file(path)["latent_tensor"]
 
 
 def main() -> None:
-    """Train again and again, and compare."""
+    """Train many times, then compare memory and samples."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=50)
     count = parser.parse_args().count

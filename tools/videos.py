@@ -1,7 +1,6 @@
-"""Video files like those that phones, screen recorders and cameras write: `python -m tools.videos FOLDER` makes them.
+"""Make video files like those of phones, screen recorders and cameras: `python -m tools.videos FOLDER`.
 
-In each of them a bright block moves from left to right at one speed, so that what comes out of a reader shows when it
-was seen.
+In most of them a bright block moves from left to right at a constant speed, so that a decoded frame shows its own time.
 """
 
 import struct
@@ -20,7 +19,7 @@ from av.video.stream import VideoStream
 SECONDS = 2
 WIDTH, HEIGHT = 160, 96
 TICKS = 240
-"""Of a second: the clock of all files."""
+"""Ticks per second in the clock of the files."""
 
 Picture = npt.NDArray[np.uint8]
 
@@ -30,7 +29,7 @@ QUARTER_TURN = struct.pack(">9i", 0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)
 
 
 def block_at(time: float, width: int = WIDTH, height: int = HEIGHT) -> Picture:
-    """Grey with a white block, an eighth of the width, that takes `SECONDS` from the left edge to the right."""
+    """A grey picture with a white block, an eighth of its width, that crosses it from left to right in `SECONDS`."""
     picture = np.full((height, width, 3), 60, np.uint8)
     left = round((width - width // 8) * time / SECONDS)
     picture[height // 4 : height * 3 // 4, left : left + width // 8] = 235
@@ -38,18 +37,18 @@ def block_at(time: float, width: int = WIDTH, height: int = HEIGHT) -> Picture:
 
 
 def even_ticks(fps: int) -> list[int]:
-    """When the frames of a video of one rate begin."""
+    """Start times, in ticks, of the frames of a video with a constant rate."""
     return list(range(0, SECONDS * TICKS, TICKS // fps))
 
 
 def screen_ticks() -> list[int]:
-    """The times at which a screen recorder writes a frame, which it does only when something has changed."""
+    """Start times, in ticks, of a screen recorder's frames; it writes one only when something has changed."""
     ticks = np.random.default_rng(0).choice([4, 4, 4, 8, 20], SECONDS * TICKS).cumsum()
     return [0, *(int(tick) for tick in ticks if tick < SECONDS * TICKS)]
 
 
 def write(path: Path, ticks: Sequence[int], **coding: object) -> Path:
-    """Write a frame for each tick. `coding` are attributes of the encoder, and `codec`."""
+    """Write a frame for each tick. `coding` holds attributes of the encoder, and `codec`."""
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
         stream = _stream(container.add_stream(str(coding.pop("codec", "libx264")), rate=60), coding)
         pictures = (block_at(tick / TICKS) for tick in ticks)
@@ -75,7 +74,7 @@ def _frame(picture: Picture, tick: int, stream: VideoStream) -> VideoFrame:
 
 
 def phone(path: Path) -> Path:
-    """A phone held upright: HLG in 10 bits, turned by a quarter."""
+    """A video of a phone held upright: HLG in 10 bits, rotated by a quarter turn."""
     hlg = {"color_primaries": 9, "color_trc": 18, "colorspace": 9, "pix_fmt": "yuv420p10le"}
     write(path, even_ticks(30), codec="libx265", options={"x265-params": "log-level=none"}, **hlg)
     data = path.read_bytes()
@@ -85,22 +84,22 @@ def phone(path: Path) -> Path:
 
 
 def screen(path: Path) -> Path:
-    """A screen recording of variable frame rate."""
+    """A screen recording with a variable frame rate."""
     return write(path, screen_ticks())
 
 
 def fast(path: Path) -> Path:
-    """240 frames a second."""
+    """A video with 240 frames per second."""
     return write(path, even_ticks(240))
 
 
 def anamorphic(path: Path) -> Path:
-    """Pixels that are twice as wide as high."""
+    """A video with pixels that are twice as wide as high."""
     return write(path, even_ticks(24), sample_aspect_ratio=Fraction(2))
 
 
 def trimmed(path: Path) -> Path:
-    """Cut without encoding again: an edit list hides the first half second, which the pictures need."""
+    """A video cut without re-encoding: an edit list hides the first half second, which later frames need."""
     whole = write(path.with_suffix(".whole.mp4"), even_ticks(24))
     with av.open(str(whole)) as source, av.open(str(path), "w", options={"avoid_negative_ts": "disabled"}) as target:
         stream = target.add_stream_from_template(source.streams.video[0])
@@ -117,7 +116,7 @@ def trimmed(path: Path) -> Path:
 
 
 def hour(path: Path) -> Path:
-    """An hour of 4K at 25 frames a second, of two colours: four seconds are encoded, and written 900 times."""
+    """An hour of 4K at 25 frames per second in two colours: four seconds are encoded and written 900 times."""
     large = {"width": 3840, "height": 2160, "options": {"preset": "ultrafast", "bf": "0"}, "gop_size": 100}
     with av.open(str(path), "w") as container:
         stream = _stream(container.add_stream("libx264", rate=25), {**large, "time_base": Fraction(1, 25)})
@@ -169,7 +168,7 @@ MAKERS = {
 
 
 def main(folder: Path) -> None:
-    """Make all of them."""
+    """Make all files."""
     for name, make in MAKERS.items():
         path = make(folder / name)
         print(f"{path}: {path.stat().st_size / 2**20:.2f} MiB")

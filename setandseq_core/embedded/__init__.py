@@ -1,1 +1,1 @@
-"""The small model that ships with the pack, the world it was trained on, and what measures its clips."""
+"""The small model that ships with the pack, the world it was trained on, and probes that measure its clips."""

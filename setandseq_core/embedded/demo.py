@@ -1,4 +1,4 @@
-"""The whole product on the embedded model, in a few minutes: one clip in, a concept and new videos of it out."""
+"""Show everything on the embedded model in a few minutes: from one clip to a concept and new videos of it."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -36,12 +36,12 @@ class Shot:
     name: str
     label: str
     caption: Caption
-    """Its prompt in the embedded world's own words, without the concept's tokens."""
+    """The prompt of the video, in the embedded world's words and without the concept's tokens."""
     strengths: Strengths = AS_LEARNED
 
 
 def demo_shots() -> list[Shot]:
-    """The reference again, then edits of it: two backgrounds, a second object, and the motion turned down and off."""
+    """The clip without and with the concept, then edits: two backgrounds, a second object, motion halved and off."""
     concept = CONCEPTS[DEMO]
     caption = concept.caption
     return [
@@ -64,14 +64,14 @@ def demo_shots() -> list[Shot]:
 
 
 def shoot(backbone: Backbone, concept: Concept, shot: Shot, seed: int) -> Tensor:
-    """Make the shot: frames (F, H, W, 3) in [0, 1]."""
+    """Sample a video of the demo: frames (F, H, W, 3) in [0, 1]."""
     noise = latent_noise(backbone.latent_shape(FRAMES, SIZE, SIZE), seed)
     with applied_concept(backbone, concept, shot.strengths) as applied:
         return backbone.decode_latents(applied.sample(noise, with_tokens(str(shot.caption))))
 
 
 def run_demo(out: Path, report: Callable[[str], None]) -> None:
-    """Learn the shipped clip's concept and write it, its videos, the contact sheet and report.json into `out`."""
+    """Learn a concept from the shipped clip; write it, its videos, the contact sheet and report.json into `out`."""
     out.mkdir(parents=True, exist_ok=True)
     backbone = load_embedded()
     clip = read_clip(CLIP_FILE, fps=backbone.format.fps, frames=FRAMES, size=(SIZE, SIZE))
@@ -97,10 +97,10 @@ def run_demo(out: Path, report: Callable[[str], None]) -> None:
 def write_results(
     out: Path, clip: Clip, concept: Concept, takes: Iterable[tuple[Shot, Tensor]], report: Callable[[str], None]
 ) -> None:
-    """Write the shots' videos, the contact sheet and report.json into `out`.
+    """Write the videos, the contact sheet and report.json into `out`.
 
     Args:
-        takes: shots and their frames, (F, H, W, 3) in [0, 1].
+        takes: pairs of a shot and its frames (F, H, W, 3) in [0, 1].
     """
     rows = [("reference clip", clip.frames_FHWC)]
     figures: dict[str, object] = {}

@@ -1,4 +1,4 @@
-"""The probes of the embedded world as `metrics.evaluate` takes them."""
+"""The probes of the embedded world in the form that `metrics.evaluate` needs."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from .world.captions import parse_caption
 from .world.scene import SIZE, Caption
 
 LARGEST = 4
-"""How many times as large as the world's frames the clips may be; the demo's videos are."""
+"""Maximum scale of clips relative to the world's frames; the demo's videos have this scale."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -34,10 +34,10 @@ class EmbeddedProbes:
 
 
 def embedded_probes(prompt: str, *clips_FHWC: Tensor) -> EmbeddedProbes | None:
-    """The probes where they apply: a prompt in the embedded world's grammar, and clips of its size or up to 4 times.
+    """The probes; None if the prompt is not in the embedded world's grammar or the clips are not 1 to 4 times its size.
 
     Args:
-        prompt: without the concept's tokens, as `metrics.without_tokens` leaves it.
+        prompt: prompt without the concept's tokens; see `metrics.without_tokens`.
     """
     caption = parse_caption(prompt)
     sides = {side for clip in clips_FHWC for side in clip.shape[1:3]}

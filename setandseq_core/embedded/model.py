@@ -1,4 +1,4 @@
-"""The embedded model as a backbone: a small Wan with its own text encoder, weights in `weights/`."""
+"""The embedded model as a backbone: a small Wan with its own text encoder and its weights in `weights/`."""
 
 import torch
 
@@ -15,7 +15,7 @@ NAME = "Set-and-Sequence embedded model"
 
 
 def load_embedded() -> WanBackbone:
-    """The embedded model on the CPU in float32."""
+    """Load the embedded model on the CPU in float32."""
     transformer = load_transformer(TRANSFORMER_FILE, torch.float32)
     return WanBackbone(
         transformer,

@@ -1,4 +1,4 @@
-"""Prior prompts of the embedded model: what its world can show, said in its own words."""
+"""Prior prompts for the embedded model: scenes that its world can show, in its own words."""
 
 from dataclasses import replace
 from functools import lru_cache
@@ -14,7 +14,7 @@ from .world.captions import parse_caption
 from .world.scene import Caption, random_caption
 
 CREATURES = 0.5
-"""Share of sprites without a named look, and as often without a named motion: the kinds a concept is one of."""
+"""Share of sprites whose look has no name, and share of those whose motion has none; a concept is of both kinds."""
 
 
 @lru_cache(maxsize=1)
@@ -39,8 +39,8 @@ def world_prompts(count: int, seed: int = 0, own: str = "") -> list[PriorPrompt]
     """Two-part prompts of random scenes with one or two sprites.
 
     Args:
-        own: a concept's prompt, without tokens. What is alone in its scene is then in the concept's place: if only the
-            concept were ever there, the place would tell it from the prior, and not its token.
+        own: a concept's prompt without tokens. Scenes with one sprite then take place on the concept's background. If
+            only the concept were seen there, the background would tell it from prior clips, and not its token.
     """
     rng = Random(f"prior {seed}")
     captions = [random_caption(rng, sprites=rng.choice((1, 2)), creatures=CREATURES) for _ in range(count)]

@@ -1,4 +1,4 @@
-"""The embedded model's clip format, and the settings it learns with. Importing this module is cheap."""
+"""Clip format and training settings of the embedded model. Importing this module is cheap."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ EMBEDDED_CONFIG = MethodConfig(
     set_stage=SetConfig(steps=100, learning_rate=1.5e-3, batch=4, time_shift=1.0),
     sequence_stage=SequenceConfig(steps=200, learning_rate=3e-3, batch=4),
 )
-"""The method's settings for the embedded model: it is small and learns at higher rates than the large ones."""
+"""Settings of the method for the embedded model, which is small and learns at higher rates than large models."""
 
 
 def _with_steps(look: int, motion: int) -> MethodConfig:
@@ -25,6 +25,6 @@ def _with_steps(look: int, motion: int) -> MethodConfig:
 
 
 EMBEDDED_PRESETS = {"draft": _with_steps(50, 80), "standard": EMBEDDED_CONFIG, "paper": _with_steps(150, 400)}
-"""As `config.PRESETS` for large models; *paper* has the paper's numbers of steps."""
+"""Presets of the embedded model, like `config.PRESETS` for large ones; *paper* has the paper's numbers of steps."""
 EMBEDDED_SHIFT = 3.0
-"""Of its times, in sampling and in training (`flow.shift_time`)."""
+"""Time shift of the embedded model in sampling and training (`flow.shift_time`)."""

@@ -1,8 +1,8 @@
 """The embedded text encoder: every word, known or not, has its own vector; nothing is learned or downloaded.
 
-A word's vector is 4096 signs read off the SHAKE-256 hash of its letters, so it is the same on every machine for
-ever. A token is its word, its neighbours' words turned by their distance (so that "red circle" and "circle red"
-differ, and "circle" carries its colour with it), and a vector of its place in the prompt.
+A word's vector is 4096 signs from the SHAKE-256 hash of its letters, so it is the same on every machine. A token is the
+sum of its word's vector, its neighbours' vectors rolled by their distance (so that "red circle" and "circle red"
+differ, and "circle" carries its colour), and a vector for its place in the prompt.
 """
 
 import re
@@ -20,7 +20,7 @@ MAX_TOKENS = 48
 REACH = 3
 """Number of neighbours on each side that are mixed into a token."""
 NEIGHBOUR_SHARE = 0.6
-"""Weight of the next word; the word after it weighs the square of it, and so on."""
+"""Weight of the next word; the word after that has the square of this weight, and so on."""
 PLACE_SHARE = 0.5
 
 
@@ -30,15 +30,15 @@ def words(prompt: str) -> list[str]:
 
 
 def known_words(prompt: str) -> list[str]:
-    """Words of the prompt, with everyday words replaced by the known words that mean the same."""
+    """Words of the prompt, with everyday words replaced by known words of the same meaning."""
     return meant(words(prompt))
 
 
 def prompt_notes(prompt: str, learned: str = "") -> list[WordNote]:
-    """Words of the prompt that mean nothing to the embedded model, see `word_notes`.
+    """Notes on words of the prompt that the embedded model does not understand; see `word_notes`.
 
     Args:
-        learned: prompts whose words a concept gives a meaning.
+        learned: prompts whose words a concept has learned.
     """
     return word_notes(words(prompt), words(learned))
 
@@ -50,17 +50,17 @@ def _signs(text: str) -> Tensor:
 
 
 def own_vectors(found: list[str]) -> Tensor:
-    """Every word's own vector, (words, WIDTH)."""
+    """The own vector of every word, (words, WIDTH)."""
     return torch.stack([_signs(f"word {word}") for word in found])
 
 
 def place_vectors(count: int) -> Tensor:
-    """The vectors of the first places in a prompt, (count, WIDTH)."""
+    """The vectors of the first `count` places in a prompt, (count, WIDTH)."""
     return torch.stack([_signs(f"place {index}") for index in range(count)])
 
 
 def encode_prompt(prompt: str) -> Tensor:
-    """The prompt's tokens, (MAX_TOKENS, WIDTH), zeros after the last word; the empty prompt is all zeros.
+    """Tokens of the prompt, (MAX_TOKENS, WIDTH), padded with zeros; the empty prompt is all zeros.
 
     Raises:
         PromptError: the prompt has more than MAX_TOKENS words.
@@ -69,7 +69,7 @@ def encode_prompt(prompt: str) -> Tensor:
 
 
 def encode_words(found: list[str]) -> Tensor:
-    """`encode_prompt` of a prompt that is already in words."""
+    """Like `encode_prompt`, for a prompt that is already split into words."""
     if len(found) > MAX_TOKENS:
         raise PromptError(
             f"The prompt has {len(found)} words; the embedded text encoder takes {MAX_TOKENS}.",

@@ -1,1 +1,1 @@
-"""Training and measuring the embedded model."""
+"""Train and measure the embedded model."""

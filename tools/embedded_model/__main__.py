@@ -1,7 +1,7 @@
 """`python -m tools.embedded_model`: train the embedded model, and measure it.
 
-`vae` and `transformer` train, on a GPU if there is one, else for hours on a CPU core. Each saves as it goes; the same
-command resumes. Both write their weight file into the folder of their state, from where it can be measured before it
+`vae` and `transformer` train, on a GPU if there is one, else for hours on a CPU core. They save at intervals, and the
+same command resumes. They write their weight file into the folder of their state, where it can be measured before it
 replaces the shipped one. `measure` prints how good a model is. `clip` makes the demo's clip.
 """
 
@@ -31,7 +31,7 @@ Config = TypeVar("Config", VaeTraining, TransformerTraining)
 
 
 def make_vae(folder: Path, config: VaeTraining, start: Path | None, device: str) -> Path:
-    """Train a VAE, from new weights or from those of a file, and write it into the folder."""
+    """Train a VAE, from new weights or from a file, and write it into the folder."""
     small = load_vae(start, torch.float32) if start else None
     if small and 2 * small.config["base_dim"] == config.width:
         small = widened(small, torch.Generator().manual_seed(config.seed))
@@ -59,7 +59,7 @@ def make_transformer(
 
 
 def measure(vae: Path, transformer: Path, count: int, device: str) -> Iterator[tuple[str, float]]:
-    """PSNR of the VAE in dB, then the shares of what generated clips show of their prompts, on `count` clips each."""
+    """PSNR of the VAE in dB, then how often generated clips show what their prompts say, on `count` clips each."""
     decoder = load_vae(vae, torch.float32)
     yield from vae_quality(decoder, count, device).items()
     generator = load_transformer(transformer, torch.float32)
@@ -68,8 +68,8 @@ def measure(vae: Path, transformer: Path, count: int, device: str) -> Iterator[t
 
 
 def write_demo_clip(path: Path, fps: int = 24) -> None:
-    """The demo concept's clip as an artist would have it: 256x256 pixels, 1.1 seconds, its own frame rate."""
-    from setandseq_core.clips.video import write_video  # needs ffmpeg, which trainings do without
+    """Write the demo concept's clip as an artist would have it: 256x256 pixels, 1.1 seconds, a different frame rate."""
+    from setandseq_core.clips.video import write_video  # needs ffmpeg, which trainings do not need
 
     frames = CONCEPTS[DEMO].frames(torch.arange(27) / fps)
     enlarged = torch.nn.functional.interpolate(frames.movedim(-1, 1), scale_factor=4, mode="bicubic").clamp(0, 1)
@@ -77,7 +77,7 @@ def write_demo_clip(path: Path, fps: int = 24) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The commands; the fields of a training are its options."""
+    """The parser of all commands; a training's fields are its options."""
     parser = argparse.ArgumentParser(prog="python -m tools.embedded_model", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, config in (("vae", VaeTraining), ("transformer", TransformerTraining)):
@@ -109,7 +109,7 @@ def _config(config: type[Config], options: argparse.Namespace) -> Config:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     options = build_parser().parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     device = "cuda" if torch.cuda.is_available() else "cpu"

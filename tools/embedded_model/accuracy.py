@@ -1,4 +1,4 @@
-"""The detectors' accuracy on rendered clips whose captions are known."""
+"""Measure the detectors' accuracy on rendered clips whose captions are known."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ from setandseq_core.embedded.world.scene import Caption, random_caption, render,
 
 
 def accuracy(count: int, seed: int, degrade: bool = False) -> dict[str, float]:
-    """Share of rendered clips, half with one sprite and half with two, on which each attribute is read right.
+    """Share of rendered clips, half with one sprite and half with two, in which each attribute is read correctly.
 
-    Sprite attributes are counted per sprite and given apart for scenes of one ("colour") and of two ("pair colour").
+    Sprite attributes are counted per sprite, separately for scenes with one ("colour") and two ("pair colour").
 
     Args:
-        count: clips.
-        seed: names the clips.
-        degrade: whether the clips are spoiled first, see `degraded`.
+        count: number of clips.
+        seed: seed of the clips.
+        degrade: whether to degrade the clips first; see `degraded`.
     Returns:
         Accuracy in [0, 1] by attribute.
     """
@@ -34,7 +34,7 @@ def accuracy(count: int, seed: int, degrade: bool = False) -> dict[str, float]:
 
 
 def truth(count: int, seed: int, *, degrade: bool = False) -> Iterator[tuple[Caption, Tensor]]:
-    """Captions with their clips, one sprite and two in turn."""
+    """Captions with their clips, alternating between one sprite and two."""
     rng, noise = Random(seed), torch.Generator().manual_seed(seed)
     for index in range(count):
         caption = random_caption(rng, sprites=1 + index % 2)
@@ -43,10 +43,10 @@ def truth(count: int, seed: int, *, degrade: bool = False) -> Iterator[tuple[Cap
 
 
 def degraded(frames_FHWC: Tensor, generator: torch.Generator) -> Tensor:
-    """A clip as a lossy model might give it back, at some 22 to 26 dB.
+    """A clip degraded as by a lossy model, to about 22 to 26 dB.
 
-    Half the resolution and back, a Gaussian blur of 1 pixel, a shift of each colour channel (deviation 0.02) and
-    noise in each pixel (deviation 0.03).
+    It is scaled to half the resolution and back, blurred by a Gaussian of 1 pixel, shifted in each colour channel
+    (deviation 0.02), and noised in each pixel (deviation 0.03).
     """
     frames_FCHW = frames_FHWC.movedim(-1, 1)
     size = frames_FCHW.shape[-2:]

@@ -1,4 +1,4 @@
-"""Batches that are made from the number of their step alone, by other processes where there is a GPU to feed."""
+"""Batches that depend only on the number of their step; on a GPU, other processes make them."""
 
 import os
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ Batch = TypeVar("Batch", bound=tuple[Any, ...])
 
 
 def batches_from(dataset: Dataset[Batch], first: int, steps: int, device: str) -> Iterator[tuple[int, Batch]]:
-    """Numbers of steps from `first` up to `steps`, with the batch of each on the device."""
+    """Step numbers from `first` up to `steps`, each with its batch on the device."""
     workers = max((os.cpu_count() or 1) - 1, 1) if device == "cuda" else 0
     numbers = range(first, steps)
     loader = DataLoader(dataset, batch_size=None, sampler=numbers, num_workers=workers, pin_memory=device == "cuda")

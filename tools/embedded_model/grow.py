@@ -1,4 +1,4 @@
-"""Larger models that begin as exact copies of smaller ones, so that what those have learned is not learned again."""
+"""Make larger models that begin as exact copies of smaller ones, so that nothing has to be learned again."""
 
 import copy
 
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 def widened(vae: AutoencoderKLWan, generator: torch.Generator) -> AutoencoderKLWan:
     """A VAE of twice the width with the same latents and frames.
 
-    Every channel is there twice. The two copies share the weights of the layer that reads them, unevenly and at random,
-    so they give the same sum but get different gradients.
+    Every channel exists twice. The weights that read it are split between the two copies, unevenly and at random, so
+    the sum is the same but the gradients differ.
     """
     wide = AutoencoderKLWan(**{**vae.config, "base_dim": 2 * vae.config["base_dim"]})
     small = vae.state_dict()
@@ -29,14 +29,14 @@ def _doubled(name: str, value: Tensor, shape: torch.Size, generator: torch.Gener
         share = 0.5 + 0.2 * (2 * torch.rand(value.shape[:2], generator=generator) - 1)
         share = torch.stack([share, 1 - share], dim=2).flatten(1)
         value = value.repeat_interleave(2, dim=1) * share.view(*share.shape, *(1,) * (value.ndim - 2))
-    if "to_qkv" in name:  # attention divides by the root of the width, which is now twice as large
+    if "to_qkv" in name:  # attention divides by the root of the width, which has doubled
         query, rest = value.split((len(value) // 3, 2 * len(value) // 3))
         value = torch.cat([query / 2**0.5, rest])
     return value
 
 
 def _stacked_outputs(name: str) -> int:
-    """How many outputs of the whole width a layer gives, one after the other."""
+    """Number of full-width outputs that a layer stacks one after the other."""
     if "to_qkv" in name:
         return 3
     return 2 if "time_conv" in name and "up_blocks" in name else 1
@@ -44,8 +44,8 @@ def _stacked_outputs(name: str) -> int:
 
 @torch.no_grad()
 def deepened(transformer: WanTransformer3DModel, layers: int) -> WanTransformer3DModel:
-    """A transformer with more blocks and the same velocities: the new blocks are spread evenly and at first add
-    nothing."""
+    """A transformer with more blocks and the same velocities: the new blocks are spread evenly and add nothing at
+    first."""
     count = len(transformer.blocks)
     deep = WanTransformer3DModel(**{**transformer.config, "num_layers": layers})
     deep.load_state_dict(transformer.state_dict(), strict=False)

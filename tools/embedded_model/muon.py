@@ -1,6 +1,6 @@
-"""Muon for many matrices of few shapes: those of one shape are orthogonalised together.
+"""Muon for many matrices of few shapes: matrices of the same shape are orthogonalised together.
 
-The embedded model has about a hundred small matrices; one after another they keep a GPU waiting for its next kernel.
+The embedded model has about a hundred small matrices. Updated one by one, they keep a GPU waiting for its next kernel.
 """
 
 from collections import defaultdict
@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 ITERATION = 3.4445, -4.7750, 2.0315
-"""Coefficients of the Newton-Schulz iteration: those of PyTorch's Muon."""
+"""Coefficients of the Newton-Schulz iteration, as in PyTorch's Muon."""
 ITERATIONS = 5
 
 
 class BatchedMuon(torch.optim.Muon):
-    """`torch.optim.Muon` with Nesterov momentum and updates as large as AdamW's; takes the same steps."""
+    """Takes the same steps as `torch.optim.Muon` with Nesterov momentum and updates as large as AdamW's."""
 
     def __init__(self, matrices: Iterable[nn.Parameter], lr: float, weight_decay: float = 0.0):
         super().__init__(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
@@ -47,7 +47,7 @@ class BatchedMuon(torch.optim.Muon):
 
 
 def orthogonalised(matrices_NOI: Tensor) -> Tensor:
-    """About the nearest matrices whose singular values are alike, in bfloat16; see `torch.optim.Muon`."""
+    """Approximately the nearest matrices with equal singular values, in bfloat16; see `torch.optim.Muon`."""
     a, b, c = ITERATION
     x = matrices_NOI.bfloat16()
     tall = x.shape[1] > x.shape[2]

@@ -1,8 +1,8 @@
-"""Prompts as the transformer trains on them: in varying words, encoded where the model is.
+"""Prompts for the transformer's training: in varying wordings, encoded on the model's device.
 
-`text.encode_prompt` encodes one prompt on the CPU. A GPU takes thousands of prompts a second, so here a prompt is a row
-of word numbers, and the same arithmetic runs on all prompts of a batch at once. Shape letters: B prompts, N places for
-words, D text width, V words.
+`text.encode_prompt` encodes one prompt on the CPU. A GPU needs thousands of prompts per second, so here a prompt is a
+row of word numbers, and the same arithmetic runs on all prompts of a batch at once. Shape letters: B prompts, N places
+for words, D text width, V words.
 """
 
 from random import Random
@@ -23,12 +23,12 @@ from setandseq_core.embedded.text import (
 WORDINGS = ("full", "motion", "static")
 WORDING_SHARES = (0.65, 0.2, 0.15)
 STRANGE_WORDS = 1000
-"""Made-up words that the model learns to pass over."""
+"""Number of made-up words, which the model learns to ignore."""
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 class Prompts:
-    """The prompts of a pool of clips, as numbers of words: 0 is no word, then known ones, then made-up ones."""
+    """Prompts of a pool of clips as word numbers: 0 for no word, then known words, then made-up words."""
 
     def __init__(self, captions: list[dict[str, str]], device: str = "cpu"):
         """Number the words of all captions and put every word's vector on the device."""
@@ -43,16 +43,16 @@ class Prompts:
             for at, words in enumerate(wordings):
                 self._words[index, at, : len(words)] = torch.tensor([numbers[word] for word in words])
         vectors = own_vectors([*known, *strange])
-        dtype = torch.float32 if device == "cpu" else torch.float16  # all are small sums of signs
+        dtype = torch.float32 if device == "cpu" else torch.float16  # float16 suffices for small sums of signs
         self._vectors = torch.cat([torch.zeros_like(vectors[:1]), vectors]).to(device, dtype)
         self._places = place_vectors(MAX_TOKENS).to(device, dtype)
 
     def draw(self, clips: Tensor, empty: float, strange: float, generator: torch.Generator) -> Tensor:
-        """Words (B, N) of prompts for the clips of these numbers, each in one of its wordings.
+        """Words (B, N) of prompts for the clips with these numbers, each in a random wording.
 
         Args:
-            empty: share of prompts without any word.
-            strange: share of prompts with a made-up word put in.
+            empty: share of prompts without words.
+            strange: share of prompts with an inserted made-up word.
         """
         count = len(clips)
         wording = torch.multinomial(torch.tensor(WORDING_SHARES), count, replacement=True, generator=generator)
@@ -67,7 +67,7 @@ class Prompts:
         return words.masked_fill(torch.rand(count, 1, generator=generator) < empty, 0)
 
     def encode(self, words: Tensor) -> Tensor:
-        """Tokens (B, N, D) in bfloat16 of words (B, N), as `text.encode_words` makes them."""
+        """Encode words (B, N) into tokens (B, N, D) in bfloat16; see `text.encode_words`."""
         words = words.to(self._vectors.device, non_blocking=True)
         there = (words > 0).unsqueeze(-1)
         own = self._vectors[words]

@@ -1,4 +1,4 @@
-"""The embedded model's quality: its VAE, and how far it follows prompts that it never trained on."""
+"""Measure the embedded model's quality: its VAE, and how well it follows prompts that it never trained on."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -37,27 +37,27 @@ from .vae import decode_clip, encode_moments
 LATENT_CHANNELS = 16
 STEPS = 20
 GUIDANCE = 4.0
-"""As in `sample_latents`."""
+"""Guidance, with the default of `sample_latents`."""
 
 
 def held_out_captions(count: int, seed: int = 0) -> list[Caption]:
-    """Captions the base never trained on, one sprite and two in turn."""
+    """Captions that the base model never trained on, alternating between one sprite and two."""
     rng = Random(f"held out {seed}")
     return [random_caption(rng, sprites=1 + index % 2, held_out=True) for index in range(count)]
 
 
 def vae_psnr(vae: AutoencoderKLWan, count: int = 40, device: str = "cpu") -> float:
-    """Mean PSNR in dB of encoding and decoding clips of held-out captions."""
+    """Mean PSNR in dB after encoding and decoding clips of held-out captions."""
     scenes = [scene_of(caption, Random(index)) for index, caption in enumerate(held_out_captions(count))]
     return fmean(_psnr(decoded, frames) for decoded, frames in _round_trips(vae, scenes, device))
 
 
 def vae_quality(vae: AutoencoderKLWan, count: int, device: str = "cpu") -> dict[str, float]:
-    """PSNR in dB of encoding and decoding, each a mean over `count` clips.
+    """PSNR in dB after encoding and decoding, each a mean over `count` clips.
 
     "held out": prompts that were not trained on; "beyond the grammar": any looks, colours and paths; "fast sprites":
-    one that moves by about its size in a frame, and "near fast sprites" within the box around it; "concepts" and
-    "near concepts": the clips of the eight concepts, whatever `count`.
+    a sprite that moves by about its size per frame; "near fast sprites": only the box around it; "concepts" and "near
+    concepts": the clips of the eight concepts, whatever `count` is.
     """
     beyond = [wide_scene(Random(f"beyond {index}")) for index in range(count)]
     fast = [fast_scene(Random(f"fast {index}")) for index in range(count)]
@@ -73,7 +73,7 @@ def vae_quality(vae: AutoencoderKLWan, count: int, device: str = "cpu") -> dict[
 
 @torch.no_grad()
 def _round_trips(vae: AutoencoderKLWan, scenes: list[Scene], device: str) -> list[tuple[Tensor, Tensor]]:
-    """Each scene's frames after encoding and decoding, and the frames themselves, (F, H, W, 3) each."""
+    """Each scene's frames after encoding and decoding, and its original frames, (F, H, W, 3) each."""
     nn.Module.to(vae, device)  # diffusers' own has no types
     trips = []
     for scene in scenes:
@@ -94,7 +94,7 @@ def _psnr(decoded: Tensor, frames: Tensor) -> float:
 
 
 def generate(backbone: Backbone, prompt: str, seed: int) -> Tensor:
-    """A clip of the embedded size, (F, H, W, 3) in [0, 1]."""
+    """Sample a clip of the embedded size, (F, H, W, 3) in [0, 1]."""
     noise = latent_noise(backbone.latent_shape(FRAMES, SIZE, SIZE), seed)
     return backbone.decode_latents(sample_latents(backbone, noise, prompt))
 
@@ -103,7 +103,7 @@ def generate(backbone: Backbone, prompt: str, seed: int) -> Tensor:
 def generate_together(
     transformer: WanTransformer3DModel, vae: AutoencoderKLWan, prompts: list[str], seed: int, device: str
 ) -> Tensor:
-    """What `generate` makes of each prompt, the seed one higher for each: (B, F, H, W, 3) in [0, 1]."""
+    """The same clips as from `generate` with seeds `seed`, `seed` + 1, ...: (B, F, H, W, 3) in [0, 1]."""
     for part in (transformer, vae):
         nn.Module.to(part, device)
     shape = LATENT_CHANNELS, (FRAMES - 1) // 4 + 1, SIZE // 8, SIZE // 8
@@ -124,12 +124,13 @@ def prompt_following(
     device: str = "cpu",
     together: int = 10,
 ) -> dict[str, float]:
-    """Share of generated clips of held-out captions that show what the caption says, by attribute.
+    """Share of clips generated from held-out captions that show what the caption says, by attribute.
 
-    Scenes of two sprites are counted apart ("pair ..."); "pair both objects" is colour, shape and motion of both.
+    Scenes with two sprites are counted separately ("pair ..."); "pair both objects" means that colour, shape and motion
+    of both are right.
 
     Args:
-        together: clips that are generated at a time.
+        together: number of clips to generate at a time.
     """
     right: dict[str, list[bool]] = defaultdict(list)
     captions = held_out_captions(count)
@@ -147,7 +148,7 @@ class _Score(NamedTuple):
 
 @dataclass(frozen=True)
 class _Scores(Dataset[_Score]):
-    """What is right in each generated clip, found in whatever process."""
+    """The score of each generated clip, computed in any process."""
 
     captions: list[Caption]
     clips: Tensor

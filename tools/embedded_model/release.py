@@ -1,4 +1,4 @@
-"""Weight files for ComfyUI, diffusers and this project, made of a training state."""
+"""Write a trained model as weight files for ComfyUI, diffusers and this project."""
 
 from pathlib import Path
 from random import Random
@@ -30,10 +30,10 @@ def latent_statistics(vae: AutoencoderKLWan, clips: int = 48, device: str = "cpu
 
 @torch.no_grad()
 def fold_latent_scale(vae: AutoencoderKLWan, mean: Tensor, std: Tensor) -> None:
-    """Move and scale the latents so that channels of this mean and std get the ones of Wan's config.
+    """Shift and scale the latents so that channels with this mean and std get those of Wan's config.
 
-    ComfyUI and diffusers normalise every Wan latent by the released model's constants. Folded into the two 1x1x1
-    convolutions around the latents, the change is exact: decoding what was encoded gives the same frames.
+    ComfyUI and diffusers normalise every Wan latent by the released model's constants. The change is folded into the
+    two 1x1x1 convolutions around the latents, so it is exact: encoding and decoding still give the same frames.
     """
     target_mean, target_std = (torch.tensor(vae.config[f"latents_{name}"]) for name in ("mean", "std"))
     scale = target_std / std
@@ -49,12 +49,12 @@ def fold_latent_scale(vae: AutoencoderKLWan, mean: Tensor, std: Tensor) -> None:
 
 
 def write_vae(vae: AutoencoderKLWan, path: Path) -> None:
-    """One native Wan VAE file, float16."""
+    """Write a native Wan VAE file in float16."""
     _write(native_vae(vae.state_dict()), path, "A small Wan VAE for the embedded world of Set-and-Sequence.")
 
 
 def write_transformer(transformer: WanTransformer3DModel, path: Path) -> None:
-    """One native Wan transformer file, float16."""
+    """Write a native Wan transformer file in float16."""
     about = "A small Wan text-to-video transformer for the embedded world of Set-and-Sequence."
     _write(native_transformer(transformer.state_dict()), path, about)
 

@@ -36,14 +36,14 @@ from setandseq_core.embedded.world.scene import (
 )
 
 NEAR = 1.3
-"""Half the side of the box around a sprite, in its radii."""
+"""Half the side of the box around a sprite, in units of the sprite's radius."""
 CENTRE = SIZE / 2, SIZE / 2
 BETWEEN_SIZES = 11.5
 """Radius in pixels below which a sprite is called small."""
 
 
 def grammar_scene(rng: Random) -> Scene:
-    """A scene of the grammar that may be trained on; three sprites in ten look or move as no word says."""
+    """A scene of the grammar for training; a sprite's look has no name with probability 0.3, and so does its motion."""
     return scene_of(random_caption(rng, sprites=rng.choice((1, 2)), creatures=0.3), rng)
 
 
@@ -59,7 +59,7 @@ def lively_scene(rng: Random) -> Scene:
 
 
 def fast_scene(rng: Random) -> Scene:
-    """One small sprite that moves by about its own size from frame to frame: in jumps, to and fro, or in circles."""
+    """One small sprite that moves by about its own size per frame: in jumps, back and forth, or in circles."""
     radius = rng.uniform(5, 9)
     if rng.random() < 0.7:
         look = creature_look(rng)
@@ -70,7 +70,7 @@ def fast_scene(rng: Random) -> Scene:
 
 
 def unnamed_scene(rng: Random) -> tuple[Scene, Caption]:
-    """One sprite of any look and size on any path, on a background of the grammar, with the words that it has."""
+    """One sprite of any look and size on any path, on a background of the grammar, and its caption."""
     sprite = rng.choice((lively_scene, fast_scene))(rng).sprites[0]
     words = SpriteWords(
         size="small" if sprite.radius < BETWEEN_SIZES else "large",
@@ -85,7 +85,7 @@ def unnamed_scene(rng: Random) -> tuple[Scene, Caption]:
 
 
 def near_sprites(scene: Scene) -> Tensor:
-    """Which pixels are in the box around a sprite, (F, H, W) bool."""
+    """Mask (F, H, W), bool, of the pixels in the box around a sprite."""
     pixels = torch.arange(SIZE) + 0.5
     near_FHW = torch.zeros(FRAMES, SIZE, SIZE, dtype=torch.bool)
     for sprite in scene.sprites:
@@ -146,7 +146,7 @@ def _lively_path(rng: Random, radius: float) -> Path:
 
 
 def _waves(times: Tensor, reach: float, rng: Random) -> Tensor:
-    """Two sines, the second up to five cycles fast; sometimes folded so that the path bounces."""
+    """A sum of two sines, the second with up to five cycles; sometimes folded so that the path bounces."""
 
     def wave(share: float, cycles: float) -> Tensor:
         return share * torch.sin(2 * math.pi * cycles * times + rng.uniform(0, 2 * math.pi))

@@ -1,18 +1,18 @@
-"""How far a training has come: by its steps, or by the time it may take."""
+"""The progress of a training, by its steps or by its time limit."""
 
 import math
 from time import monotonic
 
 
 class Schedule:
-    """Counts from 0 at the first step to 1 at the last one, or when the time is over, whichever is further."""
+    """Progress from 0 at the first step to 1 at the last step or at the time limit, whichever comes first."""
 
     def __init__(self, steps: int, minutes: float):
         """Start the clock.
 
         Args:
-            steps: of the whole training.
-            minutes: that this run may take; 0 is no limit.
+            steps: number of steps of the whole training.
+            minutes: time limit of this run; 0 for no limit.
         """
         self._steps = steps
         self._seconds = 60 * minutes
@@ -25,5 +25,5 @@ class Schedule:
 
 
 def falling(share: float, lowest: float = 0.0) -> float:
-    """A factor that falls with the cosine from 1 at share 0 to 0 at share 1, or to the lowest one."""
+    """A factor that falls as a cosine from 1 at share 0 to 0 at share 1, but never below `lowest`."""
     return max(0.5 + 0.5 * math.cos(math.pi * min(share, 1.0)), lowest)

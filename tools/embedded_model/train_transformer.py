@@ -46,9 +46,9 @@ TRANSFORMER_CONFIG: dict[str, Any] = {
     "rope_max_seq_len": 1024,
 }
 POOL_FILE = 2000
-"""Clips in one file of encoded ones."""
+"""Number of encoded clips per file."""
 SHIFT = 3.0
-"""Time shift in training and sampling: Wan's, so that ComfyUI's stock nodes sample it as they sample Wan."""
+"""Time shift in training and sampling; it equals Wan's, so that ComfyUI's stock nodes sample both in the same way."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -56,33 +56,33 @@ class TransformerTraining:
     """Settings of the transformer's training."""
 
     heads: int = TRANSFORMER_CONFIG["num_attention_heads"]
-    """Attention heads, of 128 channels each, of a new transformer; a start keeps its own."""
+    """Attention heads, of 128 channels each, of a new transformer; a given start keeps its own."""
     layers: int = TRANSFORMER_CONFIG["num_layers"]
-    """Blocks; a start of fewer blocks is deepened."""
+    """Number of blocks; a start with fewer blocks is deepened."""
     steps: int = 6000
     minutes: float = 0.0
-    """Longest time that a run encodes clips and trains; 0 is no limit."""
+    """Maximum minutes for a run to encode clips and train; 0 for no limit."""
     compiled: bool = False
-    """Whether the blocks are compiled; that takes a minute, and pays on a GPU."""
+    """Whether the blocks are compiled, which takes a minute and pays off on a GPU."""
     batch: int = 32
     learning_rate: float = 2e-3
     warmup: int = 100
     creatures: float = 0.2
-    """Probability that a sprite's look, and as often its motion, is one the grammar has no words for."""
+    """Probability that the grammar has no words for a sprite's look, and the same for its motion."""
     unnamed: float = 0.2
     """Share of clips that show one sprite of any look and size on any path, as the concepts do."""
     empty_prompt: float = 0.1
-    """Share of clips trained without their prompt, for classifier-free guidance."""
+    """Share of clips that are trained without their prompt, for classifier-free guidance."""
     single_frames: float = 0.15
-    """Share of batches that are first frames only, as the set stage will see them."""
+    """Share of batches that contain only first frames, like those of the set stage."""
     strange_word: float = 0.15
-    """Share of prompts with a made-up word put in, which the model so learns to pass over."""
+    """Share of prompts with an inserted made-up word, so that the model learns to ignore such words."""
     seed: int = 0
     save_every: int = 200
 
 
 def clip_and_caption(index: int, creatures: float, unnamed: float) -> tuple[Tensor, Caption]:
-    """Training clip number `index`, (3, F, H, W) with values of 8 bits, and what it shows."""
+    """Training clip number `index`, (3, F, H, W) in 8 bits, and its caption."""
     rng = Random(f"transformer {index}")
     if rng.random() < unnamed:
         scene, caption = unnamed_scene(rng)
@@ -96,7 +96,7 @@ class PoolBatch(NamedTuple):
     """Clips to encode, and the prompts of each in three wordings."""
 
     pixels_BCFHW: Tensor
-    """From 0 to 255."""
+    """Clips with values from 0 to 255."""
     prompts: list[dict[str, str]]
 
 
@@ -108,7 +108,7 @@ class PoolClips(Dataset[PoolBatch]):
     config: TransformerTraining
 
     def __getitem__(self, number: int) -> PoolBatch:
-        """Batch `number` of them."""
+        """Batch number `number` of the training clips."""
         indices = range(number * self.batch, (number + 1) * self.batch)
         found = [clip_and_caption(index, self.config.creatures, self.config.unnamed) for index in indices]
         clips, shown = zip(*found, strict=True)
@@ -126,11 +126,11 @@ def encode_pool(
     batch: int = 8,
     device: str = "cpu",
 ) -> None:
-    """Encode the training clips into files of `folder`, normalised latents with their prompts; skips what is there.
+    """Encode the training clips into files in `folder`: normalised latents with their prompts. Skips existing files.
 
     Args:
-        clips: a multiple of `POOL_FILE`, or of `batch` and smaller.
-        batch: clips that are encoded at a time; it divides `POOL_FILE`.
+        clips: number of clips: a multiple of `POOL_FILE`, or a smaller multiple of `batch`.
+        batch: number of clips to encode at a time, a divisor of `POOL_FILE`.
     """
     nn.Module.to(vae, device)  # diffusers' own has no types
     mean = torch.tensor(vae.config["latents_mean"]).view(-1, 1, 1, 1)
@@ -156,7 +156,7 @@ def _pool_file(folder: Path, first: int) -> Path:
 
 
 def load_pool(folder: Path) -> tuple[Tensor, list[dict[str, str]]]:
-    """All the encoded clips of `folder`: latents (N, 16, 5, 8, 8) and each one's prompts in three wordings."""
+    """All encoded clips in `folder`: latents (N, 16, 5, 8, 8), and the prompts of each in three wordings."""
     latents, captions = [], []
     for path in sorted(folder.glob("pool_*.safetensors")):
         with safe_open(path, "pt") as file:
@@ -169,13 +169,13 @@ class Batch(NamedTuple):
     """The batch of a step."""
 
     latents_BCFHW: Tensor
-    """Normalised; all frames, or the first alone."""
+    """Normalised latents of all frames, or of the first frame only."""
     text_BND: Tensor
     """Encoded prompts in bfloat16, all MAX_TOKENS long."""
 
 
 class TransformerBatches:
-    """The batch of every step, made from its number alone."""
+    """The batch of every step, which depends only on the number of the step."""
 
     def __init__(self, config: TransformerTraining, latents: Tensor, captions: list[dict[str, str]], device: str):
         """Put all clips on the device."""
@@ -203,7 +203,7 @@ def _optimizers(named: dict[str, nn.Parameter], rate: float) -> tuple[dict, Batc
 
 
 def new_transformer(heads: int, layers: int) -> WanTransformer3DModel:
-    """An untrained transformer of the embedded model's kind; its feed-forward layers are 4 times as wide as it is."""
+    """An untrained transformer like the embedded model's; its feed-forward layers have 4 times its width."""
     width = heads * TRANSFORMER_CONFIG["attention_head_dim"]
     sizes = {"num_attention_heads": heads, "ffn_dim": 4 * width, "num_layers": layers}
     return WanTransformer3DModel(**TRANSFORMER_CONFIG | sizes)
@@ -215,7 +215,7 @@ def train_transformer(
     """Train the transformer whose state and pool of latents are in `folder`, or resume training it.
 
     Args:
-        start: where a training without state begins; random weights otherwise. It is trained in place.
+        start: transformer to start from if there is no saved state; None for random weights. It is trained in place.
     Returns:
         The moving average of the weights, on the CPU.
     """

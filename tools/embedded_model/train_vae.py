@@ -1,6 +1,6 @@
 """Train the embedded VAE on the world and beyond it: single frames, then clips, then the decoder alone.
 
-The same code runs on one CPU core and on a GPU, which other processes render the clips for. Shape letters: B batch,
+The same code runs on one CPU core and on a GPU, for which other processes render the clips. Shape letters: B batch,
 C channels, F frames, H, W height and width.
 """
 
@@ -36,34 +36,35 @@ class VaeTraining:
     """Settings of the VAE's training."""
 
     width: int = VAE_CONFIG["base_dim"]
-    """Channels at full resolution; a start of half the width is widened."""
+    """Number of channels at full resolution; a start with half the width is widened."""
     frame_steps: int = 2000
     """Steps on single frames."""
     clip_steps: int = 2000
-    """Steps on clips, after those; two of three are on square crops at a sprite."""
+    """Steps on clips, after those on frames; two of three steps are on square crops around a sprite."""
     decoder_steps: int = 2000
-    """Steps of the decoder alone, last, while the latents stay what they are."""
+    """Final steps, on the decoder alone, while the latents stay unchanged."""
     clips: int = 2
-    """Whole clips in a batch, half of them within the grammar; crops are 4 times and single frames 8 times as many."""
+    """Whole clips per batch, half of them within the grammar; a batch holds 4 times as many crops or 8 times as many
+    single frames."""
     crop: int = 32
     """Side of a crop in pixels."""
     minutes: float = 0.0
-    """Longest time that a run trains; its parts keep their shares of it. 0 is no limit."""
+    """Maximum minutes for a run to train; its parts keep their shares of the time. 0 for no limit."""
     learning_rate: float = 3e-3
     near_weight: float = 1.0
-    """How much more the error of a pixel near a sprite counts."""
+    """Additional weight of the error of a pixel near a sprite."""
     kl_weight: float = 3e-4
     keep_latents: float = 0.0
-    """Weight of staying, within the grammar, at the latents of the VAE that training starts from.
+    """Weight of keeping, within the grammar, the latents of the VAE that training starts from.
 
-    In squared deviations of the latents. With 0.3 a transformer trained on those latents remains valid.
+    It applies to squared deviations of the latents. With 0.3, a transformer trained on those latents remains valid.
     """
     seed: int = 0
     save_every: int = 100
 
     @property
     def steps(self) -> int:
-        """All steps."""
+        """Number of all steps."""
         return self.frame_steps + self.clip_steps + self.decoder_steps
 
 
@@ -73,12 +74,12 @@ class Batch(NamedTuple):
     pixels_BCFHW: Tensor
     """Clips in [-1, 1]."""
     near_BFHW: Tensor
-    """Which pixels are near a sprite."""
+    """Mask of the pixels near a sprite."""
 
 
 @dataclass(frozen=True)
 class VaeBatches(Dataset[Batch]):
-    """The batch of every step; each is made from its number alone, in whatever process."""
+    """The batch of every step, which depends only on the number of the step, in any process."""
 
     config: VaeTraining
 
@@ -93,7 +94,7 @@ class VaeBatches(Dataset[Batch]):
 
 
 def _clips(rng: Random, count: int) -> list[tuple[Scene, Tensor, Tensor]]:
-    """Scenes with their pixels (C, F, H, W) in [-1, 1], and which of them (F, H, W) are near a sprite."""
+    """Scenes with their pixels (C, F, H, W) in [-1, 1], and a mask (F, H, W) of the pixels near a sprite."""
     scenes = [grammar_scene(rng) for _ in range(count // 2)]
     scenes += [rng.choices((lively_scene, fast_scene), (0.6, 0.4))[0](rng) for _ in range(count - count // 2)]
     return [(scene, render(scene).permute(3, 0, 1, 2) * 2 - 1, near_sprites(scene)) for scene in scenes]
@@ -105,7 +106,7 @@ def _one_frame(_: Scene, pixels_CFHW: Tensor, near_FHW: Tensor, rng: Random) -> 
 
 
 def _crop(scene: Scene, pixels_CFHW: Tensor, near_FHW: Tensor, side: int, rng: Random) -> tuple[Tensor, Tensor]:
-    """A square about a place where a sprite passes."""
+    """A square crop around a place where a sprite passes."""
     sprite, frame = rng.choice(scene.sprites), rng.randrange(FRAMES)
 
     def start(place: float, offset_F: Tensor) -> int:
@@ -129,12 +130,12 @@ def vae_loss(
     config: VaeTraining,
     old: AutoencoderKLWan | None,
 ) -> Tensor:
-    """Error of pixels and edges, counted more near sprites, plus the weighted divergence from the normal prior.
+    """Error of pixels and edges, weighted more near sprites, plus the weighted divergence from the normal prior.
 
-    Latents count in deviations from the mean that Wan's config states, as a transformer sees them.
+    Latents are normalised by the mean and deviation in Wan's config, as a transformer sees them.
 
     Args:
-        noise: normal noise of a tensor's shape.
+        noise: gives normal noise in a tensor's shape.
         old: the VAE whose latents are kept, if any.
     """
     mean, log_variance = encode_moments(vae, batch.pixels_BCFHW)
@@ -164,15 +165,15 @@ def vae_loss(
 def new_vae(width: int = VAE_CONFIG["base_dim"]) -> AutoencoderKLWan:
     """An untrained embedded VAE with `width` channels at full resolution.
 
-    Residual blocks start as the identity, the convolutions between them as smoothing, latents almost without noise,
-    and time as a repetition of single frames, so that what is learned on frames carries over to clips.
+    At first, residual blocks are the identity, the convolutions between them smooth, latents have almost no noise, and
+    clips are treated as repeated single frames, so that everything learned on frames carries over to clips.
     """
     vae = AutoencoderKLWan(**{**VAE_CONFIG, "base_dim": width})
     for name, layer in vae.named_modules():
         if not isinstance(layer, nn.Conv2d | nn.Conv3d) or "attentions" in name:
             continue
         weight: Tensor = layer.weight
-        bias: Any = layer.bias  # they all have one
+        bias: Any = layer.bias  # all these layers have one
         if name.endswith("time_conv"):
             repeats = weight.shape[0] // weight.shape[1]
             weight.zero_()[:, :, -1, 0, 0] = torch.eye(weight.shape[1]).repeat(repeats, 1)
@@ -194,7 +195,7 @@ def new_vae(width: int = VAE_CONFIG["base_dim"]) -> AutoencoderKLWan:
 class _Optimizer:
     """Muon for the matrices of the convolutions, AdamW for everything else.
 
-    Muon takes matrices only: it steps on flattened views that share the weights' memory.
+    Muon accepts only matrices, so it updates flattened views that share the weights' memory.
     """
 
     def __init__(self, vae: AutoencoderKLWan, learning_rate: float):
@@ -236,7 +237,7 @@ def train_vae(
     """Train the VAE whose state is in `folder`, or resume training it.
 
     Args:
-        start: where a training without state begins; new weights otherwise. It is not changed.
+        start: VAE to start from if there is no saved state; None for new weights. It is not changed.
     """
     torch.manual_seed(config.seed)
     vae = copy.deepcopy(start) if start else new_vae(config.width)

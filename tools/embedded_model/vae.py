@@ -1,8 +1,8 @@
 """The embedded Wan VAE: its sizes, and a forward pass over the whole clip at once.
 
 diffusers and ComfyUI encode and decode a Wan video in chunks, with a cache between them, to save memory. On the
-embedded model's small clips the same arithmetic over all frames at once is several times faster, on the very same
-diffusers modules; a test holds the two equal. Shape letters: B batch, C channels, F frames, H, W height and width.
+embedded model's small clips, the same arithmetic over all frames at once is several times faster, with the same
+diffusers modules; a test compares the two. Shape letters: B batch, C channels, F frames, H, W height and width.
 """
 
 from typing import Any
@@ -28,7 +28,7 @@ def _norm(norm: Any, x: Tensor) -> Tensor:
 
 
 def _conv(conv: nn.Conv3d, x: Tensor) -> Tensor:
-    """A causal convolution; on a single frame only its last time step meets anything but padding."""
+    """A causal convolution; on a single frame, all its time steps but the last see only padding."""
     if x.shape[2] > 1:
         return _frame_by_frame(conv, x) if x.is_cuda and conv.kernel_size == (3, 3, 3) else conv(x)
     weight = conv.weight[:, :, -1].contiguous(memory_format=torch.channels_last)
@@ -37,9 +37,9 @@ def _conv(conv: nn.Conv3d, x: Tensor) -> Tensor:
 
 
 def _frame_by_frame(conv: nn.Conv3d, x: Tensor) -> Tensor:
-    """A causal 3x3x3 convolution as a 3x3 one on each frame and the two before it, which GPUs do faster.
+    """A causal 3x3x3 convolution as a 3x3 convolution over each frame and the two before it, which is faster on GPUs.
 
-    In the memory's order (channels last) frames become a batch without a copy.
+    In memory order (channels last), frames become a batch without a copy.
     """
     batch, _, frames, height, width = x.shape
     padded = F.pad(x, (0, 0, 0, 0, 2, 0))
@@ -74,7 +74,7 @@ def _per_frame(layers: nn.Module, x: Tensor) -> Tensor:
 
 
 def _resample(layer: WanResample, x: Tensor) -> Tensor:
-    """The first frame stands alone; the frames after it are halved or doubled in number."""
+    """Keep the first frame, and halve or double the number of the frames after it."""
     if layer.mode == "upsample3d":
         first, rest = x[:, :, :1], x[:, :, 1:]
         if rest.shape[2]:
@@ -112,7 +112,7 @@ def encode_moments(vae: AutoencoderKLWan, pixels_BCFHW: Tensor) -> tuple[Tensor,
 
 
 def decode_clip(vae: AutoencoderKLWan, latents_BCFHW: Tensor) -> Tensor:
-    """Clips in [-1, 1], not clamped, from latents (B, 16, n+1, H/8, W/8)."""
+    """Decode latents (B, 16, n+1, H/8, W/8) into clips in [-1, 1], not clamped."""
     decoder: Any = vae.decoder
     x = latents_BCFHW.contiguous(memory_format=torch.channels_last_3d)
     x = _conv(decoder.conv_in, _conv(vae.post_quant_conv, x))

@@ -1,1 +1,1 @@
-"""Pictures of the interface, and the thumbnails of the workflows."""
+"""Take pictures of the interface, and make the thumbnails of the workflows."""

@@ -1,6 +1,6 @@
-"""Pictures of nodes for their help pages: python -m tools.pictures.help_pages [NODE_ID ...], all of them without an id.
+"""Take pictures of nodes for their help pages: python -m tools.pictures.help_pages [NODE_ID ...]; by default, of all.
 
-Those of the train nodes, in the middle of a training, are made by tools.screenshots.
+tools.pictures.screenshots takes the pictures of the train nodes during a training.
 """
 
 import sys
@@ -26,11 +26,11 @@ VALUES: dict[str, dict[str, object]] = {
     "SetSeq_ReferencePictures": {"static_prompt": "a [v] dancer in a red dress"},
     "SetSeq_IdentityFromLoRA": {"static_prompt": "a ohwx woman in a red dress", "trigger_word": "ohwx"},
 }
-"""What is written on nodes whose defaults show little."""
+"""Values of widgets on nodes whose defaults show little."""
 
 
 def take(ui: Ui, wanted: Sequence[str] = ()) -> None:
-    """The wanted nodes, or all but the train nodes where none are wanted, in Nodes 2.0."""
+    """Take pictures of the wanted nodes in Nodes 2.0; if none are named, of all except the train nodes."""
     clip = read_clip(EXAMPLE, fps=16.0, multiple=16, max_frames=17)
     path = ui.server.folder / "models" / "dynamic_concepts" / "bee.safetensors"
     save_sample(path, thumbnail=thumbnail(clip.frames_FHWC, clip.fps))

@@ -1,4 +1,4 @@
-"""ComfyUI's interface in a browser, as tests and screenshots drive it."""
+"""Drive ComfyUI's interface in a browser, for tests and screenshots."""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from playwright.sync_api import ConsoleMessage, Error, Locator, Page
 from tools.server.server import Server
 
 RENDERERS = ("canvas", "nodes2")
-"""The classic one, and Nodes 2.0."""
+"""The classic renderer, and Nodes 2.0."""
 SETTINGS = {
     "Comfy.TutorialCompleted": True,
     "Comfy.InstalledVersion": "1.47.12",
@@ -19,7 +19,7 @@ SETTINGS = {
     "Comfy.Minimap.Visible": False,
     "Comfy.Workflow.Persist": False,
 }
-"""Of the interface: no tour, no news, and nothing of the last page comes back in the next."""
+"""Settings of the interface: no tour, no news, and a page never restores the one before."""
 START_MS = 240_000
 OURS = "/extensions/setandseq/"
 UNREACHABLE = (
@@ -31,12 +31,12 @@ UNREACHABLE = (
     "graph accessed before initialization",
     "Unknown message type setandseq.",
 )
-"""In console errors of the interface itself, which looks for news and accounts on the net, and of its start: a page
-that opens while a training runs gets messages before it has loaded the extension that listens to them."""
+"""Parts of console errors that the interface itself causes. It looks for news and accounts on the net, and a page that
+opens during a training gets messages before the extension that handles them is loaded."""
 AUTOGROW_OF_REMOVED = "at autogrowInputDisconnected"
-"""In uncaught errors of the interface itself, of 1.58: its growing inputs look at nodes that went into a subgraph."""
+"""Part of an uncaught error of interface 1.58 itself: its growing inputs look at nodes that went into a subgraph."""
 REJECTED = ("400 (Bad Request)", "PromptExecutionError")
-"""In console errors of the interface itself, about a prompt that the server rejects."""
+"""Parts of the interface's own console errors about a prompt that the server rejects."""
 
 LOAD = "workflow => window.app.loadGraphData(workflow, true, false, null, {skipAssetScans: true})"
 ADD_NODE = """([type, values]) => {
@@ -64,14 +64,14 @@ NODE_ID = "type => String(window.app.canvas.graph.nodes.find(node => node.type =
 
 
 def write_settings(folder: Path) -> None:
-    """Write settings of the interface for a server that is started on this folder later."""
+    """Write the interface's settings for a server that starts on this folder later."""
     file = folder / "user" / "default" / "comfy.settings.json"
     file.parent.mkdir(parents=True)
     file.write_text(json.dumps(SETTINGS), encoding="utf-8")
 
 
 class Ui:
-    """One page of ComfyUI; `errors` collects what its console says is wrong."""
+    """One page of ComfyUI; `errors` collects the errors in its console."""
 
     def __init__(self, page: Page, server: Server) -> None:
         self.page, self.server, self.errors = page, server, list[str]()
@@ -79,7 +79,7 @@ class Ui:
         page.on("pageerror", self._on_uncaught)
 
     def open(self) -> None:
-        """Load the page, or load it again, and wait until it can be used."""
+        """Load or reload the page, and wait until it can be used."""
         self.page.goto(self.server.address, timeout=START_MS)
         self.page.wait_for_function("() => window.app?.extensionManager && window.app.vueAppReady", timeout=START_MS)
         self.page.wait_for_function(
@@ -97,25 +97,25 @@ class Ui:
         self.page.evaluate("([name, value]) => window.app.extensionManager.setting.set(name, value)", [name, value])
 
     def load(self, workflow: dict[str, Any]) -> None:
-        """Open a workflow as a file would be opened."""
+        """Open a workflow as if from a file."""
         self.page.evaluate(LOAD, workflow)
 
     def add(self, node_type: str, **values: object) -> str:
-        """Add a node with these values on its widgets, and show it; its id."""
+        """Add a node with these values on its widgets, show it, and return its id."""
         node_id = self.page.evaluate(ADD_NODE, [node_type, values])
         self.show(node_id)
         return node_id
 
     def change(self, node_id: str, **values: object) -> None:
-        """Set widgets of a node to other values."""
+        """Set the values of a node's widgets."""
         self.page.evaluate(CHANGE, [node_id, values])
 
     def show(self, node_id: str) -> None:
-        """Move the view so that a node is in it, in full size."""
+        """Move the view to a node, at full size."""
         self.page.evaluate(SHOW_NODE, node_id)
 
     def node(self, node_type: str) -> str:
-        """The id of the first node of that type; "" where there is none."""
+        """The id of the first node of that type; "" if there is none."""
         return self.page.evaluate(NODE_ID, node_type)
 
     def widgets(self, node_id: str) -> dict[str, Any]:
@@ -135,16 +135,16 @@ class Ui:
         self.page.evaluate("() => window.app.queuePrompt(0, 1)")
 
     def region(self, label: str) -> Locator:
-        """The part of a node that is labelled so for screen readers."""
+        """The part of a node with this label for screen readers."""
         return self.page.get_by_role("region", name=label)
 
     def toast(self, text: str) -> Locator:
-        """The toasts that say this, in old and in new frontends."""
+        """The toasts with this text, in old and new frontends."""
         return self.page.locator(".p-toast-message, li[role=alert]").filter(has_text=text)
 
     @contextmanager
     def rejected(self) -> Iterator[None]:
-        """Expect a rejected prompt: the console's messages about it are no errors of ours."""
+        """Expect a rejected prompt: the console's messages about it do not count as errors."""
         before = list(self.errors)
         yield
         found = self.errors[len(before) :]

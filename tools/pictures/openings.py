@@ -1,6 +1,6 @@
-"""Templates as they open, on a small and on a large screen: python -m tools.pictures.openings FOLDER [VERSION]
+"""Take pictures of templates as they open on two screen sizes: python -m tools.pictures.openings FOLDER [VERSION]
 
-Takes pictures of *0 Start here* and *4 Train on your clip* in both renderers, in a release of the interface.
+They show *0 Start here* and *4 Train on your clip* in both renderers of a release of the interface.
 """
 
 import json
@@ -42,12 +42,12 @@ LOOK = """() => {
   }
   return { scale, boxes, shown, wires };
 }"""
-"""The view's scale; by title, each node's left, top, right and bottom on the graph and in the window; and the wires."""
+"""Returns the view's scale; each node's left, top, right and bottom, on the graph and in the window; and the wires."""
 
 
 @contextmanager
 def opened_template(ui: Ui, name: str, window: tuple[int, int]) -> Iterator[dict[str, Any]]:
-    """The answer of `LOOK` about a template that was opened in a window of that size."""
+    """Open a template in a window of that size, and yield the result of `LOOK`."""
     before = ui.page.viewport_size
     width, height = window
     ui.page.set_viewport_size({"width": width, "height": height})
@@ -60,7 +60,7 @@ def opened_template(ui: Ui, name: str, window: tuple[int, int]) -> Iterator[dict
 
 
 def main() -> None:
-    """Take them all."""
+    """Take all pictures."""
     folder, *version = sys.argv[1:]
     out = Path(folder)
     out.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Small pictures of what a browser shows, for docs and help pages."""
+"""Take small pictures of the browser, for docs and help pages."""
 
 import io
 import shutil
@@ -16,7 +16,7 @@ from tools.server.server import Server
 
 COLOURS = 255
 MARGIN = 12
-"""Pixels around a node, so that its sockets are seen whole."""
+"""Pixels around a node, so that its sockets are not cut."""
 SETTLE_MS = 1500
 PICTURE_MS = 180_000
 QUIET = {
@@ -24,7 +24,7 @@ QUIET = {
     "Comfy.Graph.CanvasMenu": False,
     "LiteGraph.Canvas.MinFontSizeForLOD": 0,
 }
-"""Settings that leave the picture to the graph."""
+"""Settings that hide everything except the graph."""
 FIT = """([id, scale]) => {
   const canvas = window.app.canvas;
   const nodes = window.app.graph.nodes.filter(node => !id || String(node.id) === id);
@@ -44,7 +44,7 @@ BOX = """id => {
 
 @contextmanager
 def interface(width: int, height: int, version: str = "") -> Iterator[Ui]:
-    """ComfyUI in a browser of that size; with its own interface, or with a release that was fetched."""
+    """ComfyUI in a browser window of that size, with its own interface or with a release that was fetched."""
     options = ["--front-end-root", str(frontend_folder(version))] if version else []
     with TemporaryDirectory() as name, sync_playwright() as driver:
         write_settings(Path(name))
@@ -62,13 +62,13 @@ def interface(width: int, height: int, version: str = "") -> Iterator[Ui]:
 
 
 def fit(ui: Ui, node: str = "", scale: float = 1.0) -> None:
-    """Move the view to a node or, where it is "", to all of them."""
+    """Move the view to a node, or to all nodes if it is ""."""
     ui.page.evaluate(FIT, [node, scale])
     ui.page.wait_for_timeout(SETTLE_MS)
 
 
 def node_picture(ui: Ui, node: str) -> Image.Image:
-    """One node in full size, in whatever renderer is on."""
+    """A picture of one node in full size, in the current renderer."""
     fit(ui, node)
     element = ui.page.locator(f'[data-node-id="{node}"]')
     box = element.bounding_box() if element.count() else None
@@ -83,7 +83,7 @@ def opened(content: bytes) -> Image.Image:
 
 
 def beside(pictures: Sequence[Image.Image]) -> Image.Image:
-    """Pictures in a row, on the colour that the first has in its corner."""
+    """Pictures in a row, on the corner colour of the first."""
     size = sum(picture.width for picture in pictures), max(picture.height for picture in pictures)
     sheet = Image.new("RGB", size, pictures[0].getpixel((0, 0)))  # pyright: ignore[reportArgumentType]
     left = 0

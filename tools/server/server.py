@@ -1,4 +1,4 @@
-"""A headless ComfyUI on a free port, with the pack in it: for the tests, the demo and the benchmarks.
+"""A headless ComfyUI with the pack on a free port, for the tests, the demo and the benchmarks.
 
 with Server(Path("somewhere")) as server:
     run = server.run(prompt).succeeded()
@@ -24,14 +24,14 @@ from tools.server.run import ComfyUIError, PromptRejectedError, Run, run_from_hi
 __all__ = ["ComfyUIError", "Event", "PromptRejectedError", "Run", "Server"]
 
 FOLDERS = ("custom_nodes", "input", "output", "models", "user")
-"""What ComfyUI wants to find in its base directory."""
+"""Folders that ComfyUI expects in its base directory."""
 LOG_NAME = "server.log"
 START_SECONDS = 900.0
-"""How long a start may take; seconds on a free machine, minutes on a busy one."""
+"""Maximum seconds for a start, which takes seconds on a free machine and minutes on a busy one."""
 PORT_TAKEN = "while attempting to bind on address"
 ANSWER_SECONDS = 300.0
 ENDING_SECONDS = 10.0
-"""How long a dying server's connections may be closed before it is gone."""
+"""Maximum seconds between the closing of a dying server's connections and its end."""
 RUN_SECONDS = 3600.0
 LAUNCH = """
 import os, runpy, sys, threading
@@ -40,13 +40,13 @@ sys.argv = sys.argv[1:]
 sys.path[0] = os.path.dirname(sys.argv[0])
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
-"""Starts main.py and ends it when standard input does, so that no server outlives who started it."""
+"""Program that runs main.py and ends when standard input closes, so that no server outlives its parent process."""
 
 
 class Server:
     """A ComfyUI on this machine, from `start` or `with` until `stop`; it can be started again on the same folder.
 
-    Whatever packs are in the folder's custom_nodes are loaded, and no others.
+    It loads only the packs in the folder's custom_nodes.
     """
 
     def __init__(
@@ -61,9 +61,9 @@ class Server:
         """Make the folder and put a link to the pack into it.
 
         Args:
-            base_directory: ComfyUI's models, input, output, user and custom_nodes; made where missing.
-            pack_name: the name of the pack's folder in custom_nodes; "" leaves it out.
-            cpu: compute on the CPU, also where there is a GPU.
+            base_directory: ComfyUI's models, input, output, user and custom_nodes; missing folders are created.
+            pack_name: the name of the pack's folder in custom_nodes; "" leaves the pack out.
+            cpu: compute on the CPU even if there is a GPU.
             options: more options of ComfyUI's command line.
             environment: more environment variables.
         Raises:
@@ -80,7 +80,7 @@ class Server:
         self._cancelled: set[str] = set()
         self._log_start = 0
         self._session = requests.Session()
-        self._session.trust_env = False  # a proxy is not for this machine
+        self._session.trust_env = False  # ignores proxies, because the server is on this machine
         for name in FOLDERS:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         if pack_name and not (self.folder / "custom_nodes" / pack_name).exists():
@@ -99,16 +99,16 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start it and wait until it answers.
+        """Start the server and wait until it answers.
 
         Raises:
-            ComfyUIError: it died or did not answer in time; the message holds the end of its log.
+            ComfyUIError: the server died or did not answer in time; the message holds the end of its log.
         """
         if self._process is not None:
             raise ComfyUIError("This server runs already.")
         try:
             came_up = False
-            while not came_up:  # where another program took the port, the next start gets another one
+            while not came_up:  # if another program took the port, the next start gets another one
                 came_up = self._came_up()
             self._events = EventListener(self.address, self._client_id, ANSWER_SECONDS)
         except BaseException:
@@ -116,7 +116,7 @@ class Server:
             raise
 
     def stop(self) -> None:
-        """End the server, whatever it is doing; nothing happens when it does not run."""
+        """End the server, whatever it is doing; does nothing if it is not running."""
         process, self._process = self._process, None
         if process is not None:
             process.terminate()
@@ -133,14 +133,14 @@ class Server:
         self._session.close()
 
     def kill(self) -> None:
-        """End it as a power cut would."""
+        """End the server as a power cut would."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
         self.stop()
 
     def restart(self) -> None:
-        """A new server on the same folder: what ComfyUI keeps in memory is gone, files stay."""
+        """Start a new server on the same folder: files stay, but everything in ComfyUI's memory is gone."""
         self.stop()
         self.start()
 
@@ -161,17 +161,17 @@ class Server:
         return self.get("object_info")
 
     def queue(self, prompt: Mapping[str, Any]) -> str:
-        """Put a prompt into the queue; the id that it got.
+        """Queue a prompt and return its id.
 
         Raises:
-            PromptRejectedError: validation found faults, be it only in the way to one of several outputs.
+            PromptRejectedError: validation found faults, even if they affect only one of several outputs.
         """
         answer = self._request("POST", "prompt", {"prompt": prompt, "client_id": self._client_id})
         if answer.status_code == 400:
             raise PromptRejectedError(answer.json())
         answer.raise_for_status()
         content = answer.json()
-        if content["node_errors"]:  # the other outputs would run
+        if content["node_errors"]:  # without this, the other outputs would run
             self.interrupt(content["prompt_id"])
             raise PromptRejectedError(content)
         return content["prompt_id"]
@@ -181,7 +181,7 @@ class Server:
 
         Raises:
             ComfyUIError: the server died, or knows no such prompt.
-            TimeoutError: no end after `timeout` seconds; the prompt runs on.
+            TimeoutError: the prompt has not ended after `timeout` seconds; it continues to run.
         """
         deadline = monotonic() + timeout
         while True:
@@ -198,7 +198,7 @@ class Server:
             sleep(0.25)
 
     def run(self, prompt: Mapping[str, Any], timeout: float = RUN_SECONDS) -> Run:
-        """Queue a prompt and wait for its end; a rejected one is a `Run` too."""
+        """Queue a prompt and wait for its end; a rejected prompt also gives a `Run`."""
         try:
             return self.wait(self.queue(prompt), timeout)
         except PromptRejectedError as rejected:
@@ -209,7 +209,7 @@ class Server:
 
         Raises:
             ComfyUIError: the server died.
-            TimeoutError: no end after `timeout` seconds; the prompt runs on.
+            TimeoutError: the prompt has not ended after `timeout` seconds; it continues to run.
         """
         if self._events is None:
             raise ComfyUIError("This server does not run.")
@@ -222,14 +222,14 @@ class Server:
             raise ComfyUIError(self._with_log("ComfyUI closed the connection."))
 
     def interrupt(self, prompt_id: str = "") -> None:
-        """Cancel the running prompt, or the one named, be it running or waiting."""
+        """Cancel the running prompt, or the named one, whether it is running or waiting."""
         if prompt_id:
             self._cancelled.add(prompt_id)
             self._request("POST", "queue", {"delete": [prompt_id]}).raise_for_status()
             if self._events is not None and self._is_queued(prompt_id):
                 next(
                     self._events.follow(prompt_id, ANSWER_SECONDS), None
-                )  # a prompt's start undoes what came before it
+                )  # a prompt's start would undo an earlier interrupt
         self._request("POST", "interrupt", {"prompt_id": prompt_id} if prompt_id else {}).raise_for_status()
 
     def clear(self) -> None:
@@ -249,12 +249,12 @@ class Server:
         return found
 
     def memory(self, field: str) -> float:
-        """MiB of the server, on Linux: "VmRSS" now, "VmHWM" at its peak."""
+        """Memory of the server in MiB, on Linux: "VmRSS" is the current value, "VmHWM" the peak."""
         lines = self._process_file("status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1024
 
     def reset_peak_memory(self) -> None:
-        """Let the peak count from now."""
+        """Measure the peak from now on."""
         self._process_file("clear_refs").write_text("5")
 
     def processor_seconds(self) -> float:
@@ -269,7 +269,7 @@ class Server:
         return answer.json()
 
     def _came_up(self) -> bool:
-        """Start it and wait; False when it ended because its port had been taken meanwhile."""
+        """Start the server and wait; return False if it ended because its port was taken in the meantime."""
         deadline = monotonic() + START_SECONDS
         self._launch()
         while not self._answers():
@@ -298,11 +298,11 @@ class Server:
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
                 env=self._environment,
-                start_new_session=True,  # Ctrl-C comes to us, who stop it
+                start_new_session=True,  # Ctrl-C reaches only this process, which stops the server
             )
 
     def _answers(self) -> bool:
-        """Whether it is up, and is not another server that took the port."""
+        """Whether this server answers, and not another one that took the port."""
         with contextlib.suppress(requests.RequestException):
             answer = self._session.get(f"{self.address}/system_stats", timeout=ANSWER_SECONDS)
             return answer.ok and f"--base-directory={self.folder}" in answer.json()["system"]["argv"]
@@ -337,7 +337,7 @@ class Server:
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on at present."""
+    """A port of this machine that is not in use now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

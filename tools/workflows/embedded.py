@@ -26,11 +26,11 @@ from tools.workflows.slots import Output
 CONCEPT = CONCEPTS[DEMO]
 SAMPLING = {"seed": SEED, "steps": 20, "cfg": 4.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
 SMALL_SHOT = 440
-"""From one video's top to the next."""
+"""Distance from one video's top to the next."""
 BARE_SHOTS = 4
-"""Videos in a row, where all but them is collapsed."""
+"""Videos per row if everything except the videos is collapsed."""
 BARE_STEP = 250, 660
-"""From one of them to the next, and from row to row."""
+"""Distance between these videos, and between rows."""
 
 START = "0 Start here"
 TRAIN = "1 Train on the embedded model"
@@ -40,7 +40,7 @@ COMPOSE = "3 Compose two concepts"
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """The embedded model's wires."""
+    """Outputs that carry the embedded model, its text encoder and its VAE."""
 
     model: Output
     clip: Output
@@ -69,7 +69,7 @@ def start_workflow(object_info: dict[str, Any]) -> Graph:
 
 
 def _video_maker(object_info: dict[str, Any], prompt: str) -> Subgraph:
-    """Stock nodes from a model and a prompt to a video of the embedded model's size, as one node."""
+    """A subgraph of stock nodes that makes a video of the embedded model's size from a model and a prompt."""
     inner = Subgraph("Make a Video", object_info, START, model="MODEL", clip="CLIP", vae="VAE")
     texts = []
     for y, title, colours, text in ((0, "Prompt", GREEN, prompt), (190, "Negative Prompt", RED, "")):
@@ -115,7 +115,7 @@ def train_workflow(object_info: dict[str, Any]) -> Graph:
 
 
 def _applied(column: Column, base: Base, concept: Output) -> dict[Strengths, Output]:
-    """The model of each shot that has the concept, by its strengths; the first is open, the others tell it by title."""
+    """Models with the concept by its strengths in the shots. Only the first node is open; the others have titles."""
     models: dict[Strengths, Output] = {}
     for shot in demo_shots():
         strengths = shot.strengths
@@ -174,7 +174,7 @@ def compose_workflow(object_info: dict[str, Any]) -> Graph:
 
 
 def _trained(first: Column, second: Column, third: Column, fourth: Column) -> tuple[Base, Output]:
-    """Steps 1 to 4: the model, the clip and both stages, in a column each."""
+    """Steps 1 to 4, in one column each: the model, the clip and both stages."""
     base = _load_base(first)
     reference = _reference(second, base)
     settings = _settings(second)
@@ -269,7 +269,7 @@ class Studio:
     latent: Output
 
     def shoot_small(self, pos: tuple[float, float], model: Output, positive: Output, name: str, title: str) -> None:
-        """Sampler and saver side by side, the decoder's nodes collapsed below the sampler."""
+        """Add sampler and saver side by side, with the decoder's nodes collapsed below the sampler."""
         (x, y), add = pos, self.graph.add
         sampler = add("KSampler", (x, y), **self._wires(model, positive), **SAMPLING)
         below = {"collapsed": True, "size": (COLLAPSED_WIDTH, 110)}
@@ -280,7 +280,7 @@ class Studio:
         self.graph.group(title, [sampler, frames, video, saved])
 
     def shoot_bare(self, pos: tuple[float, float], model: Output, positive: Output, name: str, title: str) -> None:
-        """The video under the collapsed nodes that make it."""
+        """Add the video below the collapsed nodes that make it."""
         (x, y), add = pos, self.graph.add
         bare = {"collapsed": True, "size": (COLLAPSED_WIDTH, 110)}
         sampler = add("KSampler", (x, y), **self._wires(model, positive), **SAMPLING, **bare)
@@ -295,7 +295,7 @@ class Studio:
 
 
 class _Prompts:
-    """The column of prompts, each once, and of the video's size."""
+    """A column with each prompt once, and the video's size."""
 
     def __init__(self, graph: Graph, column: Column, base: Base, step: int) -> None:
         self._graph, self._column, self._base, self._step = graph, column, base, step
@@ -307,7 +307,7 @@ class _Prompts:
         return self._made[text]
 
     def finish(self, elsewhere: Column) -> Studio:
-        """The negative prompt, and the video's size in another column."""
+        """Add the negative prompt, and the video's size in another column."""
         negative = self._encode("Negative Prompt", "", RED, collapsed=True)
         self._column.group(f"Step{self._step} - Prompts")
         size = {"width": SIZE, "height": SIZE, "length": FRAMES, "batch_size": 1}

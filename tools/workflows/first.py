@@ -1,6 +1,6 @@
-"""The two workflows that an artist begins with share three nodes: one trains, one makes a video, one saves it.
+"""Three nodes that the two workflows for beginners share: one trains, one makes a video, one saves it.
 
-They stand in four columns, which a window of 1366x768 shows at 100 %, and no wire passes below a node.
+The workflows have four columns, which a window of 1366x768 shows at 100 %, and no wire passes below a node.
 """
 
 from tools.workflows.graph import Graph, Subgraph
@@ -30,8 +30,8 @@ def train_and_make(
     Args:
         maker: makes a video with the trained model.
         prompts: the look prompt and the motion prompt.
-        heights: of the node that makes a video and of the one that saves it.
-        saved_as: where ComfyUI saves the video, such as "setandseq/start".
+        heights: heights of the node that makes a video and of the node that saves it.
+        saved_as: path prefix under which ComfyUI saves the video, such as "setandseq/start".
     """
     trained = graph.add(
         "SetSeq_TrainConcept",

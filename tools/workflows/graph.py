@@ -1,4 +1,4 @@
-"""Workflow files built from Python, as ComfyUI's interface saves them: it opens and saves them without a change.
+"""Build workflow files in Python as ComfyUI's interface saves them: it opens and saves them without a change.
 
 graph = Graph("My workflow", object_info)
 model = graph.add("UNETLoader", (0, 0), unet_name="wan2.1_t2v_1.3B_fp16.safetensors")
@@ -17,15 +17,15 @@ from tools.workflows.prompt import INSIDE, OUTSIDE
 from tools.workflows.slots import Output, node_height, node_inputs, node_slots
 
 FRONTEND_VERSION = "1.47.12"
-"""Of the interface that the files were compared with."""
+"""Version of the interface that the files were compared with."""
 GROUP_COLOUR = "#3f789e"
 GREEN, RED = ("#232", "#353"), ("#322", "#533")
 """Colours of the official templates' positive and negative prompts."""
 NOTE_COLOURS = ("#222", "#000")
 MARGIN, TITLE_HEIGHT = 10, 70
-"""Between a group's border and its nodes; above them is the group's title and the first node's."""
+"""Space between a group's border and its nodes, and above them for the titles of the group and the first node."""
 WRAPPED = re.compile(r"(?<!\n)\n(?![\n#-]|\d+\. )\s*")
-"""A line break within a paragraph or an entry of a list."""
+"""A line break within a paragraph or a list item."""
 SHOWN = {
     "SetSeq_TrainIdentityLoRA": 360,
     "SetSeq_TrainMotionResidual": 360,
@@ -33,13 +33,13 @@ SHOWN = {
     "SetSeq_ComposeConcepts": 180,
     "SetSeq_ReferenceClip": 277,
 }
-"""Height of what js/ shows on a node, below its inputs."""
+"""Height of the panel that js/ shows on a node, below its inputs."""
 COLLAPSED_WIDTH = 225
-"""Of a collapsed node: Nodes 2.0 makes it so, and no node narrower."""
+"""Width of a collapsed node; Nodes 2.0 makes no node narrower."""
 NODE_GAP, GROUP_GAP = 50, 70
-"""Between two nodes of a column, and what is added between two groups."""
+"""Space between two nodes of a column, and additional space between two groups."""
 COLUMN_WIDTH, COLUMN_STEP = 400, 440
-"""Of a column's nodes, and from one column's left edge to the next: five of them can be read as they open."""
+"""Width of a column's nodes, and distance between columns; five columns are readable when a workflow opens."""
 
 LINK_KEYS = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
 
@@ -59,7 +59,7 @@ class Node:
 
     @property
     def box(self) -> tuple[float, float, float, float]:
-        """Left, top, right and bottom, with room to grow; a collapsed node is its title, which is above its top."""
+        """Left, top, right and bottom, with room to grow. A collapsed node is only its title, above its top."""
         (x, y), (width, height) = self.entry["pos"], self.entry["size"]
         if self.entry["flags"]:
             return x, y, x + width, y
@@ -67,12 +67,12 @@ class Node:
 
 
 class Graph:
-    """A workflow in the making."""
+    """A workflow under construction."""
 
     first_id = 1
-    """The id of its first node and its first link."""
+    """Id of the first node and of the first link."""
     scale = 0.6
-    """The scale at which it opens."""
+    """Scale at which the workflow opens."""
 
     def __init__(self, name: str, object_info: dict[str, Any]) -> None:
         self.name = name
@@ -95,15 +95,15 @@ class Graph:
         collapsed: bool = False,
         **inputs: Any,
     ) -> Node:
-        """A node.
+        """Add a node.
 
         Args:
-            size: width and height; without, as high as its inputs are.
+            size: width and height; None fits the height to its inputs.
             room: the height to keep free for it; some nodes are small in the file and grow when they show something.
-            models: what its loader needs: name, url and directory of each.
-            collapsed: show its title only.
-            inputs: by name, an `Output` or a value; a list of `Output` for an input that grows; seeds stay fixed.
-                What is left out has its default.
+            models: files that its loader needs: name, url and directory of each.
+            collapsed: show only its title.
+            inputs: an `Output` or a value by name; a list of `Output` for an input that grows. Inputs that are left
+                out have their default, and seeds stay fixed.
         """
         info = self._object_info[type_]
         stock = not info["python_module"].startswith("custom_nodes.")
@@ -136,7 +136,7 @@ class Graph:
         return Node(entry, room)
 
     def note(self, title: str, text: str, pos: Point, size: Point) -> Node:
-        """A text in Markdown; lines that only its source breaks become one."""
+        """Add a note in Markdown; line breaks within its paragraphs are removed."""
         entry = {
             "id": self._next_id,
             "type": "MarkdownNote",
@@ -156,7 +156,7 @@ class Graph:
         return Node(entry)
 
     def group(self, title: str, nodes: Iterable[Node]) -> None:
-        """A titled frame around the nodes."""
+        """Add a titled frame around the nodes."""
         left, top, right, bottom = zip(*(node.box for node in nodes), strict=True)
         x, y = min(left) - MARGIN, min(top) - TITLE_HEIGHT
         self._groups.append(
@@ -170,7 +170,7 @@ class Graph:
         )
 
     def use(self, subgraph: "Subgraph", pos: Point, size: Point, **inputs: Output) -> Node:
-        """A node that holds a subgraph; on it are the widgets that the subgraph promotes."""
+        """Add a node that holds a subgraph and shows the widgets that the subgraph promotes."""
         entry = {
             "id": self._next_id,
             "type": subgraph.id,
@@ -193,7 +193,7 @@ class Graph:
         return Node(entry)
 
     def workflow(self) -> dict[str, Any]:
-        """The graph as its file holds it."""
+        """The graph in the format of its file."""
         self._number()
         left = min(node["pos"][0] for node in self._nodes)
         top = min(node["pos"][1] for node in self._nodes)
@@ -215,11 +215,11 @@ class Graph:
         }
 
     def text(self) -> str:
-        """The file."""
+        """The content of the workflow file."""
         return json.dumps(self.workflow(), indent=2) + "\n"
 
     def last_ids(self) -> tuple[int, int]:
-        """The highest ids of its nodes and of its links; one before the first where there are none."""
+        """The highest ids of its nodes and of its links; one below the first id if there are none."""
         return self.first_id + len(self._nodes) - 1, self.first_id + len(self._links) - 1
 
     @property
@@ -227,7 +227,7 @@ class Graph:
         return self.first_id + len(self._nodes)
 
     def _number(self) -> None:
-        """Give each node its place in the order of execution."""
+        """Set each node's place in the order of execution."""
         by_id = {node["id"]: node for node in self._nodes}
         for order, node_id in enumerate(_execution_order(self._nodes, self._links)):
             by_id[node_id]["order"] = order
@@ -248,9 +248,9 @@ class Graph:
 
 
 class Subgraph(Graph):
-    """A workflow that another one shows as one node; its wires from and to the outside are named and typed.
+    """A workflow that another workflow shows as one node, with named and typed inputs and outputs.
 
-    Its ids begin where no workflow of ours ends: new frontends want each id once in a file.
+    Its ids begin above those of all workflows here, because new frontends need each id to be unique in a file.
     """
 
     first_id = 101
@@ -263,12 +263,12 @@ class Subgraph(Graph):
         self._results: list[tuple[str, Output, int]] = []
 
     def __getitem__(self, name: str) -> Output:
-        """The input from outside by that name."""
+        """The input with that name from outside."""
         slot = next(slot for slot, given in enumerate(self._given) if given["name"] == name)
         return Output(INSIDE, slot, self._given[slot]["type"])
 
     def give(self, name: str, source: Output) -> None:
-        """An output of the node that holds it."""
+        """Add an output to the node that holds the subgraph."""
         link_id = self._link(source, {"id": OUTSIDE, "inputs": self._results})
         self._results.append((name, source, link_id))
 
@@ -285,7 +285,7 @@ class Subgraph(Graph):
         return [(name, source.type) for name, source, _ in self._results]
 
     def definition(self) -> dict[str, Any]:
-        """The subgraph as the file holds it."""
+        """The subgraph in the format of the file."""
         self._number()
         left, top, right, _ = zip(*(Node(entry).box for entry in self._nodes), strict=True)
         node_id, link_id = self.last_ids()
@@ -315,7 +315,7 @@ class Subgraph(Graph):
 
 
 def unique_id(name: str) -> str:
-    """The same name always gives the same id."""
+    """An id that is always the same for the same name."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"setandseq/{name}"))
 
 
@@ -324,7 +324,7 @@ def _colours(colours: tuple[str, str] | None) -> dict[str, str]:
 
 
 def _execution_order(nodes: list[dict[str, Any]], links: list[list[Any]]) -> list[int]:
-    """Ids in the order in which the interface counts them: a node when its last input's source has been."""
+    """Node ids in the interface's order of execution: a node follows after the sources of all its inputs."""
     by_id = {node["id"]: node for node in nodes}
     sources = {link[0]: link[1] for link in links}
     targets = {link[0]: link[3] for link in links}
@@ -346,7 +346,7 @@ def _execution_order(nodes: list[dict[str, Any]], links: list[list[Any]]) -> lis
 
 
 class Column:
-    """Nodes under each other, with room for their titles; each group of them is named when it is complete."""
+    """Nodes below each other, with room for their titles; each group gets its title when it is complete."""
 
     def __init__(self, graph: Graph, x: float, y: float = 0) -> None:
         self.x, self.y = x, y
@@ -354,7 +354,7 @@ class Column:
         self._nodes: list[Node] = []
 
     def add(self, type_: str, *, tall: float | None = None, **options: Any) -> Node:
-        """A node below the last one, as high as it needs to be or `tall`; `options` as in `Graph.add`."""
+        """Add a node below the last one, as high as needed or `tall`; see `Graph.add` for `options`."""
         node = self._graph.add(type_, (self.x, self.y), **options)
         width = COLLAPSED_WIDTH if options.get("collapsed") else COLUMN_WIDTH
         node.entry["size"] = [width, tall or node.entry["size"][1]]
@@ -363,14 +363,14 @@ class Column:
         return node
 
     def group(self, title: str) -> None:
-        """The frame around the nodes since the last group."""
+        """Add a frame around the nodes since the last group."""
         self._graph.group(title, self._nodes)
         self._nodes = []
         self.y += GROUP_GAP
 
 
 def noted_columns(graph: Graph, count: int, *notes: tuple[str, str, float]) -> list[Column]:
-    """That many columns side by side; at the top of the first are notes: title, text and height of each."""
+    """Columns side by side, with notes at the top of the first; each note is its title, text and height."""
     columns = [Column(graph, index * COLUMN_STEP) for index in range(count)]
     y = -TITLE_HEIGHT
     for title, text, height in notes:

@@ -1,4 +1,4 @@
-"""Prompts for ComfyUI on the embedded model, for tests and benchmarks: node id -> node, as POST /prompt takes them."""
+"""ComfyUI prompts for the embedded model, for tests and benchmarks: node id -> node, in the format of POST /prompt."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def node(class_type: str, **inputs: Any) -> dict[str, Any]:
 
 
 def embedded_model(shift: float = 3.0) -> Prompt:
-    """The embedded model's wires: "model", "vae" and "clip"."""
+    """Nodes that load the embedded model, with ids such as "model", "vae" and "clip"."""
     return {
         "loader": node("UNETLoader", unet_name=TRANSFORMER_FILE.name, weight_dtype="default"),
         "model": node("ModelSamplingSD3", model=["loader", 0], shift=shift),
@@ -78,7 +78,7 @@ def training(
 
 
 def sampling(model: list[Any], prompt: str, *, steps: int = 4, seed: int = 7, prefix: str = "latents") -> Prompt:
-    """A clip of the embedded model's size; "latents" saves its latents under output/."""
+    """Sample a clip of the embedded model's size; "latents" saves its latents in output/."""
     return {
         "positive": node("CLIPTextEncode", clip=["clip", 0], text=prompt),
         "negative": node("CLIPTextEncode", clip=["clip", 0], text=""),

@@ -1,7 +1,7 @@
 """Write the files in workflows/: python -m tools.workflows.make [--thumbnails FOLDER]
 
-Starts a ComfyUI to ask it for its nodes. With --thumbnails it only makes the pictures that ComfyUI's template browser
-shows, out of FOLDER: for each workflow the videos whose names begin with the workflow's, or else a picture of its name.
+It starts a ComfyUI to ask for its nodes. With --thumbnails it only makes the pictures for ComfyUI's template browser,
+from files in FOLDER: videos whose names begin with a workflow's name, or else a picture with the name of the workflow.
 """
 
 import argparse
@@ -31,9 +31,9 @@ MAKERS: dict[str, Callable[[dict[str, Any]], Graph]] = {
     wan.PIPELINE: wan.pipeline_workflow,
     wan.TRAIN_EXPERTS: wan.train_experts_workflow,
 }
-"""By file name, in the order of the template browser."""
+"""Functions that build the workflows, by file name and in the order of the template browser."""
 COLUMNS, ROWS, CELL = 4, 3, 100
-"""Of a thumbnail: frames in a row, rows, and pixels of a frame."""
+"""Layout of a thumbnail: frames per row, rows, and pixels per side of a frame."""
 READ_FPS = 16.0
 
 
@@ -43,7 +43,7 @@ def workflow_texts(object_info: dict[str, Any]) -> dict[str, str]:
 
 
 def write_thumbnails(source: Path) -> list[str]:
-    """Make the thumbnail of every workflow that `source` has something for; return the names of the others."""
+    """Make the thumbnail of every workflow with files in `source`; return the names of the others."""
     missing = []
     for name in MAKERS:
         picture = _thumbnail(source, name)
@@ -65,7 +65,7 @@ def _thumbnail(source: Path, name: str) -> Image.Image | None:
 
 
 def film_strips(videos: list[Tensor]) -> Image.Image:
-    """Evenly spaced frames of one to three videos, each (F, H, W, 3) in [0, 1]: three videos have a row each."""
+    """Evenly spaced frames of one to three videos, each (F, H, W, 3) in [0, 1]; each of three videos gets one row."""
     sheet = Image.new("RGB", (COLUMNS * CELL, ROWS * CELL))
     count = COLUMNS * ROWS // len(videos)
     frames = [video[round(i * (len(video) - 1) / (count - 1))] for video in videos for i in range(count)]
@@ -77,7 +77,7 @@ def film_strips(videos: list[Tensor]) -> Image.Image:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--thumbnails", type=Path, metavar="FOLDER")
     source = parser.parse_args().thumbnails

@@ -1,4 +1,4 @@
-"""The notes of the workflows on the embedded model, in Markdown."""
+"""Notes in the workflows on the embedded model, in Markdown."""
 
 START_NOTE = """
 ## Start here

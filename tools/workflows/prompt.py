@@ -1,6 +1,6 @@
-"""Workflow files, as ComfyUI's interface saves them, turned into prompts for its server.
+"""Turn workflow files, as ComfyUI's interface saves them, into prompts for its server.
 
-`object_info` is what the server's /object_info says: the inputs and outputs of every node it has.
+`object_info` is the server's answer to /object_info: the inputs and outputs of all its nodes.
 """
 
 from collections.abc import Callable, Iterator
@@ -8,26 +8,26 @@ from typing import Any
 
 Node = dict[str, Any]
 Link = list[Any]
-"""Id, source's id and slot, target's id and slot, type."""
+"""A link: its id, the source's id and slot, the target's id and slot, and its type."""
 INSIDE, OUTSIDE = -10, -20
 """Ids of the nodes that stand for the inputs and the outputs of a subgraph."""
 NOTES = ("Note", "MarkdownNote")
 REROUTE = "Reroute"
 PRIMITIVE = "PrimitiveNode"
-"""Virtual nodes: they are in the file and never in the prompt."""
+"""Type of nodes that hold a value; like notes and reroutes, they are in the file but never in the prompt."""
 MUTED, BYPASSED = 2, 4
 DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
 WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COLOR", DYNAMIC_COMBO)
 
 
 def to_prompt(workflow: dict[str, Any], object_info: dict[str, Any]) -> dict[str, Any]:
-    """The prompt of a workflow file of version 0.4, as the interface would queue it; node ids are kept.
+    """The prompt for a workflow file of version 0.4, as the interface would queue it; node ids are kept.
 
-    Muted and bypassed nodes, notes, reroutes, primitives and subgraphs are resolved as the interface does it; a node in
-    a subgraph has an id such as "5:101".
+    Muted and bypassed nodes, notes, reroutes, primitives and subgraphs are resolved as in the interface. A node in a
+    subgraph has an id such as "5:101".
 
     Raises:
-        ValueError: a node is of a type that the server does not have.
+        ValueError: the server does not have a node's type.
     """
     workflow = unpacked(workflow)
     graph = _Links(workflow)
@@ -43,7 +43,7 @@ def to_prompt(workflow: dict[str, Any], object_info: dict[str, Any]) -> dict[str
 
 
 def unpacked(workflow: dict[str, Any]) -> dict[str, Any]:
-    """The workflow with the nodes of its subgraphs in place of the nodes that hold them; ids become texts."""
+    """The workflow with each subgraph node replaced by the nodes inside; their ids become texts."""
     definitions = {each["id"]: each for each in workflow.get("definitions", {}).get("subgraphs", ())}
     nodes, links = workflow["nodes"], workflow["links"]
     while held := next((node for node in nodes if node["type"] in definitions), None):
@@ -52,12 +52,12 @@ def unpacked(workflow: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without(held: Node, inner: dict[str, Any], nodes: list[Node], links: list[Link]) -> tuple[list[Node], list[Link]]:
-    """Nodes and links with the inside of one subgraph in place of the node that holds it."""
+    """Nodes and links, with the node that holds one subgraph replaced by the subgraph's content."""
 
     def named(number: object) -> str:
         return f"{held['id']}:{number}"
 
-    given = {entry["name"]: entry.get("link") for entry in held["inputs"]}  # those that are widgets may be left out
+    given = {entry["name"]: entry.get("link") for entry in held["inputs"]}  # inputs that are widgets may be missing
     sources = {link[0]: link[1:3] for link in links}
     results = {link["target_slot"]: link for link in inner["links"] if link["target_id"] == OUTSIDE}
     unfed = {
@@ -85,7 +85,7 @@ def _without(held: Node, inner: dict[str, Any], nodes: list[Node], links: list[L
 
 
 def _renamed(node: Node, named: Callable[[object], str], unfed: set[int]) -> Node:
-    """The node with its ids as outside the subgraph; links that bring nothing leave its widgets their own values."""
+    """The node with ids that are valid outside the subgraph; widgets keep their own values if a link has no source."""
     inputs = [
         {**entry, "link": None if entry.get("link") in (None, *unfed) else named(entry["link"])}
         for entry in node["inputs"]
@@ -94,7 +94,7 @@ def _renamed(node: Node, named: Callable[[object], str], unfed: set[int]) -> Nod
 
 
 def input_specs(inputs: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any], bool]]:
-    """Name, type, options and whether it is required, of each input of a node's or an option's `inputs`."""
+    """Name, type, options and whether it is required, for each input in the `inputs` of a node or an option."""
     for group in ("required", "optional"):
         for name, (kind, *rest) in inputs.get(group, {}).items():
             options = rest[0] if rest else {}
@@ -104,12 +104,12 @@ def input_specs(inputs: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, An
 
 
 def is_widget(kind: str, options: dict[str, Any]) -> bool:
-    """Whether an input of that type has its value on the node; all others have only a socket."""
+    """Whether an input of that type has a widget on the node; others have only a socket."""
     return not options.get("forceInput") and options.get("widgetType", kind) in WIDGET_TYPES
 
 
 def has_seed_control(name: str, options: dict[str, Any]) -> bool:
-    """Whether a second value follows, which says how the seed changes after a run."""
+    """Whether the input has a second value, which says how the seed changes after a run."""
     return bool(options.get("control_after_generate", name in ("seed", "noise_seed")))
 
 
@@ -135,7 +135,7 @@ class _Links:
         self.links = {link[0]: link for link in workflow["links"]}
 
     def value(self, link_id: int | None) -> Any:
-        """[node id, slot] in the prompt, a primitive's own value, or None where the link leads nowhere."""
+        """[node id, slot] in the prompt, a primitive's own value, or None if the link leads nowhere."""
         if link_id not in self.links:
             return None
         _, node_id, slot, _, _, kind = self.links[link_id]
@@ -153,7 +153,7 @@ class _Links:
 
 
 def _passed_on(node: dict[str, Any], slot: int, kind: str) -> int | None:
-    """The link that a bypassed node gives to its output: at the same place if it fits, else the first that fits."""
+    """The link that a bypassed node passes to an output: at the same slot if it fits, or the first that fits."""
     inputs = node.get("inputs", [])
     kind = node["outputs"][slot]["type"] if kind == "*" else kind
     candidates = [*inputs[slot : slot + 1], *inputs]
@@ -188,7 +188,7 @@ def _widget_values(inputs: dict[str, Any], values: Iterator[Any], prefix: str = 
 
 
 def _wrapped(value: Any) -> Any:
-    """A list as the server wants it, so that it is not taken for a link."""
+    """A value, with lists wrapped so that the server does not take them for links."""
     return {"__value__": value} if isinstance(value, list) else value
 
 

@@ -1,4 +1,4 @@
-"""The sockets and widgets of a node, as ComfyUI's interface lays them out and saves them."""
+"""Sockets and widgets of a node in the order in which ComfyUI's interface shows and saves them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from tools.workflows.prompt import DYNAMIC_COMBO, chosen_inputs, default_value, 
 
 AUTOGROW = "COMFY_AUTOGROW_V3"
 OPTIONAL = 7
-"""The shape of an optional input's socket."""
+"""Shape number of an optional input's socket."""
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One output of a node, to be given as an input of another."""
+    """An output of a node, to be used as an input of another node."""
 
     node_id: int
     slot: int
@@ -21,7 +21,7 @@ class Output:
 
 
 def node_inputs(inputs: dict[str, Any], given: dict[str, Any], prefix: str = "") -> list[tuple[str, str, dict, bool]]:
-    """Name, type, options and whether it is required, of each input; those of chosen options after their combo."""
+    """Name, type, options and whether it is required, for each input; a chosen option's inputs follow its combo."""
     found = []
     for name, kind, options, required in input_specs(inputs):
         name = prefix + name
@@ -35,7 +35,7 @@ def node_inputs(inputs: dict[str, Any], given: dict[str, Any], prefix: str = "")
 def node_slots(
     inputs: dict[str, Any], given: dict[str, Any]
 ) -> tuple[list[tuple[dict[str, Any], Output | None]], list[tuple[Any, bool]]]:
-    """The sockets with what comes into them, and the widgets' values with whether they are long texts.
+    """Sockets with their sources, and widget values with whether they are long texts.
 
     As in the interface, sockets without a widget come first, and a widget has a socket in the file only if it
     is linked.
@@ -63,7 +63,7 @@ def node_slots(
 def _grown_sockets(
     name: str, template: dict[str, Any], sources: Sequence[Output]
 ) -> list[tuple[dict[str, Any], Output | None]]:
-    """One socket for each source, and one more for the next."""
+    """One socket for each source, and an empty one for the next."""
     (_, kind, _, _), *_ = input_specs(template["input"])
     least, most = template["min"], template["max"]
     sockets = []
@@ -78,10 +78,10 @@ def _grown_sockets(
 def node_height(
     sockets: Sequence[Any], outputs: Sequence[Any], widgets: Sequence[tuple[Any, bool]], *, stock: bool
 ) -> int:
-    """The least height with which neither renderer of the interface makes a node larger.
+    """The minimum height at which neither renderer of the interface enlarges a node.
 
     Args:
-        stock: whether the node is ComfyUI's own; others show the name of their pack below.
+        stock: whether the node is ComfyUI's own; other nodes show the name of their pack below.
     """
     rows = max(sum("widget" not in socket for socket, _ in sockets), len(outputs))
     return 20 * rows + sum(104 if long else 28 for _, long in widgets) + (14 if stock else 38)

@@ -1,4 +1,4 @@
-"""The workflows on Wan, with the file names and addresses of the official templates."""
+"""The workflows on Wan, with the file names and URLs of the official templates."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +22,7 @@ WAN21 = "Wan_2.1_ComfyUI_repackaged"
 WAN22 = "Wan_2.2_ComfyUI_Repackaged"
 
 Note = tuple[str, str, float]
-"""Title, text and height."""
+"""Title, text and height of a note."""
 
 TRAIN = "4 Train on your clip (Wan 2.1 1.3B)"
 EXPERTS = "5 A concept in both experts (Wan 2.2 14B)"
@@ -45,7 +45,7 @@ SAMPLING: dict[str, Any] = {"seed": 1, "steps": 30, "cfg": 6.0, "sampler_name": 
 
 
 def model_file(directory: str, name: str, repository: str = WAN21) -> dict[str, str]:
-    """A loader's note on the file that it needs."""
+    """A loader's entry for the file that it needs."""
     path = f"split_files/{directory}/{name}"
     return {"name": name, "url": REPOSITORY.format(repository, path), "directory": directory}
 
@@ -155,7 +155,7 @@ def train_workflow(object_info: dict[str, Any]) -> Graph:
 
 
 def _video_maker(object_info: dict[str, Any]) -> Subgraph:
-    """The official text-to-video template, from its model to its video, as one node."""
+    """A subgraph of the official text-to-video template, from model to video."""
     inner = Subgraph("Make a Video", object_info, TRAIN, model="MODEL", clip="CLIP", vae="VAE")
     shifted = inner.add("ModelSamplingSD3", (0, 0), model=inner["model"], shift=8.0)
     texts = []
@@ -234,7 +234,7 @@ def train_experts_workflow(object_info: dict[str, Any]) -> Graph:
 
 
 def _begin_with_experts(graph: Graph, note: Note) -> tuple[list[Column], list[Node]]:
-    """Five columns, the first with the notes and the loaders of both experts, text encoder and VAE."""
+    """Add five columns, with notes and the loaders of both experts, text encoder and VAE in the first."""
     columns = noted_columns(graph, 5, note, _files_note(HIGH, LOW, TEXT, VAE))
     loaders = _loaders(columns[0], [HIGH, LOW])
     columns[0].group("Step1 - Load models")
@@ -252,7 +252,7 @@ def _end_with_experts(
 
 
 def _sample_in_turn(column: Column, models: Sequence[Output], texts: tuple[Output, Output], latents: Output) -> Output:
-    """Latents of a video whose first half of steps is one model's and whose second half is the other's."""
+    """Latents of a video, with the first half of the steps by one model and the second half by the other."""
     common: dict[str, Any] = {
         "positive": texts[0],
         "negative": texts[1],
@@ -298,7 +298,7 @@ def pipeline_workflow(object_info: dict[str, Any]) -> Graph:
 
 
 def _concept_video(graph: Graph, notes: Sequence[Note]) -> tuple[Column, Output, Output]:
-    """The official template up to its sampler, in whose column more can follow; the latents and the VAE."""
+    """Add the official template up to its sampler; return the sampler's column, the latents and the VAE."""
     first, second, third, last = noted_columns(graph, 4, *notes)
     loader, clip, vae = _loaders(first, [SMALL])
     first.group("Step1 - Load models")
@@ -314,7 +314,7 @@ def _concept_video(graph: Graph, notes: Sequence[Note]) -> tuple[Column, Output,
 
 
 def _loaders(column: Column, diffusion: Sequence[dict[str, str]]) -> list[Node]:
-    """The diffusion models' loaders, then those of the text encoder and the VAE."""
+    """Add the loaders of the diffusion models, the text encoder and the VAE, in this order."""
     nodes = [
         column.add("UNETLoader", unet_name=file["name"], weight_dtype="default", models=[file]) for file in diffusion
     ]
@@ -341,7 +341,7 @@ def _save(column: Column, latents: Output, vae: Output) -> None:
 
 
 def _files_note(*files: dict[str, str]) -> Note:
-    """Which files go where."""
+    """A note that says which model file belongs in which folder."""
     return "Model files", _files_text(*files), 100 + 35 * len(files)
 
 

@@ -1,7 +1,7 @@
-"""Read the background of a clip: its colour, texture and camera move, and what it looks like behind the sprites.
+"""Read the background of a clip: its colour, texture and camera move, and its pixels behind the sprites.
 
-The colour is voted for by pixels. Texture and camera are found by synthesis: under each camera move the clip's pixels
-are folded into one period of the texture, and every texture is fitted to that at every phase by least squares.
+The pixels vote for the colour. Texture and camera are found by synthesis: under each camera move, the clip's pixels are
+folded into one period of the texture, and every texture is fitted to it at every phase by least squares.
 
 Shape letters: F frames, H height, W width, C colour channels (RGB in [0, 1]), P pixels, N bins in a period.
 """
@@ -30,22 +30,22 @@ from ..world.scene import (
 
 BINS = 24
 FAR = 0.17
-"""Distance in RGB from the background's tones at which a pixel is something else (the nearest sprite is at 0.37)."""
+"""Distance in RGB from the background's tones above which a pixel is not background (the nearest sprite is at 0.37)."""
 LEAST_CONTRAST = 0.11
 """Distance in RGB between the fitted tones below which a background is plain (the world's is 0.31)."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Backdrop:
-    """The background of a clip and what differs from it."""
+    """The background of a clip, and how far each pixel differs from it."""
 
     colour: str
     texture: str
     camera: str
     frames_FHWC: Tensor
-    """The clip without its sprites, as fitted."""
+    """The fitted background: the clip without its sprites."""
     difference_FHW: Tensor
-    """Distance in RGB of each pixel from the background's tones and what lies between them."""
+    """Distance in RGB of each pixel from the background's two tones and the colours between them."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -58,7 +58,7 @@ class _Fit:
 
 
 def fit_backdrop(frames_FHWC: Tensor) -> Backdrop:
-    """The background that fits a clip best.
+    """Fit the background of a clip.
 
     Raises:
         VideoError: the frames are not (F, 64, 64, 3).
@@ -93,7 +93,7 @@ def fit_backdrop(frames_FHWC: Tensor) -> Backdrop:
 
 
 def tone_distance(colours: Tensor, dark_C: Tensor, light_C: Tensor) -> Tensor:
-    """Distance in RGB of colours (..., 3) from the line between two tones; the line's ends are 15 % longer."""
+    """Distance in RGB of colours (..., 3) from the line between two tones, extended by 15 % at both ends."""
     along_C, offset = light_C - dark_C, colours - dark_C
     share = (offset @ along_C / along_C.square().sum().clamp_min(1e-6)).clamp(-0.15, 1.15)
     return (offset - share.unsqueeze(-1) * along_C).norm(dim=-1)
@@ -142,7 +142,7 @@ def _texture_spectra(texture: str) -> tuple[Tensor, Tensor]:
 
 
 def _fit_texture(tone_FHW: Tensor, weight_FHW: Tensor) -> _Fit:
-    """The texture, camera and phase that explain most of the tone's variance, by least squares over `weight`."""
+    """The texture, camera and phase that explain most of the tone's variance, by weighted least squares."""
     total = weight_FHW.sum().clamp_min(1.0)
     mean = (tone_FHW * weight_FHW).sum() / total
     centred_FHW = (tone_FHW - mean) * weight_FHW

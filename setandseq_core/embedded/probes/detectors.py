@@ -1,7 +1,7 @@
 """Read a clip of the embedded world: background, camera, and each sprite's colour, shape, size and motion.
 
-`detect` says what a clip shows in the grammar's words, `score` compares that with a caption. What no word names
-(a creature, wandering) gets the nearest word and is not scored. Background: backdrop.py; sprites: sprites.py.
+`detect` describes a clip in the grammar's words, and `score` compares this with a caption. A look or motion without a
+name (a creature, wandering) gets the nearest word and is not scored. Background: backdrop.py; sprites: sprites.py.
 
 Shape letters: F frames, H height, W width, C channels, S side of a crop, K shape templates.
 """
@@ -25,23 +25,23 @@ from .backdrop import Backdrop, fit_backdrop
 from .sprites import FoundSprite, find_sprites, normalised_crops
 
 ANGLES = 48
-"""Angles at which each shape is tried."""
+"""Number of angles at which each shape is tried."""
 WEAR = ((1, 1.0), (4, 1.0), (8, 3.0))
-"""How a lossy model may render the shapes, drawn at 12 pixels' radius: averages over 3 x 3 pixels, then contrast.
+"""Ways in which a lossy model may render shapes of 12 pixels radius: (number of 3 x 3 averages, contrast after them).
 
-Crisp; blurred; and blunted: its points are lost, its edge is sharp.
+They make the shape crisp, blurred, or blunted: without its points, but with sharp edges.
 """
 STILL = 2.2
-"""Root mean square travel in pixels below which a sprite stays in its place; or half its frames within 2 pixels."""
+"""Root mean square travel in pixels below which a sprite stays in its place, unless it is there in half its frames."""
 PULSE = 0.14
 """Amplitude of log scale above which a sprite that stays in its place pulses (the world's is about 0.35)."""
 SPIN_GAIN = 0.75
-"""A sprite spins if turning it back leaves less than this share of its change over time."""
+"""A sprite spins if less than this share of its change over time is left after turning it back."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class SpriteReading:
-    """One sprite in the grammar's words, and where it was seen."""
+    """One sprite in the grammar's words, and its place in each frame."""
 
     colour: str
     shape: str
@@ -51,7 +51,7 @@ class SpriteReading:
 
     @property
     def mask_FHW(self) -> Tensor:
-        """The place of the sprite in each frame."""
+        """The pixels of the sprite in each frame."""
         return self.found.mask_FHW
 
     @property
@@ -72,7 +72,7 @@ class Detection:
 
 
 def detect(frames_FHWC: Tensor) -> Detection:
-    """Read a clip of (F, 64, 64, 3) RGB in [0, 1].
+    """Read a clip, (F, 64, 64, 3) RGB in [0, 1].
 
     Raises:
         VideoError: the frames have another shape.
@@ -106,7 +106,7 @@ def _read(sprite: FoundSprite) -> SpriteReading:
 
 
 def _enough(wanted_F: Tensor, seen_F: Tensor) -> Tensor:
-    """Indices of the wanted frames, or of all frames that show the sprite if fewer than three are wanted."""
+    """Indices of the wanted frames; of all frames that show the sprite if fewer than three are wanted."""
     return (wanted_F if wanted_F.sum() >= 3 else seen_F).nonzero().flatten()
 
 
@@ -124,7 +124,7 @@ def _name_colour(colour_C: Tensor) -> str:
 
 @cache
 def _shape_templates() -> Tensor:
-    """Crops of every shape as worn at every angle, normalised as a sprite's are: (wear, shapes, angles, S * S)."""
+    """Crops of every shape at every wear and angle, normalised like a sprite's: (wear, shapes, angles, S * S)."""
     grid = torch.arange(SIZE) + 0.5 - SIZE / 2
     templates: list[Tensor] = []
     for averages, contrast in WEAR:
@@ -148,7 +148,7 @@ def _cover(shape: Callable[[Tensor, Tensor], Tensor], grid: Tensor, radius: floa
 def _read_shape(sprite: FoundSprite, frames: Tensor) -> str:
     """The shape with the highest mean soft IoU, <a, b> / (|a|^2 + |b|^2 - <a, b>), upright or at any angle.
 
-    A grammar's sprite is upright or turns evenly, so a free angle in each frame costs 0.03.
+    Sprites of the grammar are upright or turn evenly, so a free angle in each frame costs 0.03.
     """
     crops_FS = normalised_crops(sprite.cover_FHW[frames].unsqueeze(1), sprite.track_F3[frames]).flatten(1)
     times_F, templates = frames / (FRAMES - 1), _shape_templates()
@@ -175,7 +175,7 @@ def _unit_radius(shape: str) -> float:
 
 
 def _middle_scale(scale_F: Tensor, frames: Tensor, motion: str) -> float:
-    """The scale between a pulse's ends; what else changes it is noise."""
+    """The middle scale of a pulse, or the median scale for other motions, where changes are noise."""
     if motion != "pulsing":
         return float(scale_F.median())
     wave_F = torch.sin(4 * math.pi * frames / (FRAMES - 1))
@@ -186,7 +186,7 @@ def _middle_scale(scale_F: Tensor, frames: Tensor, motion: str) -> float:
 
 
 def _spins(sprite: FoundSprite, frames: Tensor) -> bool:
-    """Whether the sprite changes much less over time when one turn in either direction is taken back."""
+    """Whether the sprite changes much less over time after one full turn in either direction is undone."""
     cover_FCHW, track_F3 = sprite.cover_FHW[frames].unsqueeze(1), sprite.track_F3[frames]
 
     def change(turns: float) -> float:
@@ -198,9 +198,9 @@ def _spins(sprite: FoundSprite, frames: Tensor) -> bool:
 
 
 def _read_motion(track_F3: Tensor, whole_F: Tensor, *, spins: bool) -> str:
-    """The motion of a track: its path's shape if it travels, else its pulse, else its spin, else none.
+    """The motion of a track: the shape of its path if it travels, otherwise pulsing, spinning or standing still.
 
-    Frames that show the sprite whole count four times.
+    Frames that show the whole sprite count four times.
     """
     seen_F = ~track_F3[:, 0].isnan()
     times_F, track_F3 = clip_times(len(track_F3))[seen_F], track_F3[seen_F]
@@ -223,7 +223,7 @@ def _centred(values: Tensor, weight_F: Tensor) -> Tensor:
 
 
 def _pulse(log_scale_F: Tensor, times_F: Tensor, weight_F: Tensor) -> float:
-    """Amplitude of two cycles in log scale, 0 if they explain less than half of how it varies."""
+    """Amplitude of two cycles in log scale; 0 if they explain less than half of its variance."""
     waves_F2 = torch.stack([torch.sin(4 * math.pi * times_F), torch.cos(4 * math.pi * times_F)], dim=1)
     waves_F2, values_F1 = _centred(waves_F2, weight_F), _centred(log_scale_F, weight_F).unsqueeze(1)
     root_F1 = weight_F.sqrt().unsqueeze(1)
@@ -238,7 +238,7 @@ def _paths() -> tuple[str, ...]:
 
 
 def _path_error(name: str, travel_F2: Tensor, times_F: Tensor, weight_F: Tensor) -> float:
-    """Weighted squared error of the motion's path at its best reach and at most one frame early or late."""
+    """Weighted squared error of the motion's path, at its best reach and up to one frame early or late."""
     errors: list[float] = []
     for shift in (-1 / 16, 0.0, 1 / 16):
         path = MOTIONS[name](times_F + shift, 1.0, Random(0))
@@ -253,11 +253,11 @@ def _path_error(name: str, travel_F2: Tensor, times_F: Tensor, weight_F: Tensor)
 
 
 def score(detection: Detection, caption: Caption) -> dict[str, bool]:
-    """Whether each thing the caption says was seen.
+    """Whether each statement of the caption was seen in the clip.
 
     Keys: "background", "texture", "camera", "count", and for sprite 1 and 2, numbered as in the caption:
     "sprite 1 colour", "sprite 1 shape", "sprite 1 size", "sprite 1 motion", and "sprite 1 object" (colour, shape and
-    motion all right). What has no name (a creature's look and size, wandering) has no key.
+    motion all right). Attributes without a name (a creature's look and size, wandering) have no key.
     """
     result = {
         "background": detection.background == caption.background,
@@ -276,7 +276,7 @@ def score(detection: Detection, caption: Caption) -> dict[str, bool]:
 
 
 def _matched(detection: Detection, caption: Caption) -> list[tuple[SpriteWords, SpriteReading | None]]:
-    """Each sprite of the caption with the one seen in its place; a lone sprite with the largest seen."""
+    """Pairs of each sprite in the caption and the one seen in its place; a single sprite is paired with the largest."""
     seen = detection.sprites
     if len(caption.sprites) == 1:
         largest = max(seen, key=lambda s: float(s.track_F3[:, 2].nanmean()), default=None)

@@ -1,6 +1,7 @@
-"""Compare a generated clip of a concept with its reference clip: look, movement, prompt, steadiness.
+"""Compare a generated clip of a concept with its reference clip: look, motion, prompt, steadiness.
 
-The concept's sprite may have any look and motion. It is what differs from the fitted background (sprites.py).
+The concept's sprite may have any look and motion. It is found as the pixels that differ from the background
+(sprites.py).
 
 Shape letters: F frames, H height, W width, C channels, S side of a crop, R reference frames, G generated frames,
 V variants (small shifts and turns) of a generated frame.
@@ -28,11 +29,11 @@ Which = Literal["best", "left", "right"]
 COLOUR_TOLERANCE = 0.35
 """Root mean square RGB distance at which the colour factor of `identity_similarity` has fallen to 0.37."""
 IOU_RANGE = (0.4, 0.8)
-"""Silhouette IoU that counts as 0 and as 1: any two blobs reach the first, redrawing the same sprite the second."""
+"""Silhouette IoU that counts as 0 and as 1. Any two blobs reach the first, a redrawn sprite reaches the second."""
 TURN = 15
-"""Degrees between the turns at which looks are compared."""
+"""Degrees between the angles at which looks are compared."""
 STILL = 0.3
-"""Pixels of movement that `motion_similarity` takes for noise."""
+"""Movement in pixels that `motion_similarity` treats as noise."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -52,7 +53,7 @@ class ClipFigures:
 
 
 def clip_figures(reference_FHWC: Tensor, generated_FHWC: Tensor, caption: Caption) -> ClipFigures:
-    """All figures of one generated clip; `caption` is what its prompt says in the grammar's words."""
+    """All figures of one generated clip; `caption` is its prompt in the grammar's words."""
     return ClipFigures(
         identity=identity_similarity(reference_FHWC, generated_FHWC),
         motion=motion_similarity(reference_FHWC, generated_FHWC),
@@ -67,30 +68,30 @@ def clip_figures(reference_FHWC: Tensor, generated_FHWC: Tensor, caption: Captio
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class _Body:
-    """A sprite of any colours: its silhouette's centre and area (F, 3), NaN where unseen, and cover and colour."""
+    """A sprite of any colours: centre and area of its silhouette (F, 3), NaN where unseen, and its cover and colour."""
 
     track_F3: Tensor
     good: Tensor
-    """Numbers of the frames that show it well."""
+    """Indices of the frames that show the sprite well."""
     image_FCHW: Tensor
     """Cover, cover without the outermost pixel, and RGB times the latter: five channels."""
 
 
 def identity_similarity(reference_FHWC: Tensor, generated_FHWC: Tensor, *, which: Which = "best") -> float:
-    """Likeness of the sprites' looks, wherever and however they move, before any background: 0 to 1.
+    """Similarity of the sprites' looks, whatever their motion and background: 0 to 1.
 
-    Sprites are cut out, centred and brought to one scale. Two frames compare as
+    Sprites are cut out, centred and scaled to the same size. The similarity of two frames is
 
         clamp((IoU - 0.4) / (0.8 - 0.4), 0, 1) * exp(-(d / 0.35)^2)
 
-    with IoU of the soft silhouettes and d the root mean square RGB distance inside both, at the best of all turns (in
-    steps of 15 degrees) and small shifts. Each generated frame takes its best reference frame; the result is the mean
-    of those. A sprite that is not there gives 0.
+    with IoU of the soft silhouettes and d the root mean square RGB distance inside both, at the best turn (in steps of
+    15 degrees) and small shift. Each generated frame is compared with its best reference frame, and the result is the
+    mean. A missing sprite gives 0.
 
     Args:
         reference_FHWC, generated_FHWC: clips of any number of frames; the reference shows the concept alone.
-        which: the sprite of the generated clip to compare: the best match (of each, and of both taken as one body,
-            in case a part in the background's colour cut it in two), or the one on the left or right.
+        which: the sprite of the generated clip to compare: the left one, the right one, or the best match. "best" also
+            tries both as one body, in case a part in the background's colour cut a sprite in two.
     """
     return _match(_reference_body(reference_FHWC), _bodies(generated_FHWC), which)[0]
 
@@ -103,13 +104,13 @@ def _match(reference: _Body | None, bodies: list[_Body], which: Which) -> tuple[
 
 
 def _reference_body(frames_FHWC: Tensor) -> _Body | None:
-    """The subject of the reference, possibly in pieces if a part has the background's colour."""
+    """The subject of the reference, which may be in pieces if a part has the background's colour."""
     bodies = _bodies(frames_FHWC)
     return bodies[-1] if bodies else None
 
 
 def _bodies(frames_FHWC: Tensor) -> list[_Body]:
-    """The sprites from left to right; after two also what the clip shows if it is one, and both as one body."""
+    """The sprites from left to right. After two sprites come the clip read as a single one, and both as one body."""
     frames_FHWC = frames_FHWC.detach().float().cpu()
     backdrop = fit_backdrop(frames_FHWC)
     found = find_sprites(frames_FHWC, backdrop)
@@ -135,7 +136,7 @@ def _body(frames_FHWC: Tensor, mask_FHW: Tensor, whole_F: Tensor) -> _Body:
 
 
 def _likeness(reference: _Body, generated: _Body) -> float:
-    """Mean over the generated frames of the best likeness to any reference frame."""
+    """Similarity of each generated frame to its best reference frame, averaged."""
     reference_RCS = _crops(reference).flatten(2)
     best: list[Tensor] = []
     for turn in range(0, 360, TURN):
@@ -147,7 +148,7 @@ def _likeness(reference: _Body, generated: _Body) -> float:
 
 
 def _crops(body: _Body, turn: float = 0.0) -> Tensor:
-    """Crops (F, 5, S, S) of at most nine of the good frames, at half the pixels of `normalised_crops`."""
+    """Crops (F, 5, S, S) of at most nine of the good frames, at half the resolution of `normalised_crops`."""
     frames = body.good[:: max(1, math.ceil(len(body.good) / 9))]
     crops = normalised_crops(body.image_FCHW[frames], body.track_F3[frames], torch.full((len(frames),), turn))
     return functional.avg_pool2d(crops, 2)
@@ -164,7 +165,7 @@ def _likeness_of_crops(reference_RCS: Tensor, generated_GCS: Tensor) -> Tensor:
 
 
 def _colour_distance(reference_RCS: Tensor, generated_GCS: Tensor) -> Tensor:
-    """Mean squared RGB distance, weighted by both covers (the first channel), of every pair of crops, (R, G)."""
+    """Mean squared RGB distance (R, G) of every pair of crops, weighted by both covers (the first channel)."""
     cover_RS, cover_GS = reference_RCS[:, 0], generated_GCS[:, 0]
     squares_RS = reference_RCS[:, 1:].square().sum(1) / cover_RS.clamp_min(1e-6)
     squares_GS = generated_GCS[:, 1:].square().sum(1) / cover_GS.clamp_min(1e-6)
@@ -177,17 +178,17 @@ def _colour_distance(reference_RCS: Tensor, generated_GCS: Tensor) -> Tensor:
 
 
 def motion_similarity(reference_FHWC: Tensor, generated_FHWC: Tensor, *, which: Which = "best") -> float:
-    """Likeness of the sprites' movements, whatever they look like and wherever they start: -1 to 1.
+    """Similarity of the sprites' motion, whatever they look like and wherever they start: -1 to 1.
 
-    A sprite's movement A is that of its body: in every frame the centre, in pixels, and where a point at a typical
-    distance from the centre has been taken by scale and turn, all relative to the clip's mean. Then
+    The motion A of a sprite is, in every frame and relative to the clip's mean, the position of its centre in pixels
+    and the offset of a typical point of its body, which follows its scale and turn. The similarity is
 
         2 <A, B> / (|A|^2 + |B|^2)  =  1 - |A - B|^2 / (|A|^2 + |B|^2)
 
-    where one clip may also be a frame early or late, whichever agrees best. Equal movement gives 1, none in either
-    clip 0, opposite movement -1, and the same movement k times as large 2k / (1 + k^2): 0.8 at half or twice the size,
-    0.92 at 1.5 times. In a clip of two sprites the one that looks most like the reference's counts, or that on the left
-    or right, as `which` says.
+    where one clip may also be shifted by one frame if that agrees better. Equal motion gives 1, opposite motion -1, and
+    no motion in either clip 0. The same motion k times as large gives 2k / (1 + k^2): 0.8 at half or twice the size,
+    0.92 at 1.5 times. In a clip with two sprites, `which` chooses the one that looks most like the reference's, the
+    left one or the right one.
     """
     reference = _reference_body(reference_FHWC)
     generated = _match(reference, _bodies(generated_FHWC), which)[1]
@@ -208,7 +209,7 @@ def _agreement(one_F4: Tensor, two_F4: Tensor) -> float:
 
 
 def _movement(body: _Body, distance: float) -> Tensor:
-    """Centre x and y, and the offset of a point of the body from it, in pixels: (F, 4)."""
+    """Position (x, y) of the centre, and offset (x, y) of a typical point of the body from it, in pixels: (F, 4)."""
     track_F3 = _filled(body.track_F3)
     scale_F = track_F3[:, 2].sqrt() / track_F3[:, 2].sqrt().mean()
     angle_F = _turns(body.image_FCHW, track_F3)
@@ -217,7 +218,7 @@ def _movement(body: _Body, distance: float) -> Tensor:
 
 
 def _filled(track_F3: Tensor) -> Tensor:
-    """The track with unseen frames set between their neighbours."""
+    """The track with unseen frames interpolated between their neighbours."""
     seen = (~track_F3[:, 0].isnan()).nonzero().flatten()
     frames = torch.arange(len(track_F3))
     after = torch.searchsorted(seen, frames).clamp(0, len(seen) - 1)
@@ -230,7 +231,7 @@ def _filled(track_F3: Tensor) -> Tensor:
 def _turns(image_FCHW: Tensor, track_F3: Tensor) -> Tensor:
     """Angle in radians turned since the first frame, (F,): each frame is fitted to the one before, up to 45 degrees.
 
-    A turn counts only where it removes a fifth of the difference between the two frames.
+    A turn counts only if it removes a fifth of the difference between the two frames.
     """
     steps = torch.arange(-6, 7) * math.radians(7.5)
     before_FCSS = normalised_crops(image_FCHW[:-1], track_F3[:-1])
@@ -248,9 +249,9 @@ def _turns(image_FCHW: Tensor, track_F3: Tensor) -> Tensor:
 
 
 def prompt_adherence(frames_FHWC: Tensor, caption: Caption) -> float:
-    """Share of what the caption states that is seen: background, texture, a camera move, each sprite's words.
+    """Share of the caption's statements that are seen: background, texture, a camera move, each sprite's words.
 
-    Captions do not mention a still camera and have no words for creatures and wandering, so none of these count.
+    Captions do not mention a still camera and have no words for creatures and wandering, so these do not count.
     """
     seen = score(detect(frames_FHWC), caption)
     skipped = {"count", "sprite 1 object", "sprite 2 object"}

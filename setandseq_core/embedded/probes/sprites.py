@@ -1,4 +1,4 @@
-"""Find the sprites of a clip: what differs from the background, split into at most two, followed through time.
+"""Find the sprites of a clip: pixels that differ from the background, split into at most two, followed through time.
 
 Shape letters: F frames, H height, W width, C colour channels (RGB in [0, 1]), P pixels, S side of a crop.
 """
@@ -21,13 +21,13 @@ from ..world.scene import SIZE
 from .backdrop import FAR, Backdrop
 
 LEAST_AREA = 30
-"""Pixels below which a blob in one frame is a ghost."""
+"""Smallest area of a blob in one frame, in pixels; smaller ones are noise."""
 DEEPEST_NECK = 5
-"""Pixels that a blob of two is shrunk by until it falls in two; a small sprite has a radius of 9."""
+"""Maximum pixels by which a blob is shrunk to make it fall in two; a small sprite has a radius of 9."""
 TOUCHING = 0.85
-"""Of the radii of two bodies, what their centres are apart at least; parts of one body are nearer."""
+"""Minimum distance between the centres of two bodies, as a share of their radii; parts of one body are nearer."""
 Pair = tuple[Tensor, Tensor]
-"""Masks (H, W) of the left and the right one."""
+"""Masks (H, W) of the left and the right sprite."""
 CROP = 32
 """Side of a normalised crop in pixels."""
 CROP_REACH = 2.0
@@ -43,20 +43,20 @@ class FoundSprite:
     cover_FHW: Tensor
     """Share of each pixel that the sprite covers, in [0, 1]: `mask_FHW` with soft edges."""
     track_F3: Tensor
-    """Centre x, y and area of the cover in each frame, in pixels; NaN where it was not seen."""
+    """Centre x, y and area of the cover in each frame, in pixels; NaN where the sprite was not seen."""
     apart_F: Tensor
-    """Frames, bool, where it is seen apart from the other sprite."""
+    """Whether the sprite is separate from the other one in each frame."""
     whole_F: Tensor
-    """Frames, bool, where it is seen whole: apart, and clear of the frame's edge."""
+    """Whether the whole sprite is seen in each frame: separate, and clear of the frame's edge."""
     colour_C: Tensor
-    """Its commonest colour."""
+    """Its most common colour."""
 
 
 def find_sprites(frames_FHWC: Tensor, backdrop: Backdrop) -> tuple[FoundSprite, ...]:
     """The one or two sprites of a clip, from left to right; none if nothing differs from the background.
 
-    They are two if three frames in ten show two blobs, or one with a neck between halves as far apart as bodies that
-    touch; or else if they have two of the world's colours.
+    There are two if in three frames out of ten there are two blobs, or one with a neck whose halves are as far apart as
+    touching bodies. Otherwise there are two if the pixels have two of the world's colours side by side.
     """
     far_FHW = _smooth(backdrop.difference_FHW) > FAR
     blobs = [_blobs(labels_HW) for labels_HW in label_blobs(far_FHW)]
@@ -71,14 +71,14 @@ def find_sprites(frames_FHWC: Tensor, backdrop: Backdrop) -> tuple[FoundSprite, 
 
 
 def one_sprite(backdrop: Backdrop) -> tuple[Tensor, Tensor]:
-    """The clip taken as a single sprite: its pixels, and the frames that show it whole."""
+    """Read the clip as a single sprite: its pixels, and the frames that show it whole."""
     far_FHW = _smooth(backdrop.difference_FHW) > FAR
     mask_FHW = _largest([_blobs(labels_HW) for labels_HW in label_blobs(far_FHW)], far_FHW)
     return mask_FHW, mask_FHW.flatten(1).any(1) & _clear_of_edge(mask_FHW)
 
 
 def label_blobs(mask_FHW: Tensor) -> Tensor:
-    """A number per connected blob (8 neighbours) of each frame, int64, 0 where the mask is not."""
+    """Label the connected blobs (8 neighbours) of each frame with numbers, int64; 0 outside the mask."""
     within_a_frame = np.zeros((3, 3, 3))
     within_a_frame[1] = 1
     labels_FHW = np.empty(mask_FHW.shape, np.int32)
@@ -116,7 +116,7 @@ def _split(
     """Left and right masks (F, H, W) of two sprites, and the frames where they are apart.
 
     Args:
-        halves: of each frame's only blob, where it has a neck.
+        halves: halves of each frame's only blob if it has a neck.
     """
     left_FHW, right_FHW = torch.zeros_like(far_FHW), torch.zeros_like(far_FHW)
     apart_F = torch.tensor([len(found) == 2 for found in blobs])
@@ -139,7 +139,7 @@ def _median_colour(frames_FHWC: Tensor, mask_FHW: Tensor) -> Tensor:
 
 
 def _touch(halves: Pair | None) -> bool:
-    """Whether the halves' centres are as far apart as those of two discs of their areas that touch, or nearly so."""
+    """Whether the halves' centres are nearly as far apart as those of two touching discs of the same areas."""
     if halves is None:
         return False
     one, two = (half.nonzero().float() for half in halves)
@@ -149,7 +149,7 @@ def _touch(halves: Pair | None) -> bool:
 
 
 def _cut_at_necks(blobs: list[list[Tensor]]) -> list[Pair | None]:
-    """The left and right half of each frame's only blob, where it falls in two when shrunk."""
+    """The left and right half of each frame's only blob, if it falls in two when shrunk."""
     halves: list[Pair | None] = [None] * len(blobs)
     for pixels in range(1, DEEPEST_NECK + 1):
         left = [frame for frame, found in enumerate(blobs) if len(found) == 1 and halves[frame] is None]
@@ -172,7 +172,7 @@ def _grown_back(cores: list[Tensor], mask_HW: Tensor, pixels: int) -> Pair:
 
 
 def _split_by_colour(frames_FHWC: Tensor, far_FHW: Tensor, blobs: list[list[Tensor]]) -> tuple[list[Tensor], Tensor]:
-    """One sprite, or two that always touch: two named colours side by side."""
+    """Masks of one sprite, or of two that always touch, found by two named colours side by side."""
     mask_FHW = _largest(blobs, far_FHW)
     whole_F = torch.ones(len(blobs), dtype=torch.bool)
     core_FHW = _shrink(mask_FHW, 1) & mask_FHW
@@ -194,7 +194,7 @@ def _split_by_colour(frames_FHWC: Tensor, far_FHW: Tensor, blobs: list[list[Tens
 
 
 def _largest(blobs: list[list[Tensor]], far_FHW: Tensor) -> Tensor:
-    """Each frame's largest blob, with the pieces close to it that a part in the background's colour cuts off."""
+    """Each frame's largest blob, with nearby pieces that a part in the background's colour cuts off."""
     mask_FHW = torch.stack([found[0] if found else torch.zeros_like(far_FHW[0]) for found in blobs])
     for _ in range(2):
         mask_FHW = mask_FHW | (_grow(mask_FHW, 3) & far_FHW)
@@ -240,9 +240,9 @@ def _commonest_colour(frames_FHWC: Tensor, mask_FHW: Tensor) -> Tensor:
 
 
 def normalised_crops(images_FCHW: Tensor, track_F3: Tensor, angle_F: Tensor | None = None) -> Tensor:
-    """Crops (F, C, S, S) about the track's centre, scaled by its area and turned back by `angle_F` radians.
+    """Crops (F, C, S, S) around the track's centre, scaled by its area and turned back by `angle_F` radians.
 
-    A crop reaches `CROP_REACH` radii of the disc of the same area to each side; outside the frame is zero.
+    A crop reaches `CROP_REACH` radii of the disc of the same area to each side; pixels outside the frame are zero.
     """
     angle_F = torch.zeros(len(track_F3)) if angle_F is None else angle_F
     line = (torch.arange(CROP) + 0.5) * 2 / CROP - 1

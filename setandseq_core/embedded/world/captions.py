@@ -1,4 +1,4 @@
-"""Prompts read back into captions, by the grammar of `world.Caption`."""
+"""Parse prompts into captions, by the grammar of `scene.Caption`."""
 
 import re
 from itertools import zip_longest
@@ -8,7 +8,7 @@ from .scene import BACKGROUND_COLOURS, CAMERAS, MOTIONS, SIZES, TEXTURES, Captio
 from .vocabulary import meant
 
 UNNAMED_COLOUR, UNNAMED_MOTION = "white", "wandering"
-"""Values of a caption if its prompt names no colour of a creature or no motion."""
+"""Values of a caption whose prompt names no colour for a creature, or no motion."""
 
 
 def _any_of(words: "dict[str, object] | tuple[str, ...]") -> str:
@@ -28,8 +28,8 @@ _PROMPT = re.compile(
 def parse_caption(prompt: str) -> Caption | None:
     """The caption of a prompt without tokens, in any of `Caption`'s three forms; None for any other prompt.
 
-    Everyday words count as the known ones they stand for. A motion that is not said is "wandering", which no probe
-    looks for, and so is a creature's colour "white".
+    Everyday words count as the known words they stand for. A motion that is not named becomes "wandering", and a
+    creature's colour becomes "white"; no probe looks for these two.
     """
     said = " ".join(meant(re.findall(r"[\w'-]+|[^\w\s]", prompt.lower())))
     found = _PROMPT.fullmatch(said.replace(" ,", ",").rstrip(" ,."))

@@ -1,6 +1,6 @@
-"""Clips of dynamic concepts that the embedded world has no words for: looks of several parts, motions of their own.
+"""Clips of dynamic concepts that the embedded world has no words for: looks of several parts, unusual motions.
 
-They stand in for the artist's clip wherever the method is shown or measured on the embedded model.
+They stand in for the artist's clip when the method is shown or measured on the embedded model.
 """
 
 import math
@@ -32,7 +32,7 @@ MOTION_TOKEN = "[u]"
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class ConceptClip:
-    """One concept: what it looks like, how it moves, and the background it was filmed on."""
+    """A concept's clip: its look, its motion and its background."""
 
     name: str
     look: Look
@@ -49,16 +49,16 @@ class ConceptClip:
 
     @property
     def static_prompt(self) -> str:
-        """The appearance, with the identity token."""
+        """Describes the appearance, with the identity token."""
         return with_tokens(self.caption.static)
 
     @property
     def motion_prompt(self) -> str:
-        """The appearance and the movement, with both tokens."""
+        """Describes the appearance and the motion, with both tokens."""
         return with_tokens(str(self.caption))
 
     def frames(self, times: Tensor | None = None) -> Tensor:
-        """The clip, (F, H, W, 3) RGB in [0, 1], at the given times u or at the world's own 17."""
+        """The clip, (F, H, W, 3) RGB in [0, 1], at the given times u or at the world's 17 times."""
         return render(self.scene(times))
 
     def scene(self, times: Tensor | None = None, place: tuple[float, float] = (SIZE / 2, SIZE / 2)) -> Scene:
@@ -82,7 +82,7 @@ class ConceptClip:
 
 
 def with_tokens(prompt: str) -> str:
-    """A prompt about "a creature wandering" as one about this creature and its way of wandering."""
+    """Add the tokens to a prompt: [v] before "creature", [u] before "wandering"."""
     return prompt.replace("creature", f"{IDENTITY_TOKEN} creature", 1).replace(
         "wandering", f"{MOTION_TOKEN} wandering", 1
     )

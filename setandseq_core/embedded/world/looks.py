@@ -1,4 +1,4 @@
-"""Looks of the embedded world's sprites: shapes by signed distance, in one or two colours, put together.
+"""Looks of the embedded world's sprites: combinations of shapes, by signed distance, in one or two colours.
 
 Colours are RGB in [0, 1]; coordinates are in units of the sprite's radius, y downwards, angles in radians.
 """
@@ -81,7 +81,7 @@ PATTERNS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "stripes": lambda x, y: torch.sin(3.6 * y),
     "spots": lambda x, y: torch.sin(3.4 * x) * torch.sin(3.4 * y) - 0.25,
 }
-"""Where each pattern shows the part's second colour: positive there."""
+"""Functions that are positive where the pattern shows the part's second colour."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)

@@ -2,7 +2,7 @@
 
 A scene is one or two sprites, each with its own look and motion, on a coloured and textured background, under a
 camera move. `Caption` holds the words, `Scene` the geometry drawn from them, `render` the pixels. Every random
-choice comes from the `random.Random` that is passed in, so a seed names a clip.
+choice comes from the `random.Random` that is passed in, so a seed identifies a clip.
 
 Units: pixels with the origin at the top left, angles in radians, time u in [0, 1] from first to last frame,
 colours RGB in [0, 1]. Shape letters: F frames, H height, W width.
@@ -42,7 +42,7 @@ TEXTURES = ("plain", "striped", "checkered", "dotted")
 TEXTURE_PERIOD = 24.0
 CAMERAS = ("still", "panning left", "panning right", "zooming in")
 SIZES = {"small": (9.0, 10.0), "large": (13.0, 15.0)}
-"""Sprite radius in pixels, lowest and highest."""
+"""Range of the sprite radius in pixels, by size."""
 
 
 # --- motions ----------------------------------------------------------------------------------------------------
@@ -68,7 +68,7 @@ def make_path(
     scale: Tensor | None = None,
     scale_y: Tensor | None = None,
 ) -> Path:
-    """A path over the times `u`; what is not given stays as it is."""
+    """A path over the times `u`; values that are not given stay constant."""
     zero, one = torch.zeros_like(u), torch.ones_like(u)
     scale = one if scale is None else scale
     return Path(
@@ -110,7 +110,7 @@ MOTIONS: dict[str, Callable[[Tensor, float, Random], Path]] = {
     "pulsing": lambda u, reach, rng: make_path(u, scale=1 + 0.35 * torch.sin(4 * math.pi * u)),
     "wandering": _wander,
 }
-"""Path of each motion over times u, `reach` pixels to each side of the sprite's place."""
+"""Functions that give the path of each motion over times u, up to `reach` pixels from the sprite's place."""
 NAMED_MOTIONS = tuple(name for name in MOTIONS if name != "wandering")
 
 
@@ -119,7 +119,7 @@ NAMED_MOTIONS = tuple(name for name in MOTIONS if name != "wandering")
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class SpriteWords:
-    """A prompt's words for one sprite. Shape "creature" is any look the grammar has no words for."""
+    """A prompt's words for one sprite. Shape "creature" is any look that the grammar has no words for."""
 
     size: str
     colour: str
@@ -135,7 +135,7 @@ class SpriteWords:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Caption:
-    """Everything a prompt says of a scene: one or two sprites (the first is on the left), background, camera."""
+    """Everything that a prompt says of a scene: one or two sprites (the first is on the left), background, camera."""
 
     sprites: tuple[SpriteWords, ...]
     background: str
@@ -148,12 +148,12 @@ class Caption:
 
     @property
     def static(self) -> str:
-        """The appearance alone, as a static prompt says it."""
+        """The appearance alone, as a static prompt."""
         return f"{' and '.join(sprite.look for sprite in self.sprites)} {self._place}"
 
     @property
     def motion(self) -> str:
-        """The static prompt followed by the movement, as a motion prompt may say it (Eq. 7)."""
+        """The static prompt followed by the motion, as a motion prompt (Eq. 7)."""
         return f"{self.static}, {' and '.join(sprite.motion for sprite in self.sprites)}{self._camera}"
 
     @property
@@ -181,7 +181,7 @@ def _sprite_words(rng: Random, creatures: float) -> SpriteWords:
 
 
 def random_caption(rng: Random, *, sprites: int, held_out: bool = False, creatures: float = 0.0) -> Caption:
-    """A caption of `sprites` sprites, held out or not; each sprite's look and motion is unnamed with p = creatures."""
+    """A random caption. A sprite's look, and its motion, is unnamed with probability `creatures`."""
     while True:
         texture = rng.choice(TEXTURES)
         camera = "still" if texture == "plain" or rng.random() < 0.6 else rng.choice(CAMERAS[1:])
@@ -200,7 +200,7 @@ def random_caption(rng: Random, *, sprites: int, held_out: bool = False, creatur
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Sprite:
-    """A look of `radius` pixels that follows `path` around the place (x, y)."""
+    """A look with a radius of `radius` pixels that follows `path` around `place` (x, y)."""
 
     look: Look
     radius: float
@@ -220,7 +220,7 @@ class Scene:
 
 
 def clip_times(frames: int = FRAMES) -> Tensor:
-    """Times u of the frames of a clip, (F,), 0 to 1 over `FRAMES` frames; longer clips go on beyond 1."""
+    """Times u (F,) of a clip's frames, 0 to 1 over `FRAMES` frames; longer clips continue beyond 1."""
     return torch.arange(frames) / (FRAMES - 1)
 
 
@@ -267,7 +267,7 @@ def scene_of(caption: Caption, rng: Random) -> Scene:
 
 
 def wide_scene(rng: Random) -> Scene:
-    """A scene far beyond the grammar, for the VAE: any colours, looks, sizes, paths one or two sprites."""
+    """A scene far beyond the grammar, for the VAE: one or two sprites of any colours, looks, sizes and paths."""
     sprites: list[Sprite] = []
     for _ in range(rng.choice((1, 2))):
         motion = rng.choice(("wandering", "wandering", *NAMED_MOTIONS))
@@ -282,7 +282,7 @@ def wide_scene(rng: Random) -> Scene:
 
 
 def tone_share(texture: str, x: Tensor, y: Tensor) -> Tensor:
-    """Share of the light tone at background coordinates, in [0, 1], with edges one pixel soft."""
+    """Share of the light tone at background coordinates, in [0, 1], with edges that are one pixel soft."""
     if texture == "plain":
         return torch.full_like(x, 0.4)
     period = TEXTURE_PERIOD
@@ -326,9 +326,9 @@ def _draw(frames: Tensor, sprite: Sprite, x: Tensor, y: Tensor, chosen: slice) -
 
 
 def render(scene: Scene, frame: int | None = None) -> Tensor:
-    """The scene's frames, (F, H, W, 3) RGB in [0, 1], or (1, H, W, 3) of one `frame`.
+    """Frames of the scene, (F, H, W, 3) RGB in [0, 1], or only one `frame` (1, H, W, 3).
 
-    A pan scrolls the background only, as when the camera follows the sprites; the zoom enlarges it about its centre.
+    A pan scrolls only the background, as if the camera followed the sprites. A zoom enlarges it around its centre.
     """
     count = len(scene.sprites[0].path.x) if scene.sprites else FRAMES
     chosen = slice(None) if frame is None else slice(frame, frame + 1)

@@ -1,4 +1,4 @@
-"""The words that the embedded model was trained on, everyday words that mean the same, and others that come close."""
+"""Words that the embedded model was trained on, everyday words that mean the same, and words that come close."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ _EVERYDAY = {
     "zooming": "zooms zoom",
 }
 MEANINGS = {word: meaning for meaning, words in _EVERYDAY.items() for word in words.split()}
-"""The known word that an everyday word stands for; empty for words that add nothing."""
+"""The known word that each everyday word stands for; "" for words that add nothing."""
 
 _CLOSE = {
     "grey": "silver beige concrete foggy city street road",
@@ -96,13 +96,13 @@ _CLOSE = {
     "wandering": "wobbling wobbles shaking shakes swaying sways swimming swims waving waves",
 }
 NEAREST = {word: known for known, words in _CLOSE.items() for word in words.split()}
-"""The known word that comes closest to one that the model was never trained on."""
+"""The known word that comes closest to a word that the model was never trained on."""
 SHORTEST_SPELLING = 3
-"""Letters of a word that is compared by its spelling; a shorter one is like too many others ("at": "cat")."""
+"""Minimum letters of a word that is compared by spelling; shorter ones resemble too many others ("at": "cat")."""
 
 
 def meant(words: Iterable[str]) -> list[str]:
-    """The words with everyday ones replaced by the known ones they stand for; "to the left" is "left"."""
+    """The words, with everyday words replaced by the known words they stand for; "to the left" becomes "left"."""
     known = [meaning for word in words if (meaning := MEANINGS.get(word, word))]
     pairs = zip_longest(known, known[1:])
     return [word for word, after in pairs if word != "a" or after not in DIRECTIONS]
@@ -110,17 +110,17 @@ def meant(words: Iterable[str]) -> list[str]:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class WordNote:
-    """A word of a prompt that will not do what it says."""
+    """A word of a prompt that the embedded model will not understand as meant."""
 
     word: str
     nearest: str = ""
-    """The known word closest in meaning or spelling, if there is one; only for a word that the model never saw."""
+    """The closest known word in meaning or spelling, if there is one; only for words that the model never saw."""
     only_of: str = ""
     """The only things that a known word describes, "backgrounds" or "sprites"."""
 
 
 def sentences(notes: Sequence[WordNote]) -> list[str]:
-    """The notes for people, at most three sentences."""
+    """The notes as sentences for people, at most three."""
     unseen = [
         f"{note.word} (nearest: {note.nearest})" if note.nearest else note.word for note in notes if not note.only_of
     ]
@@ -132,15 +132,15 @@ def sentences(notes: Sequence[WordNote]) -> list[str]:
 
 
 def word_notes(words: Iterable[str], learned: Iterable[str] = ()) -> list[WordNote]:
-    """Words that the embedded model was never trained on, or knows only of other things. Each is named once, in order.
+    """Words that the embedded model never saw, or knows only for other things. Each is named once, in order.
 
     Args:
-        words: of a prompt, in lower case, as `text.words` splits it.
-        learned: words that a concept gives a meaning. Tokens in brackets always count as learned.
+        words: words of a prompt in lower case, split by `text.words`.
+        learned: words that a concept has learned. Tokens in brackets always count as learned.
     """
     learned = {*learned}
     notes: dict[str, WordNote] = {}
-    adjectives: list[tuple[str, str]] = []  # of the next noun: as written, and the known word
+    adjectives: list[tuple[str, str]] = []  # adjectives of the next noun: as written, and as a known word
     for word in words:
         known = MEANINGS.get(word, word)
         if known in _OF_THINGS | _OF_BACKGROUNDS:
@@ -158,7 +158,7 @@ def word_notes(words: Iterable[str], learned: Iterable[str] = ()) -> list[WordNo
 
 
 def _nearest(word: str) -> str:
-    """The known word closest to `word` in meaning, else the one that the word most like it in spelling stands for."""
+    """The known word closest to `word` in meaning, otherwise in spelling; "" if none is close."""
     if word in NEAREST:
         return NEAREST[word]
     if len(word) < SHORTEST_SPELLING:
