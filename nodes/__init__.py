@@ -49,7 +49,7 @@ NODES: list[type[io.ComfyNode]] = [
 
 
 class SetAndSequence(ComfyExtension):
-    """The pack, as ComfyUI loads it."""
+    """The extension that ComfyUI loads."""
 
     async def on_load(self) -> None:
         """Register the pack's folders, and the routes that its browser code calls."""
@@ -62,5 +62,5 @@ class SetAndSequence(ComfyExtension):
         register_kept()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """All nodes."""
+        """Return all nodes of the pack."""
         return NODES

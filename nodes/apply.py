@@ -138,7 +138,7 @@ def fitting(concept: Concept, model: ModelPatcher) -> Concept:
 
 
 def base_note(concept: Concept, model: ModelPatcher) -> str:
-    """A warning if a concept fits a MODEL whose weights differ a little from those it was made on; else ""."""
+    """A warning if a MODEL's weights differ a little from those that the concept was made on; otherwise ""."""
     concept = fitting(concept, model)
     apart = distance(concept.info.base, model_fingerprint(model))
     if apart <= ROUNDING_DISTANCE:

@@ -124,8 +124,7 @@ class ComfyBackbone:
         return known_prompts(self.fingerprint(), count, seed, own)
 
     def encode_prompt(self, prompt: str, /) -> Condition:
-        """Encode a prompt, with everything that the text encoder adds to its tokens; each prompt is encoded only
-        once."""
+        """Encode a prompt into tokens and everything that the text encoder adds to them; repeat no encoding."""
         if prompt not in self._prompts:
             with torch.inference_mode():
                 conditioning = self._clip.encode_from_tokens_scheduled(self._clip.tokenize(prompt))
@@ -190,7 +189,7 @@ class ComfyBackbone:
         return kept_before_writing() if self._family.writes_in_place else nullcontext()
 
     def velocity(self, x_t_BCFHW: Tensor, time_B: Tensor, texts: Sequence[Condition]) -> Tensor:
-        """The MODEL's velocity at x_t, computed from the denoised latents that it gives a sampler.
+        """The MODEL's velocity at x_t, computed from the denoised latents that it would give a sampler.
 
         Samples with the same condition form one batch if the network accepts different times in a batch.
         """

@@ -154,7 +154,7 @@ class SaveDynamicConcept(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name: str | None = None) -> bool | str:
-        """Refuse a bad name before minutes of training; `name` is None if it comes from a link."""
+        """Refuse a bad name before the training begins; `name` is None if it comes from a link."""
         try:
             return name is None or bool(safe_name(dated(name)))
         except ConceptFileError as error:

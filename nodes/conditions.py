@@ -79,7 +79,7 @@ def _key(values: Values) -> str:
 
 
 def _parts(value: Any) -> list[Tensor | str]:
-    """Tensors and plain values in anything that nodes put on a CONDITIONING."""
+    """Collect the tensors and plain values inside anything that nodes put on a CONDITIONING."""
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, str | int | float | bool | None):
@@ -123,7 +123,7 @@ class Asking:
         """Denoised latents (B, C, F, H, W).
 
         Args:
-            x: latents as the sampler carries them at these sigmas.
+            x: noisy latents at these sigmas, scaled as in the sampler.
             texts: all of one length, with the same inputs besides the tokens.
             values: these override the values on the conditioning.
         """

@@ -66,7 +66,7 @@ class EmbeddedEncoder(nn.Module):
         """There is nothing to reset, because `set_clip_options` changes nothing."""
 
     def encode_token_weights(self, tokens: dict[str, list[Section]]) -> tuple[Tensor, None]:
-        """Encode into tokens (1, N, 4096): 48 per section, each multiplied by its word's weight. Nothing is pooled."""
+        """Encode into tokens (1, N, 4096), 48 per section, each multiplied by its word's weight; no pooled output."""
         return torch.cat([_encode(section) for section in tokens[KEY]]).unsqueeze(0).to(intermediate_device()), None
 
 
@@ -149,7 +149,7 @@ class EmbeddedModel(io.ComfyNode):
 
 
 class EmbeddedTextEncoder(io.ComfyNode):
-    """Gives the text encoder of the embedded model as a CLIP."""
+    """Returns the text encoder of the embedded model as a CLIP."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -170,7 +170,7 @@ class EmbeddedTextEncoder(io.ComfyNode):
 
 
 class ExampleClip(io.ComfyNode):
-    """Gives the clip that the demo learns from."""
+    """Returns the clip that the demo learns from."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -1,4 +1,4 @@
-"""Evaluate Concept: how well a generated clip keeps what was learned and follows its prompt."""
+"""Evaluate Concept: measures how well a generated clip keeps the concept and follows its prompt."""
 
 from comfy.clip_vision import ClipVisionModel
 from comfy.sd import CLIP
@@ -17,7 +17,7 @@ from .wires import CATEGORY, ReferenceWire
 def evaluate_clip(
     reference: Reference, images: Tensor, prompt: str, vision: ClipVisionModel | None, clip: CLIP | None
 ) -> Evaluation:
-    """Compute all figures of a generated clip with the connected models. An empty prompt means the reference's own."""
+    """Compute all figures of a generated clip with the connected models; an empty prompt stands for the reference's."""
     words, frames_FHWC = reference.words, images[..., :3]
     tokens, prompt = (words.identity_token, words.motion_token), prompt.strip() or words.motion_prompt
     return evaluate(
@@ -32,7 +32,7 @@ def evaluate_clip(
 
 
 def _on_wire(figure: Figure) -> float | ExecutionBlocker:
-    """The figure's value. If it was not computed, nodes that use it do not run and say why."""
+    """Return the figure's value, or a blocker that stops all nodes that need the figure and gives the reason."""
     return ExecutionBlocker(figure.why) if figure.value is None else figure.value
 
 

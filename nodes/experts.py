@@ -21,7 +21,7 @@ from .models import files_of, model_fingerprint, model_name
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Expert:
-    """A MODEL and the noise levels that it is for."""
+    """A MODEL and its range of noise levels."""
 
     name: str
     """One of `experts.EXPERTS`, or `ONE_MODEL`."""
@@ -36,8 +36,8 @@ def experts_on(model: ModelPatcher, low_noise_model: ModelPatcher | None, bounda
         low_noise_model: None if `model` is for all noise levels.
         boundary: the time at which one expert hands over to the other; 0 uses the family's own.
     Raises:
-        ConfigError: the two MODELs are the same, are swapped judging by their file names, or are not experts of one
-            base.
+        ConfigError: the two MODELs are the same, are not experts of one base, or have file names that show that they
+            are swapped.
     """
     if low_noise_model is None:
         return [Expert(name=ONE_MODEL, model=model, times=WHOLE_RANGE)]

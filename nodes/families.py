@@ -47,8 +47,8 @@ class Family:
     while_training: Mapping[str, float] = field(default_factory=dict)
     """Values that training puts on the conditioning and that differ from those for sampling."""
     regions: bool = False
-    """Whether concepts can act in regions, which needs tokens of 2x2 latents and a network that takes the text as an
-    argument of its own."""
+    """Whether concepts can act in regions, which needs tokens of 2x2 latents and a network that takes the text as
+    a separate argument."""
     reads_padding: bool = True
     """Whether its network reads the padding of a prompt, which is where learned tokens are placed."""
     writes_in_place: bool = False

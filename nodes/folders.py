@@ -1,4 +1,4 @@
-"""Folders of this pack inside ComfyUI's, and the naming and saving of files there."""
+"""This pack's folders inside ComfyUI's folders; names files there and saves them."""
 
 import re
 from contextlib import suppress
@@ -126,8 +126,8 @@ def dated(name: str) -> str:
 
 
 def safe_name(name: str) -> str:
-    """Turn a name into one that is allowed on every system, without a suffix. "/" makes folders, and no name leads out
-    of the base folder.
+    """Turn a name into one that every system allows, without a suffix. A "/" creates folders, and no name leads out of
+    the base folder.
 
     Raises:
         ConceptFileError: nothing is left of the name, or it is too long.
@@ -153,8 +153,9 @@ def _safe_part(part: str) -> str:
 
 
 def save_new(content: FileContent, folder: Path, name: str) -> Path:
-    """Save a file as `name`, or as name_2, name_3 ... if that name holds other content; return its path. Content that
-    one of these files already holds is not saved again.
+    """Save a file as `name`, or as name_2, name_3 ... if that name is taken by other content; return its path.
+
+    If one of these files already has the same content, nothing is saved.
 
     Args:
         content: must have the hash of its data in its metadata.
@@ -182,6 +183,6 @@ def _metadata(path: Path) -> dict[str, str] | None:
 
 
 def file_stamp(path: Path) -> str:
-    """A text that changes whenever the file changes, for `fingerprint_inputs` of nodes."""
+    """A text that changes whenever the file changes; nodes return it from `fingerprint_inputs`."""
     about = path.stat()
     return f"{about.st_mtime_ns} {about.st_size}"

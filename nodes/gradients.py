@@ -86,9 +86,9 @@ def plain_kernels() -> Iterator[None]:
 def run_twice(forward: Callable[Inputs, Outputs], *args: Inputs.args, **kwargs: Inputs.kwargs) -> Outputs:
     """Run a block and keep only its inputs for the backward pass, which runs the block again.
 
-    PyTorch's own checkpointing gives wrong gradients, without an error, where a block writes into its inputs: it keeps
-    the same memory, written over. Here each run gets copies. Use it inside `kept_before_writing`, which protects
-    everything else that a block writes into.
+    PyTorch's own checkpointing gives wrong gradients, without an error, if a block writes into its inputs, because it
+    keeps the same memory, which is then overwritten. Here, each run gets copies. Use this inside
+    `kept_before_writing`, which protects everything else that a block writes into.
     """
     leaves, structure = tree_flatten((args, kwargs))
     answer = _Answer()
@@ -104,7 +104,7 @@ class _Answer:
 
 
 class _Kept(Protocol):
-    """Everything that a block keeps for its backward pass; PyTorch creates the object."""
+    """Holds everything that a block keeps for its backward pass; PyTorch creates the object."""
 
     run: Forward
     structure: TreeSpec
@@ -151,8 +151,8 @@ def _leaf_like(saved: Tensor | None) -> Tensor | None:
 def kept_before_writing() -> Iterator[None]:
     """Copy tensors that the backward pass needs just before a network writes into them. Run both passes inside.
 
-    PyTorch's own `allow_mutation_on_saved_tensors` finds such tensors by their addresses, which other tensors get once
-    the first are freed: now and then it hands the backward the wrong one, without an error.
+    PyTorch's own `allow_mutation_on_saved_tensors` finds such tensors by their addresses. Once they are freed, other
+    tensors get the same addresses, so the backward pass sometimes gets the wrong tensor, without an error.
     """
     saved = _SavedByMemory()
     with saved_tensors_hooks(saved.keep, _tensor_of), _CopyBeforeWriting(saved):

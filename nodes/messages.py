@@ -1,4 +1,4 @@
-"""Text that a node shows, in both renderers of the interface."""
+"""Shows text on a node, in both renderers of the interface."""
 
 from comfy_api.latest import ui
 from server import PromptServer

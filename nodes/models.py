@@ -1,4 +1,4 @@
-"""Facts about a MODEL: whether concepts can be made for it, its layers, and its identity."""
+"""Facts about a MODEL: whether concepts can be made for it, which layers it has, and which model it is."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -35,7 +35,7 @@ def check_video_model(model: ModelPatcher) -> None:
     """Refuse a model that concepts cannot be made for.
 
     Raises:
-        BackboneError: it makes no video from a prompt, or cannot be trained; names what was found.
+        BackboneError: it makes no video from a prompt, or cannot be trained; the message names the model.
     """
     if refusal := family_of(model).refusal:
         raise BackboneError(
@@ -99,7 +99,7 @@ def adapted_layers(model: ModelPatcher) -> dict[str, str]:
 
 
 def family_format(model: ModelPatcher) -> VideoFormat:
-    """The clips that the model takes; five seconds long unless the artist asks for another length."""
+    """The format of the clips that the model takes: five seconds long, unless the artist asks for another length."""
     family, latents = family_of(model), model.model.latent_format
     network = model.model.diffusion_model
     patch = getattr(network, "patch_size", None) or getattr(network, "patch_spatial", 1)
@@ -116,8 +116,10 @@ def family_format(model: ModelPatcher) -> VideoFormat:
 
 
 def model_fingerprint(model: ModelPatcher) -> BaseFingerprint:
-    """Fingerprint of the base model, from its own weights: LoRAs on the wire or already merged in do not count. It is
-    kept for as long as the model exists, because only patches, which are left out here, change weights.
+    """Fingerprint of the base model, from its own weights.
+
+    It ignores LoRAs, whether they are on the wire or already merged by ComfyUI. It is cached as long as the model
+    exists, because only patches change weights, and it ignores patches.
     """
     if model.model not in _fingerprints:
         family, signs, shapes, projections = family_of(model), sign_pattern(), {}, {}
@@ -137,10 +139,10 @@ def files_of(patcher: ModelPatcher) -> list[Path]:
 
 
 def patches_key(model: ModelPatcher) -> str:
-    """A hash of everything that changes the answers of a MODEL's transformer: patches, hooks, injections; "" if none.
+    """A hash of everything that changes the output of a MODEL's transformer: patches, hooks, injections; "" if none.
 
-    Injections are functions, such as core's bypass LoRA. Those with adapters are identified by the adapters; any other
-    counts as new after each start of the server, so that a result of another model is never reused.
+    Injections are functions, such as ComfyUI's bypass LoRA. Those with adapters are identified by these. All others
+    count as new after each start of the server, so that a result of another model is never reused.
     """
     parts: list[str | Tensor] = []
     for key, patches in sorted(model.patches.items(), key=lambda item: str(item[0])):
@@ -182,7 +184,7 @@ def _tensors(value: object) -> Iterator[Tensor]:
 
 def original_weight(model: ModelPatcher, key: str) -> Tensor:
     """The weight `key` of `model.model` without patches, unpacked if it is quantised. Never write to it. Unpacking
-    happens on the device of the model, because a CPU would take minutes for the weights of a Wan 14B.
+    happens on the model's device, because a CPU would take minutes for the weights of Wan 14B.
     """
     weight, _, convert = get_key_weight(model.model, key)
     if key in model.hook_backup:

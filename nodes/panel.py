@@ -16,7 +16,7 @@ from ..setandseq_core.shown import shown_json
 EVENT = "setandseq.training"
 ROUTE = "/setandseq/training/{node}"
 MOST_VALUES = 1000
-"""Number of losses kept of a training; beyond it, pairs are averaged."""
+"""Number of losses kept per training; when there are twice as many, pairs are averaged."""
 MOST_RECORDS = 20
 SAMPLE = "sample_"
 MOST_SAMPLES = 8
@@ -61,7 +61,7 @@ class TrainingRecord:
 
     node: str
     workflow: str = ""
-    """The copy of a workflow that it is in (see `copy_id`), because nodes of other copies have the same ids."""
+    """The copy of a workflow that holds the node (see `copy_id`), because nodes of other copies have the same ids."""
     run: int = field(default_factory=time.time_ns)
     """Distinguishes the trainings of a node."""
     stage: str = ""
@@ -84,7 +84,7 @@ class TrainingRecord:
     """The training's needs, in words; "" until they are known."""
     losses: LossCurve = field(default_factory=LossCurve)
     validation: list[tuple[int, float]] = field(default_factory=list)
-    """(step, loss)."""
+    """Pairs of a step and its validation loss."""
     pictures: dict[str, bytes] = field(default_factory=dict)
     """WebP files: "reference", "sample" for the newest one, and "sample_40" for that of step 40."""
     sample_step: int = 0
@@ -149,7 +149,7 @@ class Records:
         return any(record.state == TRAINING for record in self._records.values())
 
     def get(self, node: str, workflow: str = "") -> TrainingRecord | None:
-        """The record of that node in that workflow, or in a prompt without a known workflow."""
+        """The record of that node in that workflow, or else in a prompt whose workflow is not known."""
         return self._records.get((workflow, node)) or self._records.get(("", node))
 
 
@@ -183,7 +183,7 @@ def tell(record: TrainingRecord, first: int = 0, first_validation: int = 0) -> N
 
 
 def register_panel() -> None:
-    """Add the routes for the pages: they read records and send wishes."""
+    """Add the routes by which pages read records and send the user's wishes."""
     routes = PromptServer.instance.routes
 
     @routes.get(ROUTE)

@@ -24,7 +24,7 @@ from torch.nn import functional
 
 Forward = Callable[..., Tensor]
 CASTS = "comfy_cast_weights"
-"""The attribute of ComfyUI's layers that makes them cast their weights to the type of their input."""
+"""The attribute of ComfyUI's layers that makes them cast their weights to the dtype of their input."""
 OPS = "comfy.ops"
 """The module whose layers give out their weights through `cast_bias_weight`."""
 
@@ -40,7 +40,7 @@ class Layer(Protocol):
 
 
 class _Kept(FunctionCtx):
-    """Everything that a frozen layer keeps for its backward pass."""
+    """Holds everything that a frozen layer keeps for its backward pass."""
 
     layer: Layer
     run: Forward
@@ -102,10 +102,10 @@ def _no_view(output: Tensor) -> Tensor:
 
 
 def _is_ready(layer: Layer, like: Tensor) -> bool:
-    """Whether a layer's weights can be used where they are.
+    """Whether a layer's weights can be used where they are, without asking ComfyUI for them.
 
-    This saves time: asking ComfyUI for them takes longer than a small product. Layers with `_v` belong to dynamic VRAM,
-    which may take their memory at any time.
+    Asking takes longer than a small product. Layers with `_v` belong to dynamic VRAM, which may take away their memory
+    at any time.
     """
     if layer.weight_function or layer.bias_function or hasattr(layer, "_v"):
         return False

@@ -33,7 +33,7 @@ sample count towards it but are always made."""
 VALIDATION_SHARE = 0.008
 """Largest fraction of that time for validation losses."""
 DECODING = 3.0
-"""Time of a sample video relative to its sampling alone; a guess for the first one."""
+"""Estimated time of a sample video relative to that of its sampling alone, used for the first one."""
 
 
 Clock = Callable[[], float]
@@ -46,7 +46,7 @@ def clock_of(device: torch.device) -> Clock:
 
 
 class Budget:
-    """Measures how long a kind of preview takes, and tells whether the budget covers another one."""
+    """Measures how long previews of one kind take, and says whether the budget covers another one."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -108,7 +108,7 @@ class Previews:
         return self._clock() - self._first + self._before * self._record.step / self._record.steps
 
     def validate(self, validation: Validation | None, ends: bool) -> None:
-        """Add validation losses to those that the stage computes itself: at its end, and while the budget lasts."""
+        """Add a validation loss to those that the stage computes itself, at its end and while the budget lasts."""
         record, cost = self._record, self._validations
         known = record.step in {step for step, _ in record.validation}
         allowed = ends or not cost.last or cost.spent + cost.last <= VALIDATION_SHARE * self._seconds()
@@ -151,8 +151,8 @@ def _quick(sampling: SamplingConfig) -> SamplingConfig:
 
 
 def _shown(backbone: ComfyBackbone, latents_CFHW: Tensor) -> bytes | None:
-    """A WebP file of latents: decoded by the VAE if it fits into memory next to the model, else by a rough formula;
-    None if that fails too, because ComfyUI has no formula for the model."""
+    """A WebP file of latents. The VAE decodes them if it fits into memory next to the model; otherwise ComfyUI's rough
+    formula does. None if ComfyUI has no formula for the model."""
     if fits_beside(backbone.vae, tuple(latents_CFHW.shape), backbone.device):
         return looping_picture(backbone.decode_latents(latents_CFHW), backbone.format.fps)
     known = backbone.model.model.latent_format
@@ -166,7 +166,7 @@ def _shown(backbone: ComfyBackbone, latents_CFHW: Tensor) -> bytes | None:
 def fits_beside(vae: VAE, latent_shape: tuple[int, ...], device: torch.device) -> bool:
     """Whether decoding fits beside the loaded model, which must not be moved during training."""
     needed = vae.patcher.model_size() + vae.memory_used_decode((1, *latent_shape), vae.vae_dtype)
-    return needed < cast(int, memory.get_free_memory(device))  # a pair only on request
+    return needed < cast(int, memory.get_free_memory(device))  # it returns a pair only on request
 
 
 def looping_picture(frames_FHWC: Tensor, fps: float) -> bytes:

@@ -1,4 +1,4 @@
-"""Progress of a train node: its bar, and in the panel the losses, the time left and sample videos."""
+"""Shows the progress of a train node: its bar and, in the panel, the losses, the time left and sample videos."""
 
 import time
 
@@ -75,7 +75,7 @@ class TrainingProgress:
         bound_kept(training_folder())
 
     def __call__(self, progress: Progress) -> None:
-        """Show where training stands.
+        """Show the state of the training.
 
         Raises:
             StopTraining: the user wants to stop and keep what was learned.

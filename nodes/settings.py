@@ -1,4 +1,4 @@
-"""Training Settings, Regularisation and Sampling Settings: everything that rarely needs to change."""
+"""Training Settings, Regularisation and Sampling Settings: the nodes for settings that rarely need to change."""
 
 from dataclasses import dataclass, replace
 
@@ -26,7 +26,7 @@ class TrainingOptions:
     preset: str = OWN
 
     def steps(self, stage: str, given: int) -> int:
-        """Steps of a stage: those of the preset, or else those given on the train node."""
+        """Steps of a stage: those of the preset if there is one, otherwise those on the train node."""
         if self.preset == OWN:
             return given
         preset = PRESETS[self.preset]

@@ -20,7 +20,7 @@ from ..setandseq_core.errors import VideoError
 
 
 class Source(Protocol):
-    """A video as the graph gives it."""
+    """A video from the graph, in memory or in a file."""
 
     def clip(self, target: ClipTarget, stretch: Stretch) -> Clip:
         """Cut out a stretch of the video and fit it to `target`."""
@@ -126,8 +126,8 @@ def fitted_mask(mask_FHW: Tensor, source: Source, clip: Clip, stretch: Stretch) 
         clip: the clip that the mask is for.
         stretch: the part of the video that the clip was cut from.
     Raises:
-        VideoError: the masks have another size than the video, there is neither one mask nor one per frame, or the mask
-            marks nothing.
+        VideoError: the size differs from the video's, there is neither one mask nor one per frame, or the mask marks
+            nothing.
     """
     sizes = source.sizes()
     _check_size((mask_FHW.shape[1], mask_FHW.shape[2]), sizes)

@@ -20,8 +20,8 @@ LARGEST_TIME = 1 - 1e-4
 class Times:
     """Converts between times in [0, 1], where 1 is noise, and a model's sigma.
 
-    On the straight path x_t = (1 - t) x_0 + t e, a flow model's sigma is t. For any other model the sampler carries
-    x_0 + sigma e, which is x_t / (1 - t) with sigma = t / (1 - t).
+    On the straight path x_t = (1 - t) x_0 + t e, a flow model's sigma is t. With any other model, the sampler's latents
+    are x_0 + sigma e, which equals x_t / (1 - t) with sigma = t / (1 - t).
     """
 
     sampling: Any
@@ -50,7 +50,7 @@ class Times:
         return time_B.clamp(SMALLEST_TIME, 1.0 if self.is_flow else LARGEST_TIME)
 
     def as_sampled(self, x_t: Tensor, time_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents and sigma (B,) as the sampler carries them at bounded times."""
+        """Convert x_t and bounded times to the sampler's latents and sigma (B,)."""
         if self.is_flow:
             return x_t, time_B
         time = time_B.view(-1, *[1] * (x_t.ndim - 1))

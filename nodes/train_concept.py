@@ -124,7 +124,7 @@ class TrainConcept(CheckedNode):
 
     @classmethod
     def validate_inputs(cls, **values: object) -> bool | str:
-        """Refuse prompts and a name that cannot be used, before minutes of training; a value from a wire is None."""
+        """Refuse unusable prompts and names before the training begins; a value from a wire is None."""
         return prompt_complaint(values) or _name_complaint(values.get("name")) or super().validate_inputs(**values)
 
     @classmethod
@@ -179,7 +179,7 @@ class TrainConcept(CheckedNode):
 
 
 def lessons_of(experts: Sequence[Expert], lesson: Lesson) -> list[tuple[Expert, Lesson]]:
-    """One lesson per expert, limited to its noise levels and with the number of steps before it and in all."""
+    """Make one lesson per expert, limited to its noise levels, with the number of steps before it and in total."""
     if len(experts) == 1:
         return [(experts[0], lesson)]
     config = lesson.options.config

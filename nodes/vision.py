@@ -30,7 +30,7 @@ class VisionEmbedder:
         self.name = f"{vision.model_type.replace('_', ' ')}, {vision.image_size} pixels"
 
     def embed_images(self, frames_FHWC: Tensor) -> Tensor:
-        """(F, D), each of length 1: image_embeds, after the model's projection if it has one."""
+        """Vectors (F, D) of length 1: image_embeds, after the model's projection if it has one."""
         parts = []
         for part_FHWC in frames_FHWC.split(FRAMES_AT_ONCE):
             throw_exception_if_processing_interrupted()
@@ -39,14 +39,14 @@ class VisionEmbedder:
 
 
 class VisionTextEmbedder(VisionEmbedder):
-    """Both halves of one CLIP model as a `TextImageEmbedder`."""
+    """Both encoders of one CLIP model as a `TextImageEmbedder`."""
 
     def __init__(self, vision: ClipVisionModel, clip: CLIP):
         super().__init__(vision)
         self.clip = clip
 
     def embed_text(self, prompt: str) -> Tensor:
-        """(D,), of length 1: the end token's vector after the text projection. Only the first 77 tokens count.
+        """A vector (D,) of length 1: the end token's, after the text projection. Only the first 77 tokens count.
 
         Raises:
             MetricError: the text encoder is not that of a CLIP, or has no text projection.
