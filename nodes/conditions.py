@@ -31,9 +31,9 @@ class Told:
     """A network's inputs other than the latents and the tokens of a prompt."""
 
     said: Values
-    """From the text encoder, for this prompt."""
+    """Values from the text encoder, for this prompt."""
     given: Values
-    """From the graph, for every prompt."""
+    """Values from the graph, for every prompt."""
 
     def of_clips(self, latent_frames: int) -> Values:
         """The inputs that apply to latents of that many frames.

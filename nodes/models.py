@@ -85,8 +85,8 @@ def adapted_layers(model: ModelPatcher) -> dict[str, str]:
     """The linear layers that concepts change: native name -> path in `model.model.diffusion_model`. The two
     are the same here.
 
-    These are all linear layers of the blocks except those that see only the time. ComfyUI's layers of quantised files
-    are not `torch.nn.Linear`; they are known by their two sizes.
+    These are all linear layers of the blocks except those whose only input is the time. ComfyUI's layers of quantised
+    files are not `torch.nn.Linear`; they are recognised by having two sizes.
     """
     network = model.model.diffusion_model
     left_out = (*MODULATION, *family_of(model).skip)

@@ -152,7 +152,7 @@ def _check_size(size: Size, sizes: tuple[Size, ...]) -> None:
 
 
 def _seen(count: int, source: Source, fps: float, stretch: Stretch) -> list[int]:
-    """The indices of the masks that belong to the frames of the clip; the video has one of `count` masks per frame."""
+    """The indices of the masks for the clip's frames, among `count` masks, one for each frame of the video."""
     times = source.times(count + 1)
     if len(times) - 1 != count:
         found = f"{len(times) - 1} frames" if len(times) <= count else f"more than {count} frames"
