@@ -5,27 +5,27 @@ The method, readable in one sitting, in this order:
     flow            rectified flow: the path between data and noise, its velocity, the loss
     lora            identity basis, coefficients and motion residual as PEFT layers; coefficient dropout
     train           the set stage and the sequence stage: two loops
-    learn           from clips to a concept: encode, train both stages, write down how it was made
+    learn           a concept from clips: encode, train both stages, record how it was made
     sample          clips from a model: Euler steps with guidance
     concept         the result: three matrices per layer, and the weight change they make (Eq. 6)
     experts         a concept for a base of two models, and how to tell the two apart
-    backbone        what all of this needs from a video model
+    backbone        the interface that a video model must offer
     config          settings of the method, with the paper's values; TOML
     prompts         static and motion prompt, two-part prompts
     condition       a prompt as a model takes it, with masked and learned tokens
-    fingerprint     which base model a concept was made for
+    fingerprint     how a concept recognises its base model
     errors          everything that can go wrong for a user
     shown           text from files and file names, made safe to show
     atomic          writing a file completely or not at all
 
 The rooms around it:
 
-    backbones/      one file per family of models: its route through diffusers, its files, its names
+    backbones/      one file per model family: how diffusers runs it, its files, its layer names
     clips/          video files, clips with their prompts, and the encoded material of both stages
     training/       one training: its plan, its steps and saved state, prior clips, validation
     compose/        concepts on a model: strengths, sums, regions, and how the core applies them
     concept_file/   the concept file: strict reading and writing, its metadata, plain LoRA, thumbnail
-    evaluate/       metrics of a generated clip, and contact sheets to look at
+    evaluate/       metrics of generated clips, and contact sheets to judge them by eye
     embedded/       the small model that ships with the pack, its world, and probes that measure its clips
     cli/            the command line, `python -m setandseq_core`
 

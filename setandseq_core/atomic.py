@@ -1,7 +1,7 @@
 """Write files so that each holds its old content or all of the new, whatever happens during the write.
 
-A file is written inside a *partial folder* next to its place and moved there when it is complete and on the disk.
-Libraries may put files of their own beside the one they write (safetensors and ffmpeg do): these land in the same
+A file is written inside a *partial folder* next to its target and moved to the target when it is complete and on the
+disk. Libraries may put more files beside the one they write (safetensors and ffmpeg do); these stay in the partial
 folder. The folder holds a locked file. The system releases the lock when the process ends, even by a kill, so the
 next writer or start can tell leftovers from files that another process, container or computer is still writing.
 """
@@ -28,7 +28,7 @@ LOCK = "lock"
 if sys.platform == "win32":
 
     def _lock(file: BinaryIO) -> None:
-        """Nothing to do: Windows does not delete a file that is open."""
+        """Does nothing, because Windows does not delete a file that is open."""
 
     def _remove_left(folder: Path) -> None:
         (folder / LOCK).unlink(missing_ok=True)
@@ -76,7 +76,7 @@ def replaced(path: Path, *, size: int = 0) -> Generator[Path]:
 def remove_leftovers(folder: Path, *, below: bool = False) -> None:
     """Remove files left by killed writers in `folder` and, if `below`, in all folders below it."""
     for left in [*(folder.rglob(PARTIAL_FOLDERS) if below else folder.glob(PARTIAL_FOLDERS))]:
-        with suppress(OSError):  # in use, gone already, or another user's
+        with suppress(OSError):  # the folder is in use, already gone, or another user's
             _remove_left(left)
 
 
@@ -90,7 +90,7 @@ def save_atomically(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping
     with replaced(path, size=sum(tensor.nbytes for tensor in dense.values())) as partial:
         try:
             save_file(dense, partial, dict(metadata))
-        except SafetensorError as error:  # the library's own words for an OSError
+        except SafetensorError as error:  # the library raises this for an OSError
             raise OSError(str(error).rpartition("I/O error: ")[2].partition(" (os error")[0]) from error
 
 

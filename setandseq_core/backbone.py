@@ -49,7 +49,7 @@ class VideoFormat:
     size_multiple: int
     """Height and width in pixels must be multiples of this."""
     patch: int = 2
-    """Latents to each side of one token of the transformer."""
+    """Side of one token of the transformer, in latents."""
     time_stride: int = 4
     """Frames that each latent frame stands for, except the first one."""
     time_offset: int = 1
@@ -79,7 +79,7 @@ class Backbone(Protocol):
     """The linear layers to adapt: native name -> name in `module`."""
     format: VideoFormat
     guidance: float
-    """Classifier-free guidance that suits the model's clips; 1 where the model has guidance built in."""
+    """Classifier-free guidance that suits the model's clips; 1 if the model has guidance built in."""
     shift: float
     """Time shift of sampling and training (`flow.shift_time`); above 1 favours high noise."""
 
@@ -132,7 +132,7 @@ class Backbone(Protocol):
         ...
 
     def known_prompts(self, count: int, seed: int, own: str, /) -> list[PriorPrompt]:
-        """Two-part prompts of scenes that the model can show, about `count`, for prior clips.
+        """About `count` two-part prompts of scenes that the model can show, for prior clips.
 
         Args:
             own: a concept's prompt without its tokens, or "" for several concepts. Some prompts show other things in

@@ -1,6 +1,6 @@
 """The concept: its three matrices per layer, its metadata, and the weight change it makes (Eq. 6).
 
-`setandseq.info` is the truth; modelspec.* and ss_* repeat parts of it for LoRA managers and are not read back,
+`setandseq.info` is authoritative; modelspec.* and ss_* repeat parts of it for LoRA managers and are not read back,
 except the thumbnail and the hash of the data.
 """
 
@@ -29,7 +29,7 @@ class ConceptInfo:
     base_name: str
     """The base model's name for people: "Wan 2.1 T2V (1536 wide, 30 blocks)"."""
     config: Values
-    """The method config it was trained with, as JSON values."""
+    """The method config that the concept was trained with, as JSON values."""
     training: Values
     """The training record as JSON values: steps, seed, losses, seconds, date (ISO 8601), resolution ("64x64"), ..."""
     thumbnail: bytes | None = None
@@ -95,7 +95,7 @@ class ConceptLayer:
 
 @dataclass(kw_only=True, slots=True, frozen=True, eq=False)
 class Concept:
-    """A dynamic concept, checked when it is made.
+    """A dynamic concept, checked on creation.
 
     Raises:
         ConceptMismatchError: there are no layers; a layer is not in the base, has another rank or shape, holds NaN or
@@ -179,7 +179,7 @@ def check_shapes(base: BaseFingerprint, shapes: Mapping[str, tuple[tuple[int, ..
         base: gives each layer's weight shape.
         shapes: layer -> shapes of identity basis, coefficients, motion residual.
     Raises:
-        ConceptMismatchError: names the layer and both shapes.
+        ConceptMismatchError: a rank or shape does not fit; the message names the layer and both shapes.
     """
     if not shapes:
         raise ConceptMismatchError(

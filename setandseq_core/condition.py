@@ -59,7 +59,7 @@ def place_embeddings(text_BND: Tensor, embeddings: Sequence[Tensor]) -> Tensor:
 
 
 def with_embeddings(texts: Sequence[Condition], embeddings: Sequence[Tensor]) -> list[Condition]:
-    """Texts of one prompt with learned tokens, each (D,), in their last free places; see `place_embeddings`."""
+    """Texts of equal length, with learned tokens, each (D,), in their last free places; see `place_embeddings`."""
     if not embeddings:
         return list(texts)
     placed_BND = place_embeddings(stacked_tokens(texts), embeddings)

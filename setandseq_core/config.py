@@ -1,6 +1,6 @@
 """Settings of the method, with the paper's values as defaults (Table 6 and section 8 of Abdal et al. 2025).
 
-They are saved inside the concept file, so a file tells how it was made.
+They are saved inside the concept file, so a file says how it was made.
 """
 
 import dataclasses
@@ -43,10 +43,10 @@ class StageConfig:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class SetConfig(StageConfig):
-    """The set stage: identity basis and coefficients from single frames."""
+    """Settings of the set stage, which learns identity basis and coefficients from single frames."""
 
     still_frames: int = 1
-    """Every frame is shown as a still clip of this many frames, 4n+1; 1 is the paper's single frame."""
+    """Length, 4n+1, of the still clip that shows each frame; 1 is the paper's single frame."""
     time_shift: float = 0.0
     """How far the times of the frames lean towards the noise (`flow.shift_time`), 0 or from 0.1 to 100. 1 samples times
     uniformly; 0 uses the model's own shift, which is tuned for clips. A single frame has fewer tokens, so less noise
@@ -61,7 +61,7 @@ class SetConfig(StageConfig):
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class SequenceConfig(StageConfig):
-    """The sequence stage: the motion residual from the clip."""
+    """Settings of the sequence stage, which learns the motion residual from the clip."""
 
     steps: int = 400
     coefficient_dropout: float = 0.5
@@ -111,7 +111,7 @@ class SamplingConfig:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class MethodConfig:
-    """All settings of a training; with the clip, the prompts and the model they determine the result."""
+    """All settings of a training. Together with the clip, the prompts and the model, they determine the result."""
 
     rank: int = 32
     token_masking: float = 0.1

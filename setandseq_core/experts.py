@@ -14,7 +14,7 @@ LOW_NOISE = "low_noise"
 EXPERTS = (HIGH_NOISE, LOW_NOISE)
 """Names of the experts in concept files, in the order of sampling."""
 ONE_MODEL = ""
-"""Used in place of an expert's name if the base is a single model."""
+"""Key in place of an expert's name if the base is a single model."""
 
 
 def experts_of(concept: Concept) -> dict[str, Concept]:
@@ -82,7 +82,7 @@ def expert_for(concept: Concept, model: BaseFingerprint) -> Concept:
 
 
 def _distance(base: BaseFingerprint, model: BaseFingerprint) -> float:
-    """`fingerprint.distance`, or infinity where the layers differ."""
+    """`fingerprint.distance`, or infinity if the layers differ."""
     fits = base.family == model.family and all(
         list(model.layers.get(layer, ())) == list(shape) for layer, shape in base.layers.items()
     )

@@ -78,12 +78,12 @@ def check_base(concept: BaseFingerprint, model: BaseFingerprint) -> None:
     """Refuse a model that a concept was not made for. The model may have more layers than the concept.
 
     Why 0.5: the projection of a weight that has nothing to do with the sign pattern is normal with variance 1, so two
-    unrelated models are sqrt(2) = 1.41 apart per layer. Rounding moves it by the relative rounding error: 0.002 for
-    bf16, under 0.05 for fp8. Fine-tuning that changes weights by 10 % moves it by 0.1. At 0.5 all of them pass; two
-    unrelated models pass by chance with probability 1e-4 at 12 layers, 2e-9 at 30.
+    unrelated models are sqrt(2) = 1.41 apart per layer. Rounding moves a projection by the relative rounding error:
+    0.002 for bf16, under 0.05 for fp8. Fine-tuning that changes weights by 10 % moves it by 0.1. With 0.5, all of these
+    models pass. Two unrelated models pass by chance with probability 1e-4 at 12 layers, 2e-9 at 30.
 
     Raises:
-        ConceptMismatchError: names the first layer that is missing, has another shape or holds other weights.
+        ConceptMismatchError: the family differs, or a layer is missing, has another shape or other weights; names it.
     """
     if concept.family != model.family:
         raise ConceptMismatchError(

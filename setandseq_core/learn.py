@@ -240,7 +240,7 @@ def _stitched(references: Sequence[Reference], config: MethodConfig) -> list[Ref
 
 
 def training_record(backbone: Backbone, references: Sequence[Reference], config: MethodConfig) -> Values:
-    """Description of the training data, and of the base for LoRA managers, as JSON values."""
+    """Record of the training data as JSON values, with the base's label for LoRA managers."""
     clip = references[0].clip
     frames, height, width = clip.frames_FHWC.shape[:3]
     record: Values = {

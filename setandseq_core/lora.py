@@ -6,10 +6,10 @@ For a linear layer W (out x in):
     sequence stage:  W' = W + A1 (B1 + B2)     B2 motion residual (rank x in); A1 and B1 frozen
 
 PEFT calls the paper's A `lora_B` and the paper's B `lora_A`. The PEFT adapter "identity" holds A1 and B1. The adapter
-"motion" holds B2 as its `lora_A`, and its `lora_B` is the very same Parameter as identity's. While B2 trains, a
+"motion" holds B2 as its `lora_A`, and its `lora_B` is the same Parameter as that of "identity". While B2 trains, a
 parametrization adds the frozen B1 to it, so that one adapter does the work of both at the price of one.
 
-The matrices are float32 on the device that the model computes on, wherever its own weights are, because small updates
+The matrices are float32 on the device that the model computes on, wherever its weights are, because small updates
 would be lost in bfloat16. In the forward pass they are cast to the type of a layer's input. The input itself is never
 cast, so it is kept once for the backward pass even if several layers share it.
 
@@ -45,7 +45,7 @@ HALF = (torch.bfloat16, torch.float16)
 def coefficient_dropout(coefficients_RI: Tensor, probability: float) -> Tensor:
     """B' = B * M / (1 - p): M keeps each entry with probability 1 - p (Eq. 10).
 
-    The division is ours (inverted dropout), so that nothing needs rescaling after training.
+    The division (inverted dropout) is not in the paper. Because of it, nothing needs rescaling after training.
     """
     return nn.functional.dropout(coefficients_RI, probability)
 
@@ -201,7 +201,7 @@ class TrainableConcept:
         return {name: self.embeddings[name]}
 
     def begin_set_stage(self, dropout: float) -> dict[str, nn.Parameter]:
-        """Make the identity basis and the coefficients trainable; returns them by name."""
+        """Make the identity basis and the coefficients trainable, and return them by name."""
         for layer in self._layers.values():
             effective = _EffectiveCoefficients(dropout)
             parametrize.register_parametrization(layer.lora_A[IDENTITY], "weight", effective)
@@ -209,7 +209,7 @@ class TrainableConcept:
         return self.parameters()
 
     def begin_sequence_stage(self, dropout: float) -> dict[str, nn.Parameter]:
-        """Freeze the identity and make a motion residual of zeros trainable; returns it by name."""
+        """Freeze the identity, make a motion residual of zeros trainable, and return it by name."""
         self._remove_dropout()
         self._tuner.peft_config[MOTION] = self._config
         self._tuner.inject_adapter(self._tuner.model, MOTION)
@@ -288,7 +288,7 @@ class TrainableConcept:
 
 
 def _lora_config(module: nn.Module, paths: list[str], rank: int) -> LoraConfig:
-    """PEFT's settings. Other classes of linear layers, such as those with quantised weights, are registered in them."""
+    """PEFT's settings, in which other classes of linear layers, such as quantised ones, are registered."""
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=paths)
     kinds = {type(module.get_submodule(path)) for path in paths}
     config._register_custom_module({kind: LoraLinear for kind in kinds if not issubclass(kind, nn.Linear)})

@@ -26,7 +26,7 @@ def motion_prompt(static_prompt: str, dynamic_prompt: str) -> str:
 
 
 def check_prompt(prompt: str, name: str) -> str:
-    """The prompt without surrounding blanks.
+    """Check a prompt, and return it without surrounding blanks.
 
     Raises:
         PromptError: the prompt is empty, too long or holds a control character.

@@ -30,8 +30,8 @@ def sample_latents(
 ) -> Tensor:
     """Latents (C, F, H, W) that the model generates from noise of the same shape.
 
-    Euler's method on dx_t/dt = v from t = 1 to 0; the velocity is pushed away from the negative prompt's by
-    classifier-free guidance, v = v_neg + guidance (v_pos - v_neg). With "lcm", every step jumps to the clip that the
+    Uses Euler's method on dx_t/dt = v from t = 1 to 0. Classifier-free guidance pushes the velocity away from the
+    negative prompt's, v = v_neg + guidance (v_pos - v_neg). With "lcm", every step jumps to the clip that the
     velocity points to and adds new noise: x_t' = (1 - t') (x_t - t v) + t' e (Luo et al. 2023).
 
     Args:

@@ -21,7 +21,7 @@ def shown_json(value: object) -> Json:
     """A value of lists, dicts, texts and numbers that every JSON reader accepts: NaN and infinity become None.
 
     Raises:
-        TypeError: a value of another type.
+        TypeError: a value has another type.
     """
     if isinstance(value, str):
         return shown(value)

@@ -187,7 +187,7 @@ def run_sequence_stage(
     config: MethodConfig,
     run: StageRun,
 ) -> None:
-    """Learn the motion residual B2 from the clip in order and the motion prompt; A1, B1 frozen (Eq. 9)."""
+    """Learn the motion residual B2 from the ordered clip and the motion prompt; A1 and B1 are frozen (Eq. 9)."""
     embeddings = list(concept.embeddings.values())
 
     def draw(step: int) -> list[_Samples]:
@@ -212,7 +212,7 @@ class Trained:
     validation: dict[int, float] = field(default_factory=dict[int, float])
     """Validation loss by the number of steps done; 0 is before the first step."""
     taken_from: int | None = None
-    """The step whose state was taken because the last state was worse than no training; None if it was not."""
+    """The step whose state was taken because the last one was worse than no training; None if the last was taken."""
 
 
 def train_identity(

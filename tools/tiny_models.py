@@ -1,7 +1,7 @@
 """Tiny random video models of every architecture that ComfyUI supports, in files that it detects by itself.
 
 `TINY` lists for each the network's class, its sizes, and the values that text encoders and nodes put on its
-conditioning. If ComfyUI's detection fixes the sizes (Mochi, Cosmos), the model is made from its class instead.
+conditioning. If ComfyUI's detection fixes the sizes (Mochi, Cosmos), the model is built without a file.
 """
 
 import json

@@ -100,7 +100,7 @@ class WanBackbone:
         return nullcontext()
 
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
-        """Shape (C, F', H', W'): one frame for the first and one per 4 later ones, an eighth of height and width."""
+        """Shape (C, F', H', W'): 1 latent frame for the first frame, 1 per 4 more; an eighth of height and width."""
         return len(self._mean), (frames - 1) // 4 + 1, height // 8, width // 8
 
     def encode_frames(self, frames_FHWC: Tensor) -> Tensor:
@@ -201,7 +201,7 @@ def load_wan(
     dtype: torch.dtype = torch.float32,
     kept_text: Path | None = None,
 ) -> WanBackbone:
-    """A Wan model from a local diffusers folder, or from a single native file with its VAE and text encoder.
+    """Load a Wan model from a local diffusers folder, or from a single native file with its VAE and text encoder.
 
     Args:
         kept_text: folder of encoded prompts; the text encoder loads only for a prompt that is not there.

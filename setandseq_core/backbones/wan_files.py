@@ -124,10 +124,10 @@ def vae_config(shapes: Shapes) -> Config:
 def load_transformer(path: str | Path, dtype: torch.dtype) -> WanTransformer3DModel:
     """Load a Wan text-to-video transformer of any size, without network, in evaluation mode on the CPU.
 
-    As in diffusers, time embedding, norms and modulation tables stay float32 whatever the dtype.
+    As in diffusers, time embedding, norms and modulation tables stay float32 whatever `dtype` is.
 
     Args:
-        path: a native .safetensors file, or a diffusers folder: the pipeline's, or the one with the transformer itself.
+        path: a native .safetensors file, or a diffusers folder of the pipeline or of the transformer alone.
         dtype: type of all other weights.
     Raises:
         BackboneError: the file is missing, unreadable or another kind of model, or its weights do not fit.
@@ -145,7 +145,7 @@ def load_vae(path: str | Path, dtype: torch.dtype) -> AutoencoderKLWan:
     """Load a Wan 2.1 VAE of any base width, without network, in evaluation mode on the CPU.
 
     Args:
-        path: a native .safetensors file, or a diffusers folder: the pipeline's, or the one with the VAE itself.
+        path: a native .safetensors file, or a diffusers folder of the pipeline or of the VAE alone.
         dtype: type of all weights.
     Raises:
         BackboneError: the file is missing, unreadable or another kind of model, or its weights do not fit.

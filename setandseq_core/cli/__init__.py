@@ -2,11 +2,11 @@
 
     main        runs a command and prints its errors
     options     options that several commands share, and the kinds of their values
-    train, prior, sample, compose, evaluate, inspect, export, demo
+    train, train_many, plan, prior, sample, compose, evaluate, inspect, export, clean, demo
                 one file per command: a function with its options above it
     references  turns videos and prompts into reference clips for training
     model       the model that a command works with
-    outputs     checks a result's path before the work begins
+    files       checks the files that commands read and write
     console     progress, messages, file names to paste
     signals     Ctrl-C, SIGTERM and SIGHUP
 

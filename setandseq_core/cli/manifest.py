@@ -136,7 +136,7 @@ def _words(row: Row, texts: Mapping[str, str], file: str) -> Words:
 
 
 def _settings(row: Row, file: str, config: MethodConfig) -> MethodConfig:
-    """The settings changed by an entry's own, one at a time, so that an error names its place."""
+    """Apply an entry's own settings one at a time, so that an error names its place."""
     settings = row.values.get("settings", {})
     if not isinstance(settings, dict):
         raise ConfigError(

@@ -44,7 +44,7 @@ class Row(ABC):
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class TomlRow(Row):
-    """A table [[concept]]."""
+    """A table [[concept]] of a TOML file."""
 
     values: Mapping[str, object]
     text: str
@@ -112,7 +112,7 @@ def toml_rows(path: Path) -> list[Row]:
         raise ConfigError(f"'concept' in {path.name} is no list of tables.", hint="Begin each with [[concept]].")
     found = cast("list[Mapping[str, object]]", tables)
     parts = _parts(text)
-    if len(parts) != len(found):  # written in another way, such as concept = [{...}, {...}]
+    if len(parts) != len(found):  # the tables are written in another way, such as concept = [{...}, {...}]
         parts = [(text, 1)] * len(found)
     return [TomlRow(values=table, text=part, first_line=line) for table, (part, line) in zip(found, parts, strict=True)]
 
@@ -125,7 +125,7 @@ def csv_rows(path: Path) -> list[Row]:
     """
     text = read_text(path)
     header = text.partition("\n")[0]
-    separator = ";" if ";" in header and "," not in header else ","  # from spreadsheets in languages that write 0,5
+    separator = ";" if ";" in header and "," not in header else ","  # used by spreadsheets in languages that write 0,5
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     found: list[Row] = []
     names: list[str] = []

@@ -70,7 +70,7 @@ def _prepare(ray: Any, remote: Any, entries: Sequence[Entry], job: Job) -> None:
         SetAndSequenceError: the model cannot be loaded, a prompt is too long for it, or all workers are lost.
     """
     try:
-        if job.model.model != EMBEDDED:  # its text encoder needs no files
+        if job.model.model != EMBEDDED:  # the embedded model encodes text without files
             ray.get(remote(make_text).options(max_calls=1).remote(_prompts(entries), job))
         tasks = [remote(prior_kind).remote(entry, job) for entry in entries]
         kinds = {kind for kind in ray.get(tasks) if kind is not None}
@@ -95,7 +95,7 @@ def _prompts(entries: Sequence[Entry]) -> list[str]:
 
 
 def _started_ray(address: str | None, workers: int) -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no network
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray must not use the network
     try:
         import ray
     except ImportError as error:

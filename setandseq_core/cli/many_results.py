@@ -16,7 +16,7 @@ class Result:
 
     name: str
     state: str = WAITING
-    """"waiting", "started", "done" or "failed"."""
+    """One of "waiting", "started", "done" and "failed"."""
     seconds: float | None = None
     """Seconds of training, including those in workers that were lost."""
     look_loss: float | None = None

@@ -249,7 +249,7 @@ def _last_loss(record: dict[str, Any], stage: str) -> float | None:
 
 
 def keep_result(result: Result, entry: Entry, job: Job) -> None:
-    """Write down that a concept is finished."""
+    """Record that a concept is finished."""
     with replaced(_record(entry, job)) as unfinished:
         record = {"key": _key(entry, job), "result": asdict(result)}
         unfinished.write_text(json.dumps(record), encoding="utf-8")
@@ -263,7 +263,7 @@ def _key(entry: Entry, job: Job) -> str:
 
 @cache
 def _file_key(path: Path, _written: int) -> str:
-    """A hash of a file's bytes, taken again when it was written again."""
+    """A hash of a file's bytes, computed again only if the file was written again."""
     digest = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):

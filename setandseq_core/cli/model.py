@@ -53,7 +53,7 @@ def load_model(options: ModelOptions, processes: Processes = ALONE, *, kept_text
 
 
 def text_encoder_of(options: ModelOptions) -> tuple[str, Callable[[], TextEncoder]]:
-    """See `backbones.wan.umt5_prompts`."""
+    """The key and the loader of the text encoder; see `backbones.wan.umt5_prompts`."""
     folder = options.text_encoder or Path(options.model)
     return umt5_prompts(folder, torch.device(device_named(options.device)), DTYPES[options.dtype])
 

@@ -157,7 +157,7 @@ class ModelOptions:
     """The model that a command works with."""
 
     model: str
-    """A path, or `EMBEDDED`."""
+    """Path of the model, or `EMBEDDED`."""
     vae: Path | None
     text_encoder: Path | None
     device: str
@@ -208,11 +208,11 @@ class ClipOptions:
 
 
 def clip_options(frames: str, size: str) -> Decorator:
-    """--frames and --size, which reach the command as `clip`.
+    """The options --frames and --size, which reach the command as `clip`.
 
     Args:
-        frames: the default, as the help words it.
-        size: the same for the size.
+        frames: default number of frames, as worded in the help.
+        size: default size, as worded in the help.
     """
     return together(
         "clip",
@@ -312,7 +312,7 @@ def sampling_options(prompt: str) -> Decorator:
     """Options for sampling a video, which reach the command as `sampling`.
 
     Args:
-        prompt: the default prompt in words.
+        prompt: default prompt, as worded in the help.
     """
     return together(
         "sampling",

@@ -66,7 +66,7 @@ def each(option: str, given: Sequence[Given], count: int, default: Given) -> Seq
     """An option's value for each of `count` videos; the default for each if the option is not given.
 
     Raises:
-        ConfigError: the option is given another number of times.
+        ConfigError: the option is not given once for each video.
     """
     if given and len(given) != count:
         raise ConfigError(

@@ -305,7 +305,7 @@ def _tell_end(stage: "Trained") -> None:
 
 
 def _save(concept: "Concept", out: Path, folder: Path, wish: Wish, processes: "Processes", *, float32: bool) -> None:
-    """Let the first process write the concept, to `out` only if it is finished, and print where it is.
+    """Let the first process write the concept (to `out` only if it is finished), and print where it is.
 
     Raises:
         click.exceptions.Exit: the concept is not finished.

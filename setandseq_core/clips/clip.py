@@ -20,7 +20,7 @@ Size = tuple[int, int]
 
 
 WantedSize = tuple[int | None, int | None]
-"""(height, width) in pixels as asked for; None follows the shape of the clip."""
+"""Requested (height, width) in pixels; None follows the shape of the clip."""
 
 
 MAX_CLIP_MIB = 8192
@@ -31,7 +31,7 @@ FPS_RANGE = (1.0, 240.0)
 
 
 MATROSKA_TICK = 0.001
-"""Seconds to which mkv and webm round the times of their frames."""
+"""Precision of frame times in mkv and webm, in seconds."""
 
 
 Frame = TypeVar("Frame")
@@ -53,7 +53,7 @@ class ClipTarget:
     """Settings of the clip to make, from a file or from frames in memory.
 
     Raises:
-        VideoError: settings that no clip can meet.
+        VideoError: no clip can meet the settings.
     """
 
     fps: float
@@ -286,7 +286,7 @@ def fit_clip(
     Returns:
         The clip, on the device of `frames_FHWC`.
     Raises:
-        VideoError: frames or settings that cannot be used.
+        VideoError: the frames or the settings cannot be used.
     """
     target = ClipTarget(
         fps=fps, multiple=multiple, frames=frames, size=size, max_frames=max_frames, max_pixels=max_pixels

@@ -90,7 +90,7 @@ def turn_of(frame: VideoFrame) -> Turn:
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return Turn()
-    right_x, right_y, _, down_x, down_y = struct.unpack("=5i", bytes(matrix)[:20])  # where right and down point
+    right_x, right_y, _, down_x, down_y = struct.unpack("=5i", bytes(matrix)[:20])  # directions of right and down
     if abs(right_x) >= abs(right_y):
         return Turn(mirrored=right_x < 0, upside_down=down_y < 0)
     return Turn(swapped=True, mirrored=down_x < 0, upside_down=right_y < 0)
@@ -167,14 +167,14 @@ class OpenVideo:
         return None if self.stream.start_time is None else self.stream.start_time * self._tick
 
     def _seek(self, second: float) -> None:
-        """Seek to the last key frame before a time. A gif has none, so it is decoded from its beginning."""
+        """Seek to the last key frame before a time. A gif has no key frames, so it is decoded from its beginning."""
         try:
             self.container.seek(int(second / self._tick), stream=self.stream)
         except FFmpegError:
             return
 
     def _frames(self) -> Iterator[VideoFrame]:
-        """All frames from the current position on; damaged ones are skipped, as in players."""
+        """All frames from the current position on, without damaged ones, which players skip too."""
         try:
             for packet in self.container.demux(self.stream):
                 yield from self._decoded(packet)
@@ -284,7 +284,7 @@ class Scaler:
         if has_alpha:
             rgb = "rgba"
             nodes.append(graph.add("format", "gbrap"))
-            nodes.append(graph.add("premultiply", "inplace=1"))  # black where it is transparent
+            nodes.append(graph.add("premultiply", "inplace=1"))  # transparent parts become black
         nodes.append(graph.add("scale", f"{width}:{height}:{_SCALE_FLAGS}"))
         nodes.append(graph.add("format", rgb))
         nodes.append(graph.add("buffersink"))

@@ -92,7 +92,7 @@ def _on_grey(words: Words) -> Words:
 
 
 def _half(reference: Reference, frames: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """A clip and its mask in half a frame; without a mask, all ones."""
+    """A clip and its mask in half a frame; the mask is all ones if the clip has none."""
     pictures_FHWC = reference.clip.frames_FHWC[:frames]
     if reference.mask_FHW is None:
         return _fit(pictures_FHWC, size), torch.ones(frames, *size)

@@ -1,1 +1,1 @@
-"""Put concepts on a model: strengths, sums, regions, and how the core applies them. In ComfyUI, nodes/apply.py does."""
+"""Concepts on a model: strengths, sums, regions, and how the core applies them; in ComfyUI, see nodes/apply.py."""

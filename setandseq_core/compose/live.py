@@ -47,8 +47,8 @@ class LiveConcepts:
 
     Args:
         layers: native layer name -> name of the Linear in the module.
-        regions_PFHW: strength of each concept at each position, in [0, 1], in any size; None is everywhere. Regions
-            that overlap share the space.
+        regions_PFHW: strength of each concept at each position, in [0, 1], in any size; None is everywhere. Where
+            regions overlap, they are scaled to sum to at most 1.
         texts: encoded prompt (N, D) of each region, which replaces the prompt there and gets its concept's learned
             tokens; if empty, all regions use the prompt as it is.
     """
@@ -205,7 +205,7 @@ def region_weights(regions_PFHW: Tensor, size_FHW: tuple[int, ...]) -> Tensor:
 
 
 def to_the_middle(weights_FHW: Tensor) -> tuple[int, int]:
-    """Latents down and to the right that move a region's centre to the middle of the picture."""
+    """Shift in latents, down and to the right, that moves a region's centre to the middle of the picture."""
     moves: list[int] = []
     for along_N in (weights_FHW.sum(dim=(0, 2)), weights_FHW.sum(dim=(0, 1))):
         places_N = torch.arange(len(along_N), device=along_N.device) + 0.5

@@ -17,7 +17,7 @@ from .lora_names import portable_name
 from .safetensors import FileContent, data_sha256
 
 WITHOUT_TOKENS = "setandseq.without"
-"""Metadata key of a plain LoRA. Names the concept's learned tokens, which a plain LoRA cannot hold."""
+"""Metadata key that lists the concept's learned tokens, which a plain LoRA cannot hold."""
 
 
 def export_lora(concept: Concept, path: Path, strengths: Strengths = AS_LEARNED) -> list[Path]:
@@ -68,7 +68,7 @@ def _saved(contents: Mapping[str, FileContent], path: Path) -> list[Path]:
 
 
 def missing_tokens(embeddings: Sequence[str]) -> str:
-    """A note for people that a plain LoRA lacks its concept's learned tokens; "" if there are none.
+    """Tells people that a plain LoRA lacks its concept's learned tokens; "" if there are none.
 
     Args:
         embeddings: names of the learned tokens, from `concept.EMBEDDINGS`.

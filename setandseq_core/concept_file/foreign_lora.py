@@ -31,12 +31,12 @@ SHOWN = 3
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class ForeignLora:
-    """A plain LoRA as changes of a model's layers."""
+    """A plain LoRA as weight changes of a model's layers."""
 
     factors: Factors
     """Factors by native layer name; they include the LoRA's own scale, so a weight changes by up @ down."""
     left_out: list[str]
-    """Names in the file that no layer of the model was found for, or that are of another kind than low-rank pairs."""
+    """Names in the file that match no layer of the model, or do not belong to a low-rank pair."""
 
     @property
     def rank(self) -> int:
@@ -57,7 +57,7 @@ def read_foreign_lora(
         path: a .safetensors file.
         layers: weight shapes [out, in] of the model's layers by native name.
         in_diffusers: gives the name of such a layer in diffusers.
-        leave_out: take the layers that fit and leave the rest of the file out; without, a rest is an error.
+        leave_out: whether to leave out the parts of the file that do not fit; if False, they are an error.
     Raises:
         ConceptFileError: the file is damaged or not a LoRA.
         ConceptMismatchError: the LoRA has layers that the model lacks, or of another size; names some of them.

@@ -62,9 +62,9 @@ class LookTaken:
 
 
 def factorised(up_OR: Tensor, down_RI: Tensor, rank: int) -> Factorised:
-    """A1 and B1 of the given rank whose product A1 B1 is nearest to up down (Eckart-Young).
+    """A1 and B1 of the given rank whose product A1 B1 is nearest to the product up down (Eckart-Young).
 
-    If the rank is above that of up down, the rest is zeros. The rows of B1 are orthogonal and have norm `ROW_NORM`; A1
+    If that product has a lower rank, the rest is zeros. The rows of B1 are orthogonal and have norm `ROW_NORM`; A1
     includes the singular values.
     """
     basis_OR, to_up = torch.linalg.qr(up_OR.double())

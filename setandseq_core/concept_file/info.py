@@ -1,6 +1,6 @@
 """Write a concept's info as text metadata of its file, and read it back strictly.
 
-`setandseq.info` is the truth; modelspec.* and ss_* repeat parts of it for LoRA managers and are not read back,
+`setandseq.info` is authoritative; modelspec.* and ss_* repeat parts of it for LoRA managers and are not read back,
 except the thumbnail and the hash of the data.
 """
 

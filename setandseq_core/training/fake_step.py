@@ -40,9 +40,9 @@ ATTENTION_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_
 CACHED = type(lru_cache(len))
 """Type of functions that cache their results."""
 READ_NUMBER = torch.ops.aten._local_scalar_dense.default
-"""A network reads a number with it, such as how many tokens a mask leaves. Fake tensors hold none, so it gets 1."""
+"""Operation that reads a number, such as how many tokens a mask leaves. Fake tensors hold none, so it returns 1."""
 PLACES = torch.ops.aten.nonzero.default
-"""A network finds places with it, such as the current time among the sampler's times. It gets one place."""
+"""Operation that finds places, such as that of the current time among the sampler's times. It returns one place."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -91,7 +91,7 @@ def fake_step(
         stage: "set" or "sequence".
         shape_BCFHW: shape of the step's latents.
         text: any prompt, for its number of tokens.
-        savings: whether all blocks are recomputed, and where their inputs wait; nothing else in it counts.
+        savings: whether all blocks are recomputed, and where their inputs wait; the rest is ignored.
     """
     with _shortened(backbone) as layers, backbone.running(shape_BCFHW, savings, load=False):
         concept_of = trainable_concept(backbone.module, layers, rank=rank, seed=0, device=backbone.device)
@@ -186,7 +186,7 @@ def _operations(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], found
 
 @contextmanager
 def _shortened(backbone: Backbone) -> Generator[dict[str, str]]:
-    """Shorten each list of blocks to `BLOCKS_RUN` of them; yields the layers that are left."""
+    """Shorten each list of blocks to `BLOCKS_RUN` blocks; yields the remaining layers."""
     lists = block_lists(backbone.module, backbone.layers)
     before = {name: dict(blocks._modules) for name, blocks in lists.items()}
     try:

@@ -1,6 +1,7 @@
 """Prior preservation: make clips with the base model, to train on them as well (section 3.4.1).
 
-The clips come from two-part prompts, an appearance and a motion. A hash of all that a clip depends on names its file.
+The clips come from two-part prompts, an appearance and a motion. Each file is named by a hash of everything that its
+clip depends on.
 
 Shape letters: K prior clips, S frames of a clip taken one by one, C latent channels, F latent frames, H, W latent
 height and width.
@@ -51,7 +52,7 @@ def make_prior(
         sampling: steps, guidance and sampler; clips made with other settings are not reused.
         keeps: whether new clips are written to `folder`.
         must_save: whether a clip that cannot be written is an error; if not, it is made again next time.
-        progress: called with the clips done and the number of all clips; may raise to stop, and finished clips stay.
+        progress: called with the clips done and the number of all clips; may raise to stop. Finished clips are kept.
     """
     base, sampling = base_key(backbone), sampled_as(backbone, sampling)
     made_by = _sampling_key(sampling, backbone.shift)
@@ -72,7 +73,7 @@ def make_prior(
 
 
 def read_prior(folder: Path, backbone: Backbone) -> PriorSet:
-    """All prior clips of a folder.
+    """Read all prior clips of a folder.
 
     Raises:
         SetAndSequenceError: there are no clips, or one is damaged, from another base model or of another size.

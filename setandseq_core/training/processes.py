@@ -35,7 +35,7 @@ class Processes(Protocol):
 
     @property
     def sharded(self) -> bool:
-        """Whether the model's weights are spread over the processes; then it runs only if all of them call it."""
+        """Whether the model's weights are spread over the processes, all of which must then call it."""
         ...
 
     def sums(self, tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -55,7 +55,7 @@ class OneProcess:
     sharded = False
 
     def sums(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """The tensors as they are."""
+        """The tensors, unchanged."""
         return list(tensors)
 
 
@@ -158,7 +158,7 @@ def check_same(step: int, key: str, processes: Processes, device: torch.device) 
     Args:
         key: a hash of everything that the steps depend on, in hex digits.
     Raises:
-        TrainingError: they do not, for example because each has its own disk.
+        TrainingError: the processes differ, for example because each has its own disk.
     """
     if processes.count == 1:
         return

@@ -1,7 +1,7 @@
 """Training runs that lose nothing: seeded steps, saved state, resume, progress and a clean stop.
 
 A stage's state is one file, named by a hash of everything that its steps depend on and by the number of steps asked
-for. The same content resumes where it stopped, also for more steps than before; any other content starts anew.
+for. The same content resumes where it stopped, even for more steps than before; any other content starts afresh.
 """
 
 # PyTorch leaves some types of the functions used here open.
@@ -55,7 +55,7 @@ class StageRun:
     """Folder of the saved state; None saves nothing."""
     progress: ProgressCallback | None = None
     validation: Validation | None = None
-    """None validates nothing."""
+    """Validation losses and best state; None skips validation."""
     losses: list[float] = field(default_factory=list[float])
     seconds: float = 0.0
     date: str = ""
@@ -111,7 +111,7 @@ class StageRun:
                 yield step
                 now = time.monotonic()
                 self.seconds = before + now - begun
-                if len(self.losses) <= step or not self._validate():  # not finite, and the run went back
+                if len(self.losses) <= step or not self._validate():  # the loss was not finite, and the run went back
                     first = min(first, len(self.losses))
                     continue
                 if now > next_save:
@@ -173,7 +173,7 @@ class StageRun:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            if self.processes.sharded:  # the other processes wait for this one forever
+            if self.processes.sharded:  # retrying would deadlock: the others already wait
                 raise self._too_large(shortage(error)) from error
             return none, shortage(error)
 

@@ -19,7 +19,7 @@ from ..backbone import Savings
 Again = Callable[..., Any]
 """Runs a function with arguments now, and again in the backward pass."""
 EVERY_BLOCK = 10_000
-"""A number of blocks above that of any network."""
+"""A number larger than the number of blocks in any network."""
 SMALLEST_MOVED = 2**20
 """Smallest tensor, in bytes, that is worth moving to main memory and back."""
 FREE_SHARE = 0.9

@@ -20,7 +20,7 @@ from .savings import block_lists
 
 
 def spread(module: nn.Module, layers: Mapping[str, str], processes: Processes, device: torch.device) -> None:
-    """Leave each process a part of every weight; a block's weights come together while it runs.
+    """Give each process a part of every weight; a block's weights are gathered while it runs.
 
     The blocks move to the device one by one, so at most one of them is complete there.
 

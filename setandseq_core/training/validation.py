@@ -104,7 +104,7 @@ def complaint(losses: Mapping[int, float], taken_from: int | None) -> str:
 
     Args:
         losses: validation loss by the number of steps done.
-        taken_from: the step whose state is the result; None for the last.
+        taken_from: the step whose state is the result; None for the last step.
     """
     if taken_from is None:
         return ""

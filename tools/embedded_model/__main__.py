@@ -68,7 +68,7 @@ def measure(vae: Path, transformer: Path, count: int, device: str) -> Iterator[t
 
 
 def write_demo_clip(path: Path, fps: int = 24) -> None:
-    """Write the demo concept's clip as an artist would have it: 256x256 pixels, 1.1 seconds, a different frame rate."""
+    """Write the demo concept's clip as an artist would have it: 256x256 pixels, 1.1 seconds, 24 frames per second."""
     from setandseq_core.clips.video import write_video  # needs ffmpeg, which trainings do not need
 
     frames = CONCEPTS[DEMO].frames(torch.arange(27) / fps)

@@ -74,7 +74,7 @@ def vae_quality(vae: AutoencoderKLWan, count: int, device: str = "cpu") -> dict[
 @torch.no_grad()
 def _round_trips(vae: AutoencoderKLWan, scenes: list[Scene], device: str) -> list[tuple[Tensor, Tensor]]:
     """Each scene's frames after encoding and decoding, and its original frames, (F, H, W, 3) each."""
-    nn.Module.to(vae, device)  # diffusers' own has no types
+    nn.Module.to(vae, device)  # diffusers' own `to` has no types
     trips = []
     for scene in scenes:
         frames_FHWC = render(scene)

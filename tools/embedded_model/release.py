@@ -20,7 +20,7 @@ from .vae import encode_moments
 def latent_statistics(vae: AutoencoderKLWan, clips: int = 48, device: str = "cpu") -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each latent channel over training clips, (16,) each."""
     rng = Random("latent statistics")
-    nn.Module.to(vae, device)  # diffusers' own has no types
+    nn.Module.to(vae, device)  # diffusers' own `to` has no types
     pixels = (render(grammar_scene(rng)).permute(3, 0, 1, 2).unsqueeze(0) * 2 - 1 for _ in range(clips))
     latents = [encode_moments(vae, pixels_BCFHW.to(device))[0].cpu() for pixels_BCFHW in pixels]
     nn.Module.to(vae, "cpu")

@@ -43,7 +43,7 @@ BETWEEN_SIZES = 11.5
 
 
 def grammar_scene(rng: Random) -> Scene:
-    """A scene of the grammar for training; a sprite's look has no name with probability 0.3, and so does its motion."""
+    """A scene of the grammar for training; a sprite's look and its motion are each unnamed with probability 0.3."""
     return scene_of(random_caption(rng, sprites=rng.choice((1, 2)), creatures=0.3), rng)
 
 

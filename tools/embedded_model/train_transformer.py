@@ -132,7 +132,7 @@ def encode_pool(
         clips: number of clips: a multiple of `POOL_FILE`, or a smaller multiple of `batch`.
         batch: number of clips to encode at a time, a divisor of `POOL_FILE`.
     """
-    nn.Module.to(vae, device)  # diffusers' own has no types
+    nn.Module.to(vae, device)  # diffusers' own `to` has no types
     mean = torch.tensor(vae.config["latents_mean"]).view(-1, 1, 1, 1)
     std = torch.tensor(vae.config["latents_std"]).view(-1, 1, 1, 1)
     missing = [first for first in range(0, clips, POOL_FILE) if not _pool_file(folder, first).exists()]
@@ -221,7 +221,7 @@ def train_transformer(
     """
     torch.manual_seed(config.seed)
     model = start or new_transformer(config.heads, config.layers)
-    nn.Module.to(model, device)  # diffusers' own has no types
+    nn.Module.to(model, device)  # diffusers' own `to` has no types
     model.train().requires_grad_(True)
     named = dict(model.named_parameters())
     averages = {f"average.{n}": p.detach().clone() for n, p in named.items()}

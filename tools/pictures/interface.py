@@ -85,7 +85,7 @@ class Ui:
         self.page.wait_for_function(
             "() => window.LiteGraph?.registered_node_types?.SetSeq_TrainIdentityLoRA", timeout=START_MS
         )
-        # Only then has it shown the graph that it starts with, which would replace nodes that were added before.
+        # Only then has the interface shown its first graph, which would replace nodes that were added before.
         self.page.wait_for_function("() => window.app.extensionManager.spinner === false", timeout=START_MS)
 
     def render(self, renderer: str) -> None:

@@ -1,1 +1,1 @@
-"""The workflow files, written by `python -m tools.workflows`."""
+"""Build the workflow files: `python -m tools.workflows.make`."""

@@ -263,7 +263,7 @@ class Subgraph(Graph):
         self._results: list[tuple[str, Output, int]] = []
 
     def __getitem__(self, name: str) -> Output:
-        """The input with that name from outside."""
+        """The subgraph's input with that name."""
         slot = next(slot for slot, given in enumerate(self._given) if given["name"] == name)
         return Output(INSIDE, slot, self._given[slot]["type"])
 
@@ -273,7 +273,7 @@ class Subgraph(Graph):
         self._results.append((name, source, link_id))
 
     def promote(self, node: Node, *widgets: str) -> None:
-        """Show widgets of a node inside on the node that holds the subgraph."""
+        """Show widgets of an inner node on the node that holds the subgraph."""
         self.promoted += [[str(node.entry["id"]), widget] for widget in widgets]
 
     def input_types(self) -> list[tuple[str, str]]:

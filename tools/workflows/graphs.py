@@ -35,7 +35,7 @@ def training(
     prior_share: float = 0.0,
     token_learning_rate: float = 0.0,
 ) -> Prompt:
-    """Both stages on the example clip: "identity" and "concept" train, "save" saves it as "my_concept"."""
+    """Train both stages on the example clip with nodes "identity" and "concept"; "save" writes "my_concept"."""
     wires = {"model": ["model", 0], "clip": ["clip", 0], "vae": ["vae", 0], "settings": ["settings", 0], "seed": seed}
     wires |= {"references.reference_0": ["reference", 0], "learning_rate": 1e-3}
     stages = EMBEDDED_CONFIG.set_stage, EMBEDDED_CONFIG.sequence_stage

@@ -153,7 +153,7 @@ class _Links:
 
 
 def _passed_on(node: dict[str, Any], slot: int, kind: str) -> int | None:
-    """The link that a bypassed node passes to an output: at the same slot if it fits, or the first that fits."""
+    """The input link that a bypassed node passes to an output: the one at the same slot, or the first that fits."""
     inputs = node.get("inputs", [])
     kind = node["outputs"][slot]["type"] if kind == "*" else kind
     candidates = [*inputs[slot : slot + 1], *inputs]

@@ -229,7 +229,7 @@ def _filled(track_F3: Tensor) -> Tensor:
 
 
 def _turns(image_FCHW: Tensor, track_F3: Tensor) -> Tensor:
-    """Angle in radians turned since the first frame, (F,): each frame is fitted to the one before, up to 45 degrees.
+    """Angle (F,) in radians turned since the first frame. Each frame is fitted to the previous one, within 45 degrees.
 
     A turn counts only if it removes a fifth of the difference between the two frames.
     """

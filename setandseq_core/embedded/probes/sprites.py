@@ -25,7 +25,7 @@ LEAST_AREA = 30
 DEEPEST_NECK = 5
 """Maximum pixels by which a blob is shrunk to make it fall in two; a small sprite has a radius of 9."""
 TOUCHING = 0.85
-"""Minimum distance between the centres of two bodies, as a share of their radii; parts of one body are nearer."""
+"""Minimum distance between the centres of two bodies, relative to their radii; parts of one body are nearer."""
 Pair = tuple[Tensor, Tensor]
 """Masks (H, W) of the left and the right sprite."""
 CROP = 32

@@ -181,7 +181,8 @@ def _sprite_words(rng: Random, creatures: float) -> SpriteWords:
 
 
 def random_caption(rng: Random, *, sprites: int, held_out: bool = False, creatures: float = 0.0) -> Caption:
-    """A random caption. A sprite's look, and its motion, is unnamed with probability `creatures`."""
+    """A random caption of `sprites` sprites. `creatures` is the probability of an unnamed look, and of an unnamed
+    motion."""
     while True:
         texture = rng.choice(TEXTURES)
         camera = "still" if texture == "plain" or rng.random() < 0.6 else rng.choice(CAMERAS[1:])
