@@ -228,7 +228,7 @@ def train_identity(
     """Run the set stage; the motion residual stays zero. Afterwards the model is exactly as it was before.
 
     Args:
-        savings: ways to use less memory; if memory still runs out, training saves more by itself.
+        savings: ways to use less memory; if memory still runs out, training applies more of them.
         folder: keeps unfinished work; the same frames and settings resume from there.
         progress: called after every step; may raise StopTraining to stop and keep what was learned.
         processes: the processes that train this together.

@@ -1,4 +1,4 @@
-"""`make demo`: a headless ComfyUI runs a workflow of the pack on the shipped clip, from the file that artists open.
+"""`make demo`: a headless ComfyUI runs one of the pack's workflow files, which artists open, on the shipped clip.
 
 The concept, its videos, a contact sheet and report.json with the measurements go into a folder.
 """
@@ -30,7 +30,7 @@ from tools.workflows.prompt import to_prompt
 
 WORKFLOW = ROOT / "workflows" / "1 Train on the embedded model.json"
 SECONDS = 6 * 3600.0
-"""Time limit in seconds, above the time of the slowest machine."""
+"""Time limit in seconds, more than the slowest machine needs."""
 
 
 def run_demo(workflow: dict[str, Any], out: Path) -> None:

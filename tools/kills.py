@@ -116,7 +116,7 @@ class Training:
     prior: bool
     """Whether prior clips are made, which take most of the time of a short training."""
     save_seconds: float
-    """Seconds between two saves; with shorter ones, fewer steps are repeated."""
+    """Seconds between two saves; if they are short, few steps are repeated."""
     seen: Seen = field(default_factory=Seen)
 
     @property

@@ -1,7 +1,7 @@
 """`python -m tools.losses`: print the losses and a hash of the concept of four small trainings.
 
-A refactor must not change any line. The trainings cover the embedded model with prior clips, learned tokens, masks and
-stitched clips; a random Wan in bfloat16 through diffusers; and the embedded model through ComfyUI.
+A refactor must not change the output. The trainings cover the embedded model with prior clips, learned tokens, masks
+and stitched clips; a random Wan in bfloat16 through diffusers; and the embedded model through ComfyUI.
 """
 
 import asyncio

@@ -13,7 +13,7 @@ TextEncoder = Callable[[str], Tensor]
 
 
 class KeptText:
-    """A text encoder that loads at the first prompt that is not in the folder.
+    """A text encoder that loads only when a prompt is not in the folder.
 
     Args:
         folder: folder of the encoded prompts.

@@ -1,4 +1,4 @@
-"""The Wan family (text to video, 2.1 and the 2.2 14B experts) through diffusers, of any size.
+"""Wan text-to-video models of any size (2.1, and the two experts of 2.2 14B) through diffusers.
 
 Shape letters: B batch, C latent channels, F frames or latent frames, H, W height and width, N tokens, D text width.
 """

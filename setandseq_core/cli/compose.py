@@ -157,8 +157,8 @@ def compose(
 ) -> None:
     """Make a video with several concepts that were trained separately.
 
-    If --out ends in .safetensors, the result is not a video but a plain LoRA of all concepts, or a concept with
-    --motion-from.
+    If --out ends in .safetensors, the result is not a video but a plain LoRA of all concepts or, with --motion-from, a
+    concept.
     """
     check_out(out, *VIDEO_SUFFIXES, CONCEPT_SUFFIX)
     concepts = _concepts(concept, motion_from, schedules.schedule())

@@ -103,7 +103,7 @@ class WeightedConcept:
         return scaled_embeddings(self.concept.embeddings, self.strengths)
 
     def for_model(self, model: BaseFingerprint) -> "WeightedConcept":
-        """The part of the concept for a model, which may be one expert of its base.
+        """The part of the concept for this model, which may be one expert of its base.
 
         Raises:
             ConceptMismatchError: the model is not the concept's base; see `experts.expert_for`.

@@ -40,7 +40,7 @@ def export_lora(concept: Concept, path: Path, strengths: Strengths = AS_LEARNED)
 
 
 def expert_path(path: Path, expert: str) -> Path:
-    """The file of an expert: bee.safetensors becomes bee_high_noise.safetensors. For a single model, `path` itself."""
+    """The file of an expert: bee.safetensors becomes bee_high_noise.safetensors. A single model keeps `path`."""
     return path.with_name(f"{path.stem}_{expert}{path.suffix}") if expert else path
 
 

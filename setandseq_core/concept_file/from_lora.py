@@ -102,7 +102,7 @@ def identity_from_lora(
         words: prompts for the look; the identity token is the LoRA's trigger word, if it has one.
         in_diffusers: gives the name of a layer of the model in diffusers.
         rank: rank of the identity basis, at most the LoRA's; 0 takes the LoRA's.
-        strength: strength at which the LoRA is taken, as in a LoRA loader.
+        strength: strength of the LoRA, as in a LoRA loader.
         leave_out: see `read_foreign_lora`.
     Raises:
         ConceptFileError: the file is damaged, is not a LoRA, or changes nothing.

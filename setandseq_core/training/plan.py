@@ -81,7 +81,7 @@ class StagePlan:
     """Memory and operations of one stage."""
 
     stage: str
-    """"set" or "sequence"."""
+    """Name of the stage: "set" or "sequence"."""
     steps: int
     batch: int
     tokens: int

@@ -14,7 +14,7 @@ class Run:
     """The outcome of a prompt."""
 
     status: str
-    """ "success", "error", "interrupted", or "rejected" by validation before it ran."""
+    """Status: "success", "error", "interrupted", or "rejected" by validation before it ran."""
     prompt_id: str = ""
     error: str = ""
     """The error message as an artist sees it on the node."""

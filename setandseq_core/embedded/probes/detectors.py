@@ -32,7 +32,7 @@ WEAR = ((1, 1.0), (4, 1.0), (8, 3.0))
 They make the shape crisp, blurred, or blunted: without its points, but with sharp edges.
 """
 STILL = 2.2
-"""Root mean square travel in pixels below which a sprite stays in place; so it does if half its frames are there."""
+"""A sprite stays in place if its root mean square travel is below this, in pixels, or half its frames are there."""
 PULSE = 0.14
 """Amplitude of log scale above which a sprite that stays in its place pulses (the world's is about 0.35)."""
 SPIN_GAIN = 0.75
