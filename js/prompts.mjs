@@ -38,7 +38,7 @@ export function checkPrompts(staticPrompt, motionPrompt, embedded) {
   return [
     lookFinding(staticPrompt, tokens),
     ...(motionPrompt.trim() ? motionFindings(staticPrompt, motionPrompt, tokens, own) : [emptyMotion(staticPrompt)]),
-    lengthFinding(staticPrompt, motionPrompt, embedded),
+    ...(staticPrompt.trim() || motionPrompt.trim() ? [lengthFinding(staticPrompt, motionPrompt, embedded)] : []),
   ];
 }
 

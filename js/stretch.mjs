@@ -11,12 +11,16 @@ import { say } from "./words.mjs";
 const HEIGHT = 92;
 const STEP = 0.1;
 const LEAST = 0.2;
-/** Frame rate and number of frames that a model takes, used if the graph does not show which model it is. */
-const FPS = 16;
-const FRAMES = 81;
-const EMBEDDED_FRAMES = 17;
+const EXAMPLE = "SetSeq_ExampleClip";
+/** The widgets of a node that decide what a video becomes. */
+const NUMBERS = ["frames", "width", "height", "start", "length"];
 
-/** @typedef {{start: number, end: number}} Stretch in seconds */
+/**
+ * @typedef {{start: number, end: number}} Stretch in seconds
+ * @typedef {[number, number]} Size width and height in pixels
+ * @typedef {{most_seconds?: number, error?: string, source?: Size, crop?: Size, size?: Size, frames?: number,
+ *   fps?: number}} Fit as nodes/fit.py answers
+ */
 
 /**
  * The part of a video that start and length select.
@@ -35,24 +39,30 @@ export function stretchOf(start, length, most, duration) {
 export function stretchChooser(node) {
   const video = make("video", { playsinline: true, "aria-label": say("The clip that is learned from") });
   video.muted = true;
+  const crop = make("div", { class: "setandseq-crop", hidden: true });
+  const screen = make("div", { class: "setandseq-screen" }, video, crop);
   const from = handle("start", "Start");
   const to = handle("end", "End");
   const range = make("div", { class: "setandseq-range" });
   const track = make("div", { class: "setandseq-track" }, range, from, to);
   const text = make("output", { class: "setandseq-quiet" });
+  const becomes = make("p", { class: "setandseq-fit", role: "status" });
   const section = make(
     "section",
     { class: "setandseq-stretch", "aria-label": say("Clip") },
-    video,
-    make("div", {}, text, track),
+    screen,
+    make("div", {}, text, track, becomes),
   );
+  /** What the server says the clip becomes. @type {Fit} */
+  let fit = {};
+  const mostSeconds = () => fit.most_seconds ?? Infinity;
   const number = (/** @type {string} */ name) => Number(widgetOf(node, name)?.value ?? 0);
-  const current = () => stretchOf(number("start"), number("length"), mostSeconds(node), video.duration || 0);
+  const current = () => stretchOf(number("start"), number("length"), mostSeconds(), video.duration || 0);
 
   /** @param {Stretch} stretch */
   const write = ({ start, end }) => {
     setWidget(node, "start", rounded(start));
-    setWidget(node, "length", rounded(Math.min(end - start, mostSeconds(node))));
+    setWidget(node, "length", rounded(Math.min(end - start, mostSeconds())));
     video.currentTime = start;
     show();
   };
@@ -97,9 +107,9 @@ export function stretchChooser(node) {
 
   function show() {
     const known = video.duration > 0;
-    track.hidden = video.hidden = !known;
+    track.hidden = screen.hidden = !known;
     if (!known) {
-      text.textContent = say(video.src ? "The browser cannot show this file. You can still train on it." : "Connect Load Video to see the clip.");
+      text.textContent = notShown(node, video.hasAttribute("src"));
       return;
     }
     const { start, end } = current();
@@ -114,10 +124,22 @@ export function stretchChooser(node) {
     text.textContent = say("{0} s to {1} s of {2} s", start.toFixed(2), end.toFixed(2), video.duration.toFixed(2));
   }
 
+  function showFit() {
+    const { error, source, crop: used, size, frames, fps } = fit;
+    becomes.classList.toggle("setandseq-warning", Boolean(error));
+    crop.hidden = !source || !used || source.join() === used.join();
+    becomes.textContent = error ?? "";
+    if (!source || !used || !size) return;
+    becomes.textContent = say("Trains on {0} of {1}, {2} frames at {3} fps", times(size), times(source), frames ?? 0, fps ?? 0);
+    becomes.title = crop.hidden ? "" : say("The central {0} of the picture; what is outside the frame is cut off.", times(used));
+    crop.style.width = `${(100 * used[0]) / source[0]}%`;
+    crop.style.height = `${(100 * used[1]) / source[1]}%`;
+  }
+
   showOnNode(node, "stretch_chooser", section, () => HEIGHT);
   follow(
     node,
-    () => [videoAddress(node), number("start"), number("length"), mostSeconds(node)].join("\n"),
+    () => [videoAddress(node), isWired(node, "video"), number("start"), number("length"), mostSeconds()].join("\n"),
     () => {
       const address = videoAddress(node);
       if (video.getAttribute("src") !== address) {
@@ -128,6 +150,75 @@ export function stretchChooser(node) {
       show();
     },
   );
+  followAnswer(node, () => fitQuery(node), (answer) => {
+    fit = answer;
+    showFit();
+    show();
+  });
+}
+
+/**
+ * Ask the server what the clip becomes whenever something changes that decides it. Of several changes in quick
+ * succession, such as by dragging, the last one is asked for when the answer before has come.
+ * @param {GraphNode} node
+ * @param {() => string} query
+ * @param {(answer: Fit) => void} answered
+ */
+function followAnswer(node, query, answered) {
+  let asks = false;
+  const ask = async () => {
+    if (asks) return;
+    asks = true;
+    let wanted;
+    do {
+      wanted = query();
+      answered(await fitFor(wanted));
+    } while (wanted !== query());
+    asks = false;
+  };
+  follow(node, query, () => void ask());
+}
+
+/**
+ * What a node asks of `nodes/fit.py`; "" where the graph tells neither model nor video.
+ * @param {GraphNode} node
+ */
+function fitQuery(node) {
+  const model = modelFile(node);
+  if (!model) return "";
+  const numbers = NUMBERS.filter((name) => widgetOf(node, name) && !isWired(node, name));
+  const values = numbers.map((name) => [name, String(widgetOf(node, name)?.value ?? 0)]);
+  return String(new URLSearchParams([["model", model], ["video", videoName(node)], ...values]));
+}
+
+/**
+ * @param {string} query
+ * @returns {Promise<Fit>} nothing where the server does not answer
+ */
+async function fitFor(query) {
+  if (!query) return {};
+  try {
+    const answer = await api.fetchApi(`/setandseq/fit?${query}`);
+    return answer.ok ? await answer.json() : {};
+  } catch {
+    return {};
+  }
+}
+
+/**
+ * Why there is no picture.
+ * @param {GraphNode} node
+ * @param {boolean} hasFile
+ */
+function notShown(node, hasFile) {
+  if (hasFile) return say("The browser cannot show this file. You can still train on it.");
+  if (isWired(node, "video")) return say("The clip can be shown here only if it comes straight from Load Video.");
+  return say("Connect Load Video to see the clip.");
+}
+
+/** @param {Size} size */
+function times([width, height]) {
+  return `${width}x${height}`;
 }
 
 /**
@@ -164,12 +255,13 @@ function nearerToEnd(x, from, to) {
 }
 
 /**
- * The greatest length that the model takes, in seconds.
+ * The connected video by its name in ComfyUI's folders; "" where the graph does not tell.
  * @param {GraphNode} node
  */
-function mostSeconds(node) {
-  const frames = Number(widgetOf(node, "frames")?.value ?? FRAMES);
-  return (modelFile(node).startsWith("setandseq_embedded") ? Math.min(frames, EMBEDDED_FRAMES) : frames) / FPS;
+function videoName(node) {
+  const source = sourceOf(node, "video");
+  if (source?.comfyClass === EXAMPLE) return EXAMPLE;
+  return source?.comfyClass === "LoadVideo" && !isWired(source, "file") ? String(widgetOf(source, "file")?.value ?? "") : "";
 }
 
 /**
@@ -177,9 +269,8 @@ function mostSeconds(node) {
  * @param {GraphNode} node
  */
 function videoAddress(node) {
-  const source = sourceOf(node, "video");
-  if (source?.comfyClass === "SetSeq_ExampleClip") return api.apiURL("/setandseq/example_clip");
-  const file = source?.comfyClass === "LoadVideo" && !isWired(source, "file") ? String(widgetOf(source, "file")?.value ?? "") : "";
+  const file = videoName(node);
+  if (file === EXAMPLE) return api.apiURL("/setandseq/example_clip");
   if (!file) return "";
   const [, path = "", type = "input"] = /^(.*?)(?: \[(\w+)\])?$/.exec(file) ?? [];
   const cut = path.lastIndexOf("/") + 1;

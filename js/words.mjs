@@ -99,6 +99,11 @@ const FRENCH = {
   "Connect Load Video to see the clip.": "Connectez Load Video pour voir le clip.",
   "The browser cannot show this file. You can still train on it.":
     "Le navigateur ne peut pas montrer ce fichier. L'entraînement reste possible.",
+  "The clip can be shown here only if it comes straight from Load Video.":
+    "Le clip ne peut être montré ici que s'il vient directement de Load Video.",
+  "Trains on {0} of {1}, {2} frames at {3} fps": "Entraîne sur {0} de {1}, {2} images à {3} images/s",
+  "The central {0} of the picture; what is outside the frame is cut off.":
+    "Le centre {0} de l'image ; ce qui est hors du cadre est coupé.",
   "{0} s to {1} s of {2} s": "{0} s à {1} s sur {2} s",
   // Training panel
   "Training": "Entraînement",

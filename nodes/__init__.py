@@ -14,6 +14,7 @@ from .embedded import (
     register_weights,
 )
 from .evaluate import EvaluateConcept
+from .fit import register_fit
 from .folders import register
 from .identity import IdentityFromLoRA
 from .kept import register_kept
@@ -58,6 +59,7 @@ class SetAndSequence(ComfyExtension):
         register_card()
         register_prompt_notes()
         register_example_clip()
+        register_fit()
         register_panel()
         register_kept()
 

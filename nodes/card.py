@@ -2,15 +2,10 @@
 
 import asyncio
 import base64
-import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import folder_paths
-import torch
 from aiohttp import web
-from safetensors import SafetensorError, safe_open
 from server import PromptServer
 
 from ..setandseq_core.concept import ConceptInfo, noise_range
@@ -18,15 +13,13 @@ from ..setandseq_core.concept_file.info import parse_metadata
 from ..setandseq_core.concept_file.safetensors import read_header
 from ..setandseq_core.errors import ConceptFileError, ConceptMismatchError
 from ..setandseq_core.experts import ONE_MODEL, times_in_words
-from ..setandseq_core.fingerprint import PROJECTED_ENTRIES, BaseFingerprint, check_base, project, sign_pattern
+from ..setandseq_core.fingerprint import check_base
 from ..setandseq_core.shown import shown_json
-from .folders import SUFFIX, find_concept
+from .folders import find_concept
+from .model_files import file_fingerprint, model_path
 
 ROUTE = "/setandseq/concept"
 FILE_ROUTE = "/setandseq/concept/file"
-MODEL_FOLDERS = ("diffusion_models", "checkpoints")
-PREFIXES = ("", "model.diffusion_model.", "diffusion_model.")
-"""Possible prefixes of the layers' names in model files."""
 
 
 def register_card() -> None:
@@ -103,7 +96,7 @@ def misfit(infos: Mapping[str, ConceptInfo], model: str) -> str | None:
 
 
 def _misfit(info: ConceptInfo, model: str) -> str | None:
-    path = _model_path(model)
+    path = model_path(model)
     base = None if path is None else file_fingerprint(path, info.base)
     if base is None:
         return None
@@ -112,44 +105,6 @@ def _misfit(info: ConceptInfo, model: str) -> str | None:
     except ConceptMismatchError as error:
         return str(error)
     return ""
-
-
-def file_fingerprint(path: Path, base: BaseFingerprint) -> BaseFingerprint | None:
-    """Fingerprint the layers of `base` that a native model file has, from their first rows alone.
-
-    None if the file has none of them, or if its weights are packed and only ComfyUI's loader can read them.
-    """
-    signs, shapes, projections = sign_pattern(), {}, {}
-    try:
-        with safe_open(path, framework="pt") as opened:
-            keys = set(opened.keys())
-            for layer in base.layers:
-                name = next((name for prefix in PREFIXES if f"{(name := prefix + layer)}.weight" in keys), None)
-                if name is None:
-                    continue
-                weight = opened.get_slice(f"{name}.weight")
-                shapes[layer] = list(weight.get_shape())
-                rows = weight[: -(-PROJECTED_ENTRIES // max(shapes[layer][-1], 1))]
-                if not rows.is_floating_point() or _scaled_in_blocks(opened, f"{name}.weight_scale", keys):
-                    return None
-                projections[layer] = project(rows.to(torch.float32), signs)
-    except (SafetensorError, OSError):
-        return None
-    return BaseFingerprint(family=base.family, layers=shapes, projections=projections) if shapes else None
-
-
-def _scaled_in_blocks(opened: Any, scale: str, keys: set[str]) -> bool:
-    return scale in keys and math.prod(opened.get_slice(scale).get_shape()) > 1
-
-
-def _model_path(model: str) -> Path | None:
-    if not model.endswith(SUFFIX):
-        return None
-    for folder in MODEL_FOLDERS:
-        if model in folder_paths.get_filename_list(folder):
-            found = folder_paths.get_full_path(folder, model)
-            return Path(found) if found else None
-    return None
 
 
 def _training(record: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import Input, io
 from torch import Tensor
 
+from ..setandseq_core.backbone import VideoFormat
 from ..setandseq_core.clips.clip import Clip, ClipTarget, Reference, Words
 from ..setandseq_core.clips.stretch import Stretch
 from ..setandseq_core.errors import PromptError
@@ -17,6 +18,7 @@ from .families import family_of
 from .messages import show_text
 from .models import check_video_model
 from .numbers import CheckedNode
+from .settings import STANDARD_FRAMES
 from .sources import fitted_mask, source_of
 from .wires import CATEGORY, ReferenceWire
 
@@ -133,6 +135,7 @@ def prompt_inputs() -> list[io.Input]:
             "static_prompt",
             display_name="look prompt",
             multiline=True,
+            placeholder="look prompt",
             tooltip="Describes the look, with a token in brackets in front of the subject: a [v] dancer in a "
             "red dress, on a bright stage. Name everything you want to change later, such as the background.",
         ),
@@ -140,6 +143,7 @@ def prompt_inputs() -> list[io.Input]:
             "motion_prompt",
             display_name="motion prompt",
             multiline=True,
+            placeholder="motion prompt",
             tooltip="Repeats the look prompt and adds the motion, with a second token in front of it: a [v] "
             "dancer in a red dress [u] spinning, on a bright stage.",
         ),
@@ -201,14 +205,26 @@ def check_tokens(static_prompt: str | None, motion_prompt: str | None) -> None:
         )
 
 
-def target_of(model: ModelPatcher, frames: int, width: int, height: int) -> ClipTarget:
-    """Describe the clip that a model takes, with at most `frames` frames. A width or height of 0 follows the video."""
-    wanted = model_format(model)
+def target_of(model: ModelPatcher, frames: int | None = None, width: int = 0, height: int = 0) -> ClipTarget:
+    """The clip that a model takes, see `target_for`."""
+    return target_for(model_format(model), frames, width, height)
+
+
+def target_for(wanted: VideoFormat, frames: int | None = None, width: int = 0, height: int = 0) -> ClipTarget:
+    """A clip of a format.
+
+    Args:
+        wanted: the model's format.
+        frames: the most frames; None for as many as Train Concept takes.
+        width: in pixels; 0 follows the video, as does a `height` of 0.
+        height: in pixels.
+    """
+    most = min(wanted.frames, STANDARD_FRAMES) if frames is None else frames
     return ClipTarget(
         fps=wanted.fps,
         multiple=wanted.size_multiple,
         size=(height or None, width or None),
-        max_frames=max(frames, wanted.min_frames),
+        max_frames=max(most, wanted.min_frames),
         time_stride=wanted.time_stride,
         max_pixels=math.prod(wanted.size),
     )

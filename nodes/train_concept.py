@@ -26,7 +26,7 @@ from .models import check_video_model
 from .numbers import CheckedNode
 from .prior import making_progress
 from .reference import prompt_complaint, prompt_inputs, stretch_inputs, target_of, words_of
-from .settings import STANDARD_FRAMES, TrainingOptions
+from .settings import TrainingOptions
 from .sources import source_of
 from .training import plan_only_input, planned
 from .wires import CATEGORY, ConceptWire, SettingsWire, WeightedConcept, encoder_inputs
@@ -153,7 +153,7 @@ class TrainConcept(CheckedNode):
         words = words_of(static_prompt, motion_prompt)
         wanted = model_format(model)
         stretch = Stretch(start=start, length=length or None)
-        fitted = source_of(video, wanted.fps).clip(target_of(model, min(wanted.frames, STANDARD_FRAMES), 0, 0), stretch)
+        fitted = source_of(video, wanted.fps).clip(target_of(model), stretch)
         options = settings or TrainingOptions(config=method_for(model, preset))
         lesson = Lesson(
             clip=clip,

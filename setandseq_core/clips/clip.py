@@ -143,16 +143,52 @@ class ClipTarget:
             )
         return self._whole_latents(found)
 
-    def choice(self, found: str, num_frames: int, source: Size, size: Size, stretch: Stretch = WHOLE) -> str:
-        """The sentence in `Clip.choice`."""
-        seconds = num_frames / self.fps
-        which = (
-            f"{num_frames} frames from {stretch.start:g} s on" if stretch.start else f"the first {num_frames} frames"
+    def fit(self, source: Size, found: int, name: str, stretch: Stretch = WHOLE) -> "Fit":
+        """The clip that becomes of a stretch of a video, without its pixels.
+
+        Args:
+            source: (height, width) of the video.
+            found: number of frames in the stretch, at this frame rate.
+            name: of the video, for errors.
+            stretch: the part that is wanted.
+        Raises:
+            VideoError: there are too few frames, or they need too much memory.
+        """
+        return Fit(
+            source=source,
+            size=self.output_size(source),
+            num_frames=self.num_frames(found, name, stretch),
+            fps=self.fps,
+            start=stretch.start,
         )
-        text = f"{found}; using {which} at {self.fps:g} fps ({seconds:.1f} s), {size[1]}x{size[0]}"
-        cropped = crop_size(source, size)
-        if cropped != source:
-            text += f", from the central {cropped[1]}x{cropped[0]}"
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Fit:
+    """What a video becomes: everything about a clip but its pixels."""
+
+    source: Size
+    """(height, width) of the video in pixels."""
+    size: Size
+    """(height, width) of the clip in pixels."""
+    num_frames: int
+    fps: float
+    start: float = 0.0
+    """Seconds from the first frame of the video."""
+
+    @property
+    def crop(self) -> Size:
+        """(height, width) of the central part of the video that is used, in its pixels."""
+        return crop_size(self.source, self.size)
+
+    def choice(self, found: str) -> str:
+        """The sentence in `Clip.choice`; `found` describes the video."""
+        frames = f"{self.num_frames} frames"
+        which = f"{frames} from {self.start:g} s on" if self.start else f"the first {frames}"
+        seconds = self.num_frames / self.fps
+        text = f"{found}; using {which} at {self.fps:g} fps ({seconds:.1f} s), {self.size[1]}x{self.size[0]}"
+        if self.crop != self.source:
+            text += f", from the central {self.crop[1]}x{self.crop[0]}"
         return text
 
 
@@ -299,15 +335,13 @@ def fit_stretch(frames_FHWC: Tensor, source_fps: float, target: ClipTarget, stre
     check_fps(source_fps)
     check_frames(frames_FHWC)
     length, height, width, _ = frames_FHWC.shape
-    size = target.output_size((height, width))
     seen = indices_in_time(even_times(length, source_fps), target.fps, stretch)[: target.most_frames]
-    num_frames = target.num_frames(len(seen), "The clip", stretch)
-    fitted_FHWC = torch.empty(num_frames, *size, 3, device=frames_FHWC.device)
-    for number, index in enumerate(seen[:num_frames]):
-        fitted_FHWC[number] = resize(crop(frames_FHWC[index].float(), size), size).clamp(0, 1)
+    fit = target.fit((height, width), len(seen), "The clip", stretch)
+    fitted_FHWC = torch.empty(fit.num_frames, *fit.size, 3, device=frames_FHWC.device)
+    for number, index in enumerate(seen[: fit.num_frames]):
+        fitted_FHWC[number] = resize(crop(frames_FHWC[index].float(), fit.size), fit.size).clamp(0, 1)
     found = f"read {length / source_fps:.1f} s of {width}x{height} at {source_fps:g} fps"
-    choice = target.choice(found, num_frames, (height, width), size, stretch)
-    return Clip(frames_FHWC=fitted_FHWC, fps=target.fps, choice=choice)
+    return Clip(frames_FHWC=fitted_FHWC, fps=target.fps, choice=fit.choice(found))
 
 
 def check_frames(frames_FHWC: Tensor) -> None:

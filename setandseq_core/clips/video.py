@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..atomic import replaced
 from ..errors import VideoError
-from .clip import MATROSKA_TICK, Clip, ClipTarget, Size, WantedSize, check_fps, check_frames, frames_in_time
+from .clip import MATROSKA_TICK, Clip, ClipTarget, Fit, Size, WantedSize, check_fps, check_frames, frames_in_time
 from .containers import VideoSource, source_name
 from .decode import OpenVideo, Picture, Scaler, open_video
 from .stretch import WHOLE, Stretch
@@ -137,9 +137,23 @@ def read_stretch(source: VideoSource, target: ClipTarget, stretch: Stretch) -> C
         scaler = Scaler(video, size)
         pictures = [scaler.picture(frame) for frame in islice(shown, target.most_frames)]
         read = _Read(pictures=pictures, transfer=video.transfer)
-    num_frames = target.num_frames(len(read.pictures), source_name(source), stretch)
-    choice = target.choice(_found(info), num_frames, (info.height, info.width), size, stretch)
-    return Clip(frames_FHWC=read.frames(num_frames), fps=target.fps, choice=choice + read.remark())
+    fit = target.fit((info.height, info.width), len(read.pictures), source_name(source), stretch)
+    choice = fit.choice(_found(info)) + read.remark()
+    return Clip(frames_FHWC=read.frames(fit.num_frames), fps=target.fps, choice=choice)
+
+
+def read_fit(source: VideoSource, target: ClipTarget, stretch: Stretch) -> Fit:
+    """What `read_stretch` makes of a video file, without its pixels: frames are decoded and counted, not kept.
+
+    Raises:
+        VideoError: see `read_clip`.
+    """
+    info = read_info(source)
+    target.output_size((info.height, info.width))  # refuses a clip that is too large before anything is decoded
+    with open_video(source) as video:
+        shown = frames_in_time(video.timed_frames(stretch), target.fps)
+        found = sum(1 for _ in islice(shown, target.most_frames))
+    return target.fit((info.height, info.width), found, source_name(source), stretch)
 
 
 def read_times(source: VideoSource, stretch: Stretch, most: int) -> list[float]:

@@ -44,6 +44,7 @@ def test_the_check_follows_what_is_written(ui: Ui) -> None:
     node = ui.add("SetSeq_ReferenceClip")
     check = ui.region("Prompt check")
     expect(check.get_by_text("Look prompt: describe the look")).to_be_visible()
+    expect(check.get_by_role("img", name="good:")).to_have_count(0)  # no tick for what is not there
     boxes = ui.page.locator("textarea")
     boxes.nth(0).fill(LOOK)
     expect(check.get_by_text("Look: [v] stands for it.")).to_be_visible()

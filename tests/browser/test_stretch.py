@@ -5,11 +5,17 @@ import json
 import pytest
 from playwright.sync_api import expect
 
+from setandseq_core.embedded.files import TRANSFORMER_FILE
 from tools.pictures.interface import Ui
+from tools.videos import MAKERS
 from tools.workflows.embedded import START
 from tools.workflows.make import FOLDER
 
 MOVED = "async values => (await import('/extensions/setandseq/stretch.mjs')).moved(...values)"
+CONNECT = """([from, to, wire]) => {
+  const of = id => window.app.graph.nodes.find(node => String(node.id) === id);
+  of(from).connect(0, of(to), of(to).inputs.findIndex(input => input.name === wire));
+}"""
 STRETCH = "async values => (await import('/extensions/setandseq/stretch.mjs')).stretchOf(...values)"
 
 
@@ -69,3 +75,34 @@ def test_the_clip_loops_and_its_ends_can_be_dragged(ui: Ui) -> None:
 def test_without_a_video_it_says_what_to_connect(ui: Ui) -> None:
     ui.add("SetSeq_ReferenceClip")
     expect(ui.region("Clip").get_by_text("Connect Load Video to see the clip.")).to_be_visible()
+
+
+def test_the_chooser_shows_what_the_clip_becomes_while_its_numbers_change(ui: Ui) -> None:
+    MAKERS["small.webm"](ui.server.folder / "input" / "small.webm")
+    ui.page.evaluate("() => window.app.refreshComboInNodes()")
+    video = ui.add("LoadVideo", file="small.webm")
+    model = ui.add("UNETLoader", unet_name=TRANSFORMER_FILE.name)
+    node = ui.add("SetSeq_ReferenceClip")
+    ui.page.evaluate(CONNECT, [video, node, "video"])
+    ui.page.evaluate(CONNECT, [model, node, "model"])
+    clip = ui.region("Clip")
+    for changes, text in (
+        ({}, "Trains on 80x48 of 160x96, 29 frames at 16 fps"),
+        ({"width": 64, "height": 64}, "Trains on 64x64 of 160x96, 29 frames at 16 fps"),
+        ({"length": 1.0}, "Trains on 64x64 of 160x96, 13 frames at 16 fps"),
+        ({"frames": 9}, "Trains on 64x64 of 160x96, 9 frames at 16 fps"),
+        ({"width": 60}, "both must be multiples of 16"),
+    ):
+        ui.change(node, **changes)
+        expect(clip.get_by_text(text)).to_be_visible()
+    ui.change(node, width=64)
+    expect(clip.get_by_text("Trains on 64x64")).to_be_visible()
+    screen, crop = (clip.locator(f".setandseq-{part}").bounding_box() for part in ("screen", "crop"))
+    assert screen is not None and crop is not None
+    assert crop["width"] / screen["width"] == pytest.approx(96 / 160, abs=0.05)
+
+
+def test_a_source_that_is_not_a_file_says_so(ui: Ui) -> None:
+    video, node = ui.add("CreateVideo"), ui.add("SetSeq_ReferenceClip")
+    ui.page.evaluate(CONNECT, [video, node, "video"])
+    expect(ui.region("Clip").get_by_text("only if it comes straight from Load Video")).to_be_visible()

@@ -23,7 +23,7 @@ def card(pack: Pack, folders: Path, wan_file: Call) -> Call:
     """Requests a card; the folder of diffusion models holds the random Wan."""
     (folders / "diffusion_models").mkdir()
     (folders / "diffusion_models" / MODEL).symlink_to(wan_file())
-    paths = pack("nodes.card").folder_paths
+    paths = pack("nodes.model_files").folder_paths
     paths.folder_names_and_paths["diffusion_models"] = ([str(folders / "diffusion_models")], {".safetensors", ".pt"})
     return pack("nodes.card").card
 
