@@ -2,12 +2,15 @@
 // The concept card on Load Dynamic Concept shows the chosen file before anything runs. Files come from strangers, so
 // their texts are only ever inserted as text, and the server has checked their picture.
 
-import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { askConcept, dayOf, thumbnailOf } from "./concept.mjs";
 import { make } from "./dom.mjs";
 import { EXPERTS } from "./experts.mjs";
 import { asOneStep, follow, isWired, modelFile, nodesAfter, setWidget, sourceOf, widen, widgetOf } from "./graph.mjs";
+import { pickerButton } from "./picker.mjs";
 import { showOnNode } from "./shown.mjs";
+import { followTokens } from "./tokens.mjs";
+import { newestVersion } from "./versions.mjs";
 import { say } from "./words.mjs";
 
 const WIDTH = 400;
@@ -19,15 +22,9 @@ const NOT_CHOSEN = "Choose a concept in the list above to see it here.";
 /** What Save Dynamic Concept said already in this page. @type {Set<string>} */
 const saved = new Set();
 
-/**
- * @typedef {{steps: number, seconds: number | null}} Stage
- * @typedef {{date?: string, resolution?: string, frames?: number, fps?: number, finished?: boolean, set?: Stage,
- *   sequence?: Stage}} Training
- * @typedef {{name: string, static_prompt: string, motion_prompt: string, tokens: string[], base_name: string,
- *   author: string, tags: string[], rank: number | null, bytes: number, training: Training, thumbnail: string | null,
- *   experts: Expert[], misfit?: string | null}} Concept the answer of nodes/card.py
- * @typedef {{name: string, noise: string, base_name: string, training: Training}} Expert one of the two models of a base
- */
+/** @typedef {import("./concept.mjs").Concept} Concept */
+/** @typedef {import("./concept.mjs").Training} Training */
+/** @typedef {import("./concept.mjs").Expert} Expert */
 
 /** @param {GraphNode} node */
 export function conceptCard(node) {
@@ -36,17 +33,19 @@ export function conceptCard(node) {
   widen(node, WIDTH);
   const file = () => String(widgetOf(node, "concept")?.value ?? "");
   const list = () => String(widgetOf(node, "concept")?.options.values ?? "");
+  const tokens = make("ul", { class: "setandseq-findings", role: "status" });
+  followTokens(node, tokens);
   let asked = 0;
   follow(node, () => [file(), modelFile(node), list()].join("\n"), () => {
     asked += 1;
     const mine = asked;
     if (!file()) {
-      section.replaceChildren(make("p", { text: say(list() ? NOT_CHOSEN : NO_CONCEPT) }));
+      section.replaceChildren(make("p", { text: say(list() ? NOT_CHOSEN : NO_CONCEPT) }), ...(list() ? [pickerButton(node)] : []));
       return;
     }
-    void ask(file(), modelFile(node)).then((answer) => {
+    void askConcept(file(), modelFile(node)).then((answer) => {
       if (mine !== asked) return;
-      section.replaceChildren(...("error" in answer ? problem(answer.error) : contents(node, answer)));
+      section.replaceChildren(...("error" in answer ? [...problem(answer.error), pickerButton(node)] : contents(node, answer, tokens)));
     });
   });
 }
@@ -66,20 +65,6 @@ export function refreshAfterSaving(node) {
   };
 }
 
-/**
- * @param {string} file
- * @param {string} model
- * @returns {Promise<Concept | {error: string}>}
- */
-async function ask(file, model) {
-  try {
-    const answer = await api.fetchApi(`/setandseq/concept?${new URLSearchParams({ file, model })}`);
-    return answer.ok ? await answer.json() : { error: say("The server answers {0}. Restart ComfyUI.", answer.status) };
-  } catch {
-    return { error: say("The server does not answer. Is ComfyUI running?") };
-  }
-}
-
 /** @param {string} text */
 function problem(text) {
   return [make("p", { class: "setandseq-warning", role: "alert", text })];
@@ -88,14 +73,15 @@ function problem(text) {
 /**
  * @param {GraphNode} node
  * @param {Concept} concept
+ * @param {HTMLElement} findings what is wrong with its tokens
  */
-function contents(node, concept) {
+function contents(node, concept, findings) {
   const made = [madeWhen(concept), ...(concept.experts.length ? concept.experts.map(ofExpert) : [madeHow(concept.training)])];
   const tokens = concept.tokens.map((token) => copyButton(token, say("Copy the token")));
   const facts = make(
     "div",
     { class: "setandseq-facts" },
-    make("strong", { text: concept.name }),
+    make("div", { class: "setandseq-name" }, make("strong", { text: concept.name }), pickerButton(node)),
     make("span", { text: say("for {0}", concept.base_name) }),
     ...made.map((text) => make("span", { class: "setandseq-quiet", text })),
     make("div", { class: "setandseq-tokens" }, ...tokens),
@@ -104,22 +90,10 @@ function contents(node, concept) {
     make("div", { class: "setandseq-head" }, ...picture(concept), facts),
     ...misfit(concept),
     ...newer(node),
+    findings,
     prompt(node, say("look"), concept.static_prompt),
     prompt(node, say("look and motion"), concept.motion_prompt),
   ];
-}
-
-/**
- * The newest version of a concept: saving "bee" again makes "bee_2".
- * @param {string} file
- * @param {string[]} files
- */
-export function newestVersion(file, files) {
-  const parts = (/** @type {string} */ name) => /^(.*?)(?:_(\d+))?\.safetensors$/.exec(name) ?? [];
-  const [, base] = parts(file);
-  const versions = files.filter((each) => parts(each)[1] === base && base !== undefined);
-  const number = (/** @type {string} */ name) => Number(parts(name)[2] ?? 1);
-  return versions.reduce((newest, each) => (number(each) > number(newest) ? each : newest), file);
 }
 
 /** @param {GraphNode} node */
@@ -143,16 +117,14 @@ function misfit({ misfit: why, base_name }) {
 }
 
 /** @param {Concept} concept */
-function picture({ thumbnail, static_prompt }) {
-  if (!thumbnail || !/^data:image\/(png|jpeg);base64,/.test(thumbnail)) return [];
-  return [make("img", { src: thumbnail, alt: say("The clip it was trained on: {0}", static_prompt) })];
+function picture(concept) {
+  const src = thumbnailOf(concept);
+  return src ? [make("img", { src, alt: say("The clip it was trained on: {0}", concept.static_prompt) })] : [];
 }
 
 /** @param {Concept} concept */
 function madeWhen({ rank, bytes, training }) {
-  const day = new Date(training.date ?? "");
-  const when = Number.isNaN(day.getTime()) ? "" : day.toLocaleDateString(undefined, { dateStyle: "medium" });
-  return [when, rank ? say("rank {0}", rank) : "", `${(bytes / 2 ** 20).toFixed(1)} MB`].filter(Boolean).join(", ");
+  return [dayOf(training), rank ? say("rank {0}", rank) : "", `${(bytes / 2 ** 20).toFixed(1)} MB`].filter(Boolean).join(", ");
 }
 
 /** @param {Training} training */

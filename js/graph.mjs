@@ -61,6 +61,17 @@ export function sourceOf(node, name) {
 }
 
 /**
+ * The nodes that some of a node's inputs are connected to, as `sourceOf` finds them.
+ * @param {GraphNode} node
+ * @param {(input: {name: string, type: string}) => boolean} wanted
+ * @returns {GraphNode[]}
+ */
+export function sourcesOf(node, wanted) {
+  const inputs = (node.inputs ?? []).filter(({ name, type }) => wanted({ name, type: String(type) }));
+  return inputs.flatMap(({ link }) => originOf(node.graph, link) ?? []);
+}
+
+/**
  * Where a wire comes from. Frontend 1.58 looks for the source of a subgraph's input among its outputs, so we follow the
  * links ourselves.
  * @param {any} graph

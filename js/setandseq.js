@@ -10,6 +10,7 @@ import { strengthPad } from "./pad.mjs";
 import { listenToTraining, trainingPanel } from "./panel.mjs";
 import { promptCheck } from "./prompts.mjs";
 import { stretchChooser } from "./stretch.mjs";
+import { tokenCheck } from "./tokens.mjs";
 import { enlargeTemplate, noteOpening } from "./view.mjs";
 import { speak } from "./words.mjs";
 
@@ -21,7 +22,7 @@ const WIDGETS = {
   SetSeq_TrainMotionResidual: [trainingPanel],
   SetSeq_SaveDynamicConcept: [refreshAfterSaving],
   SetSeq_LoadDynamicConcept: [strengthPad, conceptCard],
-  SetSeq_ComposeConcepts: [strengthPad],
+  SetSeq_ComposeConcepts: [strengthPad, tokenCheck],
 };
 
 app.registerExtension({

@@ -45,6 +45,23 @@ const FRENCH = {
     "Changez les mots autour des jetons. Ctrl+Z pour annuler.",
   "{0} is newer.": "{0} est plus récent.",
   "Use it": "L'utiliser",
+  // Picker
+  "Browse": "Parcourir",
+  "All concepts with their pictures": "Tous les concepts avec leurs images",
+  "Concepts": "Concepts",
+  "Choose a concept": "Choisir un concept",
+  "Search concepts": "Chercher un concept",
+  "Search {0} concepts": "Chercher parmi {0} concepts",
+  "No concept has this in its name.": "Aucun concept n'a cela dans son nom.",
+  "Close": "Fermer",
+  "version {0}": "version {0}",
+  "cannot be read": "illisible",
+  // Tokens
+  "Token check": "Vérification des jetons",
+  "{0} and {1} share {2}, so the prompt cannot tell them apart. Train one of them with other tokens.":
+    "{0} et {1} partagent {2} : le prompt ne peut pas les distinguer. Entraînez l'un des deux avec d'autres jetons.",
+  "{0} has {1}, which no concept on this wire knows.": "{0} contient {1}, qu'aucun concept sur ce lien ne connaît.",
+  "{0} lacks {1}: without its token, {2} hardly shows.": "Il manque {1} dans {0} : sans son jeton, {2} ne se voit guère.",
   // Strength pad
   "Strength pad": "Pavé des forces",
   "Look and motion strength": "Force de l'apparence et du mouvement",

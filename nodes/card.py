@@ -17,6 +17,7 @@ from ..setandseq_core.fingerprint import check_base
 from ..setandseq_core.shown import shown_json
 from .folders import find_concept
 from .model_files import file_fingerprint, model_path
+from .reference import TOKEN
 
 ROUTE = "/setandseq/concept"
 FILE_ROUTE = "/setandseq/concept/file"
@@ -63,7 +64,7 @@ def card(file: str, model: str = "") -> dict[str, Any]:
         "name": info.name,
         "static_prompt": info.static_prompt,
         "motion_prompt": info.motion_prompt,
-        "tokens": [token for token in (info.identity_token, info.motion_token) if token],
+        "tokens": _tokens(info),
         "base_name": info.base_name,
         "experts": [_expert(name, each) for name, each in infos.items() if name != ONE_MODEL],
         "author": info.author,
@@ -74,6 +75,16 @@ def card(file: str, model: str = "") -> dict[str, Any]:
         "thumbnail": _data_uri(info.thumbnail),
     }
     return found | ({"misfit": misfit(infos, model)} if model else {})
+
+
+def _tokens(info: ConceptInfo) -> list[str]:
+    """The tokens that a concept knows: of the look, of the motion, then those of the subjects of other clips."""
+    others = [
+        prompts for name in ("static_prompts", "motion_prompts") if isinstance(prompts := info.training.get(name), list)
+    ]
+    prompts = [prompt for each in others for prompt in each if isinstance(prompt, str)]
+    found = [info.identity_token, info.motion_token, *TOKEN.findall(" ".join(prompts))]
+    return [token for token in dict.fromkeys(found) if token]
 
 
 def _expert(name: str, info: ConceptInfo) -> dict[str, Any]:

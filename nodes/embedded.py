@@ -20,7 +20,7 @@ from ..setandseq_core.backbone import VideoFormat
 from ..setandseq_core.clips.prior_prompts import real_world_prompts
 from ..setandseq_core.config import PRESETS, STANDARD_PRESET, MethodConfig
 from ..setandseq_core.embedded.files import CLIP_FILE, TRANSFORMER_FILE, VAE_FILE, WEIGHTS
-from ..setandseq_core.embedded.prior_prompts import is_embedded, world_prompts
+from ..setandseq_core.embedded.prior_prompts import embedded_fingerprint, is_embedded, world_prompts
 from ..setandseq_core.embedded.settings import EMBEDDED_FORMAT, EMBEDDED_PRESETS, EMBEDDED_SHIFT
 from ..setandseq_core.embedded.text import encode_words, known_words, prompt_notes
 from ..setandseq_core.embedded.world.vocabulary import sentences
@@ -96,7 +96,17 @@ def known_prompts(base: BaseFingerprint, count: int, seed: int, own: str) -> lis
 
 def format_of(model: ModelPatcher) -> VideoFormat | None:
     """The format of the clips that the embedded model takes; None for any other model."""
-    return EMBEDDED_FORMAT if is_embedded(model_fingerprint(model)) else None
+    return format_of_base(model_fingerprint(model))
+
+
+def format_of_base(base: BaseFingerprint) -> VideoFormat | None:
+    """The same for a model that is known by its fingerprint."""
+    return EMBEDDED_FORMAT if is_embedded(base) else None
+
+
+def embedded_base() -> BaseFingerprint:
+    """The embedded model's fingerprint."""
+    return embedded_fingerprint()
 
 
 def method_for(model: ModelPatcher, preset: str = STANDARD_PRESET) -> MethodConfig:

@@ -13,9 +13,8 @@ from comfy.utils import state_dict_prefix_replace
 from safetensors import SafetensorError, safe_open
 
 from ..setandseq_core.backbone import VideoFormat
-from ..setandseq_core.embedded.prior_prompts import embedded_fingerprint, is_embedded
-from ..setandseq_core.embedded.settings import EMBEDDED_FORMAT
 from ..setandseq_core.fingerprint import PROJECTED_ENTRIES, BaseFingerprint, project, sign_pattern
+from .embedded import embedded_base, format_of_base
 from .folders import SUFFIX, file_stamp
 from .models import check_video_model, family_format
 
@@ -48,9 +47,9 @@ def file_format(path: Path) -> VideoFormat | None:
 
 @lru_cache(maxsize=MOST_KEPT)
 def _file_format(path: Path, _: str) -> VideoFormat | None:
-    found = file_fingerprint(path, embedded_fingerprint())
-    if found is not None and is_embedded(found):
-        return EMBEDDED_FORMAT
+    base = file_fingerprint(path, embedded_base())
+    if base is not None and (found := format_of_base(base)):
+        return found
     model = _without_weights(path)
     if model is None:
         return None

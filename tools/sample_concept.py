@@ -48,10 +48,10 @@ def save_sample(path: Path, *, shift: float = 0.0, **info: Any) -> None:
     stage = {"steps": 300, "seconds": 75.0}
     training = {"date": "2026-11-22T10:00:00", "finished": True, "set": stage, "sequence": stage}
     training |= {"frames": 17, "resolution": "64x64", "fps": 16.0}
-    fields: dict[str, Any] = {**INFO, "training": training, **info}
     tokens = {"identity_token": "[v]", "motion_token": "[u]"}
+    fields: dict[str, Any] = {**INFO, **tokens, "training": training, **info}
     layers = {layer: _empty(num_out, num_in) for layer, (num_out, num_in) in base.layers.items()}
-    save_concept(Concept(info=ConceptInfo(base=base, config={}, **tokens, **fields), layers=layers), path)
+    save_concept(Concept(info=ConceptInfo(base=base, config={}, **fields), layers=layers), path)
 
 
 def _empty(num_out: int, num_in: int) -> ConceptLayer:

@@ -11,7 +11,7 @@ from tools.pictures.interface import Ui
 from tools.workflows.make import FOLDER, MAKERS
 from tools.workflows.prompt import to_prompt
 
-SHOWN_ONLY = ("training_panel", "concept_card", "strength_pad", "prompt_check", "stretch_chooser")
+SHOWN_ONLY = ("training_panel", "concept_card", "strength_pad", "prompt_check", "stretch_chooser", "token_check")
 """Names of the widgets that js/ adds; they appear in no file and no prompt."""
 WAIT_MS, CLICK_MS = 60_000, 5_000
 LOADED = """ids => {

@@ -133,3 +133,9 @@ def test_a_damaged_file_says_so(card: Call, save: Call, load_wan: Call, make_con
     path = save(make_concept(load_wan()))
     path.write_bytes(path.read_bytes()[:100])
     assert "cut short" in card("bee.safetensors")["error"]
+
+
+def test_tokens_of_other_clips_are_known_too(card: Call, save: Call, load_wan: Call, make_concept: Call) -> None:
+    training = {"static_prompts": ["a [v] bee", "a [w] ant", 7], "motion_prompts": ["a [w] ant [x] digging"]}
+    save(make_concept(load_wan()), training=training)
+    assert card("bee.safetensors")["tokens"] == ["[v]", "[u]", "[w]", "[x]"]
