@@ -9,7 +9,7 @@ import pytest
 
 from tools.pictures.interface import Ui
 from tools.pictures.openings import SMALL_WINDOW, opened_template
-from tools.workflows import embedded, wan
+from tools.workflows import embedded, lora, wan
 from tools.workflows.make import FOLDER
 
 Box = tuple[float, float, float, float]
@@ -50,12 +50,12 @@ def hidden(wire: dict[str, Any], boxes: dict[str, Box]) -> list[str]:
 
 
 @pytest.mark.every_frontend
-@pytest.mark.parametrize("name", [embedded.START, wan.TRAIN])
-def test_a_first_workflow_opens_in_full_size_with_nothing_hidden(ui: Ui, name: str) -> None:
+@pytest.mark.parametrize(("name", "most"), [(embedded.START, 8), (wan.TRAIN, 8), (lora.NAME, 10)])
+def test_a_first_workflow_opens_in_full_size_with_nothing_hidden(ui: Ui, name: str, most: int) -> None:
     with opened_template(ui, name, SMALL_WINDOW) as look:
         boxes = look["boxes"]
         assert look["scale"] == pytest.approx(1)
-        assert len(boxes) <= 8
+        assert len(boxes) <= most
         assert not [pair for pair in combinations(boxes, 2) if overlap(boxes[pair[0]], boxes[pair[1]])]
         assert not [title for title, (left, top, right, bottom) in look["shown"].items() if left < 0 or top < 0]
         assert max(right for _, _, right, _ in look["shown"].values()) <= SMALL_WINDOW[0]

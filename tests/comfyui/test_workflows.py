@@ -27,7 +27,7 @@ from setandseq_core.embedded.world.scene import FRAMES
 from setandseq_core.experts import experts_of
 from tools.server.run import ComfyUIError, Run
 from tools.server.server import Server
-from tools.workflows import embedded, wan
+from tools.workflows import embedded, lora, wan
 from tools.workflows.graphs import training
 from tools.workflows.make import FOLDER, MAKERS, workflow_texts
 from tools.workflows.prompt import to_prompt
@@ -53,6 +53,7 @@ def studio(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     _save(native_vae(AutoencoderKLWan(**TINY_VAE).state_dict()), folder, wan.VAE)
     _save({"never": torch.zeros(1)}, folder, wan.TEXT)
     _save(tiny_interpolation(), folder, wan.FILM)
+    _save(tiny_lora(), folder, {"name": lora.LORA, "directory": "loras"})
     (folder / "input").mkdir()
     shutil.copy(CLIP_FILE, folder / "input" / "my_clip.mp4")
     with Server(folder) as server:
@@ -63,6 +64,18 @@ def _save(weights: dict[str, torch.Tensor], folder: Path, file: dict[str, str]) 
     path = folder / "models" / file["directory"] / file["name"]
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.contiguous() for name, tensor in weights.items()}, path)
+
+
+def tiny_lora(rank: int = 2) -> dict[str, torch.Tensor]:
+    """A LoRA of the tiny transformer's attention, as trainers for ComfyUI write it."""
+    width = TINY_TRANSFORMER["num_attention_heads"] * TINY_TRANSFORMER["attention_head_dim"]
+    weights = {}
+    for block in range(TINY_TRANSFORMER["num_layers"]):
+        for layer in "qkvo":
+            name = f"diffusion_model.blocks.{block}.self_attn.{layer}"
+            weights[f"{name}.lora_A.weight"] = torch.randn(rank, width)
+            weights[f"{name}.lora_B.weight"] = torch.randn(width, rank)
+    return weights
 
 
 def tiny_interpolation(channels: int = 4) -> dict[str, torch.Tensor]:
@@ -119,6 +132,14 @@ def tiny(prompt: Prompt) -> Prompt:
         if node["class_type"] == "CLIPLoader":
             node |= {"class_type": "SetSeq_EmbeddedTextEncoder", "inputs": {}}
     return shortened(prompt)
+
+
+def quick(prompt: Prompt, class_type: str) -> Prompt:
+    """Batch 1 and no practice clips, for the nodes of a type that take settings."""
+    settings = training()
+    for inputs in nodes_of(prompt, class_type):
+        inputs["settings"] = ["settings", 0]
+    return prompt | {name: settings[name] for name in ("options", "settings")}
 
 
 def without_videos(prompt: Prompt) -> Prompt:
@@ -202,10 +223,7 @@ def test_wan_workflows_run_one_after_the_other(studio: Server, concepts: Path) -
 
 
 def test_one_run_trains_both_experts_and_each_loader_finds_its_own(studio: Server, concepts: Path) -> None:
-    train = tiny(file_prompt(studio, wan.TRAIN_EXPERTS))
-    quick = training()  # batch 1 and no practice clips
-    train |= {name: quick[name] for name in ("options", "settings")}
-    nodes_of(train, "SetSeq_TrainConcept")[0]["settings"] = ["settings", 0]
+    train = quick(tiny(file_prompt(studio, wan.TRAIN_EXPERTS)), "SetSeq_TrainConcept")
     (video,) = videos(studio, studio.run(train)).values()
     assert shape(video) == (LENGTH, SIZE, SIZE, 3)
     (file,) = concepts.iterdir()
@@ -221,6 +239,16 @@ def test_one_run_trains_both_experts_and_each_loader_finds_its_own(studio: Serve
     low["unet_name"] = wan.SMALL["name"]
     run = studio.run(use)
     assert (run.status, run.node_type) == ("error", "SetSeq_LoadDynamicConcept")
+
+
+def test_a_lora_learns_to_move(studio: Server, concepts: Path) -> None:
+    train = quick(tiny(file_prompt(studio, lora.NAME)), "SetSeq_IdentityFromLoRA")
+    (video,) = videos(studio, studio.run(train)).values()
+    assert shape(video) == (LENGTH, SIZE, SIZE, 3)
+    concept = load_concept(concepts / "my_concept.safetensors")
+    assert concept.info.training["identity_from_lora"]["file"] == lora.LORA
+    assert (concept.info.identity_token, concept.info.motion_token) == (lora.TRIGGER, "[u]")
+    assert all(layer.motion_residual_RI.any() for layer in concept.layers.values())
 
 
 def test_training_workflow_has_the_embedded_settings_and_the_demos_shots(studio: Server) -> None:

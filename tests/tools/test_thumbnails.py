@@ -1,23 +1,27 @@
-"""The workflows' thumbnails: each has a source, and those made with another model say so."""
+"""The workflows' thumbnails: each has a source, and those of large models are drawn as they lie in workflows/."""
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
 
+from tools.pictures.schemes import SCHEMES, SIZE, drawn
+from tools.pictures.thumbnails import ROWS
 from tools.workflows.embedded import COMPOSE
-from tools.workflows.make import CELL, COLUMNS, MAKERS, ROWS
-
-thumbnails = pytest.importorskip("tools.pictures.thumbnails", reason="pip install playwright", exc_type=ImportError)
+from tools.workflows.make import FOLDER, MAKERS
 
 
 def test_every_workflow_has_a_source() -> None:
-    assert sorted([*thumbnails.ROWS, COMPOSE, *thumbnails.PARTS]) == sorted(MAKERS)
+    assert sorted([*ROWS, COMPOSE, *SCHEMES]) == sorted(MAKERS)
 
 
-def test_a_caption_covers_the_lowest_part_only() -> None:
-    plain = Image.new("RGB", (COLUMNS * CELL, ROWS * CELL), (200, 10, 10))
-    picture = thumbnails.captioned(plain.copy())
-    left, top, right, bottom = 0, 0, plain.width, plain.height - thumbnails.CAPTION_HEIGHT
-    assert picture.size == plain.size
-    assert picture.crop((left, top, right, bottom)).getcolors() == [(right * bottom, (200, 10, 10))]
-    below = picture.crop((left, bottom, right, plain.height))
-    assert below.getpixel((0, 2)) == (0, 0, 0) and below.getextrema()[0][1] > 200
+@pytest.mark.parametrize("name", SCHEMES)
+def test_a_drawn_thumbnail_is_what_the_program_draws(name: str) -> None:
+    picture = drawn(name)
+    assert picture.size == SIZE
+    with Image.open(FOLDER / f"{name}.jpg") as kept:
+        difference = ImageChops.difference(picture, kept.convert("RGB"))
+    assert max(ImageStat.Stat(difference).mean) < 6  # JPEG's own loss
+
+
+def test_schemes_differ() -> None:
+    pictures = [drawn(name).tobytes() for name in SCHEMES]
+    assert len(set(pictures)) == len(pictures)

@@ -272,9 +272,13 @@ class Subgraph(Graph):
         link_id = self._link(source, {"id": OUTSIDE, "inputs": self._results})
         self._results.append((name, source, link_id))
 
-    def promote(self, node: Node, *widgets: str) -> None:
-        """Show widgets of an inner node on the node that holds the subgraph."""
-        self.promoted += [[str(node.entry["id"]), widget] for widget in widgets]
+    def promote(self, node: Node, *widgets: str, **named: str) -> None:
+        """Show widgets of a node inside on the node that holds the subgraph, those in `named` by another name."""
+        for widget in (*widgets, *named):
+            self.promoted.append([str(node.entry["id"]), widget])
+        for widget, label in named.items():
+            shown = {"label": label, "name": widget, "type": "STRING", "widget": {"name": widget}, "link": None}
+            node.entry["inputs"].append(shown)
 
     def input_types(self) -> list[tuple[str, str]]:
         """Name and type of each input."""

@@ -148,8 +148,7 @@ def train_workflow(object_info: dict[str, Any]) -> Graph:
         heights=(330, 310),
         saved_as="setandseq/my_concept",
     )
-    links = ", ".join(f"[{file['name']}]({file['url']})" for file in (SMALL, TEXT, VAE))
-    note = f"{TRAIN_NOTE}\nModel files: {links}."
+    note = f"{TRAIN_NOTE}\nModel files: {_files_links(SMALL, TEXT, VAE)}."
     graph.note(TRAIN, note, (MAKE_PLACE[0], 375), (SAVE_PLACE[0] + SAVE_WIDTH - MAKE_PLACE[0], 170))
     return graph
 
@@ -157,9 +156,14 @@ def train_workflow(object_info: dict[str, Any]) -> Graph:
 def _video_maker(object_info: dict[str, Any]) -> Subgraph:
     """A subgraph of the official text-to-video template, from model to video."""
     inner = Subgraph("Make a Video", object_info, TRAIN, model="MODEL", clip="CLIP", vae="VAE")
-    shifted = inner.add("ModelSamplingSD3", (0, 0), model=inner["model"], shift=8.0)
+    return wan_video(inner, inner["model"], EDITED_PROMPT)
+
+
+def wan_video(inner: Subgraph, model: Output, prompt: str) -> Subgraph:
+    """The subgraph with the official text-to-video template in it, from the model to the video that it gives."""
+    shifted = inner.add("ModelSamplingSD3", (0, 0), model=model, shift=8.0)
     texts = []
-    prompts = ((130, "Prompt", GREEN, EDITED_PROMPT), (360, "Negative Prompt", RED, NEGATIVE_PROMPT))
+    prompts = ((130, "Prompt", GREEN, prompt), (360, "Negative Prompt", RED, NEGATIVE_PROMPT))
     for y, title, colours, text in prompts:
         options: dict[str, Any] = {"size": (400, 180), "title": title, "colours": colours}
         texts.append(inner.add("CLIPTextEncode", (0, y), clip=inner["clip"], text=text, **options))
@@ -343,6 +347,11 @@ def _save(column: Column, latents: Output, vae: Output) -> None:
 def _files_note(*files: dict[str, str]) -> Note:
     """A note that says which model file belongs in which folder."""
     return "Model files", _files_text(*files), 100 + 35 * len(files)
+
+
+def _files_links(*files: dict[str, str]) -> str:
+    """The files in a sentence, each linked to its page."""
+    return ", ".join(f"[{file['name']}]({file['url']})" for file in files)
 
 
 def _files_text(*files: dict[str, str]) -> str:
