@@ -16,16 +16,17 @@ from comfy.sd import CLIP, VAE
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from ..setandseq_core.backbone import Savings, VideoFormat
+from ..setandseq_core.backbone import Pictures, Savings, VideoFormat
 from ..setandseq_core.condition import Condition
 from ..setandseq_core.errors import BackboneError
 from ..setandseq_core.fingerprint import BaseFingerprint, content_key
 from ..setandseq_core.flow import velocity_from_denoised
 from ..setandseq_core.prompts import PriorPrompt
 from ..setandseq_core.training.savings import FREE_SHARE, block_lists, recomputed
-from .conditions import Asking, condition_of, given_by, same_condition
+from .conditions import Asking, condition_of, key_of, same_condition
 from .embedded import format_of, known_prompts
 from .families import family_of
+from .given import check_fits, given_by, given_pictures
 from .gradients import kept_before_writing, plain_kernels, run_twice, unquantised, without_inference_tensors
 from .models import (
     adapted_layers,
@@ -46,6 +47,7 @@ class ComfyBackbone:
         conditioning: a CONDITIONING of the graph. Everything in it except the text is used, such as a first frame.
     Raises:
         BackboneError: the MODEL is not a video model that concepts can be made for, or the VAE does not fit it.
+        ConfigError: the CONDITIONING holds something that has no meaning for a training.
     """
 
     def __init__(
@@ -75,7 +77,13 @@ class ComfyBackbone:
         self.format = model_format(model)
         self.shift = self._times.shift
         self._family, self._asking = family_of(model), Asking(model)
-        self._given = given_by(conditioning)
+        given = given_by(conditioning)
+        self._numbers = given.numbers
+        if given.numbers:
+            self.variant = content_key(self.variant, key_of(given.numbers))
+        self.pictures: Pictures | None = given_pictures(model, vae, given.pictures)
+        self.given_by_graph = list(given.pictures)
+        """Names of the pictures on the CONDITIONING."""
         self.guidance = self._family.guidance
         self.base_label = self._family.civitai
         self._running = 0
@@ -124,12 +132,24 @@ class ComfyBackbone:
         return known_prompts(self.fingerprint(), count, seed, own)
 
     def encode_prompt(self, prompt: str, /) -> Condition:
-        """Encode a prompt into tokens and everything that the text encoder adds to them; repeat no encoding."""
+        """Encode a prompt into tokens, everything that the text encoder adds to them, and the numbers of the graph;
+        repeat no encoding."""
         if prompt not in self._prompts:
             with torch.inference_mode():
                 conditioning = self._clip.encode_from_tokens_scheduled(self._clip.tokenize(prompt))
-            self._prompts[prompt] = condition_of(conditioning, self.device, self._given)
+            self._prompts[prompt] = condition_of(conditioning, self.device, self._numbers)
         return self._prompts[prompt]
+
+    def check_pictures(self, prompt: str, length: int, height: int, width: int) -> None:
+        """Refuse pictures of the graph that do not fit a clip of this length and size.
+
+        Raises:
+            ConfigError: names both lengths and sizes.
+        """
+        if self.pictures:
+            text = self.pictures.of_graph(self.encode_prompt(prompt))
+            latents = torch.zeros(1, *self.latent_shape(length, height, width), device=self.device)
+            check_fits(self._asking, text, latents, self.format, self.model.model.latent_format.spacial_downscale_ratio)
 
     @contextmanager
     def running(

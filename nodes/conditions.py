@@ -5,7 +5,7 @@ Shape letters: B batch, C latent channels, F, H, W latent frames, height and wid
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,23 +27,34 @@ OF_THE_TEXT = ("pooled_output", "attention_mask", "conditioning_byt5small", "unp
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
+class Known:
+    """Latents that a network is given in place of noise, as a sampler does it with a noise mask."""
+
+    latents_1CFHW: Tensor
+    """As the network takes them, without noise."""
+    mask_1CFHW: Tensor
+    """1 where the network predicts, 0 where it is given `latents_1CFHW`."""
+
+    @property
+    def frames(self) -> int:
+        """Latent frames, from the first, in which nothing is predicted."""
+        predicted_F = self.mask_1CFHW.amax((0, 1, 3, 4)) > 0
+        return int(predicted_F.cumsum(0).eq(0).sum())
+
+    def put_into(self, latents_BCFHW: Tensor) -> Tensor:
+        """Latents with the given ones in their places."""
+        return latents_BCFHW * self.mask_1CFHW + self.latents_1CFHW * (1 - self.mask_1CFHW)
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
 class Told:
     """A network's inputs other than the latents and the tokens of a prompt."""
 
     said: Values
     """Values from the text encoder, for this prompt."""
     given: Values
-    """Values from the graph, for every prompt."""
-
-    def of_clips(self, latent_frames: int) -> Values:
-        """The inputs that apply to latents of that many frames.
-
-        A single frame gets none of the graph's pictures: it must not be its own condition, and another frame of the
-        clip would reveal the motion.
-        """
-        if latent_frames > 1:
-            return self.given | self.said
-        return {name: value for name, value in self.given.items() if isinstance(value, int | float)} | self.said
+    """Numbers of the graph; for clips in order also pictures, of the graph or of the clip itself."""
+    known: Known | None = None
 
 
 NOTHING = Told(said={}, given={})
@@ -53,42 +64,52 @@ def condition_of(conditioning: Sequence[Any], device: torch.device, given: Value
     """Convert the first entry of a CONDITIONING; its tensors are copied out of inference mode.
 
     Args:
-        given: everything that the artist's graph adds to the conditioning besides the text.
+        given: numbers that the artist's graph puts on the conditioning besides the text.
     """
     tokens_1ND, found = conditioning[0][:2]
-    said = {name: _own(value) for name, value in found.items() if value is not None}
+    said = {name: own(value) for name, value in found.items() if value is not None}
     tokens_ND = tokens_1ND[0].to(device, torch.float32, copy=True)
-    return Condition(tokens_ND=tokens_ND, rest=Told(said=said, given=given), key=_key(given | said))
+    return Condition(tokens_ND=tokens_ND, rest=Told(said=said, given=given), key=key_of(given | said))
 
 
-def given_by(conditioning: Sequence[Any] | None) -> Values:
-    """Everything that a graph's CONDITIONING holds besides its text."""
-    values = conditioning[0][1] if conditioning else {}
-    return {name: _own(value) for name, value in values.items() if value is not None and name not in OF_THE_TEXT}
+def with_given(text: Condition, given: Values, known: Known | None = None) -> Condition:
+    """A prompt with more inputs of the network."""
+    told = told_of(text)
+    parts: list[Tensor | str] = [text.key, key_of(given)]
+    if known:
+        parts += [known.latents_1CFHW, known.mask_1CFHW]
+    return replace(
+        text,
+        rest=replace(told, given=told.given | given, known=known or told.known),
+        key=content_key(*parts),
+        known=known.frames if known else text.known,
+    )
 
 
-def _own(value: Any) -> Any:
+def own(value: Any) -> Any:
+    """A tensor out of inference mode; anything else as it is."""
     return value.clone() if isinstance(value, Tensor) else value
 
 
-def _key(values: Values) -> str:
+def key_of(values: Values) -> str:
+    """A hash of values on a CONDITIONING; "" where there are none."""
     parts: list[Tensor | str] = []
     for name, value in sorted(values.items()):
-        parts += [name, *_parts(value)]
+        parts += [name, *parts_of(value)]
     return content_key(*parts) if parts else ""
 
 
-def _parts(value: Any) -> list[Tensor | str]:
+def parts_of(value: Any) -> list[Tensor | str]:
     """Collect the tensors and plain values inside anything that nodes put on a CONDITIONING."""
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, str | int | float | bool | None):
         return [json.dumps(value)]
     if isinstance(value, Mapping):
-        return [part for name, held in sorted(value.items()) for part in (str(name), *_parts(held))]
+        return [part for name, held in sorted(value.items()) for part in (str(name), *parts_of(held))]
     if isinstance(value, Sequence):
-        return [part for held in value for part in _parts(held)]
-    return [type(value).__name__, *_parts(vars(value))] if hasattr(value, "__dict__") else [type(value).__name__]
+        return [part for held in value for part in parts_of(held)]
+    return [type(value).__name__, *parts_of(vars(value))] if hasattr(value, "__dict__") else [type(value).__name__]
 
 
 def same_condition(texts: Sequence[Condition], *, together: bool) -> list[slice]:
@@ -100,11 +121,11 @@ def same_condition(texts: Sequence[Condition], *, together: bool) -> list[slice]
 
 
 def _alike(one: Condition, two: Condition) -> bool:
-    same = one.rest is two.rest or not (_told(one).said or _told(two).said)
-    return same and one.tokens_ND.shape == two.tokens_ND.shape
+    return one.key == two.key and one.tokens_ND.shape == two.tokens_ND.shape
 
 
-def _told(text: Condition) -> Told:
+def told_of(text: Condition) -> Told:
+    """What a prompt tells a network besides its tokens."""
     return text.rest if isinstance(text.rest, Told) else NOTHING
 
 
@@ -127,22 +148,27 @@ class Asking:
             texts: all of one length, with the same inputs besides the tokens.
             values: these override the values on the conditioning.
         """
-        told = _told(texts[0]).of_clips(x.shape[2])
-        conds = self._prepared(x, stacked_tokens(texts), {"pooled_output": None, **told, **values})
+        known = told_of(texts[0]).known
+        x = known.put_into(x) if known else x
+        conds = self.prepared(x, texts, values)
         options = create_model_options_clone(self._options)
         options["transformer_options"]["sample_sigmas"] = torch.stack((sigma_B[0], sigma_B[0]))
-        return calc_cond_batch(self._model.model, [conds], x, sigma_B, options)[0]
+        denoised = calc_cond_batch(self._model.model, [conds], x, sigma_B, options)[0]
+        return known.put_into(denoised) if known else denoised
 
-    def _prepared(self, x: Tensor, tokens_BND: Tensor, values: Values) -> list[Values]:
-        """Prepare a CONDITIONING as a sampler does before its first step."""
+    def prepared(self, x: Tensor, texts: Sequence[Condition], values: Mapping[str, Any]) -> list[Values]:
+        """Prepare a CONDITIONING as a sampler does before its first step. Arguments follow `denoised`."""
+        told = told_of(texts[0])
+        values = {"pooled_output": None, **told.given, **told.said, **values}
+        tokens_BND, known = stacked_tokens(texts), told.known
         found = {"positive": convert_cond([[tokens_BND, values]])}
         process_conds(
             self._model.model,
             x,
             found,
             self._model.load_device,
-            torch.zeros_like(x),
-            None,
+            known.latents_1CFHW.expand_as(x) if known else torch.zeros_like(x),
+            known.mask_1CFHW.expand_as(x) if known else None,
             seed=0,
             latent_shapes=[x.shape],
         )

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP, VAE
@@ -92,12 +93,13 @@ class BothExperts(ComfyBackbone):
 
     Args:
         experts: the high-noise expert, then the low-noise one; the range of one ends where that of the other begins.
+        conditioning: see `ComfyBackbone`.
     """
 
-    def __init__(self, experts: Sequence[Expert], clip: CLIP, vae: VAE):
+    def __init__(self, experts: Sequence[Expert], clip: CLIP, vae: VAE, *, conditioning: Sequence[Any] | None = None):
         high, low = experts
-        super().__init__(high.model, clip, vae)
-        self._low = ComfyBackbone(low.model, clip, vae)
+        super().__init__(high.model, clip, vae, conditioning=conditioning)
+        self._low = ComfyBackbone(low.model, clip, vae, conditioning=conditioning)
         self._boundary = high.times[0]
         self._open = ExitStack()
         self._answers: ComfyBackbone | None = None

@@ -38,6 +38,9 @@ class Family:
     """Classifier-free guidance for prior clips and sample videos, as in ComfyUI's templates; 1 for distilled models."""
     takes_picture: Mapping[str, str] = field(default_factory=dict)
     """Names that replace those in `kinds` if the network has channels for a picture."""
+    first_frame: Mapping[str, str] = field(default_factory=dict)
+    """ComfyUI's nodes that give classes of `kinds` the first frame of a clip, as module:class of comfy_extras; for
+    classes of `takes_picture` only where the network has channels for it."""
     of_width: Mapping[tuple[str, int], str] = field(default_factory=dict)
     """Names that replace those in `kinds` if the network has that width, for releases that share their shapes."""
     boundary: float = 0.0
@@ -80,6 +83,7 @@ FAMILIES = (
             "WAN21_FunControl2V": "Wan 2.1 Fun Control",
         },
         takes_picture={"WAN21_T2V": "Wan 2.2 I2V"},
+        first_frame={"WAN21_T2V": "nodes_wan:WanImageToVideo", "WAN21_I2V": "nodes_wan:WanImageToVideo"},
         of_width={("WAN21_T2V", 5120): "Wan 2.1 or 2.2 T2V"},
         boundary=0.875,
         boundary_with_picture=0.9,
@@ -90,6 +94,7 @@ FAMILIES = (
         name="wan",
         regions=True,
         kinds={"WAN22_T2V": "Wan 2.2 TI2V"},
+        first_frame={"WAN22_T2V": "nodes_wan:Wan22ImageToVideoLatent"},
         fps=24.0,
         size=(704, 1280),
     ),
@@ -115,6 +120,7 @@ FAMILIES = (
     Family(
         name="ltx2",
         kinds={"LTXAV": "LTX-2"},
+        first_frame={"LTXAV": "nodes_lt:LTXVImgToVideo"},
         civitai="LTXV2",
         reads_padding=False,
         fps=25.0,
@@ -126,6 +132,7 @@ FAMILIES = (
     Family(
         name="ltxv",
         kinds={"LTXV": "LTX-Video"},
+        first_frame={"LTXV": "nodes_lt:LTXVImgToVideo"},
         civitai="LTXV",
         reads_padding=False,
         guidance=3.0,
@@ -240,6 +247,15 @@ def boundary_of(model: ModelPatcher) -> float:
     """The time at which one expert of the MODEL's family hands over to the other; 0 if it has no experts."""
     family = family_of(model)
     return family.boundary_with_picture if takes_picture(model) else family.boundary
+
+
+def first_frame_node(model: ModelPatcher) -> str:
+    """ComfyUI's node that gives the MODEL the first frame of a clip, as module:class; "" where there is none."""
+    kind = type(model.model.model_config).__name__
+    family = family_of(model)
+    if kind in family.takes_picture and not takes_picture(model):
+        return ""
+    return family.first_frame.get(kind, "")
 
 
 def takes_picture(model: ModelPatcher) -> bool:

@@ -1,7 +1,8 @@
 """Identity from LoRA: takes the look from a LoRA that the artist already has."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import folder_paths
 from comfy.model_patcher import ModelPatcher
@@ -18,7 +19,7 @@ from .models import check_video_model, model_fingerprint, model_name
 from .numbers import CheckedNode, complaint
 from .reference import LOOK_PROMPT
 from .settings import TrainingOptions
-from .training import references_input
+from .training import conditioning_input, references_input
 from .wires import CATEGORY, ConceptWire, SettingsWire, encoder_inputs
 
 
@@ -75,6 +76,7 @@ class IdentityFromLoRA(CheckedNode):
                     optional=True,
                     tooltip="From Training Settings or Regularisation, for Train Motion Residual.",
                 ),
+                conditioning_input(),
             ],
             outputs=[
                 ConceptWire.Output(
@@ -116,6 +118,7 @@ class IdentityFromLoRA(CheckedNode):
         rank: int,
         leave_out: bool,
         settings: TrainingOptions | None = None,
+        conditioning: Sequence[Any] | None = None,
     ) -> io.NodeOutput:
         """Read the LoRA, and show how much of its look is kept."""
         from ..setandseq_core.backbones.wan_names import diffusers_layer_name
@@ -138,6 +141,7 @@ class IdentityFromLoRA(CheckedNode):
             vae=vae,
             references=tuple(references.values()),
             options=settings or TrainingOptions(),
+            conditioning=conditioning,
         )
         look = LearnedLook(concept=taken.identity, lesson=lesson)
         return io.NodeOutput(look, ui=show_text(taken.summary(), cls.hidden.unique_id))

@@ -1,5 +1,6 @@
 """Both stages of a training as functions, which the train nodes call."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,8 @@ class Lesson:
     references: tuple[Reference, ...]
     options: TrainingOptions
     prior: "PriorSet | None" = None
+    conditioning: Sequence[Any] | None = None
+    """A CONDITIONING of the graph, for everything but its text, such as a first frame."""
     expert: str = ONE_MODEL
     """The expert that learns: one of `experts.EXPERTS`, or `ONE_MODEL`."""
     steps_before: int = 0
@@ -47,14 +50,29 @@ class Lesson:
         """The model with its text encoder and VAE, as the core sees it.
 
         Raises:
-            ConfigError: the settings ask for learned tokens, which would have no effect on this model.
+            ConfigError: the settings ask for learned tokens, which would have no effect on this model, or the
+                conditioning does not fit the clip.
         """
         if self.options.config.token_learning_rate and not family_of(model).reads_padding:
             raise ConfigError(
                 f"{model_name(model)} does not read the places of a prompt in which learned tokens are put.",
                 hint="Set token_learning_rate in Regularisation to 0; rare words then stand for the concept.",
             )
-        return ComfyBackbone(model, self.clip, self.vae)
+        backbone = ComfyBackbone(model, self.clip, self.vae, conditioning=self.conditioning)
+        if self.conditioning is not None:
+            self._check_conditioning(backbone)
+        return backbone
+
+    def _check_conditioning(self, backbone: ComfyBackbone) -> None:
+        if backbone.given_by_graph and len(self.references) > 1:
+            raise ConfigError(
+                f"The conditioning has pictures of one clip ({', '.join(backbone.given_by_graph)}), and "
+                f"{len(self.references)} clips are connected.",
+                hint="Train on one clip, or leave conditioning empty: each clip then gives its own first frame.",
+            )
+        for reference in self.references:
+            length, height, width = reference.clip.frames_FHWC.shape[:3]
+            backbone.check_pictures(reference.words.motion_prompt, length, height, width)
 
 
 @dataclass(kw_only=True, slots=True, frozen=True, eq=False)

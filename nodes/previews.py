@@ -17,7 +17,9 @@ from latent_preview import Latent2RGBPreviewer
 from PIL import Image
 from torch import Tensor
 
+from ..setandseq_core.clips.encode import first_frames, in_order
 from ..setandseq_core.concept import WHOLE_RANGE
+from ..setandseq_core.condition import Condition
 from ..setandseq_core.config import MethodConfig, SamplingConfig
 from ..setandseq_core.flow import interpolate, times_within
 from ..setandseq_core.sample import latent_noise, sample_latents
@@ -90,6 +92,7 @@ class Previews:
     ):
         self._backbone = backbone
         self._record = record
+        self._frames_FHWC = frames_FHWC
         length, height, width = frames_FHWC.shape[:3]
         seen = min(config.set_stage.still_frames, length) if record.stage == "set" else length
         self._noise = latent_noise(backbone.latent_shape(seen, height, width), 0).to(backbone.device)
@@ -130,6 +133,7 @@ class Previews:
                 self._backbone,
                 self._noise,
                 prompt,
+                given=self._given if self._record.stage == "sequence" else None,
                 steps=self._sampling.steps,
                 guidance=self._sampling.guidance,
                 sampler=self._sampling.sampler,
@@ -138,6 +142,10 @@ class Previews:
             content = _shown(self._backbone, latents_CFHW)
         if content is not None:
             self._record.add_sample(content)
+
+    def _given(self, text: Condition) -> Condition:
+        """A prompt with everything that the model is given as it trains; the VAE encoded it before the training."""
+        return in_order(self._backbone, text, self._frames_FHWC, first_frame=first_frames(self._backbone)[0])
 
 
 def _at(time: Tensor, latents_CFHW: Tensor, noise_CFHW: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from .prior import making_progress
 from .reference import prompt_complaint, prompt_inputs, stretch_inputs, target_of, words_of
 from .settings import TrainingOptions
 from .sources import source_of
-from .training import plan_only_input, planned
+from .training import conditioning_input, plan_only_input, planned
 from .wires import CATEGORY, ConceptWire, SettingsWire, WeightedConcept, encoder_inputs
 
 STAGES = ("set", "sequence")
@@ -101,6 +101,7 @@ class TrainConcept(CheckedNode):
                     tooltip="Noise level at which the high-noise model hands over to the low-noise one. 0 uses the "
                     "model's own level: 0.875 for text to video, 0.9 for image to video.",
                 ),
+                conditioning_input(),
             ],
             outputs=[
                 io.Model.Output("model", tooltip="The model with the concept applied, for the sampler."),
@@ -146,6 +147,7 @@ class TrainConcept(CheckedNode):
         plan_only: bool = False,
         low_noise_model: ModelPatcher | None = None,
         boundary: float = 0.0,
+        conditioning: Sequence[Any] | None = None,
     ) -> io.NodeOutput:
         """Train both stages, resume them or reuse a finished training, then save. `plan_only` only estimates."""
         check_video_model(model)
@@ -160,6 +162,7 @@ class TrainConcept(CheckedNode):
             vae=vae,
             references=(Reference(clip=fitted, words=words),),
             options=replace(options, config=with_steps(options.config, look_steps, motion_steps)),
+            conditioning=conditioning,
         )
         lessons = lessons_of(experts, lesson)
         with differentiable():
@@ -207,7 +210,7 @@ def with_prior(
 
     lesson = lessons[0][1]
     prior = automatic_prior(
-        BothExperts(experts, lesson.clip, lesson.vae),
+        BothExperts(experts, lesson.clip, lesson.vae, conditioning=lesson.conditioning),
         lesson.references,
         lesson.options.config,
         folder=training_folder(),

@@ -1,8 +1,8 @@
 """The two stages as nodes: Train Identity LoRA and Train Motion Residual."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP, VAE
@@ -57,6 +57,7 @@ class TrainIdentityLoRA(CheckedNode):
                 _seed(),
                 *_optional_wires(),
                 plan_only_input(),
+                conditioning_input(),
             ],
             outputs=[
                 ConceptWire.Output(
@@ -82,6 +83,7 @@ class TrainIdentityLoRA(CheckedNode):
         settings: TrainingOptions | None = None,
         prior: "PriorSet | None" = None,
         plan_only: bool = False,
+        conditioning: Sequence[Any] | None = None,
     ) -> io.NodeOutput:
         """Train, resume, or return the finished result."""
         options = settings or TrainingOptions()
@@ -94,6 +96,7 @@ class TrainIdentityLoRA(CheckedNode):
             references=tuple(references.values()),
             options=replace(options, config=config),
             prior=prior,
+            conditioning=conditioning,
         )
         with differentiable():
             if plan_only:
@@ -127,8 +130,8 @@ class TrainMotionResidual(CheckedNode):
                 ConceptWire.Input(
                     "identity",
                     display_name="look",
-                    tooltip="From Train Identity LoRA or Identity from LoRA. The clips, their prompts and the settings "
-                    "come with it.",
+                    tooltip="From Train Identity LoRA or Identity from LoRA. The clips, their prompts, the settings "
+                    "and the conditioning come with it.",
                 ),
                 *_steps_and_rate(STANDARD.sequence_stage.steps),
                 _seed(),
@@ -241,6 +244,17 @@ def plan_only_input() -> io.Boolean.Input:
         optional=True,
         advanced=True,
         tooltip="Shows how much memory and time the training needs, without training.",
+    )
+
+
+def conditioning_input() -> io.Conditioning.Input:
+    """The wire of a train node for everything but the text of an artist's graph."""
+    return io.Conditioning.Input(
+        "conditioning",
+        optional=True,
+        tooltip="For image to video: the positive conditioning of your graph, such as that of WanImageToVideo. The "
+        "model is given its pictures while it learns the motion; its text is not used. If empty, a model that needs a "
+        "first frame is given that of the clip.",
     )
 
 

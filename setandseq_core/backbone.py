@@ -64,6 +64,31 @@ class VideoFormat:
         """Rounds `frames` down to whole latent frames: n = stride k + offset."""
         return (frames - self.time_offset) // self.time_stride * self.time_stride + self.time_offset
 
+    def length(self, latent_frames: int) -> int:
+        """Frames that so many latent frames stand for."""
+        return (latent_frames - 1) * self.time_stride + self.time_offset
+
+
+class Pictures(Protocol):
+    """Pictures that a model is given besides the prompt of a clip in order, such as its first frame."""
+
+    first_frames: tuple[bool, ...]
+    """Whether clips are trained with their first frame given, taken in turn: (True,) for a model that needs one,
+    (False, True) for one that makes videos with and without, (False,) where only an artist's graph has pictures."""
+
+    def of_graph(self, text: Condition, /) -> Condition:
+        """The condition of the artist's own clip: with the pictures of the artist's graph, if it has any."""
+        ...
+
+    def with_first_frame(self, text: Condition, first_1HWC: Tensor, length: int, /) -> Condition:
+        """The condition of a clip whose first frame the model is given. Pictures of the graph that say the same stay.
+
+        Args:
+            first_1HWC: the frame, in [0, 1], in the size of the clip.
+            length: frames of the clip.
+        """
+        ...
+
 
 class Backbone(Protocol):
     """A video model: a rectified-flow transformer with its VAE and text encoder."""
@@ -82,6 +107,8 @@ class Backbone(Protocol):
     """Classifier-free guidance that suits the model's clips; 1 if the model has guidance built in."""
     shift: float
     """Time shift of sampling and training (`flow.shift_time`); above 1 favours high noise."""
+    pictures: Pictures | None
+    """What it is given besides prompts; None for text to video."""
 
     @property
     def module(self) -> nn.Module:

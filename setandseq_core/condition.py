@@ -24,6 +24,8 @@ class Condition:
     """Other inputs of the model, such as a pooled text or a first frame; only the backbone knows their form."""
     key: str = ""
     """Hash of `rest`, so that a training resumes only with the same inputs; "" if there are none."""
+    known: int = 0
+    """Latent frames, from the first, that `rest` gives the model without noise, so that it predicts none of them."""
 
     def content(self) -> list[Tensor | str]:
         """Everything that a result depends on, for the run's key."""
@@ -31,6 +33,19 @@ class Condition:
 
     def with_tokens(self, tokens_ND: Tensor) -> "Condition":
         return replace(self, tokens_ND=tokens_ND)
+
+
+def predicted_weights(text: Condition, latents_CFHW: Tensor, weights_1FHW: Tensor | None = None) -> Tensor | None:
+    """Loss weights, broadcastable to (1, F, H, W), that leave out the latent frames which the model is given.
+
+    Args:
+        weights_1FHW: of each place; None weights all places equally, and stays None where everything is predicted.
+    """
+    if not text.known:
+        return weights_1FHW
+    frames = torch.arange(latents_CFHW.shape[1], device=latents_CFHW.device)
+    predicted_1F11 = (frames >= text.known).to(latents_CFHW.dtype).view(1, -1, 1, 1)
+    return predicted_1F11 if weights_1FHW is None else predicted_1F11 * weights_1FHW
 
 
 def stacked_tokens(texts: Sequence[Condition]) -> Tensor:

@@ -16,6 +16,7 @@ from .clips.encode import (
     encode_frame_set,
     encode_prior_clips,
     encode_prior_frames,
+    first_frames,
 )
 from .clips.pictures import pictures_in_words, seen_in_turn, unique
 from .clips.prior_prompts import PriorSet
@@ -119,8 +120,8 @@ def learn_motion(
     check_base(identity.info.base, backbone.fingerprint())
     prior = _prior(backbone, references, config, prior, folder, prior_progress, processes)
     material = Material(
-        clips=[_frame_sequence(backbone, reference) for reference in references],
-        stitched=[_frame_sequence(backbone, reference) for reference in _stitched(references, config)],
+        clips=_frame_sequences(backbone, references),
+        stitched=_frame_sequences(backbone, _stitched(references, config)),
         prior=encode_prior_clips(backbone, prior) if prior else None,
     )
     found = train_motion(
@@ -230,9 +231,19 @@ def _frame_set(backbone: Backbone, reference: Reference, config: MethodConfig) -
     return encode_frame_set(backbone, frames_FHWC, words.static_prompt, reference.mask_FHW, still_frames=still)
 
 
-def _frame_sequence(backbone: Backbone, reference: Reference) -> FrameSequence:
-    frames_FHWC, words = reference.clip.frames_FHWC, reference.words
-    return encode_frame_sequence(backbone, frames_FHWC, words.motion_prompt, reference.mask_FHW)
+def _frame_sequences(backbone: Backbone, references: Sequence[Reference]) -> list[FrameSequence]:
+    """Each clip in every way that the model takes it: with its first frame given, without, or both."""
+    return [
+        encode_frame_sequence(
+            backbone,
+            reference.clip.frames_FHWC,
+            reference.words.motion_prompt,
+            reference.mask_FHW,
+            first_frame=first_frame,
+        )
+        for first_frame in first_frames(backbone)
+        for reference in references
+    ]
 
 
 def _stitched(references: Sequence[Reference], config: MethodConfig) -> list[Reference]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .backbone import Backbone
-from .condition import with_embeddings
+from .condition import Condition, with_embeddings
 from .config import EULER, LCM, SamplingConfig
 from .errors import BackboneError
 from .flow import sampling_times
@@ -22,6 +22,7 @@ def sample_latents(
     *,
     negative_prompt: str = "",
     embeddings: Sequence[Tensor] = (),
+    given: Callable[[Condition], Condition] | None = None,
     steps: int = 20,
     guidance: float = 4.0,
     sampler: str = EULER,
@@ -36,6 +37,7 @@ def sample_latents(
 
     Args:
         embeddings: learned tokens of the concepts, each (D,), put into the prompt but not the negative prompt.
+        given: adds to both prompts what else the model is given, such as a first frame.
         guidance: 1 follows the prompt alone and halves the work.
         sampler: "euler" or "lcm".
         times: falling times (steps + 1,); `noise_CFHW` must be a clip noised to the first. If None, they go from 1
@@ -47,6 +49,8 @@ def sample_latents(
     texts = with_embeddings([backbone.encode_prompt(prompt)], embeddings)
     if guidance != 1.0:
         texts.append(backbone.encode_prompt(negative_prompt))
+    if given:
+        texts = [given(text) for text in texts]
     times = (sampling_times(steps, backbone.shift) if times is None else times).to(noise_CFHW.device)
     x_t = noise_CFHW
     with backbone.running((len(texts), *noise_CFHW.shape)):

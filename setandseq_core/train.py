@@ -78,8 +78,14 @@ def _prior(prior: EncodedPrior, count: int, batch: int, config: MethodConfig) ->
     texts = [prior.texts[int(index)] for index in chosen]
     if config.prior.empty_prompts:
         emptied_B = torch.rand(count) < config.prior.empty_prompts
-        texts = [prior.empty if is_empty else text for text, is_empty in zip(texts, emptied_B, strict=True)]
-    return _Samples(x_0=prior.latents_KCFHW[chosen], texts=texts, share=config.prior.weight * count / batch)
+        empty = [prior.empty[int(index)] for index in chosen]
+        texts = [bare if is_empty else text for text, bare, is_empty in zip(texts, empty, emptied_B, strict=True)]
+    return _Samples(
+        x_0=prior.latents_KCFHW[chosen],
+        texts=texts,
+        weights=prior.weights_B1FHW(chosen),
+        share=config.prior.weight * count / batch,
+    )
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)

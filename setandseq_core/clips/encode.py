@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..backbone import Backbone
-from ..condition import Condition
+from ..condition import Condition, predicted_weights
 from ..config import MethodConfig
 from ..prompts import check_prompt
 from .prior_prompts import PriorSet
@@ -106,16 +106,44 @@ def encode_frame_set(
 
 @torch.no_grad()
 def encode_frame_sequence(
-    backbone: Backbone, frames_FHWC: Tensor, motion_prompt: str, mask_FHW: Tensor | None = None
+    backbone: Backbone,
+    frames_FHWC: Tensor,
+    motion_prompt: str,
+    mask_FHW: Tensor | None = None,
+    *,
+    first_frame: bool = False,
 ) -> FrameSequence:
-    """Encode a whole clip, in [0, 1], and its motion prompt. See `encode_frame_set` for the rest."""
+    """Encode a whole clip, in [0, 1], and its motion prompt. See `encode_frame_set` for the rest.
+
+    Args:
+        first_frame: whether the model is given its first frame; the loss leaves out what is known by that.
+    """
     text = backbone.encode_prompt(check_prompt(motion_prompt, "motion prompt"))
+    text = in_order(backbone, text, frames_FHWC, first_frame=first_frame)
     latents_CFHW = backbone.encode_frames(frames_FHWC)
-    if mask_FHW is None:
-        return FrameSequence(latents_CFHW=latents_CFHW, text=text)
-    frames, height, width = latents_CFHW.shape[1:]
-    weights = subject_weights(mask_FHW, (frames, height, width)).to(latents_CFHW.device)
+    weights = None
+    if mask_FHW is not None:
+        frames, height, width = latents_CFHW.shape[1:]
+        weights = subject_weights(mask_FHW, (frames, height, width)).to(latents_CFHW.device)
+    weights = predicted_weights(text, latents_CFHW, weights)
     return FrameSequence(latents_CFHW=latents_CFHW, text=text, weights_1FHW=weights)
+
+
+def first_frames(backbone: Backbone) -> tuple[bool, ...]:
+    """Whether clips in order are trained with their first frame given, taken in turn."""
+    return backbone.pictures.first_frames if backbone.pictures else (False,)
+
+
+def in_order(backbone: Backbone, text: Condition, frames_FHWC: Tensor, *, first_frame: bool) -> Condition:
+    """The condition of the artist's clip in order: with everything that the model is given besides the prompt.
+
+    Single frames are given nothing: a frame must not be its own condition, and another frame of the clip would show
+    most of the look, so that little of it had to be learned.
+    """
+    if backbone.pictures is None:
+        return text
+    text = backbone.pictures.of_graph(text)
+    return backbone.pictures.with_first_frame(text, frames_FHWC[:1], len(frames_FHWC)) if first_frame else text
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -125,13 +153,21 @@ class EncodedPrior:
     latents_KCFHW: Tensor
     texts: Sequence[Condition]
     """The prompt of each clip or frame."""
-    empty: Condition
-    """The empty prompt."""
+    empty: Sequence[Condition]
+    """The empty prompt for each clip or frame."""
 
     def content(self) -> list[Tensor | str]:
         """Everything that a result depends on, for the run's key."""
-        texts = [part for text in (*self.texts, self.empty) for part in text.content()]
+        texts = [part for text in (*self.texts, *dict.fromkeys(self.empty)) for part in text.content()]
         return [self.latents_KCFHW, *texts]
+
+    def weights_B1FHW(self, chosen: Tensor) -> Tensor | None:
+        """Loss weights of the chosen clips; None where every place of each is predicted."""
+        weights = [predicted_weights(self.texts[k], self.latents_KCFHW[k]) for k in chosen.tolist()]
+        if all(each is None for each in weights):
+            return None
+        whole_1F11 = self.latents_KCFHW.new_ones(1, self.latents_KCFHW.shape[2], 1, 1)
+        return torch.stack([whole_1F11 if each is None else each for each in weights])
 
 
 @torch.no_grad()
@@ -143,15 +179,26 @@ def encode_prior_frames(backbone: Backbone, prior: PriorSet) -> EncodedPrior:
     return EncodedPrior(
         latents_KCFHW=frames_KCFHW,
         texts=[text for text in texts for _ in range(frames_of_each)],
-        empty=backbone.encode_prompt(""),
+        empty=[backbone.encode_prompt("")] * len(frames_KCFHW),
     )
 
 
 @torch.no_grad()
 def encode_prior_clips(backbone: Backbone, prior: PriorSet) -> EncodedPrior:
-    """Prior clips as the sequence stage sees them: whole clips, each with the prompt it was made from."""
+    """Prior clips as the sequence stage sees them: whole clips, each with the prompt it was made from.
+
+    Their first frames are given as those of the artist's clip are; pictures of the artist's graph show nothing of them.
+    """
     texts = [backbone.encode_prompt(prompt.motion) for prompt in prior.prompts]
-    return EncodedPrior(latents_KCFHW=prior.latents_KCFHW, texts=texts, empty=backbone.encode_prompt(""))
+    empty = [backbone.encode_prompt("")] * len(texts)
+    ways = first_frames(backbone)
+    for number, latents_CFHW in enumerate(prior.latents_KCFHW):
+        if backbone.pictures and ways[number % len(ways)]:
+            first_1HWC = backbone.decode_latents(latents_CFHW[:, :1])[:1]
+            length = backbone.format.length(latents_CFHW.shape[1])
+            texts[number] = backbone.pictures.with_first_frame(texts[number], first_1HWC, length)
+            empty[number] = backbone.pictures.with_first_frame(empty[number], first_1HWC, length)
+    return EncodedPrior(latents_KCFHW=prior.latents_KCFHW, texts=texts, empty=empty)
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)

@@ -20,6 +20,7 @@ from ..atomic import save_atomically
 from ..backbone import Backbone
 from ..clips.clip import Reference
 from ..clips.prior_prompts import PriorPrompt, PriorSet, automatic_prompts
+from ..condition import Condition
 from ..config import EULER, MethodConfig, SamplingConfig
 from ..errors import SetAndSequenceError, StorageError
 from ..fingerprint import content_key
@@ -56,6 +57,8 @@ def make_prior(
     """
     base, sampling = base_key(backbone), sampled_as(backbone, sampling)
     made_by = _sampling_key(sampling, backbone.shift)
+    if _starts_from_a_still(backbone):
+        made_by["from"] = "a still"
     clips: list[_PriorClip] = []
     for number, prompt in enumerate(prompts):
         key = content_key(base, made_by, asdict(prompt), {"size": size_FHW, "seed": seed + number})
@@ -63,7 +66,7 @@ def make_prior(
         if path and path.exists():
             clips.append(_read_clip(path))
         else:
-            clips.append(_make_clip(backbone, prompt, backbone.latent_shape(*size_FHW), seed + number, sampling))
+            clips.append(_make_clip(backbone, prompt, size_FHW, seed + number, sampling))
             if path and keeps:
                 with nullcontext() if must_save else suppress(StorageError):
                     _save_clip(clips[-1], path, base)
@@ -123,13 +126,14 @@ def _sampling_key(sampling: SamplingConfig, shift: float) -> dict[str, float | s
 
 @torch.no_grad()
 def _make_clip(
-    backbone: Backbone, prompt: PriorPrompt, shape: tuple[int, int, int, int], seed: int, sampling: SamplingConfig
+    backbone: Backbone, prompt: PriorPrompt, size_FHW: tuple[int, int, int], seed: int, sampling: SamplingConfig
 ) -> _PriorClip:
-    noise_CFHW = latent_noise(shape, seed).to(backbone.device)
+    noise_CFHW = latent_noise(backbone.latent_shape(*size_FHW), seed).to(backbone.device)
     latents_CFHW = sample_latents(
         backbone,
         noise_CFHW,
         prompt.motion,
+        given=_still(backbone, prompt, noise_CFHW, size_FHW[0], sampling),
         steps=sampling.steps,
         guidance=sampling.guidance,
         sampler=sampling.sampler,
@@ -138,6 +142,33 @@ def _make_clip(
     chosen = [round(i * (len(frames_FHWC) - 1) / (FRAMES_KEPT - 1)) for i in range(FRAMES_KEPT)]
     frames_SCFHW = torch.stack([backbone.encode_frames(frames_FHWC[i : i + 1]) for i in chosen])
     return _PriorClip(prompt=prompt, latents_CFHW=latents_CFHW.cpu(), frames_SCFHW=frames_SCFHW.cpu())
+
+
+def _starts_from_a_still(backbone: Backbone) -> bool:
+    """Whether the model needs the first frame of each clip."""
+    return backbone.pictures is not None and backbone.pictures.first_frames == (True,)
+
+
+def _still(
+    backbone: Backbone, prompt: PriorPrompt, noise_CFHW: Tensor, length: int, sampling: SamplingConfig
+) -> Callable[[Condition], Condition] | None:
+    """Gives a model that needs a first frame one that it makes itself of the prompt's appearance, without any picture.
+
+    The artist's own first frame would put the concept's subject into clips of other things.
+    """
+    pictures = backbone.pictures
+    if pictures is None or not _starts_from_a_still(backbone):
+        return None
+    latents_CFHW = sample_latents(
+        backbone,
+        noise_CFHW[:, :1],
+        prompt.appearance,
+        steps=sampling.steps,
+        guidance=sampling.guidance,
+        sampler=sampling.sampler,
+    )
+    first_1HWC = backbone.decode_latents(latents_CFHW)[:1]
+    return lambda text: pictures.with_first_frame(text, first_1HWC, length)
 
 
 def _save_clip(clip: _PriorClip, path: Path, base: str) -> None:

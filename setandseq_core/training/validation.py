@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..backbone import Backbone
-from ..condition import Condition
+from ..condition import Condition, predicted_weights
 from ..flow import flow_loss, interpolate, shift_time, target_velocity, unshift_time
 from ..sample import latent_noise
 
@@ -148,5 +148,5 @@ def validation_loss(
         time_B = shift_time(x_0.new_tensor([low + quantile * (high - low)]), backbone.shift)
         with backbone.running(tuple(x_0.shape)):
             velocity = backbone.velocity(interpolate(x_0, noise, time_B), time_B, [text])
-        losses.append(flow_loss(velocity, target_velocity(x_0, noise)).item())
+        losses.append(flow_loss(velocity, target_velocity(x_0, noise), predicted_weights(text, x_0[0])).item())
     return sum(losses) / len(losses)

@@ -234,3 +234,60 @@ def test_template_runs_with_a_concept_that_workflow_4_trained_on_its_model(studi
     assert applied.isfinite().all()
     assert applied.shape == without.shape
     assert (applied - without).abs().max() > 1e-4
+
+
+def test_pictures_of_the_graph_are_learned_from_and_another_picture_trains_only_the_motion_anew(studio: Server) -> None:
+    """The template for image to video with Train Concept in it: from Load Image through WanImageToVideo to a video."""
+    template = next(each for each in TEMPLATES if each.file == "image_to_video_wan")
+    graph = template_prompt(studio, template)
+    supply(studio, template, graph)
+    prompt = with_training(studio, template, graph)
+    with_length(prompt, 9)
+    refused = studio.run(prompt)
+    assert "is made for 9 frames of 64x64 (concat_latent_image); the clip that is trained has 5 frames" in refused.error
+    with_length(prompt, 5)
+    assert texts(studio, prompt).count("Learned the") == 2
+    (picture,) = (node["inputs"] for node in prompt.values() if node["class_type"] == "LoadImage")
+    picture["image"] = "another.png"
+    Image.linear_gradient("L").rotate(90).convert("RGB").save(studio.folder / "input" / "another.png")
+    again = texts(studio, prompt)
+    assert again.count("Learned the") == 2 and again.count("Nothing had to be done") == 1
+
+
+def with_training(server: Server, template: Template, graph: Prompt) -> Prompt:
+    """A graph whose own conditioning is trained with, and whose sampler has the model that this gives."""
+    ((loader, file),) = set(samplers(graph).values())
+    vae = next(node["inputs"]["vae_name"] for node in graph.values() if node["class_type"] == "VAELoader")
+    learning = numbered(training(server, template, loader, file, vae), "learning")
+    graph = tiny(graph, template)
+    (train,) = (name for name, node in learning.items() if node["class_type"] == "SetSeq_TrainConcept")
+    (sampler,) = samplers(graph)
+    learning[train]["inputs"]["conditioning"] = graph[sampler]["inputs"]["positive"]
+    graph[sampler]["inputs"]["model"] = [train, 0]
+    return graph | learning
+
+
+def numbered(prompt: Prompt, prefix: str) -> Prompt:
+    """A prompt whose ids begin with a prefix."""
+    return {
+        f"{prefix}_{name}": node
+        | {
+            "inputs": {
+                key: [f"{prefix}_{value[0]}", value[1]] if isinstance(value, list) else value
+                for key, value in node["inputs"].items()
+            }
+        }
+        for name, node in prompt.items()
+    }
+
+
+def with_length(prompt: Prompt, length: int) -> None:
+    (node,) = (node["inputs"] for node in prompt.values() if node["class_type"] == "WanImageToVideo")
+    node["length"] = length
+
+
+def texts(server: Server, prompt: Prompt) -> str:
+    """What Train Concept says of a run."""
+    run = server.run(prompt).succeeded()
+    (train,) = (name for name, node in prompt.items() if node["class_type"] == "SetSeq_TrainConcept")
+    return str(run.outputs[train]["text"])

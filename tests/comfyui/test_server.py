@@ -45,6 +45,7 @@ FROZEN_INPUTS: dict[str, dict[str, str]] = {
         "plan_only": "BOOLEAN",
         "low_noise_model": "MODEL",
         "boundary": "FLOAT",
+        "conditioning": "CONDITIONING",
     },
     "SetSeq_TrainIdentityLoRA": {
         **TRAINING_WIRES,
@@ -56,6 +57,7 @@ FROZEN_INPUTS: dict[str, dict[str, str]] = {
         "settings": "SETSEQ_SETTINGS",
         "prior": "SETSEQ_PRIOR",
         "plan_only": "BOOLEAN",
+        "conditioning": "CONDITIONING",
     },
     "SetSeq_TrainMotionResidual": {
         "model": "MODEL",
@@ -157,20 +159,21 @@ FROZEN_INPUTS: dict[str, dict[str, str]] = {
         "rank": "INT",
         "leave_out": "BOOLEAN",
         "settings": "SETSEQ_SETTINGS",
+        "conditioning": "CONDITIONING",
     },
 }
 """Node id -> input -> type. A workflow that somebody saved names these: a change here is a line in CHANGELOG.md."""
 
 FROZEN_OPTIONAL = {
     "SetSeq_ReferenceClip": {"mask"},
-    "SetSeq_TrainConcept": {"settings", "plan_only", "low_noise_model", "boundary"},
-    "SetSeq_TrainIdentityLoRA": {"settings", "prior", "plan_only"},
+    "SetSeq_TrainConcept": {"settings", "plan_only", "low_noise_model", "boundary", "conditioning"},
+    "SetSeq_TrainIdentityLoRA": {"settings", "prior", "plan_only", "conditioning"},
     "SetSeq_TrainMotionResidual": {"plan_only"},
     "SetSeq_TrainingSettings": {"preset"},
     "SetSeq_Regularisation": {"settings"},
     "SetSeq_SaveDynamicConcept": {"float32"},
     "SetSeq_SamplingSettings": {"settings"},
-    "SetSeq_IdentityFromLoRA": {"settings"},
+    "SetSeq_IdentityFromLoRA": {"settings", "conditioning"},
     "SetSeq_PriorClips": {"settings"},
     "SetSeq_LoadDynamicConcept": {"model", "schedule"},
     "SetSeq_ComposeConcepts": {"method", "masks", "schedule", "prompts"},

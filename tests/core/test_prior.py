@@ -158,7 +158,7 @@ def test_the_stages_see_frames_with_appearance_and_clips_with_motion(tiny_backbo
     ("batch", "share", "counts"), [(8, 0.25, [2, 2, 2, 2]), (1, 0.25, [0, 0, 0, 1]), (2, 0, [0] * 4)]
 )
 def test_prior_samples_are_their_share_of_all(config, batch, share, counts):
-    prior = EncodedPrior(latents_KCFHW=torch.zeros(1, 1), texts=[NOTHING], empty=NOTHING)
+    prior = EncodedPrior(latents_KCFHW=torch.zeros(1, 1), texts=[NOTHING], empty=[NOTHING])
     config = dataclasses.replace(config, prior=PriorConfig(share=share))
     assert [Material(clips=[], prior=prior).prior_samples(step, batch, config) for step in range(4)] == counts
 

@@ -65,7 +65,7 @@ def materials(model: WanBackbone) -> tuple[Material[FrameSet], Material[FrameSeq
     generator = torch.Generator().manual_seed(1)
     latents_KCFHW = torch.randn(3, 16, 2, 4, 4, generator=generator)
     text = model.encode_prompt("a sks blob, zub hopping")
-    prior = EncodedPrior(latents_KCFHW=latents_KCFHW[1:], texts=[text, text], empty=model.encode_prompt(""))
+    prior = EncodedPrior(latents_KCFHW=latents_KCFHW[1:], texts=[text, text], empty=[model.encode_prompt("")] * 2)
     frames_SCFHW = latents_KCFHW[0].permute(1, 0, 2, 3).unsqueeze(2)
     frames = EncodedPrior(latents_KCFHW=latents_KCFHW[1:, :, :1], texts=prior.texts, empty=prior.empty)
     frame_set = FrameSet(latents_SCFHW=frames_SCFHW, text=text)

@@ -26,7 +26,8 @@ Learn = Callable[..., tuple[Trained, Trained]]
 
 
 def prior_of(latents: torch.Tensor, frame_set: FrameSet) -> EncodedPrior:
-    return EncodedPrior(latents_KCFHW=latents, texts=[frame_set.text] * len(latents), empty=frame_set.text)
+    texts = [frame_set.text] * len(latents)
+    return EncodedPrior(latents_KCFHW=latents, texts=texts, empty=texts)
 
 
 @pytest.fixture

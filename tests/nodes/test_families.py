@@ -64,6 +64,11 @@ def backbone_of(pack: Pack, vae_of: Call) -> Callable[..., Any]:
     return make
 
 
+def of_graph(backbone: Any, text: Any) -> Any:
+    """A prompt with the pictures that nodes of the graph put on its conditioning."""
+    return backbone.pictures.of_graph(text) if backbone.pictures else text
+
+
 def sampled(model: Any, name: str, *, padding: int = 0) -> Tensor:
     """One step of ComfyUI's own sampling from fixed noise, without any of our code.
 
@@ -104,7 +109,7 @@ def _learn(pack: Pack, backbone_of: Call, name: str, model: Any) -> tuple[Any, A
         backbone = backbone_of(name, model)
         text, channels, size = backbone.encode_prompt("a [v] blob"), TINY[name].latents[0], TINY[name].latents[2:]
         frames = encode.FrameSet(latents_SCFHW=random(3, channels, 1, *size), text=text)
-        clip = encode.FrameSequence(latents_CFHW=random(*TINY[name].latents), text=text)
+        clip = encode.FrameSequence(latents_CFHW=random(*TINY[name].latents), text=of_graph(backbone, text))
         identity = train.train_identity(backbone, encode.Material(clips=[frames]), CONFIG)
         trained = train.train_motion(backbone, identity.layers, encode.Material(clips=[clip]), CONFIG)
         info = pack("setandseq_core.concept").ConceptInfo(
@@ -152,7 +157,7 @@ def test_gradients_are_right(pack: Pack, load: Call, backbone_of: Call, name: st
             torch.tensor([0.6, 0.4]),
         )
         x_t, target = flow.interpolate(x_0, noise, time_B), flow.target_velocity(x_0, noise)
-        texts = [backbone.encode_prompt("a blob")] * 2
+        texts = [of_graph(backbone, backbone.encode_prompt("a blob"))] * 2
         with (
             backbone.running(x_t.shape, savings),
             lora.trainable_concept(backbone.module, backbone.layers, rank=2, seed=0) as concept,
@@ -198,7 +203,7 @@ def test_a_step_is_planned_and_leaves_nothing_fake(pack: Pack, load: Call, backb
     latents = random(1, *TINY[name].latents)
     with torch.inference_mode(), pack("nodes.backbone").differentiable():
         backbone = backbone_of(name, load(name))
-        text = backbone.encode_prompt("a blob")
+        text = of_graph(backbone, backbone.encode_prompt("a blob"))
         cost = fake.fake_step(backbone, "set", tuple(latents.shape), 2, text, savings)
         with torch.no_grad(), backbone.running(latents.shape, savings):
             assert backbone.velocity(latents, torch.tensor([0.5]), [text]).isfinite().all()
