@@ -25,7 +25,6 @@ from ..setandseq_core.fingerprint import content_key
 from .conditions import OF_THE_TEXT, Asking, Known, Values, own, parts_of, told_of, with_given
 from .families import first_frame_node, takes_picture
 
-
 HELD_ELSEWHERE = {
     "control": "a ControlNet",
     "gligen": "boxes of GLIGEN",
