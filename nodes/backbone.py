@@ -146,7 +146,7 @@ class ComfyBackbone:
         Raises:
             ConfigError: names both lengths and sizes.
         """
-        if self.pictures:
+        if self.pictures and self.given_by_graph:
             text = self.pictures.of_graph(self.encode_prompt(prompt))
             latents = torch.zeros(1, *self.latent_shape(length, height, width), device=self.device)
             check_fits(self._asking, text, latents, self.format, self.model.model.latent_format.spacial_downscale_ratio)

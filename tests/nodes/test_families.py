@@ -64,9 +64,17 @@ def backbone_of(pack: Pack, vae_of: Call) -> Callable[..., Any]:
     return make
 
 
-def of_graph(backbone: Any, text: Any) -> Any:
-    """A prompt with the pictures that nodes of the graph put on its conditioning."""
-    return backbone.pictures.of_graph(text) if backbone.pictures else text
+def in_order(backbone: Any, name: str, text: Any) -> Any:
+    """A prompt with the pictures that nodes of the graph put on its conditioning, and with a first frame."""
+    if backbone.pictures is None:
+        return text
+    text = backbone.pictures.of_graph(text)
+    if not backbone.pictures.first_frames[-1]:
+        return text
+    _, frames, height, width = TINY[name].latents
+    side = backbone.model.model.latent_format.spacial_downscale_ratio
+    first_1HWC = torch.rand(1, side * height, side * width, 3, generator=torch.Generator().manual_seed(5))
+    return backbone.pictures.with_first_frame(text, first_1HWC, backbone.format.length(frames))
 
 
 def sampled(model: Any, name: str, *, padding: int = 0) -> Tensor:
@@ -109,7 +117,7 @@ def _learn(pack: Pack, backbone_of: Call, name: str, model: Any) -> tuple[Any, A
         backbone = backbone_of(name, model)
         text, channels, size = backbone.encode_prompt("a [v] blob"), TINY[name].latents[0], TINY[name].latents[2:]
         frames = encode.FrameSet(latents_SCFHW=random(3, channels, 1, *size), text=text)
-        clip = encode.FrameSequence(latents_CFHW=random(*TINY[name].latents), text=of_graph(backbone, text))
+        clip = encode.FrameSequence(latents_CFHW=random(*TINY[name].latents), text=in_order(backbone, name, text))
         identity = train.train_identity(backbone, encode.Material(clips=[frames]), CONFIG)
         trained = train.train_motion(backbone, identity.layers, encode.Material(clips=[clip]), CONFIG)
         info = pack("setandseq_core.concept").ConceptInfo(
@@ -157,7 +165,7 @@ def test_gradients_are_right(pack: Pack, load: Call, backbone_of: Call, name: st
             torch.tensor([0.6, 0.4]),
         )
         x_t, target = flow.interpolate(x_0, noise, time_B), flow.target_velocity(x_0, noise)
-        texts = [of_graph(backbone, backbone.encode_prompt("a blob"))] * 2
+        texts = [in_order(backbone, name, backbone.encode_prompt("a blob"))] * 2
         with (
             backbone.running(x_t.shape, savings),
             lora.trainable_concept(backbone.module, backbone.layers, rank=2, seed=0) as concept,
@@ -203,7 +211,7 @@ def test_a_step_is_planned_and_leaves_nothing_fake(pack: Pack, load: Call, backb
     latents = random(1, *TINY[name].latents)
     with torch.inference_mode(), pack("nodes.backbone").differentiable():
         backbone = backbone_of(name, load(name))
-        text = of_graph(backbone, backbone.encode_prompt("a blob"))
+        text = in_order(backbone, name, backbone.encode_prompt("a blob"))
         cost = fake.fake_step(backbone, "set", tuple(latents.shape), 2, text, savings)
         with torch.no_grad(), backbone.running(latents.shape, savings):
             assert backbone.velocity(latents, torch.tensor([0.5]), [text]).isfinite().all()
