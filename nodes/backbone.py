@@ -16,7 +16,7 @@ from comfy.sd import CLIP, VAE
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from ..setandseq_core.backbone import Pictures, Savings, VideoFormat
+from ..setandseq_core.backbone import GivenPictures, Savings, VideoFormat
 from ..setandseq_core.condition import Condition
 from ..setandseq_core.errors import BackboneError
 from ..setandseq_core.fingerprint import BaseFingerprint, content_key
@@ -26,7 +26,7 @@ from ..setandseq_core.training.savings import FREE_SHARE, block_lists, recompute
 from .conditions import Asking, condition_of, key_of, same_condition
 from .embedded import format_of, known_prompts
 from .families import family_of
-from .given import check_fits, given_by, given_pictures
+from .given import check_fits, given_by, pictures_for
 from .gradients import kept_before_writing, plain_kernels, run_twice, unquantised, without_inference_tensors
 from .models import (
     adapted_layers,
@@ -81,7 +81,7 @@ class ComfyBackbone:
         self._numbers = given.numbers
         if given.numbers:
             self.variant = content_key(self.variant, key_of(given.numbers))
-        self.pictures: Pictures | None = given_pictures(model, vae, given.pictures)
+        self.given: GivenPictures | None = pictures_for(model, vae, given.pictures)
         self.given_by_graph = list(given.pictures)
         """Names of the pictures on the CONDITIONING."""
         self.guidance = self._family.guidance
@@ -146,8 +146,8 @@ class ComfyBackbone:
         Raises:
             ConfigError: names both lengths and sizes.
         """
-        if self.pictures and self.given_by_graph:
-            text = self.pictures.of_graph(self.encode_prompt(prompt))
+        if self.given and self.given_by_graph:
+            text = self.given.of_graph(self.encode_prompt(prompt))
             latents = torch.zeros(1, *self.latent_shape(length, height, width), device=self.device)
             check_fits(self._asking, text, latents, self.format, self.model.model.latent_format.spacial_downscale_ratio)
 

@@ -89,8 +89,8 @@ class FirstFrame:
     """In the latents; None for a network that takes it only as an input of its own."""
 
 
-class GivenPictures:
-    """The core's `Pictures` for a MODEL.
+class ComfyPictures:
+    """The core's `GivenPictures` for a MODEL.
 
     Args:
         node: ComfyUI's node for the first frame, as module:class; "" where the MODEL takes none.
@@ -130,14 +130,14 @@ class GivenPictures:
         return latents, prepare_mask(mask, latents.shape, device).float()
 
 
-def given_pictures(model: ModelPatcher, vae: VAE, of_graph: Values) -> GivenPictures | None:
+def pictures_for(model: ModelPatcher, vae: VAE, of_graph: Values) -> ComfyPictures | None:
     """None for a MODEL that makes videos of prompts alone, with no pictures in the graph."""
     node = first_frame_node(model)
-    return GivenPictures(model, vae, node, of_graph) if node or of_graph else None
+    return ComfyPictures(model, vae, node, of_graph) if node or of_graph else None
 
 
 def _ways(model: ModelPatcher, node: str) -> tuple[bool, ...]:
-    """See `Pictures.first_frames`. A network with channels for a picture was never trained without one."""
+    """See `GivenPictures.first_frames`. A network with channels for a picture was never trained without one."""
     if not node:
         return (False,)
     return (True,) if takes_picture(model) else (False, True)

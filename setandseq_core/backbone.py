@@ -69,7 +69,7 @@ class VideoFormat:
         return (latent_frames - 1) * self.time_stride + self.time_offset
 
 
-class Pictures(Protocol):
+class GivenPictures(Protocol):
     """Pictures that a model is given besides the prompt of a clip in order, such as its first frame."""
 
     first_frames: tuple[bool, ...]
@@ -107,7 +107,7 @@ class Backbone(Protocol):
     """Classifier-free guidance that suits the model's clips; 1 if the model has guidance built in."""
     shift: float
     """Time shift of sampling and training (`flow.shift_time`); above 1 favours high noise."""
-    pictures: Pictures | None
+    given: GivenPictures | None
     """What it is given besides prompts; None for text to video."""
 
     @property

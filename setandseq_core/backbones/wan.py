@@ -18,7 +18,7 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from ..backbone import Pictures, Savings, VideoFormat
+from ..backbone import GivenPictures, Savings, VideoFormat
 from ..clips.prior_prompts import real_world_prompts
 from ..condition import Condition, stacked_tokens
 from ..errors import BackboneError, PromptError
@@ -44,7 +44,7 @@ class WanBackbone:
     variant = ""
     shift = 3.0
     guidance = 4.0
-    pictures: Pictures | None = None
+    given: GivenPictures | None = None
 
     def __init__(
         self,

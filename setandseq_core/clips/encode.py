@@ -131,7 +131,7 @@ def encode_frame_sequence(
 
 def first_frames(backbone: Backbone) -> tuple[bool, ...]:
     """Whether clips in order are trained with their first frame given, taken in turn."""
-    return backbone.pictures.first_frames if backbone.pictures else (False,)
+    return backbone.given.first_frames if backbone.given else (False,)
 
 
 def in_order(backbone: Backbone, text: Condition, frames_FHWC: Tensor, *, first_frame: bool) -> Condition:
@@ -140,10 +140,10 @@ def in_order(backbone: Backbone, text: Condition, frames_FHWC: Tensor, *, first_
     Single frames are given nothing: a frame must not be its own condition, and another frame of the clip would show
     most of the look, so that little of it had to be learned.
     """
-    if backbone.pictures is None:
+    if backbone.given is None:
         return text
-    text = backbone.pictures.of_graph(text)
-    return backbone.pictures.with_first_frame(text, frames_FHWC[:1], len(frames_FHWC)) if first_frame else text
+    text = backbone.given.of_graph(text)
+    return backbone.given.with_first_frame(text, frames_FHWC[:1], len(frames_FHWC)) if first_frame else text
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -193,11 +193,11 @@ def encode_prior_clips(backbone: Backbone, prior: PriorSet) -> EncodedPrior:
     empty = [backbone.encode_prompt("")] * len(texts)
     ways = first_frames(backbone)
     for number, latents_CFHW in enumerate(prior.latents_KCFHW):
-        if backbone.pictures and ways[number % len(ways)]:
+        if backbone.given and ways[number % len(ways)]:
             first_1HWC = backbone.decode_latents(latents_CFHW[:, :1])[:1]
             length = backbone.format.length(latents_CFHW.shape[1])
-            texts[number] = backbone.pictures.with_first_frame(texts[number], first_1HWC, length)
-            empty[number] = backbone.pictures.with_first_frame(empty[number], first_1HWC, length)
+            texts[number] = backbone.given.with_first_frame(texts[number], first_1HWC, length)
+            empty[number] = backbone.given.with_first_frame(empty[number], first_1HWC, length)
     return EncodedPrior(latents_KCFHW=prior.latents_KCFHW, texts=texts, empty=empty)
 
 

@@ -146,7 +146,7 @@ def _make_clip(
 
 def _starts_from_a_still(backbone: Backbone) -> bool:
     """Whether the model needs the first frame of each clip."""
-    return backbone.pictures is not None and backbone.pictures.first_frames == (True,)
+    return backbone.given is not None and backbone.given.first_frames == (True,)
 
 
 def _still(
@@ -156,7 +156,7 @@ def _still(
 
     The artist's own first frame would put the concept's subject into clips of other things.
     """
-    pictures = backbone.pictures
+    pictures = backbone.given
     if pictures is None or not _starts_from_a_still(backbone):
         return None
     latents_CFHW = sample_latents(

@@ -66,15 +66,15 @@ def backbone_of(pack: Pack, vae_of: Call) -> Callable[..., Any]:
 
 def in_order(backbone: Any, name: str, text: Any) -> Any:
     """A prompt with the pictures that nodes of the graph put on its conditioning, and with a first frame."""
-    if backbone.pictures is None:
+    if backbone.given is None:
         return text
-    text = backbone.pictures.of_graph(text)
-    if not backbone.pictures.first_frames[-1]:
+    text = backbone.given.of_graph(text)
+    if not backbone.given.first_frames[-1]:
         return text
     _, frames, height, width = TINY[name].latents
     side = backbone.model.model.latent_format.spacial_downscale_ratio
     first_1HWC = torch.rand(1, side * height, side * width, 3, generator=torch.Generator().manual_seed(5))
-    return backbone.pictures.with_first_frame(text, first_1HWC, backbone.format.length(frames))
+    return backbone.given.with_first_frame(text, first_1HWC, backbone.format.length(frames))
 
 
 def sampled(model: Any, name: str, *, padding: int = 0) -> Tensor:

@@ -90,7 +90,7 @@ def test_a_first_frame_is_given_as_comfyuis_sampler_gives_it(pack: Pack, backbon
     with torch.inference_mode(), pack("nodes.backbone").differentiable(), torch.no_grad():
         backbone = backbone_of(name)
         frames, text = clip_of(backbone, name), backbone.encode_prompt("a blob")
-        given = backbone.pictures.with_first_frame(text, frames[:1], len(frames))
+        given = backbone.given.with_first_frame(text, frames[:1], len(frames))
         conditioning, latent = from_node(backbone, name, frames, text)
         start = latent["samples"]  # an empty one is taken as it is
         start = backbone.model.model.process_latent_in(start) if start.any() else start
