@@ -65,27 +65,27 @@ class VideoFormat:
         return (frames - self.time_offset) // self.time_stride * self.time_stride + self.time_offset
 
     def length(self, latent_frames: int) -> int:
-        """Frames that so many latent frames stand for."""
+        """Number of frames that this many latent frames stand for."""
         return (latent_frames - 1) * self.time_stride + self.time_offset
 
 
 class GivenPictures(Protocol):
-    """Pictures that a model is given besides the prompt of a clip in order, such as its first frame."""
+    """Pictures that a model gets besides the prompt of an ordered clip, such as its first frame."""
 
     first_frames: tuple[bool, ...]
-    """Whether clips are trained with their first frame given, taken in turn: (True,) for a model that needs one,
-    (False, True) for one that makes videos with and without, (False,) where only an artist's graph has pictures."""
+    """Whether training gives the model a clip's first frame, used in turn: (True,) for a model that needs it, (False,
+    True) for a model that works with and without it, (False,) if pictures come only from the artist's graph."""
 
     def of_graph(self, text: Condition, /) -> Condition:
-        """The condition of the artist's own clip: with the pictures of the artist's graph, if it has any."""
+        """The condition of the artist's own clip, with the pictures of the artist's graph if there are any."""
         ...
 
     def with_first_frame(self, text: Condition, first_1HWC: Tensor, length: int, /) -> Condition:
-        """The condition of a clip whose first frame the model is given. Pictures of the graph that say the same stay.
+        """The condition of a clip with its first frame. Pictures of the graph that say the same are kept.
 
         Args:
-            first_1HWC: the frame, in [0, 1], in the size of the clip.
-            length: frames of the clip.
+            first_1HWC: the first frame, in [0, 1], in the size of the clip.
+            length: number of frames of the clip.
         """
         ...
 
@@ -108,7 +108,7 @@ class Backbone(Protocol):
     shift: float
     """Time shift of sampling and training (`flow.shift_time`); above 1 favours high noise."""
     given: GivenPictures | None
-    """What it is given besides prompts; None for text to video."""
+    """Pictures that the model gets besides prompts; None for text-to-video models."""
 
     @property
     def module(self) -> nn.Module:

@@ -25,7 +25,7 @@ class Condition:
     key: str = ""
     """Hash of `rest`, so that a training resumes only with the same inputs; "" if there are none."""
     known: int = 0
-    """Latent frames, from the first, that `rest` gives the model without noise, so that it predicts none of them."""
+    """Number of first latent frames that `rest` gives the model without noise, so that it does not predict them."""
 
     def content(self) -> list[Tensor | str]:
         """Everything that a result depends on, for the run's key."""
@@ -36,10 +36,10 @@ class Condition:
 
 
 def predicted_weights(text: Condition, latents_CFHW: Tensor, weights_1FHW: Tensor | None = None) -> Tensor | None:
-    """Loss weights, broadcastable to (1, F, H, W), that leave out the latent frames which the model is given.
+    """Loss weights, broadcastable to (1, F, H, W), that leave out the latent frames that the model is given.
 
     Args:
-        weights_1FHW: of each place; None weights all places equally, and stays None where everything is predicted.
+        weights_1FHW: weight of each position; None weights all equally, and stays None if everything is predicted.
     """
     if not text.known:
         return weights_1FHW

@@ -232,7 +232,7 @@ def _frame_set(backbone: Backbone, reference: Reference, config: MethodConfig) -
 
 
 def _frame_sequences(backbone: Backbone, references: Sequence[Reference]) -> list[FrameSequence]:
-    """Each clip in every way that the model takes it: with its first frame given, without, or both."""
+    """Each clip in every way that the model needs: with its first frame, without it, or both."""
     return [
         encode_frame_sequence(
             backbone,

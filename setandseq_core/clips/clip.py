@@ -144,13 +144,13 @@ class ClipTarget:
         return self._whole_latents(found)
 
     def fit(self, source: Size, found: int, name: str, stretch: Stretch = WHOLE) -> "Fit":
-        """The clip that becomes of a stretch of a video, without its pixels.
+        """Describe the clip that a stretch of a video becomes, without its pixels.
 
         Args:
             source: (height, width) of the video.
             found: number of frames in the stretch, at this frame rate.
-            name: of the video, for errors.
-            stretch: the part that is wanted.
+            name: name of the video in errors.
+            stretch: the part of the video to use.
         Raises:
             VideoError: there are too few frames, or they need too much memory.
         """
@@ -165,7 +165,7 @@ class ClipTarget:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Fit:
-    """What a video becomes: everything about a clip but its pixels."""
+    """Everything about the clip that a video becomes, except its pixels."""
 
     source: Size
     """(height, width) of the video in pixels."""
@@ -174,11 +174,11 @@ class Fit:
     num_frames: int
     fps: float
     start: float = 0.0
-    """Seconds from the first frame of the video."""
+    """Start of the clip, in seconds from the first frame of the video."""
 
     @property
     def crop(self) -> Size:
-        """(height, width) of the central part of the video that is used, in its pixels."""
+        """(height, width) of the central part of the video that is used, in pixels of the video."""
         return crop_size(self.source, self.size)
 
     def choice(self, found: str) -> str:

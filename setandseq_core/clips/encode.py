@@ -116,7 +116,7 @@ def encode_frame_sequence(
     """Encode a whole clip, in [0, 1], and its motion prompt. See `encode_frame_set` for the rest.
 
     Args:
-        first_frame: whether the model is given its first frame; the loss leaves out what is known by that.
+        first_frame: whether the model gets the first frame; the loss then leaves out the latents that this gives away.
     """
     text = backbone.encode_prompt(check_prompt(motion_prompt, "motion prompt"))
     text = in_order(backbone, text, frames_FHWC, first_frame=first_frame)
@@ -130,15 +130,15 @@ def encode_frame_sequence(
 
 
 def first_frames(backbone: Backbone) -> tuple[bool, ...]:
-    """Whether clips in order are trained with their first frame given, taken in turn."""
+    """Whether training gives the model the first frame of an ordered clip, used in turn; see `Pictures`."""
     return backbone.given.first_frames if backbone.given else (False,)
 
 
 def in_order(backbone: Backbone, text: Condition, frames_FHWC: Tensor, *, first_frame: bool) -> Condition:
-    """The condition of the artist's clip in order: with everything that the model is given besides the prompt.
+    """The condition of the artist's ordered clip, with everything that the model gets besides the prompt.
 
-    Single frames are given nothing: a frame must not be its own condition, and another frame of the clip would show
-    most of the look, so that little of it had to be learned.
+    Single frames get no pictures: a frame must not be its own condition, and another frame of the clip would show most
+    of the look, so that little of it would have to be learned.
     """
     if backbone.given is None:
         return text
@@ -162,7 +162,7 @@ class EncodedPrior:
         return [self.latents_KCFHW, *texts]
 
     def weights_B1FHW(self, chosen: Tensor) -> Tensor | None:
-        """Loss weights of the chosen clips; None where every place of each is predicted."""
+        """Loss weights of the chosen clips; None if the model predicts all positions of all of them."""
         weights = [predicted_weights(self.texts[k], self.latents_KCFHW[k]) for k in chosen.tolist()]
         if all(each is None for each in weights):
             return None
@@ -187,7 +187,7 @@ def encode_prior_frames(backbone: Backbone, prior: PriorSet) -> EncodedPrior:
 def encode_prior_clips(backbone: Backbone, prior: PriorSet) -> EncodedPrior:
     """Prior clips as the sequence stage sees them: whole clips, each with the prompt it was made from.
 
-    Their first frames are given as those of the artist's clip are; pictures of the artist's graph show nothing of them.
+    The model gets their first frames as it gets those of the artist's clip, but no pictures of the artist's graph.
     """
     texts = [backbone.encode_prompt(prompt.motion) for prompt in prior.prompts]
     empty = [backbone.encode_prompt("")] * len(texts)

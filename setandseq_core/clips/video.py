@@ -143,7 +143,7 @@ def read_stretch(source: VideoSource, target: ClipTarget, stretch: Stretch) -> C
 
 
 def read_fit(source: VideoSource, target: ClipTarget, stretch: Stretch) -> Fit:
-    """What `read_stretch` makes of a video file, without its pixels: frames are decoded and counted, not kept.
+    """Describe the clip that `read_stretch` makes from a video file. Frames are decoded and counted but not kept.
 
     Raises:
         VideoError: see `read_clip`.

@@ -152,9 +152,9 @@ def _starts_from_a_still(backbone: Backbone) -> bool:
 def _still(
     backbone: Backbone, prompt: PriorPrompt, noise_CFHW: Tensor, length: int, sampling: SamplingConfig
 ) -> Callable[[Condition], Condition] | None:
-    """Gives a model that needs a first frame one that it makes itself of the prompt's appearance, without any picture.
+    """Gives a model that needs a first frame one that it samples itself from the prompt's appearance.
 
-    The artist's own first frame would put the concept's subject into clips of other things.
+    The artist's first frame would put the concept's subject into clips of other things.
     """
     pictures = backbone.given
     if pictures is None or not _starts_from_a_still(backbone):

@@ -1,6 +1,6 @@
 """Take pictures of templates as they open on two screen sizes: python -m tools.pictures.openings FOLDER [VERSION]
 
-They show the workflows that open in full size, in both renderers of a release of the interface.
+They show the workflows that open at full size, in both renderers of a release of the interface.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""Thumbnails of the workflows for large models, drawn: what goes in, what is learned or used, and what comes out.
+"""Draw the thumbnails of the workflows for large models: the input, what is learned or used, and the result.
 
-These models cannot run here, so that a picture of their results would be of another model.
+These models do not run in the tools, so a picture of a result would show another model.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,33 +12,33 @@ from tools.workflows import lora, wan
 
 SIZE = 400, 300
 FINE = 4
-"""Drawn that many times larger, for smooth edges."""
+"""Factor by which pictures are drawn larger, for smooth edges."""
 BACKDROP, FILM, INK = "#17171c", "#050507", "#f2f2f2"
 STAGE, BEACH = ("#8d99ae", "#6b7487"), ("#ffb26b", "#2a9db5")
-"""Of a place: its colour above and below."""
+"""Colours of places, above and below the horizon."""
 RED, BLUE = "#e5383b", "#2f6fde"
 LOOK, MOTION, CHIP = "#c77dff", "#ffd166", "#3a86c8"
 FRAMES = 4
 LABEL = 15
 POSES = ((60, 20), (10, -40), (-40, 10), (20, 60))
-"""Degrees of the left and right arm above the horizontal, in each frame."""
+"""Degrees of the left and right arm above the horizontal in each frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """A film: a dancer in a coat, in a place."""
+    """A film strip of a dancer in a coat, in a place."""
 
     coat: str
     place: tuple[str, str]
     held: bool = False
-    """All frames show the same pose."""
+    """Whether all frames show the same pose."""
     known: bool = False
-    """The first frame is framed, as one that is given."""
+    """Whether the first frame has a border, which marks it as given."""
     frames: int = FRAMES
 
 
 class Scheme:
-    """A picture in the making, in pixels of the finished one."""
+    """A picture under construction, in coordinates of the finished one."""
 
     def __init__(self) -> None:
         self._picture = Image.new("RGB", (SIZE[0] * FINE, SIZE[1] * FINE), BACKDROP)
@@ -49,7 +49,7 @@ class Scheme:
         return self._picture.resize(SIZE, Image.Resampling.LANCZOS)
 
     def strip(self, box: tuple[float, float, float, float], film: Strip) -> None:
-        """A film from left, top to right, bottom, with its holes along both edges."""
+        """Draw a film strip in a box (left, top, right, bottom), with holes along both edges."""
         left, top, right, bottom = box
         self._box(box, FILM)
         step = (right - left) / film.frames
@@ -65,7 +65,7 @@ class Scheme:
                     self._box((place - 3, y - 2, place + 3, y + 2), BACKDROP)
 
     def chips(self, y: float, chips: Sequence[tuple[str, str]]) -> None:
-        """Labels side by side in the middle, each with its colour."""
+        """Draw labels side by side in the middle, each in its colour."""
         font = ImageFont.load_default(LABEL * FINE)
         widths = [font.getlength(text) / FINE + 24 for text, _ in chips]
         x = (SIZE[0] - sum(widths) - 12 * (len(chips) - 1)) / 2
@@ -76,13 +76,13 @@ class Scheme:
             x += width + 12
 
     def arrow(self, x: float, top: float, bottom: float) -> None:
-        """An arrow that points down."""
+        """Draw an arrow that points down."""
         self._draw.line(self._scaled((x, top, x, bottom - 6)), fill=INK, width=3 * FINE)
         points = self._scaled((x - 7, bottom - 8)), self._scaled((x + 7, bottom - 8)), self._scaled((x, bottom))
         self._draw.polygon(points, fill=INK)
 
     def plus(self, x: float, y: float) -> None:
-        """A plus sign around a place."""
+        """Draw a plus sign centred at a place."""
         self._line((x - 7, y), (x + 7, y), INK, 3)
         self._line((x, y - 7), (x, y + 7), INK, 3)
 
@@ -95,7 +95,7 @@ class Scheme:
         self._dancer(((left + right) / 2, bottom - 4), height, film.coat, pose)
 
     def _dancer(self, feet: tuple[float, float], height: float, coat: str, pose: tuple[float, float]) -> None:
-        """A figure on its feet: head, coat, two legs and two arms."""
+        """Draw a standing figure: head, coat, two legs and two arms."""
         x, y = feet
         shoulder, hip, reach = y - 0.72 * height, y - 0.32 * height, 0.3 * height
         lean = 0.04 * height * (1 if pose[0] > pose[1] else -1)
@@ -143,17 +143,17 @@ EXPERTS = ("high noise", CHIP), ("low noise", CHIP)
 
 
 def train(scheme: Scheme) -> None:
-    """A clip, what is learned of it, and a new video."""
+    """Draw a clip, the look and motion learned from it, and a new video."""
     _through(scheme, CLIP, BOTH, RESULT)
 
 
 def train_experts(scheme: Scheme) -> None:
-    """The same in both models."""
+    """Draw a clip, the two models that learn it, and a new video."""
     _through(scheme, CLIP, EXPERTS, RESULT)
 
 
 def use_experts(scheme: Scheme) -> None:
-    """A concept in both models, and a new video."""
+    """Draw a concept in both models, and a new video."""
     scheme.chips(40, [("one concept", MOTION)])
     scheme.arrow(150, 60, 88)
     scheme.arrow(250, 60, 88)
@@ -164,7 +164,7 @@ def use_experts(scheme: Scheme) -> None:
 
 
 def shared(scheme: Scheme) -> None:
-    """One node more in the template."""
+    """Draw a concept file, the template that it goes into, and a new video."""
     scheme.chips(40, [("concept file", MOTION)])
     scheme.arrow(200, 60, 88)
     scheme.chips(108, [("text-to-video template", CHIP)])
@@ -173,7 +173,7 @@ def shared(scheme: Scheme) -> None:
 
 
 def pipeline(scheme: Scheme) -> None:
-    """A video, and the same larger and with more frames."""
+    """Draw a video, and the same video larger and with more frames."""
     scheme.strip((60, 14, 340, 84), RESULT)
     scheme.arrow(200, 90, 108)
     scheme.chips(126, [("2x frames", CHIP), ("2x size", CHIP)])
@@ -182,7 +182,7 @@ def pipeline(scheme: Scheme) -> None:
 
 
 def teach_lora(scheme: Scheme) -> None:
-    """A still look, somebody else's movement, and the look that moves."""
+    """Draw a still look, another person's motion, and the look with this motion."""
     scheme.strip((20, 16, 110, 106), Strip(RED, STAGE, held=True, frames=1))
     scheme.plus(125, 61)
     scheme.strip((140, 16, 380, 106), Strip(BLUE, STAGE, frames=3))

@@ -1,6 +1,6 @@
 """Make the thumbnails of the workflows: python -m tools.pictures.thumbnails (takes minutes)
 
-The rows of a thumbnail are videos of the workflow on the embedded model. Those of workflows for large models are drawn.
+The rows of a thumbnail are videos of the workflow on the embedded model. Thumbnails for large models are drawn.
 Results are kept in build/thumbnails. The rows of *3 Compose two concepts* come from
 `python -m benchmarks.composition --rows build/thumbnails/pictures`.
 """

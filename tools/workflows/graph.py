@@ -273,7 +273,7 @@ class Subgraph(Graph):
         self._results.append((name, source, link_id))
 
     def promote(self, node: Node, *widgets: str, **named: str) -> None:
-        """Show widgets of a node inside on the node that holds the subgraph, those in `named` by another name."""
+        """Show widgets of an inner node on the node that holds the subgraph; `named` gives some another name."""
         for widget in (*widgets, *named):
             self.promoted.append([str(node.entry["id"]), widget])
         for widget, label in named.items():

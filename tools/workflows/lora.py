@@ -1,4 +1,4 @@
-"""The workflow on a LoRA that the artist already has: its look is taken as it is, and only the motion is learned."""
+"""The workflow for a LoRA that the artist already has: its look is kept as it is, and only the motion is learned."""
 
 from typing import Any
 
@@ -22,12 +22,12 @@ NOTE = """
 """
 
 STEP = 24
-"""Between two columns."""
+"""Space between two columns."""
 LEFT, LOOK, TRAIN, MAKE, SAVE = 225, 255, 260, 225, 225
 """Widths of the columns, which a window of 1366x768 shows at 100 %."""
 LOADERS_STEP = 38
 STAIRS = 166, 108, 0
-"""Tops of the second to the fourth column: the wires of the loaders pass above those that do not take them."""
+"""Tops of the second to the fourth column, such that the loaders' wires pass above columns that do not use them."""
 BOTTOM = 634
 
 
@@ -85,7 +85,7 @@ def _loaders(graph: Graph) -> tuple[Node, Node, Node]:
 
 
 def _look_and_clip(object_info: dict[str, Any]) -> Subgraph:
-    """Reference Clip and Identity from LoRA as one node, with the files and prompts that an artist chooses."""
+    """A subgraph of Reference Clip and Identity from LoRA, with the files and prompts that an artist chooses."""
     inner = Subgraph("Look and Clip", object_info, NAME, model="MODEL", clip="CLIP", vae="VAE", video="VIDEO")
     clip = inner.add(
         "SetSeq_ReferenceClip",
@@ -113,7 +113,7 @@ def _look_and_clip(object_info: dict[str, Any]) -> Subgraph:
 
 
 def _video_maker(object_info: dict[str, Any]) -> Subgraph:
-    """The concept on the model, then the official text-to-video template, as one node."""
+    """A subgraph that applies the concept to the model, then runs the official text-to-video template."""
     inner = Subgraph("Make a Video", object_info, NAME, model="MODEL", clip="CLIP", vae="VAE", concept="SETSEQ_CONCEPT")
     applied = inner.add("SetSeq_ComposeConcepts", (-380, 0), model=inner["model"], concepts=[inner["concept"]])
     return wan_video(inner, applied["model"], NEW_PROMPT)

@@ -160,7 +160,7 @@ def _video_maker(object_info: dict[str, Any]) -> Subgraph:
 
 
 def wan_video(inner: Subgraph, model: Output, prompt: str) -> Subgraph:
-    """The subgraph with the official text-to-video template in it, from the model to the video that it gives."""
+    """Add the official text-to-video template, from model to video, to a subgraph and return it."""
     shifted = inner.add("ModelSamplingSD3", (0, 0), model=model, shift=8.0)
     texts = []
     prompts = ((130, "Prompt", GREEN, prompt), (360, "Negative Prompt", RED, NEGATIVE_PROMPT))
@@ -350,7 +350,7 @@ def _files_note(*files: dict[str, str]) -> Note:
 
 
 def _files_links(*files: dict[str, str]) -> str:
-    """The files in a sentence, each linked to its page."""
+    """Names of the files for a sentence, each linked to its file."""
     return ", ".join(f"[{file['name']}]({file['url']})" for file in files)
 
 
