@@ -38,7 +38,7 @@ def sample_latents(
     Args:
         embeddings: learned tokens of the concepts, each (D,), put into the prompt but not the negative prompt.
         given: adds the model's other inputs, such as a first frame, to both prompts.
-        guidance: 1 follows the prompt alone and halves the work.
+        guidance: guidance scale; 1 follows the prompt alone and halves the work.
         sampler: "euler" or "lcm".
         times: falling times (steps + 1,); `noise_CFHW` must be a clip noised to the first. If None, they go from 1
             to 0.

@@ -152,7 +152,7 @@ def _starts_from_a_still(backbone: Backbone) -> bool:
 def _still(
     backbone: Backbone, prompt: PriorPrompt, noise_CFHW: Tensor, length: int, sampling: SamplingConfig
 ) -> Callable[[Condition], Condition] | None:
-    """Gives a model that needs a first frame one that it samples itself from the prompt's appearance.
+    """Gives the model a first frame that it has sampled itself from the prompt's appearance; None if it needs none.
 
     The artist's first frame would put the concept's subject into clips of other things.
     """
