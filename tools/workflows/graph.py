@@ -27,7 +27,7 @@ MARGIN, TITLE_HEIGHT = 10, 70
 WRAPPED = re.compile(r"(?<!\n)\n(?![\n#-]|\d+\. )\s*")
 """A line break within a paragraph or a list item."""
 SHOWN = {
-    "SetSeq_TrainIdentityLoRA": 360,
+    "SetSeq_TrainIdentityLoRA": 340,
     "SetSeq_TrainMotionResidual": 360,
     "SetSeq_LoadDynamicConcept": 470,
     "SetSeq_ComposeConcepts": 180,
