@@ -221,8 +221,7 @@ def _prior(
     """Prior clips to train on: the given ones, otherwise automatic ones; None without prior preservation."""
     if not config.prior.share:
         return None
-    keeps = processes.number == 0
-    return given or automatic_prior(backbone, references, config, folder=folder, keeps=keeps, progress=progress)
+    return given or automatic_prior(backbone, references, config, folder=folder, processes=processes, progress=progress)
 
 
 def _frame_set(backbone: Backbone, reference: Reference, config: MethodConfig) -> FrameSet:

@@ -6,6 +6,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from .options import EMBEDDED
 
 RETRIES = 5
 """Maximum restarts of a task after its worker was lost."""
+ANSWER_SECONDS = 10.0
+"""How long a cluster may take to answer."""
 LOOK_SECONDS = 1.0
 """Seconds between two checks of the workers."""
 
@@ -103,6 +106,8 @@ def _started_ray(address: str | None, workers: int) -> Any:
             "Training many concepts needs the package 'ray'.",
             hint="Install it with: python -m pip install ray",
         ) from error
+    if address is not None:
+        _check_that_it_answers(address)
     checkout = str(Path(__file__).parents[2])
     variables = {"PYTHONPATH": checkout}
     if address is None:  # by default Ray gives a worker one thread
@@ -116,6 +121,22 @@ def _started_ray(address: str | None, workers: int) -> Any:
         runtime_env={"env_vars": variables},
     )
     return ray
+
+
+def _check_that_it_answers(address: str) -> None:
+    """Ask a cluster for a connection, since Ray itself would try for minutes.
+
+    Raises:
+        BackboneError: nothing answers.
+    """
+    host, _, port = address.rpartition("/")[2].rpartition(":")  # of HOST:PORT or ray://HOST:PORT
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise BackboneError(
+            f"--address {address}: no Ray cluster answers there ({error}).",
+            hint="Give HOST:PORT as 'ray start --head' prints it, or leave --address out to use this machine.",
+        ) from error
 
 
 def _threads(workers: int) -> int:

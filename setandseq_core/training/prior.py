@@ -7,7 +7,7 @@ Shape letters: K prior clips, S frames of a clip taken one by one, C latent chan
 height and width.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from ..config import EULER, MethodConfig, SamplingConfig
 from ..errors import SetAndSequenceError, StorageError
 from ..fingerprint import content_key
 from ..sample import latent_noise, sample_latents, sampled_as
+from .processes import ALONE, Processes
 
 FRAMES_KEPT = 3
 """Frames of each prior clip that the set stage sees: the first, the middle and the last."""
@@ -42,7 +43,7 @@ def make_prior(
     sampling: SamplingConfig = AS_USUAL,
     folder: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
-    keeps: bool = True,
+    processes: Processes = ALONE,
     must_save: bool = True,
 ) -> PriorSet:
     """Let the model make a clip for each prompt, or read it from `folder` if it is there already.
@@ -51,7 +52,7 @@ def make_prior(
         size_FHW: frames, height and width in pixels.
         seed: clip number k is made from noise of seed + k.
         sampling: steps, guidance and sampler; clips made with other settings are not reused.
-        keeps: whether new clips are written to `folder`.
+        processes: those that make them together; each gets all clips.
         must_save: whether a clip that cannot be written is an error; if not, it is made again next time.
         progress: called with the clips done and the number of all clips; may raise to stop. Finished clips are kept.
     """
@@ -59,20 +60,60 @@ def make_prior(
     made_by = _sampling_key(sampling, backbone.shift)
     if _starts_from_a_still(backbone):
         made_by["from"] = "a still"
-    clips: list[_PriorClip] = []
+    paths: list[Path | None] = []
     for number, prompt in enumerate(prompts):
         key = content_key(base, made_by, asdict(prompt), {"size": size_FHW, "seed": seed + number})
-        path = folder / f"prior_{key}.safetensors" if folder else None
-        if path and path.exists():
-            clips.append(_read_clip(path))
-        else:
-            clips.append(_make_clip(backbone, prompt, size_FHW, seed + number, sampling))
-            if path and keeps:
+        paths.append(folder / f"prior_{key}.safetensors" if folder else None)
+    missing = _missing(paths, processes, backbone.device)
+    own = _own(missing, processes)
+    clips: dict[int, _PriorClip] = {}
+    for number, (prompt, path) in enumerate(zip(prompts, paths, strict=True)):
+        if number in own:
+            clips[number] = _make_clip(backbone, prompt, size_FHW, seed + number, sampling)
+            if path and (processes.number == 0 or not processes.sharded):
                 with nullcontext() if must_save else suppress(StorageError):
-                    _save_clip(clips[-1], path, base)
-        if progress:
-            progress(len(clips), len(prompts))
-    return _as_set(clips, backbone)
+                    _save_clip(clips[number], path, base)
+        elif path and number not in missing:
+            clips[number] = _read_clip(path)
+        if progress and (number in clips or number + 1 == len(prompts)):
+            progress(number + 1, len(prompts))
+    if len(own) < len(missing):
+        clips |= _exchanged(missing, clips, prompts, size_FHW, backbone, processes)
+    return _as_set([clips[number] for number in range(len(prompts))], backbone)
+
+
+def _missing(paths: Sequence[Path | None], processes: Processes, device: torch.device) -> list[int]:
+    """Numbers of the clips that are not on the disk of every process."""
+    here = torch.tensor([float(path is not None and path.exists()) for path in paths], device=device)
+    (there,) = processes.sums([here])
+    return [number for number in range(len(paths)) if int(there[number]) < processes.count]
+
+
+def _own(missing: Sequence[int], processes: Processes) -> set[int]:
+    """The clips that this process makes: all of them where the processes can only ask the model together."""
+    return set(missing if processes.sharded else missing[processes.number :: processes.count])
+
+
+def _exchanged(
+    missing: Sequence[int],
+    made: Mapping[int, "_PriorClip"],
+    prompts: Sequence[PriorPrompt],
+    size_FHW: tuple[int, int, int],
+    backbone: Backbone,
+    processes: Processes,
+) -> dict[int, "_PriorClip"]:
+    """The missing clips, each of which one process has made: a sum with zeros from all others."""
+    _, height, width = size_FHW
+    shapes = backbone.latent_shape(*size_FHW), (FRAMES_KEPT, *backbone.latent_shape(1, height, width))
+    clips: dict[int, _PriorClip] = {}
+    for number in missing:
+        clip = made.get(number)
+        own = (clip.latents_CFHW, clip.frames_SCFHW) if clip else (torch.zeros(shape) for shape in shapes)
+        latents_CFHW, frames_SCFHW = processes.sums([each.float().to(backbone.device) for each in own])
+        clips[number] = _PriorClip(
+            prompt=prompts[number], latents_CFHW=latents_CFHW.cpu(), frames_SCFHW=frames_SCFHW.cpu()
+        )
+    return clips
 
 
 def read_prior(folder: Path, backbone: Backbone) -> PriorSet:
@@ -203,13 +244,13 @@ def automatic_prior(
     config: MethodConfig,
     *,
     folder: Path | None = None,
-    keeps: bool = True,
+    processes: Processes = ALONE,
     progress: Callable[[int, int], None] | None = None,
 ) -> PriorSet | None:
     """Prior clips for a training that was given none, in the first clip's size; None without prior preservation.
 
     Args:
-        folder, keeps, progress: see `make_prior`.
+        folder, processes, progress: see `make_prior`.
     """
     if not config.prior.share:
         return None
@@ -223,7 +264,7 @@ def automatic_prior(
         seed=config.seed,
         sampling=config.sampling,
         folder=folder,
-        keeps=keeps,
+        processes=processes,
         progress=progress,
         must_save=False,
     )

@@ -3,6 +3,8 @@
 import json
 import multiprocessing
 import os
+import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -20,12 +22,15 @@ from torch.distributed.tensor import DTensor
 from setandseq_core.backbones.wan import WanBackbone
 from setandseq_core.cli.main import main
 from setandseq_core.clips.encode import EncodedPrior, FrameSequence, FrameSet, Material
+from setandseq_core.clips.prior_prompts import PriorSet
 from setandseq_core.concept import ConceptLayer, parts_of
 from setandseq_core.concept_file.file import load_concept
-from setandseq_core.config import MethodConfig, PriorConfig, SequenceConfig, SetConfig
+from setandseq_core.config import MethodConfig, PriorConfig, SamplingConfig, SequenceConfig, SetConfig
 from setandseq_core.embedded.text import encode_prompt
 from setandseq_core.errors import TrainingError
+from setandseq_core.prompts import PriorPrompt
 from setandseq_core.train import Trained, train_identity, train_motion
+from setandseq_core.training.prior import make_prior
 from setandseq_core.training.processes import ALONE, Launched, OneProcess, Processes, own_samples, share_of
 from setandseq_core.training.progress import Progress, StopTraining
 from setandseq_core.training.sharding import spread
@@ -50,7 +55,8 @@ class Event:
     number: int
     step: int
     kind: str
-    """"kill" and "stop" end it; "disk" (a disk of its own) and "shard" (spread weights) hold for the whole training."""
+    """"kill" and "stop" end it; "disk" (a disk of its own) and "shard" (spread weights) hold for the whole training.
+    With "clips", prior clips are made instead."""
 
 
 def backbone() -> WanBackbone:
@@ -95,6 +101,22 @@ def learn(folder: Path, processes: Processes, event: Event | None = None, config
     return train_motion(model, look.layers, sequence, config, folder=folder, progress=progress, processes=processes)
 
 
+def make_clips(folder: Path, processes: Processes) -> tuple[PriorSet, list[int]]:
+    """Three prior clips, and the numbers of those after which progress was told."""
+    prompts = [PriorPrompt(appearance="a red blob", motion=f"a red blob {motion}") for motion in ("hops", "spins", "")]
+    told: list[int] = []
+    clips = make_prior(
+        backbone(),
+        prompts,
+        (5, 32, 32),
+        sampling=SamplingConfig(steps=2),
+        folder=folder,
+        processes=processes,
+        progress=lambda done, _: told.append(done),
+    )
+    return clips, told
+
+
 def run_process(number: int, count: int, port: int, folder: Path, event: Event | None) -> None:
     """The work of one process of a launcher. The first writes its losses to a file, and each writes its error."""
     names = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": count, "MASTER_PORT": port}
@@ -104,6 +126,11 @@ def run_process(number: int, count: int, port: int, folder: Path, event: Event |
         os.environ["FSDP_VERSION"] = "2"
     torch.set_num_threads(1)
     processes = Launched("cpu")
+    if event and event.kind == "clips":
+        clips, told = make_clips(folder, processes)
+        torch.save({"latents": clips.latents_KCFHW, "frames": clips.frames_KSCFHW}, folder / f"result_{number}.pt")
+        (folder / f"result_{number}.json").write_text(json.dumps(told), encoding="utf-8")
+        return
     own = folder / f"disk_{number}" if event and event.kind == "disk" else folder
     try:
         result = learn(own, processes, event)
@@ -203,6 +230,18 @@ def test_a_stop_in_one_process_stops_all_after_the_same_step(
         assert len(record["losses"]) == 3 and not record["finished"]
 
 
+def test_processes_share_out_the_making_of_prior_clips(together: Callable[..., list[int]], tmp_path: Path) -> None:
+    wanted, _ = make_clips(tmp_path / "alone", ALONE)
+    for told in ([[1, 3], [2, 3]], [[1, 2, 3], [1, 2, 3]]):  # made, and then read
+        assert together(2, tmp_path, Event(number=0, step=0, kind="clips")) == [0, 0]
+        for number in (0, 1):
+            found = torch.load(tmp_path / f"result_{number}.pt")
+            assert torch.allclose(found["latents"], wanted.latents_KCFHW, rtol=0, atol=1e-5)
+            assert torch.allclose(found["frames"], wanted.frames_KSCFHW, rtol=0, atol=1e-5)
+            assert json.loads((tmp_path / f"result_{number}.json").read_text(encoding="utf-8")) == told[number]
+        assert len(list(tmp_path.glob("prior_*.safetensors"))) == 3
+
+
 def test_processes_that_share_no_disk_are_told_so(together: Callable[..., list[int]], tmp_path: Path) -> None:
     learn(tmp_path / "disk_0", ALONE, Event(number=0, step=2, kind="stop"))
     assert together(2, tmp_path, Event(number=0, step=9, kind="disk")) == [ENDED_BY_AN_ERROR] * 2
@@ -225,20 +264,46 @@ def test_every_sample_is_one_process_s(batch: int, count: int) -> None:
     assert most == max(share.stop - share.start for share in shares)
 
 
-def test_accelerate_launches_the_command_on_the_embedded_model(tmp_path: Path) -> None:
+def launch(*options: str) -> list[str]:
+    """The line of docs/scale.md up to the name of the video, for two processes and with more options."""
+    page = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^    (accelerate launch .* train) --video lantern.mp4 \.\.\. --device cuda$", page, re.M)
+    words = shlex.split(line.replace("--num_processes 4", "--num_processes 2"))
+    return [sys.executable, "-m", "accelerate.commands.accelerate_cli", words[1], *options, *words[2:]]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--multi_gpu",), pytest.param(("--use_fsdp", "--fsdp_version", "2"), marks=pytest.mark.scale)],
+    ids=["whole model", "spread model"],
+)
+def test_accelerate_launches_the_command_on_the_embedded_model(tmp_path: Path, options: tuple[str, ...]) -> None:
     settings = "rank = 2\n[prior]\nshare = 0.0\n"
-    settings += "[set_stage]\nsteps = 2\nbatch = 2\nlearning_rate = 1e-4\n"
-    settings += "[sequence_stage]\nsteps = 2\nbatch = 2\nlearning_rate = 1e-4\n"
+    settings += "[set_stage]\nsteps = 1\nbatch = 2\nlearning_rate = 1e-4\n"
+    settings += "[sequence_stage]\nsteps = 1\nbatch = 2\nlearning_rate = 1e-4\n"
     (tmp_path / "short.toml").write_text(settings, encoding="utf-8")
-    train = ["train", "--video", str(DEMO_CLIP), "--static-prompt", "a sks bee", "--dynamic-prompt", "zub"]
+    train = ["--video", str(DEMO_CLIP), "--static-prompt", "a sks bee", "--dynamic-prompt", "zub"]
     train += ["--frames", "5", "--size", "32x32", "--config", f"{tmp_path}/short.toml"]
     train += ["--float32", "--device", "cpu", "--out"]
-    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "-m", "setandseq_core"]
-    command = [sys.executable, *launch, *train, f"{tmp_path}/two.safetensors"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    command = [*launch(*options), *train, f"{tmp_path}/two.safetensors"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0 and done.stdout.count("Made ") == 1, done.stderr
-    assert main([*train, f"{tmp_path}/one.safetensors"]) == 0
+    assert ("spread over 2 processes" in done.stderr) == ("--use_fsdp" in options)
+    assert main(["train", *train, f"{tmp_path}/one.safetensors"]) == 0
     one, two = (load_concept(tmp_path / f"{name}.safetensors") for name in ("one", "two"))
     for name, wanted in weights(one.layers).items():
         assert torch.allclose(weights(two.layers)[name], wanted, rtol=0, atol=1e-5)
+
+
+def test_without_accelerate_the_command_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = ["train", "--video", str(DEMO_CLIP), "--static-prompt", "a sks bee", "--dynamic-prompt", "zub"]
+    train += ["--device", "cpu", "--out", f"{tmp_path}/bee.safetensors"]
+    monkeypatch.setenv("WORLD_SIZE", "2")  # as a launcher sets it
+    monkeypatch.setitem(sys.modules, "accelerate", None)  # as Python marks a module that cannot be imported
+    assert main(train) == 2
+    needed = "Training on several processes needs the package 'accelerate'."
+    assert f"{needed}\nInstall it with: python -m pip install accelerate" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

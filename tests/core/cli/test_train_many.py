@@ -3,6 +3,7 @@
 import csv
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -56,7 +57,7 @@ def write_manifest(folder: Path, steps: int, names: Sequence[str] = NAMES) -> li
     ]
     (folder / "bees.toml").write_text("".join(concepts), encoding="utf-8")
     files = [f"{folder}/bees.toml", "--out", f"{folder}/out", "--config", f"{folder}/settings.toml"]
-    return ["train-many", *files, "--frames", "5", "--workers", "2", "--device", "cpu"]
+    return ["train-many", *files, "--frames", "5", "--size", "32x32", "--workers", "2", "--device", "cpu"]
 
 
 def kill_a_training_worker(out: Path, killed: list[int]) -> None:
@@ -91,7 +92,7 @@ def assert_all_done_once(out: Path) -> None:
 def test_six_clips_on_two_workers_with_one_killed_are_all_done_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = write_manifest(tmp_path, steps=2)
+    command = write_manifest(tmp_path, steps=1)
     out, killed = tmp_path / "out", list[int]()
     killer = threading.Thread(target=kill_a_training_worker, args=(out, killed), daemon=True)
     killer.start()
@@ -209,3 +210,28 @@ def test_without_ray_the_command_says_how_to_get_it(
     monkeypatch.setitem(sys.modules, "ray", None)  # as Python marks a module that cannot be imported
     assert main(write_manifest(tmp_path, steps=1)) == 2
     assert "needs the package 'ray'.\nInstall it with: python -m pip install ray" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{free}", "ray://127.0.0.1:{free}", "nowhere", "127.0.0.1:99999999"])
+def test_an_address_without_a_cluster_is_told_at_once(
+    tmp_path: Path, address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ray")
+    with socket.socket() as closed:  # it is bound and does not listen
+        closed.bind(("127.0.0.1", 0))
+        address = address.format(free=closed.getsockname()[1])
+        assert main([*write_manifest(tmp_path, steps=1, names=["bee"]), "--address", address]) == 2
+    told = capsys.readouterr().err
+    assert f"--address {address}: no Ray cluster answers there" in told and "as 'ray start --head' prints it" in told
+
+
+@pytest.mark.scale
+def test_a_cluster_trains_by_its_address(tmp_path: Path) -> None:
+    cluster_utils = pytest.importorskip("ray.cluster_utils")
+    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        command = write_manifest(tmp_path, steps=1, names=["bee 0", "bee 1"])
+        assert main([*command, "--address", cluster.address]) == 0
+    finally:
+        cluster.shutdown()
+    assert [(row["name"], row["state"]) for row in rows(tmp_path / "out")] == [("bee 0", "done"), ("bee 1", "done")]
