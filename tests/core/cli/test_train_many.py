@@ -37,7 +37,7 @@ rank = 2
 [prior]
 clips = 2
 [sampling]
-steps = 2
+steps = 1
 [set_stage]
 steps = {steps}
 batch = 1
@@ -57,7 +57,7 @@ def write_manifest(folder: Path, steps: int, names: Sequence[str] = NAMES) -> li
     ]
     (folder / "bees.toml").write_text("".join(concepts), encoding="utf-8")
     files = [f"{folder}/bees.toml", "--out", f"{folder}/out", "--config", f"{folder}/settings.toml"]
-    return ["train-many", *files, "--frames", "5", "--size", "32x32", "--workers", "2", "--device", "cpu"]
+    return ["train-many", *files, "--frames", "5", "--workers", "2", "--device", "cpu"]
 
 
 def kill_a_training_worker(out: Path, killed: list[int]) -> None:
