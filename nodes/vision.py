@@ -61,7 +61,7 @@ class VisionTextEmbedder(VisionEmbedder):
 
 
 def _encoder(clip: CLIP) -> Any:
-    """The only CLIP text model inside; text encoders of video models and pairs of text models are refused."""
+    """The text model of a CLIP that holds exactly one; text encoders of video models are refused."""
     model = clip.cond_stage_model
     encoder = getattr(model, model.clip, None) if isinstance(model, SD1ClipModel) else None
     if encoder is None or not hasattr(encoder.transformer, "text_projection"):

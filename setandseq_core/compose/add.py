@@ -25,7 +25,7 @@ Part = tuple[Mapping[str, ConceptLayer], Strengths]
 def added_factors(parts: Sequence[Part]) -> Factors:
     """The sum of all parts as one weight change: up [A1_1 A1_2 ...], down [B_1; B_2; ...]. Their ranks add up.
 
-    A layer that only some of the parts have counts as zeros in the others.
+    Parts that lack a layer count as zeros there.
     """
     sizes: dict[str, tuple[int, int]] = {}
     for layers, _ in parts:

@@ -8,8 +8,8 @@ on the other side). The predictions are rolled back, and each region takes its o
 
     v = sum_i m_i S_i^-1 v_i(S_i x_t) + (1 - sum_i m_i) v_0(x_t)
 
-with S_i the roll, m_i the region and v_0 the model without concepts. This follows MultiDiffusion (Bar-Tal et al. 2023)
-with one prompt per region. The roll and the concepts per region are not in that paper.
+with S_i the roll, m_i the region and v_0 the model without these concepts. This follows MultiDiffusion (Bar-Tal et al.
+2023) with one prompt per region. The roll and the concepts per region are not in that paper.
 
 Classifier-free guidance subtracts the negative prompt's prediction from the prompt's. Weakening a concept in the
 negative prompt's prediction therefore makes guidance amplify the concept.

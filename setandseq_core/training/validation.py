@@ -48,7 +48,7 @@ class Validation:
             step: number of steps done.
             steps: number of steps that the stage has.
             parameters: trainable parameters by name.
-            ends: whether to validate in any case.
+            ends: validate even if no check is due, because the stage ends.
         Returns:
             False if the loss is not finite.
         """

@@ -1,6 +1,7 @@
 """Every family of video models, each as a tiny random model in its own file: right gradients, both stages, no trace.
 
-A new entry in nodes/families.py needs a tiny model of its kind in tools/tiny_models.py, but no change here.
+A new entry in nodes/families.py needs a tiny model of its kind in tools/tiny_models.py; one that is
+refused is also named in REFUSED here.
 """
 
 import ast
