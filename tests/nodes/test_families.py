@@ -78,11 +78,12 @@ def in_order(backbone: Any, name: str, text: Any) -> Any:
     return backbone.given.with_first_frame(text, first_1HWC, backbone.format.length(frames))
 
 
-def sampled(model: Any, name: str, *, padding: int = 0) -> Tensor:
+def sampled(model: Any, name: str, *, padding: int = 0, noise: Any = None) -> Any:
     """One step of ComfyUI's own sampling from fixed noise, without any of our code.
 
     Args:
         padding: tokens at the end of the prompt that are zeros.
+        noise: in place of that of a video alone.
     """
     tiny, samplers = TINY[name], import_module("comfy.samplers")
     clip = TinyClip(tiny, given=tiny.graph(tiny.latents))
@@ -92,9 +93,9 @@ def sampled(model: Any, name: str, *, padding: int = 0) -> Tensor:
         guider = samplers.CFGGuider(model)
         guider.set_conds([[text, values]], [])
         guider.set_cfg(1.0)
-        noise = random(1, *tiny.latents)
+        noise = random(1, *tiny.latents) if noise is None else noise
         sigmas = torch.tensor([float(model.get_model_object("model_sampling").percent_to_sigma(p)) for p in (0.3, 0.6)])
-        return guider.sample(noise, torch.zeros_like(noise), samplers.sampler_object("euler"), sigmas, seed=0).clone()
+        return guider.sample(noise, noise * 0, samplers.sampler_object("euler"), sigmas, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -270,6 +271,46 @@ def test_a_schedule_acts_by_the_noise_that_the_sampler_is_at(pack: Pack, learned
     torch.testing.assert_close(at(1.0, (0.0, 1.0), (0.05, 0.0)), before, rtol=1e-4, atol=1e-4)
     if pack("nodes.times").times_of(model).is_flow:
         torch.testing.assert_close(at(1.0, (0.0, 1.0), (1.0, 0.0)), at(0.7), rtol=1e-4, atol=1e-4)
+
+
+def test_a_live_concept_acts_on_ltx2_with_sound_as_a_merged_one_does(pack: Pack, learned: Call) -> None:
+    model, concept, _, _ = learned("ltx2")
+    constant = pack("setandseq_core.compose.strengths").StrengthSchedule(
+        identity=((0.0, 1.0), (1.0, 1.0)), motion=((0.0, 1.0), (1.0, 1.0))
+    )
+    merged = pack("nodes.wires").WeightedConcept(concept=_stronger(concept))
+    live = replace(merged, schedules=(constant,))
+    picture_and_sound = random(1, *TINY["ltx2"].latents), random(1, 8, 9, 16, seed=4)
+    noise = import_module("comfy.nested_tensor").NestedTensor(picture_and_sound)
+    apply = pack("nodes.apply").apply_concepts
+    models = model, apply(model, [merged]), apply(model, [live])
+    bare, expected, found = (sampled(each, "ltx2", noise=noise).unbind() for each in models)
+    for part, whole, without in zip(found, expected, bare, strict=True):
+        torch.testing.assert_close(part, whole, rtol=1e-4, atol=1e-4)
+        assert (part - without).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("name", ["wan_t2v", "hunyuan_video_15"])
+def test_a_prompt_of_600_tokens_trains_together_with_practice_clips(
+    pack: Pack, load: Call, backbone_of: Call, name: str
+) -> None:
+    encode, train = pack("setandseq_core.clips.encode"), pack("setandseq_core.train")
+    config = replace(CONFIG, prior=replace(CONFIG.prior, share=0.5))
+    channels, _, *size = TINY[name].latents
+    with torch.inference_mode(), pack("nodes.backbone").differentiable():
+        backbone = backbone_of(name, load(name))
+        long, *short, empty = (
+            backbone.encode_prompt(prompt) for prompt in ("a [v] blob " + 600 * "moss ", "a dog", "a tree", "")
+        )
+        assert len(long.tokens_ND) > 600 > len(short[0].tokens_ND)
+        frames = encode.FrameSet(latents_SCFHW=random(3, channels, 1, *size), text=long)
+        stills = encode.EncodedPrior(latents_KCFHW=random(2, channels, 1, *size), texts=short, empty=[empty] * 2)
+        identity = train.train_identity(backbone, encode.Material(clips=[frames], prior=stills), config)
+        clip = encode.FrameSequence(latents_CFHW=random(*TINY[name].latents), text=long)
+        clips = encode.EncodedPrior(latents_KCFHW=random(2, *TINY[name].latents), texts=short, empty=[empty] * 2)
+        trained = train.train_motion(backbone, identity.layers, encode.Material(clips=[clip], prior=clips), config)
+    for layer in trained.layers.values():
+        assert layer.motion_residual_RI.isfinite().all() and layer.motion_residual_RI.any()
 
 
 @pytest.mark.parametrize("name", TRAINED)
