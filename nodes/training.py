@@ -252,6 +252,7 @@ def conditioning_input() -> io.Conditioning.Input:
     return io.Conditioning.Input(
         "conditioning",
         optional=True,
+        advanced=True,
         tooltip="For image to video: the positive conditioning of your graph, such as that of WanImageToVideo. The "
         "model is given its pictures while it learns the motion; its text is not used. If empty, a model that needs a "
         "first frame is given that of the clip.",

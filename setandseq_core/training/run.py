@@ -20,6 +20,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from ..atomic import remove_leftovers
 from ..backbone import Savings
 from ..concept import EMBEDDINGS
 from ..config import MethodConfig, StageConfig
@@ -286,6 +287,7 @@ class StageRun:
         """Load the most advanced state that has no more steps than asked for."""
         if self.folder is None:
             return
+        remove_leftovers(self.folder)  # a stage that is already done writes nothing, which would remove them too
         done: dict[int, Path] = {}
         for path in sorted(self.folder.glob(f"{self.stage}_{self.key}_*.safetensors")):
             with _readable(path):

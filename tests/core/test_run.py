@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from setandseq_core.atomic import PARTIAL_FOLDERS
 from setandseq_core.backbones.wan import WanBackbone
 from setandseq_core.clips.encode import FrameSet, Material
 from setandseq_core.config import MethodConfig, SetConfig
@@ -54,6 +55,13 @@ def test_fewer_steps_train_anew_and_keep_the_longer_training(learn: Learn, tmp_p
     seen: list[int] = []
     again = learn(6, tmp_path, lambda now: seen.append(now.step))
     assert seen == [] and same_weights(again, longer)
+
+
+def test_a_finished_stage_also_removes_what_a_killed_writer_left(learn: Learn, tmp_path: Path) -> None:
+    learn(4, tmp_path)
+    (tmp_path / PARTIAL_FOLDERS.replace("*", "left")).mkdir()
+    learn(4, tmp_path)
+    assert not [*tmp_path.glob(PARTIAL_FOLDERS)]
 
 
 def test_after_a_stop_the_same_steps_resume(learn: Learn, tmp_path: Path) -> None:

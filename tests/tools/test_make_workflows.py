@@ -54,6 +54,15 @@ def groups_and_notes(name: str) -> list[list[float]]:
     return [group["bounding"] for group in workflow["groups"]] + notes
 
 
+@pytest.mark.parametrize("name", MAKERS)
+def test_every_node_has_an_id_of_its_own(name: str) -> None:
+    """New frontends number nodes anew where two graphs of a file share an id."""
+    workflow = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    graphs = [workflow, *workflow.get("definitions", {}).get("subgraphs", [])]
+    ids = [node["id"] for graph in graphs for node in graph["nodes"]]
+    assert len(ids) == len({*ids})
+
+
 def test_files_to_download_are_named_with_their_place() -> None:
     wanted = 0
     for name in MAKERS:

@@ -250,13 +250,15 @@ class Graph:
 class Subgraph(Graph):
     """A workflow that another workflow shows as one node, with named and typed inputs and outputs.
 
-    Its ids begin above those of all workflows here, because new frontends need each id to be unique in a file.
+    Its ids begin above those of all workflows here, because new frontends need each id to be unique in a file. Of
+    several subgraphs in a file, each has a `first_id` of its own.
     """
 
-    first_id = 101
-
-    def __init__(self, name: str, object_info: dict[str, Any], owner: str, **inputs: str) -> None:
+    def __init__(
+        self, name: str, object_info: dict[str, Any], owner: str, *, first_id: int = 101, **inputs: str
+    ) -> None:
         super().__init__(name, object_info)
+        self.first_id = first_id
         self.id = unique_id(f"{owner}/{name}")
         self.promoted: list[list[str]] = []
         self._given = [{"name": given, "type": kind, "links": None} for given, kind in inputs.items()]

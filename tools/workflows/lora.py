@@ -114,6 +114,7 @@ def _look_and_clip(object_info: dict[str, Any]) -> Subgraph:
 
 def _video_maker(object_info: dict[str, Any]) -> Subgraph:
     """A subgraph that applies the concept to the model, then runs the official text-to-video template."""
-    inner = Subgraph("Make a Video", object_info, NAME, model="MODEL", clip="CLIP", vae="VAE", concept="SETSEQ_CONCEPT")
+    given = {"model": "MODEL", "clip": "CLIP", "vae": "VAE", "concept": "SETSEQ_CONCEPT"}
+    inner = Subgraph("Make a Video", object_info, NAME, first_id=201, **given)
     applied = inner.add("SetSeq_ComposeConcepts", (-380, 0), model=inner["model"], concepts=[inner["concept"]])
     return wan_video(inner, applied["model"], NEW_PROMPT)
