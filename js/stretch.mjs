@@ -8,7 +8,7 @@ import { asOneStep, follow, isWired, modelFile, setWidget, sourceOf, widgetOf } 
 import { showOnNode } from "./shown.mjs";
 import { say } from "./words.mjs";
 
-const HEIGHT = 92;
+const HEIGHT = 72;
 const STEP = 0.1;
 const LEAST = 0.2;
 const EXAMPLE = "SetSeq_ExampleClip";

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from .precision import fast_type
+
 ITERATION = 3.4445, -4.7750, 2.0315
 """Coefficients of the Newton-Schulz iteration, as in PyTorch's Muon."""
 ITERATIONS = 5
@@ -47,9 +49,9 @@ class BatchedMuon(torch.optim.Muon):
 
 
 def orthogonalised(matrices_NOI: Tensor) -> Tensor:
-    """Approximately the nearest matrices with equal singular values, in bfloat16; see `torch.optim.Muon`."""
+    """Approximately the nearest matrices with equal singular values, in the fast type; see `torch.optim.Muon`."""
     a, b, c = ITERATION
-    x = matrices_NOI.bfloat16()
+    x = matrices_NOI.to(fast_type(matrices_NOI.device))
     tall = x.shape[1] > x.shape[2]
     if tall:
         x = x.mT

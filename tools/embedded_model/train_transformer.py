@@ -23,6 +23,7 @@ from setandseq_core.training.checkpoint import load_training, save_training
 
 from .batches import batches_from
 from .muon import BatchedMuon
+from .precision import mixed_precision
 from .prompts import Prompts
 from .scenes import unnamed_scene
 from .schedule import Schedule, falling
@@ -138,7 +139,7 @@ def encode_pool(
     missing = [first for first in range(0, clips, POOL_FILE) if not _pool_file(folder, first).exists()]
     first, latents, captions = (missing or [clips])[0], list[Tensor](), list[dict[str, str]]()
     for number, found in batches_from(PoolClips(batch, config), first // batch, clips // batch, device):
-        with torch.autocast(device, torch.bfloat16):
+        with mixed_precision(device):
             moments, _ = encode_moments(vae, found.pixels_BCFHW.float() / 127.5 - 1)
         latents.append(moments.float())
         captions += found.prompts
@@ -241,7 +242,7 @@ def train_transformer(
         x_0, text_BND = batches[step]
         torch.manual_seed(config.seed * 1_000_003 + step)
         noise, time = torch.randn_like(x_0), shift_time(torch.rand(config.batch, device=device), SHIFT)
-        with torch.autocast(device, torch.bfloat16):
+        with mixed_precision(device):
             velocity = model(interpolate(x_0, noise, time), time * 1000, text_BND, return_dict=False)[0]
         loss = flow_loss(velocity.float(), target_velocity(x_0, noise))
         model.zero_grad(set_to_none=True)

@@ -22,6 +22,7 @@ from setandseq_core.training.checkpoint import load_training, save_training
 
 from .batches import batches_from
 from .muon import BatchedMuon
+from .precision import mixed_precision
 from .scenes import fast_scene, grammar_scene, lively_scene, near_sprites
 from .schedule import Schedule, falling
 from .vae import VAE_CONFIG, decode_clip, encode_moments
@@ -256,7 +257,7 @@ def train_vae(
             vae.quant_conv.requires_grad_(False)
             old = None
         torch.manual_seed(config.seed * 1_000_003 + step)
-        with torch.autocast(device, torch.bfloat16):
+        with mixed_precision(device):
             loss = vae_loss(vae, batch, torch.randn_like, config, old)
         vae.zero_grad(set_to_none=True)
         loss.backward()
