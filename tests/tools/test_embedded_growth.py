@@ -92,7 +92,7 @@ def test_prompts_are_encoded_together_as_one_by_one():
     words = prompts.draw(torch.tensor([0, 1] * 20), 0.2, 0.0, torch.Generator().manual_seed(0))
     said = [*captions()[0].values(), ""]
     found = {
-        next(at for at, prompt in enumerate(said) if torch.equal(row, encode_prompt(prompt).bfloat16()))
+        next(at for at, prompt in enumerate(said) if torch.allclose(row.float(), encode_prompt(prompt), atol=0.05))
         for row in prompts.encode(words)
     }
     assert found == {0, 1, 2, 3}

@@ -20,6 +20,8 @@ from setandseq_core.embedded.text import (
     place_vectors,
 )
 
+from .precision import fast_type
+
 WORDINGS = ("full", "motion", "static")
 WORDING_SHARES = (0.65, 0.2, 0.15)
 STRANGE_WORDS = 1000
@@ -67,7 +69,7 @@ class Prompts:
         return words.masked_fill(torch.rand(count, 1, generator=generator) < empty, 0)
 
     def encode(self, words: Tensor) -> Tensor:
-        """Encode words (B, N) into tokens (B, N, D) in bfloat16; see `text.encode_words`."""
+        """Encode words (B, N) into tokens (B, N, D) in the fast type; see `text.encode_words`."""
         words = words.to(self._vectors.device, non_blocking=True)
         there = (words > 0).unsqueeze(-1)
         own = self._vectors[words]
@@ -77,4 +79,4 @@ class Prompts:
             mixed[:, :-distance] += share * own[:, distance:].roll(distance, 2)
             mixed[:, distance:] += share * own[:, :-distance].roll(-distance, 2)
         scale = mixed.float().square().mean(2, keepdim=True).rsqrt()
-        return (mixed * scale).masked_fill(~there, 0).bfloat16()
+        return (mixed * scale).masked_fill(~there, 0).to(fast_type(scale.device))

@@ -172,7 +172,7 @@ class Batch(NamedTuple):
     latents_BCFHW: Tensor
     """Normalised latents of all frames, or of the first frame only."""
     text_BND: Tensor
-    """Encoded prompts in bfloat16, all MAX_TOKENS long."""
+    """Encoded prompts in the fast type, all MAX_TOKENS long."""
 
 
 class TransformerBatches:
