@@ -22,9 +22,9 @@ from torch.profiler import ProfilerActivity, profile
 from setandseq_core.backbone import Savings
 from setandseq_core.backbones.wan import WanBackbone
 from setandseq_core.clips.encode import FrameSequence, FrameSet, Material
-from setandseq_core.condition import Condition
 from setandseq_core.config import MethodConfig, PriorConfig, SequenceConfig, SetConfig
 from setandseq_core.embedded.text import encode_prompt
+from setandseq_core.prompts import Condition
 from setandseq_core.train import train_identity, train_motion
 from setandseq_core.training.plan import plan_stage
 

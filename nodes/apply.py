@@ -16,11 +16,10 @@ from comfy.patcher_extension import WrapperExecutor, WrappersMP
 from torch import Tensor
 
 from ..setandseq_core.compose.live import LiveConcepts
-from ..setandseq_core.concept import WHOLE_RANGE, WITHOUT, Concept, noise_range
-from ..setandseq_core.condition import place_embeddings
+from ..setandseq_core.concept import WHOLE_RANGE, WITHOUT, Concept, expert_for, noise_range, times_in_words
 from ..setandseq_core.errors import ConceptMismatchError, ConfigError
-from ..setandseq_core.experts import expert_for, times_in_words
 from ..setandseq_core.fingerprint import ROUNDING_DISTANCE, distance
+from ..setandseq_core.prompts import place_embeddings
 from .families import family_of
 from .models import PREFIX, adapted_layers, model_fingerprint, model_name
 from .times import Times

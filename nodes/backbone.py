@@ -17,11 +17,10 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from ..setandseq_core.backbone import GivenPictures, Savings, VideoFormat
-from ..setandseq_core.condition import Condition
 from ..setandseq_core.errors import BackboneError
 from ..setandseq_core.fingerprint import BaseFingerprint, content_key
 from ..setandseq_core.flow import velocity_from_denoised
-from ..setandseq_core.prompts import PriorPrompt
+from ..setandseq_core.prompts import Condition, PriorPrompt
 from ..setandseq_core.training.savings import FREE_SHARE, block_lists, recomputed
 from .conditions import Asking, condition_of, key_of, same_condition
 from .embedded import format_of, known_prompts

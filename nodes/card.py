@@ -8,13 +8,11 @@ from typing import Any
 from aiohttp import web
 from server import PromptServer
 
-from ..setandseq_core.concept import ConceptInfo, noise_range
+from ..setandseq_core.concept import ONE_MODEL, ConceptInfo, noise_range, times_in_words
 from ..setandseq_core.concept_file.info import parse_metadata
 from ..setandseq_core.concept_file.safetensors import read_header
-from ..setandseq_core.errors import ConceptFileError, ConceptMismatchError
-from ..setandseq_core.experts import ONE_MODEL, times_in_words
+from ..setandseq_core.errors import ConceptFileError, ConceptMismatchError, shown_json
 from ..setandseq_core.fingerprint import check_base
-from ..setandseq_core.shown import shown_json
 from .folders import find_concept
 from .model_files import file_fingerprint, model_path
 from .reference import TOKEN

@@ -8,11 +8,10 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..setandseq_core.compose.strengths import StrengthSchedule
-from ..setandseq_core.concept import Concept, Strengths
+from ..setandseq_core.concept import Concept, Strengths, experts_of, in_words
 from ..setandseq_core.concept_file.export import lora_contents, missing_tokens
 from ..setandseq_core.concept_file.file import concept_content, load_concept, stored_type
 from ..setandseq_core.errors import ConceptFileError
-from ..setandseq_core.experts import experts_of, in_words
 from .apply import apply_concepts, base_note
 from .folders import (
     CONCEPTS,

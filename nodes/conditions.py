@@ -16,8 +16,8 @@ from comfy.sampler_helpers import convert_cond
 from comfy.samplers import calc_cond_batch, process_conds
 from torch import Tensor
 
-from ..setandseq_core.condition import Condition, stacked_tokens
 from ..setandseq_core.fingerprint import content_key
+from ..setandseq_core.prompts import Condition, stacked_tokens
 from .attention import differentiable_attention
 
 Values = dict[str, Any]

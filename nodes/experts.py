@@ -10,11 +10,10 @@ from comfy.sd import CLIP, VAE
 from torch import Tensor
 
 from ..setandseq_core.backbone import Savings
-from ..setandseq_core.concept import WHOLE_RANGE, Range
-from ..setandseq_core.condition import Condition
+from ..setandseq_core.concept import HIGH_NOISE, LOW_NOISE, ONE_MODEL, WHOLE_RANGE, Range
 from ..setandseq_core.errors import ConfigError
-from ..setandseq_core.experts import HIGH_NOISE, LOW_NOISE, ONE_MODEL
 from ..setandseq_core.fingerprint import BaseFingerprint, content_key
+from ..setandseq_core.prompts import Condition
 from .backbone import ComfyBackbone
 from .families import boundary_of
 from .models import files_of, model_fingerprint, model_name

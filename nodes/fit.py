@@ -13,8 +13,7 @@ from server import PromptServer
 from ..setandseq_core.clips.clip import ClipTarget, Size
 from ..setandseq_core.clips.stretch import Stretch
 from ..setandseq_core.clips.video import read_fit
-from ..setandseq_core.errors import BackboneError, VideoError
-from ..setandseq_core.shown import shown_json
+from ..setandseq_core.errors import BackboneError, VideoError, shown_json
 from .embedded import CLIP_FILE
 from .model_files import file_format, model_path
 from .reference import target_for

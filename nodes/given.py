@@ -19,9 +19,9 @@ from comfy.sd import VAE
 from torch import Tensor
 
 from ..setandseq_core.backbone import VideoFormat
-from ..setandseq_core.condition import Condition
 from ..setandseq_core.errors import ConfigError
 from ..setandseq_core.fingerprint import content_key
+from ..setandseq_core.prompts import Condition
 from .conditions import OF_THE_TEXT, Asking, Known, Values, own, parts_of, told_of, with_given
 from .families import first_frame_node, takes_picture
 

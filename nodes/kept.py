@@ -3,7 +3,7 @@
 from aiohttp import web
 from server import PromptServer
 
-from ..setandseq_core.shown import shown
+from ..setandseq_core.errors import shown
 from ..setandseq_core.training.kept import empty_kept, kept_bytes
 from .folders import training_folder
 from .panel import RECORDS

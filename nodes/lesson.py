@@ -8,9 +8,8 @@ from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP, VAE
 
 from ..setandseq_core.clips.clip import Reference
-from ..setandseq_core.concept import Concept
+from ..setandseq_core.concept import ONE_MODEL, Concept
 from ..setandseq_core.errors import ConfigError
-from ..setandseq_core.experts import ONE_MODEL
 from .backbone import ComfyBackbone
 from .families import family_of
 from .folders import training_folder

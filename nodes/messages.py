@@ -3,7 +3,7 @@
 from comfy_api.latest import ui
 from server import PromptServer
 
-from ..setandseq_core.shown import shown
+from ..setandseq_core.errors import shown
 
 
 def show_text(text: str, node_id: str) -> ui.PreviewText:

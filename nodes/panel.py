@@ -11,7 +11,7 @@ import comfy.model_management as memory
 from aiohttp import web
 from server import PromptServer
 
-from ..setandseq_core.shown import shown_json
+from ..setandseq_core.errors import shown_json
 
 EVENT = "setandseq.training"
 ROUTE = "/setandseq/training/{node}"

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from ..setandseq_core.clips.encode import first_frames, in_order
 from ..setandseq_core.concept import WHOLE_RANGE
-from ..setandseq_core.condition import Condition
 from ..setandseq_core.config import MethodConfig, SamplingConfig
 from ..setandseq_core.flow import interpolate, times_within
+from ..setandseq_core.prompts import Condition
 from ..setandseq_core.sample import latent_noise, sample_latents
 from ..setandseq_core.training.validation import QUANTILES, Validation, evaluating
 from .backbone import ComfyBackbone

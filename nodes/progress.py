@@ -7,10 +7,9 @@ from comfy.utils import ProgressBar
 
 from ..nodes import panel
 from ..setandseq_core.clips.clip import Reference
-from ..setandseq_core.concept import Concept
+from ..setandseq_core.concept import Concept, in_words
 from ..setandseq_core.config import MethodConfig
 from ..setandseq_core.errors import SetAndSequenceError
-from ..setandseq_core.experts import in_words
 from ..setandseq_core.train import Trained
 from ..setandseq_core.training.clock import clock
 from ..setandseq_core.training.kept import bound_kept

@@ -11,9 +11,9 @@ from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..setandseq_core.clips.clip import Reference
 from ..setandseq_core.clips.stretch import Stretch
+from ..setandseq_core.concept import in_words, joined
 from ..setandseq_core.config import PRESETS, STANDARD_PRESET, MethodConfig
 from ..setandseq_core.errors import ConceptFileError
-from ..setandseq_core.experts import in_words, joined
 from .apply import apply_concepts
 from .backbone import differentiable, model_format
 from .concepts import save_files

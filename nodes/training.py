@@ -11,8 +11,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..setandseq_core.clips.clip import Reference
 from ..setandseq_core.config import STANDARD
-from ..setandseq_core.errors import ConfigError
-from ..setandseq_core.shown import shown
+from ..setandseq_core.errors import ConfigError, shown
 from .backbone import differentiable
 from .lesson import LearnedLook, Lesson, learn_look, learn_movement, plan_lesson
 from .numbers import CheckedNode

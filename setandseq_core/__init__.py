@@ -7,15 +7,12 @@ The method, readable in one sitting, in this order:
     train           the set stage and the sequence stage: two loops
     learn           a concept from clips: encode, train both stages, record how it was made
     sample          clips from a model: Euler steps with guidance
-    concept         the result: three matrices per layer, and the weight change they make (Eq. 6)
-    experts         a concept for a base of two models, and how to tell the two apart
+    concept         the result: three matrices per layer, the weight change they make (Eq. 6), and a base of two models
     backbone        the interface that a video model must offer
     config          settings of the method, with the paper's values; TOML
-    prompts         static and motion prompt, two-part prompts
-    condition       a prompt as a model takes it, with masked and learned tokens
+    prompts         static and motion prompt, two-part prompts; a prompt's tokens, masked and joined by learned ones
     fingerprint     how a concept recognises its base model
-    errors          everything that can go wrong for a user
-    shown           text from files and file names, made safe to show
+    errors          everything that can go wrong for a user, and text from files, made safe to show
     atomic          writing a file completely or not at all
 
 The rooms around it:

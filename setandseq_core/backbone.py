@@ -11,9 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from .condition import Condition
 from .fingerprint import BaseFingerprint
-from .prompts import PriorPrompt
+from .prompts import Condition, PriorPrompt
 
 Size = tuple[int, int]
 """(height, width) in pixels."""

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from .backbone import Backbone
-from .condition import Condition, with_embeddings
 from .config import EULER, LCM, SamplingConfig
 from .errors import BackboneError
 from .flow import sampling_times
+from .prompts import Condition, with_embeddings
 
 
 @torch.no_grad()

@@ -14,11 +14,11 @@ from torch import Tensor
 from .backbone import Backbone, Savings
 from .clips.encode import Encoded, EncodedPrior, FrameSequence, FrameSet, Material
 from .concept import EMBEDDINGS, ConceptLayer
-from .condition import Condition, masked, with_embeddings
 from .config import MethodConfig, StageConfig, Values
 from .fingerprint import content_key
 from .flow import flow_loss, interpolate, random_times, target_velocity
 from .lora import TrainableConcept, trainable_concept
+from .prompts import Condition, masked, with_embeddings
 from .training.processes import ALONE, Processes, of_the_first
 from .training.progress import ProgressCallback
 from .training.run import StageRun

@@ -20,10 +20,9 @@ from torch import Tensor, nn
 
 from ..backbone import GivenPictures, Savings, VideoFormat
 from ..clips.prior_prompts import real_world_prompts
-from ..condition import Condition, stacked_tokens
 from ..errors import BackboneError, PromptError
 from ..fingerprint import BaseFingerprint, content_key, fingerprint
-from ..prompts import PriorPrompt
+from ..prompts import Condition, PriorPrompt, stacked_tokens
 from ..training.savings import free_memory, recomputed
 from .kept_text import KeptText, TextEncoder
 from .wan_files import load_transformer, load_vae

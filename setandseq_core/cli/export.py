@@ -22,11 +22,10 @@ def export(file: Path, out: Path, strengths: StrengthOptions) -> None:
     The LoRA holds the look and the motion at the given strengths; they can no longer be changed separately. A concept
     for the two experts of Wan 2.2 becomes two files, with _high_noise and _low_noise added to the name.
     """
-    from ..concept import Strengths
+    from ..concept import Strengths, experts_of
     from ..concept_file.export import export_lora, missing_tokens
     from ..concept_file.file import load_concept
     from ..errors import ConfigError
-    from ..experts import experts_of
 
     check_out(out, CONCEPT_SUFFIX)
     if out.resolve() == file.resolve():

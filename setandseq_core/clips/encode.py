@@ -16,9 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..backbone import Backbone
-from ..condition import Condition, predicted_weights
 from ..config import MethodConfig
-from ..prompts import check_prompt
+from ..prompts import Condition, check_prompt, predicted_weights
 from .prior_prompts import PriorSet
 
 

@@ -9,9 +9,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..concept import EMBEDDINGS, Concept, ConceptLayer, Strengths
+from ..concept import EMBEDDINGS, Concept, ConceptLayer, Strengths, experts_of, joined
 from ..errors import ConceptMismatchError
-from ..experts import experts_of, joined
 from .strengths import ALWAYS, WeightedConcept
 
 Factors = dict[str, tuple[Tensor, Tensor]]

@@ -28,8 +28,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..concept import WITHOUT, ConceptLayer, Strengths
-from ..condition import place_embeddings
 from ..errors import ConfigError
+from ..prompts import place_embeddings
 from .strengths import WeightedConcept, progress_at
 
 PATCH = 2

@@ -10,9 +10,8 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from ..concept import AS_LEARNED, Concept, Strengths, scaled_embeddings
+from ..concept import AS_LEARNED, Concept, Strengths, expert_for, scaled_embeddings
 from ..errors import ConfigError
-from ..experts import expert_for
 from ..fingerprint import BaseFingerprint
 from ..flow import unshift_time
 

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from ..compose.add import Factors, added_factors
 from ..compose.strengths import WeightedConcept
-from ..concept import AS_LEARNED, Concept, ConceptInfo, Strengths, noise_range
-from ..experts import experts_of, in_words, times_in_words
+from ..concept import AS_LEARNED, Concept, ConceptInfo, Strengths, experts_of, in_words, noise_range, times_in_words
 from .info import manager_metadata
 from .lora_names import portable_name
 from .safetensors import FileContent, data_sha256

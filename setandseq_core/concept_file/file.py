@@ -12,16 +12,18 @@ from torch import Tensor
 
 from ..concept import (
     EMBEDDINGS,
+    LOW_NOISE,
     PARTS,
     Concept,
     ConceptInfo,
     ConceptLayer,
     check_embeddings,
     check_shapes,
+    experts_of,
+    joined,
     parts_of,
 )
 from ..errors import ConceptFileError
-from ..experts import LOW_NOISE, experts_of, joined
 from .info import HASH_KEY, format_metadata, manager_metadata, parse_metadata
 from .safetensors import FileContent, Header, check_data, data_sha256, read_header, read_tensors
 

@@ -14,13 +14,11 @@ from typing import cast
 
 from PIL import Image
 
-from ..concept import ConceptInfo
+from ..concept import EXPERTS, ONE_MODEL, ConceptInfo
 from ..config import Values
-from ..errors import ConceptFileError
-from ..experts import EXPERTS, ONE_MODEL
+from ..errors import ConceptFileError, Json
 from ..fingerprint import BaseFingerprint
 from ..prompts import MAX_CHARACTERS, is_control
-from ..shown import Json
 from .base_label import base_label
 from .safetensors import strict_json
 

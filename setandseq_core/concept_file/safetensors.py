@@ -15,8 +15,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ..atomic import save_atomically
-from ..errors import ConceptFileError
-from ..shown import Json
+from ..errors import ConceptFileError, Json
 
 MAX_HEADER_BYTES = 4 * 2**20
 MAX_DATA_BYTES = 16 * 2**30

@@ -27,9 +27,9 @@ from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sd
 from torch.utils.hooks import RemovableHandle
 
 from ..backbone import Backbone, Savings
-from ..condition import Condition
 from ..flow import flow_loss, interpolate, target_velocity
 from ..lora import TrainableConcept, trainable_concept
+from ..prompts import Condition
 from .savings import block_lists
 
 BLOCKS_RUN = 2

@@ -11,9 +11,9 @@ from typing import Any
 from torch import nn
 
 from ..backbone import Backbone, Savings
-from ..condition import Condition
 from ..config import MethodConfig
 from ..fingerprint import content_key
+from ..prompts import Condition
 from ..sample import sampled_as
 from .fake_step import StepCost, fake_step
 from .prior import FRAMES_KEPT

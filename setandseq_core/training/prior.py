@@ -20,10 +20,10 @@ from ..atomic import save_atomically
 from ..backbone import Backbone
 from ..clips.clip import Reference
 from ..clips.prior_prompts import PriorPrompt, PriorSet, automatic_prompts
-from ..condition import Condition
 from ..config import EULER, MethodConfig, SamplingConfig
 from ..errors import SetAndSequenceError, StorageError
 from ..fingerprint import content_key
+from ..prompts import Condition
 from ..sample import latent_noise, sample_latents, sampled_as
 from .processes import ALONE, Processes
 

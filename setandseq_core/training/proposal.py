@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ..backbone import Backbone
-from ..condition import Condition
 from ..config import MethodConfig
+from ..prompts import Condition
 from .plan import Size, TrainingPlan, plan_training
 from .savings import in_words as savings_in_words
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ..backbone import Backbone
-from ..condition import Condition, predicted_weights
 from ..flow import flow_loss, interpolate, shift_time, target_velocity, unshift_time
+from ..prompts import Condition, predicted_weights
 from ..sample import latent_noise
 
 QUANTILES = (0.2, 0.5, 0.8)

@@ -19,12 +19,12 @@ from safetensors.torch import save_file
 
 from setandseq_core.backbones.wan_names import native_transformer, native_vae
 from setandseq_core.clips.video import read_clip
+from setandseq_core.concept import experts_of
 from setandseq_core.concept_file.file import load_concept
 from setandseq_core.embedded.demo import demo_shots
 from setandseq_core.embedded.files import CLIP_FILE
 from setandseq_core.embedded.settings import EMBEDDED_CONFIG
 from setandseq_core.embedded.world.scene import FRAMES
-from setandseq_core.experts import experts_of
 from tools.server.run import ComfyUIError, Run
 from tools.server.server import Server
 from tools.workflows import embedded, lora, wan

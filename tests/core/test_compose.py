@@ -14,9 +14,9 @@ from setandseq_core.compose.live import LiveConcepts, region_weights, to_the_mid
 from setandseq_core.compose.regions import Method, check_region_prompts, stripes
 from setandseq_core.compose.strengths import StrengthSchedule, WeightedConcept, progress_at, strength_at
 from setandseq_core.concept import AS_LEARNED, WITHOUT, Concept, ConceptInfo, ConceptLayer, Strengths
-from setandseq_core.condition import with_embeddings
 from setandseq_core.errors import BackboneError, ConceptMismatchError, ConfigError
 from setandseq_core.flow import sampling_times
+from setandseq_core.prompts import with_embeddings
 from setandseq_core.sample import latent_noise, sample_latents
 
 RANK = 2

@@ -13,13 +13,12 @@ from safetensors.torch import load_file
 
 from setandseq_core.compose.add import transfer_motion
 from setandseq_core.compose.strengths import WeightedConcept
-from setandseq_core.concept import Concept, ConceptInfo, ConceptLayer
+from setandseq_core.concept import Concept, ConceptInfo, ConceptLayer, expert_for, experts_of
 from setandseq_core.concept_file.export import describe, export_lora, export_sum
 from setandseq_core.concept_file.file import load_concept, save_concept
 from setandseq_core.concept_file.info import manager_metadata
 from setandseq_core.concept_file.safetensors import read_header
 from setandseq_core.errors import ConceptFileError, ConceptMismatchError
-from setandseq_core.experts import expert_for, experts_of
 from setandseq_core.fingerprint import BaseFingerprint, fingerprint
 
 GOLDEN = Path(__file__).parent / "data" / "concept_v3.safetensors"

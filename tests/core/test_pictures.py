@@ -11,10 +11,10 @@ from torch import Tensor
 from setandseq_core.backbones.wan import WanBackbone
 from setandseq_core.clips.clip import Clip, Reference, Words
 from setandseq_core.clips.pictures import pictures_in_words, seen_in_turn, with_pictures
-from setandseq_core.condition import Condition
 from setandseq_core.config import MethodConfig, PriorConfig, SequenceConfig, SetConfig
 from setandseq_core.errors import ConfigError, VideoError
 from setandseq_core.learn import learn_concept, learn_identity
+from setandseq_core.prompts import Condition
 
 LOOK = Words(static_prompt="a sks blob", motion_prompt="a sks blob", identity_token="sks")
 Fit = Callable[..., Reference]

@@ -4,8 +4,8 @@ import pytest
 
 from benchmarks.plan import SETTINGS, Setting, measured, planned, random_wan
 from setandseq_core.backbones.wan import WanBackbone
-from setandseq_core.condition import Condition
 from setandseq_core.config import MethodConfig, PriorConfig, SamplingConfig
+from setandseq_core.prompts import Condition
 from setandseq_core.training.plan import plan_training
 
 

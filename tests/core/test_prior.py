@@ -10,12 +10,12 @@ from setandseq_core.clips.clip import Clip, Reference, Words
 from setandseq_core.clips.encode import EncodedPrior, FrameSequence, Material, encode_prior_clips, encode_prior_frames
 from setandseq_core.clips.prior_prompts import PriorPrompt, automatic_prompts, read_prompts
 from setandseq_core.compose.apply import applied_layers
-from setandseq_core.condition import Condition
 from setandseq_core.config import MethodConfig, PriorConfig, SamplingConfig, SequenceConfig, SetConfig
 from setandseq_core.embedded.model import load_embedded
 from setandseq_core.embedded.world.scene import BACKGROUND_COLOURS
 from setandseq_core.errors import ConfigError, PromptError, SetAndSequenceError, StorageError
 from setandseq_core.learn import learn_concept
+from setandseq_core.prompts import Condition
 from setandseq_core.sample import latent_noise, sample_latents
 from setandseq_core.train import train_identity, train_motion
 from setandseq_core.training.prior import automatic_prior, make_prior, read_prior

@@ -8,10 +8,10 @@ from setandseq_core.concept import AS_LEARNED, WITHOUT, Concept, scaled_embeddin
 from setandseq_core.concept_file.export import describe
 from setandseq_core.concept_file.file import load_concept, save_concept
 from setandseq_core.concept_file.safetensors import read_header
-from setandseq_core.condition import place_embeddings
 from setandseq_core.config import MethodConfig, PriorConfig, SequenceConfig, SetConfig
 from setandseq_core.errors import ConceptFileError, ConceptMismatchError, ConfigError, PromptError
 from setandseq_core.learn import learn_concept, learn_identity
+from setandseq_core.prompts import place_embeddings
 from setandseq_core.sample import latent_noise, sample_latents
 from setandseq_core.training.progress import StopTraining
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from setandseq_core.backbones.wan import WanBackbone
 from setandseq_core.clips.encode import FrameSet, Material
-from setandseq_core.condition import Condition
 from setandseq_core.config import MethodConfig, SequenceConfig, SetConfig
 from setandseq_core.errors import TrainingError
 from setandseq_core.lora import trainable_concept
+from setandseq_core.prompts import Condition
 from setandseq_core.train import Trained, some_frames, train_identity
 from setandseq_core.training.progress import Progress
 from setandseq_core.training.validation import CHECKS, QUANTILES, complaint, validation_loss

@@ -16,8 +16,8 @@ from setandseq_core.backbones.wan import WanBackbone
 from setandseq_core.backbones.wan_files import load_transformer
 from setandseq_core.compose.live import LiveConcepts
 from setandseq_core.concept import EMBEDDINGS
-from setandseq_core.condition import Condition
 from setandseq_core.embedded.text import encode_prompt
+from setandseq_core.prompts import Condition
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own warnings
 Pack = Callable[[str], Any]

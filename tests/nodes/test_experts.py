@@ -166,7 +166,7 @@ def test_a_model_that_is_neither_expert_is_told_what_was_needed(
     high, low = make_concept(load_wan(seed=HIGH)), make_concept(load_wan(seed=LOW), seed=2)
     high.info.config["time_range"] = [BETWEEN, 1.0]
     low.info.config["time_range"] = [0.0, BETWEEN]
-    concept = pack("setandseq_core.experts").joined(high, low)
+    concept = pack("setandseq_core.concept").joined(high, low)
     pack("setandseq_core.concept_file.file").save_concept(concept, folders / "dynamic_concepts" / "bee.safetensors")
     error = pack("setandseq_core.errors").ConceptMismatchError
     strengths = {"identity_strength": 1.0, "motion_strength": 1.0}
@@ -184,7 +184,7 @@ def test_a_schedule_acts_on_the_low_noise_model_by_the_time_of_the_whole_samplin
     concepts = make_concept(high), make_concept(low, seed=2)
     concepts[0].info.config["time_range"] = [BETWEEN, 1.0]
     concepts[1].info.config["time_range"] = [0.0, BETWEEN]
-    weighted = pack("nodes.wires").WeightedConcept(concept=pack("setandseq_core.experts").joined(*concepts))
+    weighted = pack("nodes.wires").WeightedConcept(concept=pack("setandseq_core.concept").joined(*concepts))
     points = ((0.6, 0.0), (0.7, 1.0))
     schedule = pack("setandseq_core.compose.strengths").StrengthSchedule(identity=points, motion=points)
     options = {"concepts": {"concept_0": weighted}, "identity_strength": 1.0, "motion_strength": 1.0}
