@@ -1,0 +1,173 @@
+"""Measures what a shorter training costs: in steps, samples per step, frames or pixels.
+
+    python -m benchmarks.budget [--concepts bee lantern] [--noises 2] [--processes 1]
+
+Each row changes one thing of the embedded model's recipe. What a training costs is counted in tokens: samples times
+tokens per sample, over both stages. Each result is sampled at the model's own length and size, with the clip's prompt
+and its edits. A training takes about two minutes on one core; records stay in build/budget, so the same command resumes
+where it stopped. Prints the table of docs/results.md and draws docs/images/budget.png.
+"""
+
+import argparse
+import json
+import multiprocessing
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import matplotlib
+import torch
+from torch.nn import functional
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from benchmarks.method import base_folder, measures_key
+from benchmarks.methods import WORDS, Learned
+from benchmarks.shots import generate, shots
+from setandseq_core.clips.clip import Clip, Reference
+from setandseq_core.config import MethodConfig
+from setandseq_core.embedded.model import EMBEDDED_CONFIG, load_embedded
+from setandseq_core.embedded.probes.metrics import clip_figures
+from setandseq_core.embedded.world.concepts import CONCEPTS
+from setandseq_core.embedded.world.scene import FPS, FRAMES, SIZE
+from setandseq_core.learn import learn_concept
+
+ROOT = Path(__file__).parent.parent
+FIGURE = ROOT / "docs" / "images" / "budget.png"
+TOKEN_PIXELS = 16
+"""Side of a token in pixels: the VAE's 8 times the transformer's patch of 2."""
+FRAMES_PER_LATENT = 4
+TASKS = {"clip's own prompt": ("reconstruct",), "edits": ("background", "second object")}
+COLUMNS = (
+    ("clip's own prompt", "identity"),
+    ("clip's own prompt", "motion"),
+    ("edits", "identity"),
+    ("edits", "adherence"),
+)
+Figures = dict[str, float]
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Budget:
+    """A training's settings and the part of the clip that it sees."""
+
+    config: MethodConfig = EMBEDDED_CONFIG
+    frames: int = FRAMES
+    side: int = SIZE
+
+    @property
+    def tokens(self) -> int:
+        """Samples times tokens per sample, over both stages."""
+        picture = (self.side // TOKEN_PIXELS) ** 2
+        clip = picture * (1 + (self.frames - 1) // FRAMES_PER_LATENT)
+        look, motion = self.config.set_stage, self.config.sequence_stage
+        return look.steps * look.batch * picture + motion.steps * motion.batch * clip
+
+
+def with_steps(share: float) -> Budget:
+    """The recipe with this share of both stages' steps."""
+    return Budget(config=_both(lambda stage: replace(stage, steps=round(share * stage.steps))))
+
+
+def with_batch(batch: int, share: float = 1.0) -> Budget:
+    """The recipe with another number of samples per step, and a share of both stages' steps."""
+    return Budget(config=_both(lambda stage: replace(stage, batch=batch, steps=round(share * stage.steps))))
+
+
+def _both(change: Callable[..., object]) -> MethodConfig:
+    config = EMBEDDED_CONFIG
+    stages = {"set_stage": change(config.set_stage), "sequence_stage": change(config.sequence_stage)}
+    return replace(config, **stages)
+
+
+BUDGETS = {
+    "the recipe": Budget(),
+    "a quarter of the steps": with_steps(0.25),
+    "half the steps": with_steps(0.5),
+    "twice the steps": with_steps(2.0),
+    "1 sample per step": with_batch(1),
+    "1 sample per step, four times the steps": with_batch(1, 4.0),
+    "9 frames": Budget(frames=9),
+    "5 frames": Budget(frames=5),
+    "32x32 pixels": Budget(side=32),
+}
+KINDS = {
+    "steps": ("a quarter of the steps", "half the steps", "the recipe", "twice the steps"),
+    "samples per step": ("1 sample per step", "the recipe"),
+    "frames": ("5 frames", "9 frames", "the recipe"),
+    "pixels": ("32x32 pixels", "the recipe"),
+}
+"""The lines of the figure."""
+
+
+def measure(title: str, concept: str, noises: int, folder: Path) -> list[Figures]:
+    """Figures of every clip that a training makes; reads them if that was done before."""
+    path = folder / f"{title.replace(' ', '_')}_{concept}_{noises}.json"
+    if path.exists():
+        return json.loads(path.read_text())
+    torch.set_num_threads(1)
+    budget, clip, backbone = BUDGETS[title], CONCEPTS[concept], load_embedded()
+    frames = functional.interpolate(
+        clip.frames()[: budget.frames].movedim(-1, 1), (budget.side, budget.side), mode="bilinear", antialias=True
+    ).movedim(1, -1)
+    words = replace(WORDS, static_prompt=clip.static_prompt, motion_prompt=clip.motion_prompt)
+    seen = Reference(clip=Clip(frames_FHWC=frames, fps=float(FPS), choice=title), words=words)
+    learned = learn_concept(backbone, [seen], budget.config, name=concept, folder=folder)
+    used = Learned(layers=learned.layers, embeddings=learned.embeddings)
+    found = []
+    for shot in shots(clip):
+        for seed in range(noises) if shot.motion_strength == 1 else ():
+            figures = clip_figures(clip.frames(), generate(backbone, used, shot, seed), shot.caption)
+            kept = {"identity": figures.identity, "motion": figures.motion, "adherence": figures.adherence}
+            found.append({"task": shot.task, **{name: round(value, 4) for name, value in kept.items()}})
+    path.write_text(json.dumps(found))
+    print(f"{title}, {concept}: {len(found)} clips", flush=True)
+    return found
+
+
+def mean(records: Sequence[Figures], task: str, figure: str) -> float:
+    """A figure's mean over the clips of some tasks."""
+    values = [record[figure] for record in records if record["task"] in TASKS[task]]
+    return sum(values) / len(values)
+
+
+def draw(found: dict[str, list[Figures]]) -> None:
+    """Draw each figure against the tokens, with a line for each kind of saving."""
+    figure, panels = plt.subplots(1, len(COLUMNS), figsize=(11, 2.8), layout="constrained", sharey=True)
+    for axes, (task, name) in zip(panels, COLUMNS, strict=True):
+        for kind, titles in KINDS.items():
+            tokens = [BUDGETS[title].tokens / 1000 for title in titles]
+            axes.plot(tokens, [mean(found[title], task, name) for title in titles], marker="o", label=kind)
+        axes.set(xscale="log", ylim=(0, 1.05), title=f"{name}, {task}", xlabel="thousand tokens")
+        axes.grid(alpha=0.3)
+    panels[-1].legend(loc="lower right", fontsize=8)
+    figure.savefig(FIGURE, dpi=100, metadata={"Software": None})
+    plt.close(figure)
+
+
+def main() -> None:
+    """Measure, print a table and draw the figure."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.budget", description=__doc__)
+    parser.add_argument("--concepts", nargs="+", choices=tuple(CONCEPTS), default=["bee", "lantern"])
+    parser.add_argument("--noises", type=int, default=2, help="noises that each prompt is made from")
+    parser.add_argument("--processes", type=int, default=1)
+    options = parser.parse_args()
+    folder = ROOT / "build" / "budget" / f"{base_folder().name}_{measures_key()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
+        jobs = {
+            title: [pool.apply_async(measure, (title, name, options.noises, folder)) for name in options.concepts]
+            for title in BUDGETS
+        }
+        found = {title: [record for job in asked for record in job.get()] for title, asked in jobs.items()}
+    print(f"| changed | thousand tokens | {' | '.join(f'{name}, {task}' for task, name in COLUMNS)} |")
+    print("|---|" + "---|" * (1 + len(COLUMNS)))
+    for title, records in found.items():
+        means = " | ".join(f"{mean(records, task, name):.2f}" for task, name in COLUMNS)
+        print(f"| {title} | {BUDGETS[title].tokens / 1000:.0f} | {means} |")
+    draw(found)
+
+
+if __name__ == "__main__":
+    main()
