@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
+from diffusers.models.autoencoders.autoencoder_kl_ltx import AutoencoderKLLTXVideo
+from diffusers.models.transformers.transformer_ltx import LTXVideoTransformer3DModel
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -125,13 +126,12 @@ def padded(texts: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
 
 def token_places(size_FHW: Sequence[int], format: VideoFormat, *, causal: bool) -> Tensor:
     """Places (3, S) of packed tokens: the second, row and column in pixels at which each begins."""
-    frames, height, width = (torch.arange(side) for side in size_FHW)
+    frames, rows, columns = (torch.arange(side, dtype=torch.float32) for side in size_FHW)
     frames = frames * format.time_stride
     if causal:
         frames = (frames + format.time_offset - format.time_stride).clamp(min=0)
-    seconds = frames * (1.0 / format.fps)
-    grid = torch.meshgrid(seconds, height * format.size_multiple, width * format.size_multiple, indexing="ij")
-    return torch.stack([side.float().flatten() for side in grid])
+    places = frames * (1.0 / format.fps), rows * format.size_multiple, columns * format.size_multiple
+    return torch.stack([grid.flatten() for grid in torch.meshgrid(*places, indexing="ij")])
 
 
 def _check_variant(config: Config) -> None:
