@@ -42,7 +42,7 @@ LTX_VAE: Sizes = {
     "decoder_layers_per_block": (1, 1, 1, 1, 1),
 }
 LTX_VAE_091: Sizes = LTX_VAE | {
-    "decoder_block_out_channels": (4, 8, 16),
+    "decoder_block_out_channels": (8, 16, 32),
     "decoder_layers_per_block": (1, 1, 1, 1),
     "decoder_spatio_temporal_scaling": (True, True, True),
     "decoder_inject_noise": (False, True, True, True),
