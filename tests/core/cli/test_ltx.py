@@ -128,4 +128,6 @@ def test_regions_are_refused_by_name(ltx: Path, concept_file: Path, tmp_path: Pa
 
 def test_a_concept_for_wan_is_refused(ltx: Path, trained: Path, tmp_path: Path, told_error: ToldError) -> None:
     command = ["sample", "--model", str(ltx), "--device", "cpu", "--concept", str(trained), "--size", "32x32"]
-    assert "made for another base model" in told_error([*command, "--frames", "9", "--out", f"{tmp_path}/a.mp4"])
+    assert "made for the 'wan' family, this model is 'ltxv'" in told_error(
+        [*command, "--frames", "9", "--out", f"{tmp_path}/a.mp4"]
+    )
