@@ -83,7 +83,7 @@ class T5Prompts:
         Raises:
             PromptError: the prompt is too long for the model.
         """
-        tokens = self._tokenizer(prompt, return_tensors="pt", add_special_tokens=True)
+        tokens = self._tokenizer(prompt, return_tensors="pt", add_special_tokens=True, verbose=False)
         count, places = tokens.input_ids.shape[1], self._format.places or tokens.input_ids.shape[1]
         if count > places:
             raise PromptError(
