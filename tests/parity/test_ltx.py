@@ -1,7 +1,6 @@
 """LTX-Video gives the same velocity and latents in ComfyUI and in diffusers, and uses the same times."""
 
 import json
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from setandseq_core.backbones.ltx import LTXBackbone, load_ltx
-from tools.tiny_folders import LTX, TEXT_WIDTH, native_ltx, write_ltx
+from tools.tiny_folders import LTX, LTX_VAE, TEXT_WIDTH, native_ltx, write_ltx
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own warnings
 
@@ -84,17 +83,55 @@ def test_every_layer_that_the_core_adapts_has_the_same_weight_in_comfyui(backbon
         assert torch.equal(theirs, backbone.module.get_parameter(f"{path}.weight"))
 
 
+VAE_BLOCKS = [
+    *(["res_x", 1], ["compress_all", 1], ["res_x_y", 1]),
+    *(["res_x", 1], ["compress_all", 1], ["res_x_y", 1]),
+    *(["res_x", 1], ["compress_all", 1], ["res_x", 1], ["res_x", 1]),
+]
+"""The blocks of LTX-Video 0.9.0's VAE, each with one layer; ComfyUI reads them from the encoder's side."""
+VAE_WIDTHS = {"block_out_channels": (4, 8, 16, 16), "decoder_block_out_channels": (4, 8, 16, 16)}
+VAE_NAMES = [
+    *("encoder.down_blocks.0.resnets", "encoder.down_blocks.0.downsamplers.0", "encoder.down_blocks.0.conv_out"),
+    *("encoder.down_blocks.1.resnets", "encoder.down_blocks.1.downsamplers.0", "encoder.down_blocks.1.conv_out"),
+    *("encoder.down_blocks.2.resnets", "encoder.down_blocks.2.downsamplers.0", "encoder.down_blocks.3.resnets"),
+    *("encoder.mid_block.resnets", "decoder.mid_block.resnets", "decoder.up_blocks.0.resnets"),
+    *("decoder.up_blocks.1.upsamplers.0", "decoder.up_blocks.1.resnets", "decoder.up_blocks.2.conv_in"),
+    *("decoder.up_blocks.2.upsamplers.0", "decoder.up_blocks.2.resnets", "decoder.up_blocks.3.conv_in"),
+    *("decoder.up_blocks.3.upsamplers.0", "decoder.up_blocks.3.resnets"),
+]
+"""diffusers' names of the VAE's parts, in ComfyUI's order: ten of the encoder, then ten of the decoder."""
+
+
+def native_vae(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of an AutoencoderKLLTXVideo of those blocks with ComfyUI's names."""
+    found: dict[str, Tensor] = {}
+    for key, weight in weights.items():
+        for number, name in enumerate(VAE_NAMES):
+            if key.startswith(f"{name}."):
+                half = "encoder.down_blocks" if number < 10 else "decoder.up_blocks"
+                blocks = ".res_blocks" if name.endswith("resnets") else ""
+                key = key.replace(name, f"{half}.{number % 10}{blocks}")
+                break
+        key = key.replace("latents_mean", "per_channel_statistics.mean-of-means")
+        key = key.replace("latents_std", "per_channel_statistics.std-of-means")
+        key = key.replace(".conv_shortcut.conv.", ".conv_shortcut.").replace(".norm3.", ".norm3.norm.")
+        found[key] = weight.contiguous()
+    return found
+
+
 @torch.no_grad()
-def test_latents_and_frames_have_the_same_scale(comfyui: ModuleType, backbone: LTXBackbone) -> None:
-    """ComfyUI normalises inside its VAE; its class is too large to make here, so its own statistics are used alone."""
-    module: Any = import_module("comfy.ldm.lightricks.vae.causal_video_autoencoder")
-    theirs = module.processor()
-    theirs.get_buffer("std-of-means").copy_(torch.full((128,), 2.0))
-    theirs.get_buffer("mean-of-means").copy_(torch.full((128,), 0.5))
-    raw = random(1, 128, 2, 2, 2, seed=3)
-    torch.testing.assert_close(theirs.normalize(raw), (raw - 0.5) / 2)
-    mean, std = (each.view(1, -1, 1, 1, 1) for each in (backbone.vae.latents_mean, backbone.vae.latents_std))
-    theirs.get_buffer("std-of-means").copy_(std.flatten())
-    theirs.get_buffer("mean-of-means").copy_(mean.flatten())
-    ours = (raw[0] - backbone._mean) / backbone._std
-    torch.testing.assert_close(theirs.normalize(raw)[0], ours)
+def test_the_vae_gives_the_same_latents_and_frames(comfyui: ModuleType, tmp_path: Path) -> None:
+    backbone = load_ltx(write_ltx(tmp_path / "ltx", vae=LTX_VAE | VAE_WIDTHS))
+    sizes = {"dims": 3, "latent_channels": 128, "blocks": VAE_BLOCKS, "patch_size": 4, "norm_layer": "pixel_norm"}
+    sizes |= {"latent_log_var": "uniform", "spatial_padding_mode": "zeros"}
+    sizes |= {"encoder_base_channels": 4, "decoder_base_channels": 4}
+    weights = native_vae(backbone.vae.state_dict())
+    theirs = comfyui.sd.VAE(sd=weights, dtype=torch.float32, metadata={"config": json.dumps({"vae": sizes})})
+    loaded = theirs.first_stage_model.state_dict()
+    assert all(torch.equal(loaded[key], weight) for key, weight in weights.items())
+    frames_FHWC = torch.rand(9, 64, 96, 3, generator=torch.Generator().manual_seed(2))
+    expected = theirs.encode(frames_FHWC)[0]
+    assert expected.std() > 0.01
+    torch.testing.assert_close(backbone.encode_frames(frames_FHWC), expected, rtol=0, atol=1e-4)
+    latents = random(128, 2, 2, 3, seed=3)
+    torch.testing.assert_close(backbone.decode_latents(latents), theirs.decode(latents[None])[0], rtol=0, atol=1e-4)
