@@ -7,7 +7,7 @@ import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from torch import Tensor
 
-from setandseq_core.backbones.wan import TEXT_TOKENS, WanBackbone
+from setandseq_core.backbones.wan import WAN_TEXT, WanBackbone
 from setandseq_core.config import PAPER
 from setandseq_core.training.plan import plan_stage
 
@@ -47,7 +47,7 @@ def without_memory(shape: Shape) -> WanBackbone:
 
 
 def _text(_: str) -> Tensor:
-    return torch.zeros(TEXT_TOKENS, WIDTH_OF_TEXT)
+    return torch.zeros(WAN_TEXT.places, WIDTH_OF_TEXT)
 
 
 def counted(shape: Shape) -> dict[str, Any]:

@@ -84,6 +84,7 @@ class ComfyBackbone:
         self.given_by_graph = list(given.pictures)
         """Names of the pictures on the CONDITIONING."""
         self.guidance = self._family.guidance
+        self.reads_padding, self.takes_regions = self._family.reads_padding, self._family.regions
         self.base_label = self._family.civitai
         self._running = 0
         """Number of open `running` contexts."""

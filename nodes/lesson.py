@@ -52,11 +52,9 @@ class Lesson:
             ConfigError: the settings ask for learned tokens, which would have no effect on this model, or the
                 conditioning does not fit the clip.
         """
-        if self.options.config.token_learning_rate and not family_of(model).reads_padding:
-            raise ConfigError(
-                f"{model_name(model)} does not read the places of a prompt in which learned tokens are put.",
-                hint="Set token_learning_rate in Regularisation to 0; rare words then stand for the concept.",
-            )
+        from ..setandseq_core.learn import check_places
+
+        check_places(model_name(model), self.options.config, reads_padding=family_of(model).reads_padding)
         backbone = ComfyBackbone(model, self.clip, self.vae, conditioning=self.conditioning)
         if self.conditioning is not None:
             self._check_conditioning(backbone)

@@ -17,7 +17,7 @@ The method, readable in one sitting, in this order:
 
 The rooms around it:
 
-    backbones/      one file per model family: how diffusers runs it, its files, its layer names
+    backbones/      model families through diffusers: what they share, and how each is loaded and run
     clips/          video files, clips with their prompts, and the encoded material of both stages
     training/       one training: its plan, its steps and saved state, prior clips, validation
     compose/        concepts on a model: strengths, sums, regions, and how the core applies them

@@ -106,6 +106,10 @@ class Backbone(Protocol):
     """Classifier-free guidance that suits the model's clips; 1 if the model has guidance built in."""
     shift: float
     """Time shift of sampling and training (`flow.shift_time`); above 1 favours high noise."""
+    reads_padding: bool
+    """Whether the network reads the padding of a prompt, which is where learned tokens are placed."""
+    takes_regions: bool
+    """Whether concepts can act in regions, which needs tokens of 2x2 latents and the text as a separate argument."""
     given: GivenPictures | None
     """Pictures that the model gets besides prompts; None for text-to-video models."""
 

@@ -178,7 +178,10 @@ def learn_concept(
 
     Args:
         identity: a look learned earlier; the set stage is then skipped.
+    Raises:
+        ConfigError: the settings ask for learned tokens, and the model does not read them.
     """
+    check_places(backbone.name, config, reads_padding=backbone.reads_padding)
     prior = _prior(backbone, references, config, prior, folder, prior_progress, processes)
     if identity is None:
         identity = learn_identity(
@@ -270,6 +273,19 @@ def training_record(backbone: Backbone, references: Sequence[Reference], config:
     if any(r.pictures for r in references):
         record["pictures"] = [pictures_in_words(r) for r in references if r.pictures]
     return record
+
+
+def check_places(name: str, config: MethodConfig, *, reads_padding: bool) -> None:
+    """Refuse learned tokens on a model that does not read the padding of a prompt, where they are placed.
+
+    Raises:
+        ConfigError: names the model.
+    """
+    if config.token_learning_rate and not reads_padding:
+        raise ConfigError(
+            f"{name} does not read the places of a prompt in which learned tokens are put.",
+            hint="Set token_learning_rate (in ComfyUI: in Regularisation) to 0; rare words then stand for the concept.",
+        )
 
 
 def _check_tokens(references: Sequence[Reference], config: MethodConfig) -> None:

@@ -1,1 +1,1 @@
-"""Model families outside ComfyUI: how diffusers runs each, its files and its layer names."""
+"""Model families outside ComfyUI: what all of them share, and how diffusers loads and runs each."""

@@ -28,7 +28,7 @@ class KeptText:
         self._encoder: TextEncoder | None = None
 
     def __call__(self, prompt: str) -> Tensor:
-        """Tokens of the prompt, (N, D), on the CPU; see `wan.UMT5Prompts`."""
+        """Tokens of the prompt, (N, D), on the CPU; see `t5.T5Prompts`."""
         path = self._folder / f"text_{content_key(self._key, prompt)}.safetensors"
         if not path.exists():
             self._encoder = self._encoder or self._load()

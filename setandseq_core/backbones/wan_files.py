@@ -8,10 +8,9 @@ text-to-video transformers (Wan 2.1, and each of the two experts of Wan 2.2 14B)
 # pyright: reportPrivateUsage=false, reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
@@ -20,6 +19,7 @@ from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed, Wan
 from safetensors import SafetensorError, safe_open
 
 from ..errors import BackboneError
+from .folders import DOWNLOAD_AGAIN, TRAINED_HERE, Model, load_part, some
 from .wan_names import native_key, native_layer_name, native_transformer, native_vae, native_vae_name
 
 __all__ = [
@@ -35,7 +35,6 @@ __all__ = [
 
 Shapes = Mapping[str, Sequence[int]]
 Config = dict[str, Any]
-Model = TypeVar("Model", bound=ModelMixin)
 
 PREFIX = "model.diffusion_model."
 HEAD_DIM = 128
@@ -61,18 +60,16 @@ def transformer_config(shapes: Shapes) -> Config:
     """
     for key in shapes:
         if variant := next((name for start, name in _VARIANTS.items() if key.startswith(start)), None):
-            raise BackboneError(f"this is the {variant} variant of Wan (it has {key!r}).", hint=_ONLY_TEXT_TO_VIDEO)
+            raise BackboneError(f"this is the {variant} variant of Wan (it has {key!r}).", hint=TRAINED_HERE)
     dim, in_channels, *patch = _shape(shapes, "patch_embedding.weight", 5, "Wan transformer")
     projected, _ = _shape(shapes, "head.head.weight", 2, "Wan transformer")
     ffn_dim, _ = _shape(shapes, "blocks.0.ffn.0.weight", 2, "Wan transformer")
     _, text_dim = _shape(shapes, "text_embedding.0.weight", 2, "Wan transformer")
     _, freq_dim = _shape(shapes, "time_embedding.0.weight", 2, "Wan transformer")
     if dim == 0 or dim % HEAD_DIM:
-        raise BackboneError(
-            f"its width is {dim}; the width of a Wan is a multiple of {HEAD_DIM}.", hint=_ONLY_TEXT_TO_VIDEO
-        )
+        raise BackboneError(f"its width is {dim}; the width of a Wan is a multiple of {HEAD_DIM}.", hint=TRAINED_HERE)
     if patch != [1, 2, 2]:
-        raise BackboneError(f"its patches are {tuple(patch)}; those of a Wan are (1, 2, 2).", hint=_ONLY_TEXT_TO_VIDEO)
+        raise BackboneError(f"its patches are {tuple(patch)}; those of a Wan are (1, 2, 2).", hint=TRAINED_HERE)
     config = {
         "patch_size": (1, 2, 2),
         "num_attention_heads": dim // HEAD_DIM,
@@ -134,7 +131,7 @@ def load_transformer(path: str | Path, dtype: torch.dtype) -> WanTransformer3DMo
     """
     path = Path(path)
     if path.is_dir():
-        return _load_folder(path, "transformer", dtype, WanTransformer3DModel)
+        return load_part(path, "transformer", dtype, WanTransformer3DModel, _check_text_to_video)
     model = _load_file(path, dtype, WanTransformer3DModel, transformer_config, native_layer_name)
     config = model.config
     model.rope = WanRotaryPosEmbed(HEAD_DIM, config["patch_size"], config["rope_max_seq_len"])  # files lack it
@@ -152,20 +149,13 @@ def load_vae(path: str | Path, dtype: torch.dtype) -> AutoencoderKLWan:
     """
     path = Path(path)
     if path.is_dir():
-        return _load_folder(path, "vae", dtype, AutoencoderKLWan)
+        return load_part(path, "vae", dtype, AutoencoderKLWan)
     return _load_file(path, dtype, AutoencoderKLWan, vae_config, native_vae_name)
-
-
-_ONLY_TEXT_TO_VIDEO = (
-    "The command line trains text-to-video only: use a Wan 2.1 or Wan 2.2 14B T2V model. Other video models are "
-    "trained in ComfyUI, by the node Train Concept."
-)
-_DOWNLOAD_AGAIN = "Download it again."
 
 
 def _shape(shapes: Shapes, key: str, ndim: int, what: str) -> Sequence[int]:
     if key not in shapes:
-        raise BackboneError(f"not a {what}: no key {key!r}; found {_some(shapes)}.", hint=_diffusers_hint(shapes))
+        raise BackboneError(f"not a {what}: no key {key!r}; found {some(shapes)}.", hint=_diffusers_hint(shapes))
     if len(shapes[key]) != ndim:
         raise BackboneError(
             f"not a {what}: {key!r} has shape {tuple(shapes[key])}, not {ndim} dimensions.",
@@ -174,25 +164,18 @@ def _shape(shapes: Shapes, key: str, ndim: int, what: str) -> Sequence[int]:
     return shapes[key]
 
 
-def _some(keys: Iterable[str], most: int = 3) -> str:
-    names = sorted(keys)
-    if not names:
-        return "no key at all"
-    return ", ".join(map(repr, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
 def _diffusers_hint(keys: Iterable[str]) -> str:
     ours = any(key.startswith(("condition_embedder.", "encoder.conv_in.")) for key in keys)
     if ours:
         return "These are diffusers names: give the folder of the file (with its config.json) instead."
-    return _ONLY_TEXT_TO_VIDEO
+    return TRAINED_HERE
 
 
 def _check_text_to_video(config: Mapping[str, Any]) -> None:
     read, written = config.get("in_channels", 16), config.get("out_channels") or config.get("in_channels", 16)
     if read != written or config.get("image_dim") or config.get("added_kv_proj_dim"):
         found = f"{read} channels in, {written} out"
-        raise BackboneError(f"this is an image-to-video or control variant of Wan ({found}).", hint=_ONLY_TEXT_TO_VIDEO)
+        raise BackboneError(f"this is an image-to-video or control variant of Wan ({found}).", hint=TRAINED_HERE)
 
 
 def _load_file(
@@ -217,9 +200,7 @@ def _load_file(
                 key: file.get_tensor(stored[name]).to(_kept_dtype(model, key, dtype)) for key, name in names.items()
             }
     except (SafetensorError, OSError) as error:
-        raise BackboneError(
-            f"{path}: cannot be read as a .safetensors file ({error}).", hint=_DOWNLOAD_AGAIN
-        ) from error
+        raise BackboneError(f"{path}: cannot be read as a .safetensors file ({error}).", hint=DOWNLOAD_AGAIN) from error
     except BackboneError as error:
         raise BackboneError(f"{path}: {error.message}", hint=error.hint) from error
     model.load_state_dict(weights, assign=True)
@@ -234,45 +215,15 @@ def _kept_dtype(model: ModelMixin, key: str, dtype: torch.dtype) -> torch.dtype:
 def _check_fit(found: Shapes, needed: Shapes) -> None:
     if quantised := [key for key in found if key.endswith(_QUANTISED)]:
         raise BackboneError(
-            f"its weights are quantised (it has {_some(quantised, 1)}).", hint="Use a float16 or bfloat16 file."
+            f"its weights are quantised (it has {some(quantised, 1)}).", hint="Use a float16 or bfloat16 file."
         )
     if missing := needed.keys() - found.keys():
-        raise BackboneError(f"weights are missing: {_some(missing)}.", hint=_DOWNLOAD_AGAIN)
+        raise BackboneError(f"weights are missing: {some(missing)}.", hint=DOWNLOAD_AGAIN)
     if extra := found.keys() - needed.keys():
-        raise BackboneError(f"weights that this kind of model does not have: {_some(extra)}.", hint=_ONLY_TEXT_TO_VIDEO)
+        raise BackboneError(f"weights that this kind of model does not have: {some(extra)}.", hint=TRAINED_HERE)
     for key, shape in needed.items():
         if tuple(found[key]) != tuple(shape):
             raise BackboneError(
                 f"{key!r} has shape {tuple(found[key])}, but the other weights need {tuple(shape)}.",
-                hint=_DOWNLOAD_AGAIN,
+                hint=DOWNLOAD_AGAIN,
             )
-
-
-def _load_folder(path: Path, subfolder: str, dtype: torch.dtype, model_class: type[Model]) -> Model:
-    folder = path / subfolder if (path / subfolder / "config.json").is_file() else path
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BackboneError(
-            f"{path}: no readable config.json in it or in its folder {subfolder!r} ({error}).",
-            hint="Give a diffusers folder.",
-        ) from error
-    found = config.get("_class_name") if isinstance(config, dict) else None
-    if found != model_class.__name__:
-        raise BackboneError(f"{folder}: holds a {found}, not a {model_class.__name__}.", hint=_ONLY_TEXT_TO_VIDEO)
-    try:
-        if subfolder == "transformer":
-            _check_text_to_video(config)
-        loaded: Any = model_class.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, torch_dtype=dtype, output_loading_info=True
-        )
-    except BackboneError as error:
-        raise BackboneError(f"{folder}: {error.message}", hint=error.hint) from error
-    except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
-        raise BackboneError(f"{folder}: {error}", hint=_DOWNLOAD_AGAIN) from error
-    model, report = loaded
-    if wrong := {key for part in ("missing_keys", "unexpected_keys", "mismatched_keys") for key in report[part]}:
-        raise BackboneError(
-            f"{folder}: weights do not fit its config.json: {_some(map(str, wrong))}.", hint=_DOWNLOAD_AGAIN
-        )
-    return model

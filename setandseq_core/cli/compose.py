@@ -247,7 +247,7 @@ def _write_video(
     prompts = list(placement.region_prompt)
     check_region_prompts(placement.method, len(concepts), len(prompts))
     tell_unknown_words_of_video(model.model, prompt, sampling, [each.concept for each in concepts], prompts)
-    chosen = load_model(model)
+    chosen = load_model(model, clip=clip)
     shape = clip_shape(clip, chosen, first)
     with applied_concepts(chosen.backbone, concepts, regions, prompts) as applied:
         sample_to_file(applied, chosen.backbone, shape, prompt, sampling, out)

@@ -1,4 +1,4 @@
-"""Load the model that a command works with: the embedded model, or a Wan model from files."""
+"""Load the model that a command works with: the embedded model, or a model of diffusers from files."""
 
 import re
 from collections.abc import Callable
@@ -8,10 +8,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ..backbone import VideoFormat
+from ..backbones.families import family_of
 from ..backbones.kept_text import TextEncoder
-from ..backbones.wan import WanBackbone, load_wan, umt5_prompts
+from ..backbones.loaded import LoadedBackbone
+from ..backbones.t5 import t5_prompts
 from ..concept import Concept
-from ..embedded.model import load_embedded
+from ..embedded.model import EMBEDDED_FORMAT, load_embedded
 from ..embedded.world.scene import FRAMES, SIZE
 from ..errors import BackboneError, ConfigError
 from ..training.processes import ALONE, Processes
@@ -25,20 +28,30 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 class Model:
     """A backbone, with the length and size of its clips if these are fixed."""
 
-    backbone: WanBackbone
+    backbone: LoadedBackbone
     frames: int | None = None
     size: Size | None = None
 
 
-def load_model(options: ModelOptions, processes: Processes = ALONE, *, kept_text: Path | None = None) -> Model:
+def load_model(
+    options: ModelOptions,
+    processes: Processes = ALONE,
+    *,
+    clip: ClipOptions | None = None,
+    kept_text: Path | None = None,
+) -> Model:
     """Load the model that --model and the options that go with it describe.
 
     Args:
         processes: the processes that share the work; if they are sharded, the weights are spread over them.
+        clip: length and size that the model must be able to make; checked first, because loading can take minutes.
         kept_text: see `backbones.wan.load_wan`.
     Raises:
         BackboneError: the options contradict each other, there is no such device, or the model cannot be loaded.
+        ConfigError: the model takes no clips of that length or size.
     """
+    if clip is not None:
+        check_clip(clip, format_of(options))
     device = device_named(options.device)
     if not processes.sharded:
         return _load(options, device, kept_text)
@@ -47,24 +60,25 @@ def load_model(options: ModelOptions, processes: Processes = ALONE, *, kept_text
     backbone.fingerprint()  # computed while the weights are whole
     parts: list[nn.Module] = [backbone.vae]
     parts[0].to(device)
-    layers = dict[str, str](backbone.layers)  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
-    spread(backbone.module, layers, processes, torch.device(device))
+    spread(backbone.module, backbone.layers, processes, torch.device(device))
     return model
 
 
 def text_encoder_of(options: ModelOptions) -> tuple[str, Callable[[], TextEncoder]]:
-    """The key and the loader of the text encoder; see `backbones.wan.umt5_prompts`."""
-    folder = options.text_encoder or Path(options.model)
-    return umt5_prompts(folder, torch.device(device_named(options.device)), DTYPES[options.dtype])
+    """The key and the loader of the text encoder; see `backbones.t5.t5_prompts`."""
+    model = Path(options.model)
+    device, dtype = torch.device(device_named(options.device)), DTYPES[options.dtype]
+    return t5_prompts(family_of(model).text, options.text_encoder or model, device, dtype)
 
 
 def _load(options: ModelOptions, device: str, kept_text: Path | None = None) -> Model:
     if options.model == EMBEDDED:
         return _load_embedded(options, device)
-    backbone = load_wan(
-        Path(options.model),
+    model = Path(options.model)
+    backbone = family_of(model).load(
+        model,
         vae=options.vae,
-        text_encoder=options.text_encoder,
+        text_folder=options.text_encoder,
         device=device,
         dtype=DTYPES[options.dtype],
         kept_text=kept_text,
@@ -105,24 +119,55 @@ def clip_shape(options: ClipOptions, model: Model, concept: Concept | None = Non
     Raises:
         ConfigError: the model cannot make clips of this size.
     """
-    recorded = _recorded_clip(concept)
-    frames = options.frames or recorded.frames or model.backbone.format.frames
-    height, width = options.size or recorded.size or model.backbone.format.size
-    multiple = model.backbone.format.size_multiple
-    if any(side < multiple or side % multiple for side in (height, width)):
+    format = model.backbone.format
+    recorded = _recorded_clip(concept, format)
+    frames = options.frames or recorded.frames or format.frames
+    height, width = options.size or recorded.size or format.size
+    check_clip(ClipOptions(frames=frames, size=(height, width)), format)
+    return frames, height, width
+
+
+def format_of(options: ModelOptions) -> VideoFormat:
+    """The format of the clips that the model takes, without loading it.
+
+    Raises:
+        BackboneError: the command line does not know such a model.
+    """
+    return EMBEDDED_FORMAT if options.model == EMBEDDED else family_of(Path(options.model)).format
+
+
+def check_clip(clip: ClipOptions, format: VideoFormat) -> None:
+    """Check a length and a size that were asked for.
+
+    Raises:
+        ConfigError: the model takes no clips of that length or size.
+    """
+    if clip.frames is not None and not _is_length(clip.frames, format):
+        nearest = format.whole(max(clip.frames, format.min_frames))
+        raise ConfigError(
+            f"There are {clip.frames} frames; this model takes {format.time_stride}n+{format.time_offset} and at least "
+            f"{format.min_frames}.",
+            hint=f"Choose a number such as {nearest}.",
+        )
+    multiple = format.size_multiple
+    if clip.size is not None and any(side < multiple or side % multiple for side in clip.size):
+        height, width = clip.size
         raise ConfigError(
             f"The size is {width}x{height}; both must be multiples of {multiple}.",
             hint="Choose a size such as 64x64.",
         )
-    return frames, height, width
 
 
-def _recorded_clip(concept: Concept | None) -> ClipOptions:
+def _is_length(frames: int, format: VideoFormat) -> bool:
+    return frames >= format.min_frames and format.whole(frames) == frames
+
+
+def _recorded_clip(concept: Concept | None, format: VideoFormat) -> ClipOptions:
     """Frames and size of the clip that a concept was learned from; None for values that make no sense."""
     record = concept.info.training if concept else {}
     frames = record.get("frames")
     resolution = record.get("resolution")
-    known = type(frames) is int and 5 <= frames < 1000 and frames % 4 == 1
+    known = type(frames) is int and frames < 1000 and _is_length(frames, format)
     match = re.fullmatch(r"(\d{1,4})x(\d{1,4})", resolution) if isinstance(resolution, str) else None
     return ClipOptions(
         frames=frames if known else None,

@@ -60,8 +60,8 @@ def _number(text: str) -> float:
 
 
 def _frames(text: str) -> int:
-    if not text.isdecimal() or int(text) < 5 or int(text) % 4 != 1:
-        raise ValueError(f"{text!r} must be 4n+1 and at least 5, such as 17")
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"{text!r} must be a number of frames, such as 17")
     return int(text)
 
 
@@ -179,7 +179,8 @@ model_options = together(
         default=EMBEDDED,
         metavar="PATH",
         show_default="the embedded model",
-        help="A Wan text-to-video model: a diffusers folder or a single .safetensors file.",
+        help="A Wan text-to-video model (a diffusers folder or a single .safetensors file), or a diffusers folder of "
+        "LTX-Video.",
     ),
     click.option("--vae", type=FILE, metavar="PATH", help="Its VAE, needed if --model is a single file."),
     click.option(
@@ -218,7 +219,11 @@ def clip_options(frames: str, size: str) -> Decorator:
         "clip",
         ClipOptions,
         click.option(
-            "--frames", type=FRAMES, metavar="N", show_default=frames, help="Number of frames: 4n+1, such as 17."
+            "--frames",
+            type=FRAMES,
+            metavar="N",
+            show_default=frames,
+            help="Number of frames: 4n+1, such as 17; 8n+1 for LTX-Video.",
         ),
         click.option("--size", type=SIZE, metavar="WxH", show_default=size, help="Width and height in pixels."),
     )
@@ -305,7 +310,8 @@ class SamplingOptions:
     negative_prompt: str
     seed: int
     steps: int
-    guidance: float
+    guidance: float | None
+    """None is the model's own."""
 
 
 def sampling_options(prompt: str) -> Decorator:
@@ -344,9 +350,8 @@ def sampling_options(prompt: str) -> Decorator:
         click.option(
             "--guidance",
             type=NUMBER,
-            default=4.0,
             metavar="X",
-            show_default=True,
+            show_default="the model's own",
             help="How strictly the video follows the prompt. 1 turns guidance off.",
         ),
     )

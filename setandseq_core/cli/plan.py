@@ -38,7 +38,7 @@ GB = 2**30
     help="Speed of the device to plan for, in 10^12 operations a second. Half of its peak is a good guess.",
 )
 @method_options
-@clip_options("17 embedded, else 81", "64x64 embedded, else 832x480")
+@clip_options("17 embedded, 81 Wan, 121 LTX-Video", "64x64 embedded, 832x480 Wan, 768x512 LTX-Video")
 @model_options
 def plan(
     memory: float | None,
@@ -61,7 +61,7 @@ def plan(
     if min(memory or 1, speed or 1) <= 0:
         raise click.UsageError("--memory and --speed must be above 0.", click.get_current_context())
     config = method_config(method, model.model)
-    chosen = load_model(model)
+    chosen = load_model(model, clip=clip)
     backbone, size = chosen.backbone, clip_shape(clip, chosen)
     text = backbone.encode_prompt("a clip")
     limit = None if memory is None else int(memory * GB)

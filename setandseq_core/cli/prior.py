@@ -67,7 +67,7 @@ from .signals import Stopped, stopping_gently
     show_default=True,
     help="Use lcm for models that were distilled for it.",
 )
-@clip_options("17 embedded, else 81", "64x64 embedded, else 832x480")
+@clip_options("17 embedded, 81 Wan, 121 LTX-Video", "64x64 embedded, 832x480 Wan, 768x512 LTX-Video")
 @model_options
 def prior(
     prompts: Path | None,
@@ -95,7 +95,7 @@ def prior(
     sampling = SamplingConfig(steps=steps, guidance=guidance, sampler=sampler)
     given = read_prompts(read_text(prompts)) if prompts else None
     tell_unknown_words(model.model, [prompt.motion for prompt in given or ()])
-    chosen = load_model(model)
+    chosen = load_model(model, clip=clip)
     shape = clip_shape(clip, chosen)
     wanted = given or automatic_prompts(chosen.backbone, [], clips, seed)
     show = counting("prior clips")

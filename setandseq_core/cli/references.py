@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from ..clips.clip import Reference, Words
+from ..backbone import VideoFormat
+from ..clips.clip import ClipTarget, Reference, WantedSize, Words
 from ..clips.stretch import Stretch
-from ..clips.video import read_clip, read_info
+from ..clips.video import read_info, read_stretch
 from ..config import MethodConfig, read_config
 from ..embedded.model import EMBEDDED_CONFIG
 from ..errors import ConfigError
@@ -115,26 +116,23 @@ def read_reference(
         VideoError: a file cannot be used.
     """
     backbone = model.backbone
-    clip = read_clip(
-        video,
-        fps=backbone.format.fps,
-        multiple=backbone.format.size_multiple,
-        frames=options.frames or model.frames,
-        size=options.size or model.size,
-        max_frames=backbone.format.frames,
-        max_pixels=math.prod(backbone.format.size),
-        stretch=stretch,
-    )
+    target = _target(backbone.format, options.frames or model.frames, options.size or model.size)
+    clip = read_stretch(video, target, stretch)
     tell(f"{video}: {clip.choice}.")
     if mask is None:
         return Reference(clip=clip, words=words)
     length, height, width = clip.frames_FHWC.shape[:3]
-    shown = read_clip(
-        mask,
-        fps=backbone.format.fps,
-        multiple=backbone.format.size_multiple,
-        frames=length,
-        size=(height, width),
-        stretch=stretch,
-    )
+    shown = read_stretch(mask, _target(backbone.format, length, (height, width)), stretch)
     return Reference(clip=clip, words=words, mask_FHW=shown.frames_FHWC.mean(-1))
+
+
+def _target(format: VideoFormat, frames: int | None, size: WantedSize | None) -> ClipTarget:
+    return ClipTarget(
+        fps=format.fps,
+        multiple=format.size_multiple,
+        frames=frames,
+        size=size,
+        max_frames=format.frames,
+        time_stride=format.time_stride,
+        max_pixels=math.prod(format.size),
+    )

@@ -31,7 +31,8 @@ from .options import (
 @sampling_options("the concept's motion prompt")
 @out_option("The video: an mp4, gif or webm file. An existing file is replaced.")
 @clip_options(
-    "the concept's; without one 17 embedded, else 81", "the concept's; without one 64x64 embedded, else 832x480"
+    "the concept's; without one 17 embedded, 81 Wan, 121 LTX-Video",
+    "the concept's; without one 64x64 embedded, 832x480 Wan, 768x512 LTX-Video",
 )
 @model_options
 def sample(
@@ -58,7 +59,7 @@ def sample(
     if prompt is None:
         raise PromptError("There is no prompt.", hint="Give one with --prompt, or a concept, which has its own.")
     tell_unknown_words_of_video(model.model, prompt, sampling, [loaded] if loaded else [])
-    chosen = load_model(model)
+    chosen = load_model(model, clip=clip)
     backbone = chosen.backbone
     shape = clip_shape(clip, chosen, loaded)
     wanted = Strengths(strengths.identity_strength, strengths.motion_strength)

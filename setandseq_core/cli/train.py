@@ -145,7 +145,9 @@ stretch_options = together(
 @float32_option
 @click.option("--name", metavar="TEXT", show_default="the name of the file", help="Title of the concept.")
 @method_options
-@clip_options("17 embedded, else as many as the video has, up to 81", "64x64 embedded, else near the video's")
+@clip_options(
+    "17 embedded, else as many as the video has, up to 81 (LTX-Video: 121)", "64x64 embedded, else near the video's"
+)
 @model_options
 def train(
     video: tuple[Path, ...],
@@ -185,7 +187,7 @@ def train(
     check_videos(*video, *masks)
     prompts = [prompt for part in said for prompt in (part.static_prompt, part.motion_prompt)]
     tell_unknown_words(model.model, prompts, words.tokens)
-    chosen = load_model(model, processes)
+    chosen = load_model(model, processes, clip=clip)
     backbone = chosen.backbone
     references = [
         read_reference(file, mask_file, said_of_it, part, clip, chosen)
@@ -252,7 +254,6 @@ def _check_motion(words: WordsOptions) -> None:
 
 def _look(path: Path, backbone: "Backbone", words: "Words", rank: int, leave_out: bool) -> "Concept":
     """Take the look of a LoRA, at its own rank if `rank` is 0, and print how much of it is kept."""
-    from ..backbones.wan_names import diffusers_layer_name
     from ..concept_file.from_lora import identity_from_lora
 
     said = replace(words, motion_prompt=words.static_prompt, motion_token="")
@@ -262,7 +263,7 @@ def _look(path: Path, backbone: "Backbone", words: "Words", rank: int, leave_out
         base,
         backbone.name,
         said,
-        in_diffusers=diffusers_layer_name,
+        in_diffusers=backbone.layers.get,
         rank=rank,
         leave_out=leave_out,
     )

@@ -57,7 +57,9 @@ if TYPE_CHECKING:
     help="A DINO, face or other image model as transformers saves it, to measure the look.",
 )
 @method_options
-@clip_options("17 embedded, else as many as the video has, up to 81", "64x64 embedded, else near the video's")
+@clip_options(
+    "17 embedded, else as many as the video has, up to 81 (LTX-Video: 121)", "64x64 embedded, else near the video's"
+)
 @model_options
 def train_many(
     manifest: Path,
@@ -82,8 +84,10 @@ def train_many(
     from .many import train_all
     from .many_results import DONE, FAILED, write_table
     from .many_work import Job, Judges, finished
+    from .model import check_clip, format_of
     from .references import method_config
 
+    check_clip(clip, format_of(model))
     entries = read_manifest(manifest, method_config(method, model.model))
     check_folder(out)
     judges = Judges(clip=_absolute(clip_model), image_model=_absolute(image_model))

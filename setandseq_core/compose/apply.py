@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..backbone import Backbone
 from ..concept import AS_LEARNED, Concept, ConceptLayer, Strengths
+from ..errors import ConfigError
 from ..lora import applied_coefficients
 from ..sample import sample_latents
 from .add import added_factors
@@ -83,7 +84,13 @@ def applied_concepts(
             concept only.
     Raises:
         ConceptMismatchError: a concept was made for another base model.
+        ConfigError: the model does not support regions.
     """
+    if regions_PFHW is not None and not backbone.takes_regions:
+        raise ConfigError(
+            f"Concepts cannot act in regions of {backbone.name}; they can in Wan.",
+            hint="Leave the regions out: the concepts then act on the whole picture.",
+        )
     concepts = [each.for_model(backbone.fingerprint()) for each in concepts]
     embeddings = [] if prompts else [embedding_D for each in concepts for embedding_D in each.embeddings()]
     applied = Applied(backbone=backbone, embeddings=embeddings)

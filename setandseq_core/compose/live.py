@@ -87,7 +87,8 @@ class LiveConcepts:
 
         Args:
             module: the transformer; its latents are (B, C, F, H, W), or a list that begins with the video's.
-            time: current time in [0, 1], 1 is noise; None takes the timestep, where 1000 is noise.
+            time: current time in [0, 1], 1 is noise; None takes the timestep, where 1000 is noise, from the argument
+                after the latents or of that name.
             asked: for each of the batch's equal parts, True for the prompt and False for the negative prompt; if
                 empty, only the first row is the prompt's, as in `sample.sample_latents`.
         """
@@ -111,10 +112,13 @@ class LiveConcepts:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Call | None:
-        latents, timestep = args[:2]
+        latents = args[0]
         if not isinstance(latents, Tensor):
             latents = latents[0]
-        progress = progress_at(float(timestep.max()) / 1000 if time is None else time, shift)
+        if time is None:
+            timestep = kwargs["timestep"] if "timestep" in kwargs else args[1]
+            time = float(timestep.max()) / 1000
+        progress = progress_at(time, shift)
         self._strengths = [each.at(progress) for each in self._concepts]
         parts = torch.tensor(asked or [True, *[False] * (len(latents) - 1)])
         self._asked_B = parts.repeat_interleave(len(latents) // len(parts)).to(latents)

@@ -1,8 +1,6 @@
 """One native file gives the same model in ComfyUI and in diffusers."""
 
 import logging
-from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,29 +15,10 @@ from torch import Tensor
 
 from setandseq_core.backbones.wan_files import load_transformer, load_vae
 from setandseq_core.backbones.wan_names import native_layer_name, native_transformer, native_vae
-from tools.server.folder import NoComfyUIError, comfyui_folder
 
 EMBEDDED = Path(__file__).parents[2] / "setandseq_core" / "embedded" / "weights"
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own warnings
-
-
-@pytest.fixture(scope="module")
-def comfyui() -> Iterator[ModuleType]:
-    """The modules of ComfyUI that this file uses, on the CPU."""
-    try:
-        folder = comfyui_folder()
-    except NoComfyUIError as error:
-        pytest.skip(str(error))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(folder)
-        args = import_module("comfy.cli_args").args
-        patch.setattr(args, "cpu", True)  # read once, when model_management is first imported
-        for name in ("latent_formats", "lora", "model_management", "sd", "utils"):
-            import_module(f"comfy.{name}")
-        comfy = import_module("comfy")
-        yield comfy
-        comfy.model_management.unload_all_models()
 
 
 @pytest.fixture(params=["random, 2 layers", "random, 6 layers", "embedded"])

@@ -2,31 +2,17 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
-from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
-from tokenizers.processors import TemplateProcessing
-from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 from setandseq_core.cli.main import main
 from setandseq_core.clips.video import write_video
 from setandseq_core.concept import Concept
+from tools.tiny_folders import write_wan
 
 ToldError = Callable[[list[str]], str]
 SameWeights = Callable[[Concept, Concept], None]
-TINY_WAN: dict[str, Any] = {
-    "num_attention_heads": 1,
-    "attention_head_dim": 128,
-    "ffn_dim": 32,
-    "num_layers": 1,
-    "text_dim": 16,
-}
 SETTINGS = """
 rank = 2
 [prior]
@@ -45,19 +31,7 @@ learning_rate = 0.01
 @pytest.fixture(scope="package")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A diffusers folder with everything a Wan release has, each part random and tiny."""
-    folder = tmp_path_factory.mktemp("models") / "tiny_wan"
-    torch.manual_seed(0)
-    WanTransformer3DModel(**TINY_WAN).save_pretrained(folder / "transformer")
-    AutoencoderKLWan(base_dim=4).save_pretrained(folder / "vae")
-    sizes: dict[str, Any] = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2}
-    UMT5EncoderModel(UMT5Config(vocab_size=8, **sizes)).save_pretrained(folder / "text_encoder")
-    vocabulary = {word: number for number, word in enumerate(["<pad>", "</s>", "<unk>", "a", "sks", "blob", "zub"])}
-    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = Whitespace()
-    tokenizer.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    special = {"unk_token": "<unk>", "pad_token": "<pad>", "eos_token": "</s>"}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder / "tokenizer")
-    return folder
+    return write_wan(tmp_path_factory.mktemp("models") / "tiny_wan")
 
 
 @pytest.fixture(scope="package")

@@ -40,7 +40,7 @@ FROZEN = {
     },
     "sample": {
         **{"--concept": None, **STRENGTHS, "--prompt": None, "--negative-prompt": "", "--out": None},
-        **{"--seed": 0, "--steps": 20, "--guidance": 4.0, "--frames": None, "--size": None},
+        **{"--seed": 0, "--steps": 20, "--guidance": None, "--frames": None, "--size": None},
         **MODEL_OPTIONS,
     },
     "compose": {
@@ -48,7 +48,7 @@ FROZEN = {
         **{"--region-prompt": None, "--negative-strength": 1.0},
         **dict.fromkeys(("--identity-schedule", "--motion-schedule"), ((0.0, 1.0),)),
         **{"--negative-prompt": "", "--out": None, "--float32": False},
-        **{"--seed": 0, "--steps": 20, "--guidance": 4.0, "--frames": None, "--size": None},
+        **{"--seed": 0, "--steps": 20, "--guidance": None, "--frames": None, "--size": None},
         **MODEL_OPTIONS,
     },
     "evaluate": {
@@ -127,7 +127,11 @@ def test_every_command_is_one_typed_function_of_its_options(name: str) -> None:
             "Either --motion-prompt or --dynamic-prompt is needed; both are there",
         ),
         (["sample", "--out", "a.mp4", "--size", "64"], "width x height"),
-        (["sample", "--out", "a.mp4", "--frames", "16"], "4n+1"),
+        (["sample", "--out", "a.mp4", "--frames", "none"], "must be a number of frames"),
+        (
+            ["sample", "--out", "a.mp4", "--prompt", "a", "--frames", "16"],
+            "4n+1 and at least 5. Choose a number such as 13",
+        ),
         (["sample", "--out", "a.mp4", "--steps", "0"], "0 is not in the range x>=1"),
         (["sample", "--out", "a.mp4", "--seed", "-1"], "seed"),
         (["sample", "--out", "a.mp4", "--seed", "4294967296"], "0<=x<=4294967295"),
