@@ -24,35 +24,35 @@ NOTE = """
 
 1. **Load Video**: one to five seconds of one moving thing.
 2. **Train Concept**: say how it looks, with `[v]`, then how it moves, with `[u]`. It takes the clip's first frame by
-   itself; *Clip Vision* adds the vision encoder's view of it.
+   itself; *Clip Vision* adds the vision encoder's view of it. If you move the clip's start, set *start_time* inside it,
+   too.
 3. **Load Image**: the first frame of your new video, with the same subject.
 4. **Make a Video**: say what happens, with both tokens. Press **Run**.
 """
 
 STEP = 24
 """Space between two columns."""
-NARROW, TRAIN = COLLAPSED_WIDTH, 300
+NARROW, TRAIN = COLLAPSED_WIDTH, 318
 """Widths of the columns; the third one is that of the train node."""
 LOADERS_STEP = 38
-TRAIN_TOP, VISION_TOP, PICTURE_TOP = 140, 275, 300
-"""Tops of the second to the fourth column, such that wires pass above columns that do not use them."""
-BOTTOM = 750
+LOADERS_TOP, TRAIN_TOP, PICTURE_TOP = 180, 113, 285
+"""Tops of the first, third and fourth column, such that wires pass above or below nodes that do not use them."""
+BOTTOM = 746
 
 
 def image_to_video_workflow(object_info: dict[str, Any]) -> Graph:
     """(j) Train on the user's clip for image to video, and make a video from a new first frame."""
     graph = Graph(NAME, object_info)
     graph.scale = 0.8
-    model, clip, vae, vision = _loaders(graph)
-    video = graph.add("LoadVideo", (0, 200), size=(NARROW, 310), file="my_clip.mp4")
+    clip, vae, model = _loaders(graph)
+    video = graph.add("LoadVideo", (0, LOADERS_TOP + 150), size=(NARROW, 310), file="my_clip.mp4")
     x = NARROW + STEP
     seen = graph.use(
         _clip_vision(object_info),
-        (x, VISION_TOP),
-        (NARROW, 130),
+        (x, 0),
+        (NARROW, 95),
         clip=clip["CLIP"],
         vae=vae["VAE"],
-        vision=vision["CLIP_VISION"],
         video=video["VIDEO"],
     )
     x += NARROW + STEP
@@ -78,7 +78,7 @@ def image_to_video_workflow(object_info: dict[str, Any]) -> Graph:
         model=trained["model"],
         clip=trained["clip"],
         vae=trained["vae"],
-        vision=vision["CLIP_VISION"],
+        vision=seen["vision"],
         picture=picture["IMAGE"],
     )
     graph.add(
@@ -94,31 +94,34 @@ def image_to_video_workflow(object_info: dict[str, Any]) -> Graph:
 
 
 def _loaders(graph: Graph) -> list[Node]:
-    """The loaders of the model, the text encoder, the VAE and the vision encoder, below each other."""
+    """The loaders of the text encoder, the VAE and the model, below each other."""
     loaders = (
-        ("UNETLoader", BIG, {"unet_name": BIG["name"]}),
         ("CLIPLoader", TEXT, {"clip_name": TEXT["name"], "type": "wan"}),
         ("VAELoader", VAE, {"vae_name": VAE["name"]}),
-        ("CLIPVisionLoader", VISION, {"clip_name": VISION["name"]}),
+        ("UNETLoader", BIG, {"unet_name": BIG["name"]}),
     )
     return [
-        graph.add(kind, (0, row * LOADERS_STEP), size=(NARROW, 110), collapsed=True, models=[file], **values)
+        graph.add(
+            kind, (0, LOADERS_TOP + row * LOADERS_STEP), size=(NARROW, 110), collapsed=True, models=[file], **values
+        )
         for row, (kind, file, values) in enumerate(loaders)
     ]
 
 
 def _clip_vision(object_info: dict[str, Any]) -> Subgraph:
-    """A subgraph that shows the vision encoder the clip's first frame, for the training.
+    """A subgraph that loads the vision encoder and shows it the clip's first frame, for the training.
 
     WanImageToVideo gets no picture here: Train Concept then gives the model the first frame of exactly the part, size
     and length that it trains on.
     """
-    given = {"clip": "CLIP", "vae": "VAE", "vision": "CLIP_VISION", "video": "VIDEO"}
-    inner = Subgraph("Clip Vision", object_info, NAME, **given)
+    inner = Subgraph("Clip Vision", object_info, NAME, clip="CLIP", vae="VAE", video="VIDEO")
+    vision = inner.add("CLIPVisionLoader", (720, -150), clip_name=VISION["name"], models=[VISION])
     start = inner.add("Video Slice", (0, 0), video=inner["video"], duration=0.5)
     frames = inner.add("GetVideoComponents", (360, 0), video=start["VIDEO"])
     first = inner.add("ImageFromBatch", (720, 0), image=frames["images"], batch_index=0, length=1)
-    seen = inner.add("CLIPVisionEncode", (1080, 0), clip_vision=inner["vision"], image=first["IMAGE"], crop="none")
+    seen = inner.add(
+        "CLIPVisionEncode", (1080, 0), clip_vision=vision["CLIP_VISION"], image=first["IMAGE"], crop="none"
+    )
     text = inner.add("CLIPTextEncode", (720, 170), size=(315, 130), clip=inner["clip"], text="")
     wan = inner.add(
         "WanImageToVideo",
@@ -128,8 +131,9 @@ def _clip_vision(object_info: dict[str, Any]) -> Subgraph:
         vae=inner["vae"],
         clip_vision_output=seen["CLIP_VISION_OUTPUT"],
     )
+    inner.give("vision", vision["CLIP_VISION"])
     inner.give("conditioning", wan["positive"])
-    inner.promote(start, "start_time")
+    inner.promote(vision, "clip_name")
     return inner
 
 
