@@ -52,7 +52,7 @@ def hidden(wire: dict[str, Any], boxes: dict[str, Box]) -> list[str]:
 @pytest.mark.every_frontend
 @pytest.mark.parametrize(
     ("name", "most", "scale"),
-    [(embedded.START, 8, 1), (wan.TRAIN, 8, 1), (lora.NAME, 10, 1), (image_to_video.NAME, 11, 0.82)],
+    [(embedded.START, 8, 1), (wan.TRAIN, 8, 1), (lora.NAME, 10, 1), (image_to_video.NAME, 11, 0.81)],
 )
 def test_a_first_workflow_opens_in_full_size_with_nothing_hidden(ui: Ui, name: str, most: int, scale: float) -> None:
     with opened_template(ui, name, SMALL_WINDOW) as look:

@@ -32,7 +32,7 @@ NOTE = """
 
 STEP = 24
 """Space between two columns."""
-NARROW, TRAIN = COLLAPSED_WIDTH, 318
+NARROW, TRAIN = COLLAPSED_WIDTH, 352
 """Widths of the columns; the third one is that of the train node."""
 LOADERS_STEP = 38
 LOADERS_TOP, TRAIN_TOP, PICTURE_TOP = 180, 113, 285
