@@ -9,7 +9,7 @@ import pytest
 
 from tools.pictures.interface import Ui
 from tools.pictures.openings import SMALL_WINDOW, opened_template
-from tools.workflows import embedded, lora, wan
+from tools.workflows import embedded, image_to_video, lora, wan
 from tools.workflows.make import FOLDER
 
 Box = tuple[float, float, float, float]
@@ -50,11 +50,14 @@ def hidden(wire: dict[str, Any], boxes: dict[str, Box]) -> list[str]:
 
 
 @pytest.mark.every_frontend
-@pytest.mark.parametrize(("name", "most"), [(embedded.START, 8), (wan.TRAIN, 8), (lora.NAME, 10)])
-def test_a_first_workflow_opens_in_full_size_with_nothing_hidden(ui: Ui, name: str, most: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "most", "scale"),
+    [(embedded.START, 8, 1), (wan.TRAIN, 8, 1), (lora.NAME, 10, 1), (image_to_video.NAME, 11, 0.81)],
+)
+def test_a_first_workflow_opens_in_full_size_with_nothing_hidden(ui: Ui, name: str, most: int, scale: float) -> None:
     with opened_template(ui, name, SMALL_WINDOW) as look:
         boxes = look["boxes"]
-        assert look["scale"] == pytest.approx(1)
+        assert look["scale"] == pytest.approx(scale, abs=0.01)
         assert len(boxes) <= most
         assert not [pair for pair in combinations(boxes, 2) if overlap(boxes[pair[0]], boxes[pair[1]])]
         assert not [title for title, (left, top, right, bottom) in look["shown"].items() if left < 0 or top < 0]

@@ -1,7 +1,7 @@
 """A real ComfyUI runs every workflow file; only sizes, numbers of steps and the large models are reduced.
 
-Tiny random models have the file names that the Wan workflows ask for, and the embedded text encoder replaces UMT5,
-which has only one size.
+Tiny random models have the file names that the Wan workflows ask for. The embedded text encoder replaces UMT5, and a
+stand-in the vision encoder, because ComfyUI knows only one size of each.
 """
 
 import json
@@ -15,6 +15,7 @@ import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+from PIL import Image
 from safetensors.torch import save_file
 
 from setandseq_core.backbones.wan_names import native_transformer, native_vae
@@ -25,9 +26,10 @@ from setandseq_core.embedded.demo import demo_shots
 from setandseq_core.embedded.files import CLIP_FILE
 from setandseq_core.embedded.settings import EMBEDDED_CONFIG
 from setandseq_core.embedded.world.scene import FRAMES
+from tools.server.folder import ROOT
 from tools.server.run import ComfyUIError, Run
 from tools.server.server import Server
-from tools.workflows import embedded, lora, wan
+from tools.workflows import embedded, image_to_video, lora, wan
 from tools.workflows.graphs import training
 from tools.workflows.make import FOLDER, MAKERS, workflow_texts
 from tools.workflows.prompt import to_prompt
@@ -35,6 +37,7 @@ from tools.workflows.prompt import to_prompt
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # imageio-ffmpeg leaves pipes open
 
 Prompt = dict[str, Any]
+TINY_PACK = Path(__file__).parent / "data" / "tiny_pack"
 TINY_TRANSFORMER: dict[str, Any] = {"num_attention_heads": 1, "attention_head_dim": 128, "ffn_dim": 64, "num_layers": 2}
 TINY_VAE: dict[str, Any] = {"base_dim": 4, "z_dim": 16, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2}
 SIZE, LENGTH = 64, 5
@@ -53,10 +56,17 @@ def studio(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     _save(native_vae(AutoencoderKLWan(**TINY_VAE).state_dict()), folder, wan.VAE)
     _save({"never": torch.zeros(1)}, folder, wan.TEXT)
     _save(tiny_interpolation(), folder, wan.FILM)
+    _save({"never": torch.zeros(1)}, folder, image_to_video.VISION)
     _save(tiny_lora(), folder, {"name": lora.LORA, "directory": "loras"})
-    (folder / "input").mkdir()
+    for name in ("custom_nodes", "input"):
+        (folder / name).mkdir()
+    (folder / "custom_nodes" / "tiny_pack").symlink_to(TINY_PACK, target_is_directory=True)
     shutil.copy(CLIP_FILE, folder / "input" / "my_clip.mp4")
-    with Server(folder) as server:
+    Image.linear_gradient("L").convert("RGB").save(folder / "input" / image_to_video.PICTURE)
+    with Server(folder, environment={"PYTHONPATH": str(ROOT)}) as server:
+        big = folder / "models" / image_to_video.BIG["directory"] / image_to_video.BIG["name"]
+        tiny_file = {"kind": "wan_i2v", "file": str(big), "seed": 0}
+        server.run({"1": {"class_type": "TinyFile", "inputs": tiny_file}}).succeeded()
         yield server
 
 
@@ -121,9 +131,10 @@ def shortened(prompt: Prompt) -> Prompt:
 
 
 def tiny(prompt: Prompt) -> Prompt:
-    """Change a prompt to two steps, small and short clips, and the embedded text encoder."""
-    for inputs in nodes_of(prompt, "EmptyHunyuanLatentVideo"):
-        inputs |= {"width": SIZE, "height": SIZE, "length": LENGTH}
+    """Change a prompt to two steps, small and short clips, and the tests' encoders."""
+    for class_type in ("EmptyHunyuanLatentVideo", "WanImageToVideo"):
+        for inputs in nodes_of(prompt, class_type):
+            inputs |= {"width": SIZE, "height": SIZE, "length": LENGTH}
     for inputs in nodes_of(prompt, "SetSeq_ReferenceClip"):
         inputs |= {"width": SIZE, "height": SIZE, "frames": LENGTH}
     for inputs in nodes_of(prompt, "CLIPTextEncode"):
@@ -131,6 +142,8 @@ def tiny(prompt: Prompt) -> Prompt:
     for node in prompt.values():
         if node["class_type"] == "CLIPLoader":
             node |= {"class_type": "SetSeq_EmbeddedTextEncoder", "inputs": {}}
+        if node["class_type"] == "CLIPVisionLoader":
+            node |= {"class_type": "TinyVision", "inputs": {"width": 1280}}
     return shortened(prompt)
 
 
@@ -249,6 +262,30 @@ def test_a_lora_learns_to_move(studio: Server, concepts: Path) -> None:
     assert concept.info.training["identity_from_lora"]["file"] == lora.LORA
     assert (concept.info.identity_token, concept.info.motion_token) == (lora.TRIGGER, "[u]")
     assert all(layer.motion_residual_RI.any() for layer in concept.layers.values())
+
+
+def test_a_clip_is_learned_for_image_to_video_with_its_own_first_frame_and_clip_vision(
+    studio: Server, concepts: Path
+) -> None:
+    """Without the conditioning, the motion is learned anew and the look is kept, so the conditioning was used."""
+    prompt = quick(tiny(file_prompt(studio, image_to_video.NAME)), "SetSeq_TrainConcept")
+    run = studio.run(prompt)
+    (video,) = videos(studio, run).values()
+    assert shape(video) == (LENGTH, SIZE, SIZE, 3)
+    concept = load_concept(concepts / "my_concept.safetensors")
+    assert concept.info.training["frames"] == FRAMES
+    assert all(layer.motion_residual_RI.any() for layer in concept.layers.values())
+    assert learned(run, prompt) == (2, 0)
+    (train,) = nodes_of(prompt, "SetSeq_TrainConcept")
+    del train["conditioning"]
+    assert learned(studio.run(prompt).succeeded(), prompt) == (2, 1)
+
+
+def learned(run: Run, prompt: Prompt) -> tuple[int, int]:
+    """The stages that Train Concept names, and those of them in which nothing had to be done."""
+    (train,) = (name for name, node in prompt.items() if node["class_type"] == "SetSeq_TrainConcept")
+    text = str(run.outputs[train]["text"])
+    return text.count("Learned the"), text.count("Nothing had to be done")
 
 
 def test_training_workflow_has_the_embedded_settings_and_the_demos_shots(studio: Server) -> None:

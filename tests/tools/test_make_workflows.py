@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -57,16 +58,21 @@ def groups_and_notes(name: str) -> list[list[float]]:
 @pytest.mark.parametrize("name", MAKERS)
 def test_every_node_has_an_id_of_its_own(name: str) -> None:
     """New frontends number nodes anew where two graphs of a file share an id."""
+    ids = [node["id"] for node in nodes_of(name)]
+    assert len(ids) == len({*ids})
+
+
+def nodes_of(name: str) -> list[dict[str, Any]]:
+    """The nodes of a workflow and of its subgraphs."""
     workflow = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     graphs = [workflow, *workflow.get("definitions", {}).get("subgraphs", [])]
-    ids = [node["id"] for graph in graphs for node in graph["nodes"]]
-    assert len(ids) == len({*ids})
+    return [node for graph in graphs for node in graph["nodes"]]
 
 
 def test_files_to_download_are_named_with_their_place() -> None:
     wanted = 0
     for name in MAKERS:
-        for node in json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))["nodes"]:
+        for node in nodes_of(name):
             for model in node["properties"].get("models", ()):
                 assert set(model) == {"name", "url", "directory"}
                 assert model["url"].startswith("https://huggingface.co/Comfy-Org/")

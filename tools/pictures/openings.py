@@ -1,6 +1,6 @@
 """Take pictures of templates as they open on two screen sizes: python -m tools.pictures.openings FOLDER [VERSION]
 
-They show the workflows that open at full size, in both renderers of a release of the interface.
+They show the workflows that open at full size or nearly so, in both renderers of a release of the interface.
 """
 
 import json
@@ -12,12 +12,12 @@ from typing import Any
 
 from tools.pictures.interface import RENDERERS, Ui
 from tools.pictures.pictures import PICTURE_MS, interface, opened, save
-from tools.workflows import embedded, lora, wan
+from tools.workflows import embedded, image_to_video, lora, wan
 from tools.workflows.make import FOLDER as WORKFLOWS
 
 SMALL_WINDOW, LARGE_WINDOW = (1366, 768), (1600, 1000)
 COLOURS = 128
-NAMES = embedded.START, wan.TRAIN, lora.NAME
+NAMES = embedded.START, wan.TRAIN, lora.NAME, image_to_video.NAME
 SETTLE_MS = 1200
 OPEN = """workflow => window.app.loadGraphData(
   workflow, true, true, null, { openSource: 'template', skipAssetScans: true })"""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
-from tools.workflows import lora, wan
+from tools.workflows import image_to_video, lora, wan
 
 SIZE = 400, 300
 FINE = 4
@@ -193,6 +193,18 @@ def teach_lora(scheme: Scheme) -> None:
     scheme.strip(BELOW, RESULT)
 
 
+def from_picture(scheme: Scheme) -> None:
+    """Draw a clip and a picture, and a new video that begins with the picture."""
+    scheme.strip((20, 16, 260, 106), Strip(RED, STAGE, frames=3))
+    scheme.plus(275, 61)
+    scheme.strip((290, 16, 380, 106), Strip(RED, BEACH, held=True, known=True, frames=1))
+    scheme.arrow(140, 112, 132)
+    scheme.arrow(335, 112, 132)
+    scheme.chips(150, [*BOTH, ("first frame", CHIP)])
+    scheme.arrow(200, 168, 188)
+    scheme.strip(BELOW, Strip(RED, BEACH, known=True))
+
+
 def _through(scheme: Scheme, before: Strip, chips: Sequence[tuple[str, str]], after: Strip) -> None:
     scheme.strip(TOP, before)
     scheme.arrow(200, 112, 132)
@@ -208,6 +220,7 @@ SCHEMES: dict[str, Callable[[Scheme], None]] = {
     wan.PIPELINE: pipeline,
     wan.TRAIN_EXPERTS: train_experts,
     lora.NAME: teach_lora,
+    image_to_video.NAME: from_picture,
 }
 
 

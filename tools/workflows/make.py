@@ -16,7 +16,7 @@ from torch import Tensor
 
 from setandseq_core.clips.video import read_clip
 from tools.server.server import Server
-from tools.workflows import embedded, lora, wan
+from tools.workflows import embedded, image_to_video, lora, wan
 from tools.workflows.graph import Graph
 
 FOLDER = Path(__file__).parents[2] / "workflows"
@@ -31,6 +31,7 @@ MAKERS: dict[str, Callable[[dict[str, Any]], Graph]] = {
     wan.PIPELINE: wan.pipeline_workflow,
     wan.TRAIN_EXPERTS: wan.train_experts_workflow,
     lora.NAME: lora.lora_workflow,
+    image_to_video.NAME: image_to_video.image_to_video_workflow,
 }
 """Functions that build the workflows, by file name and in the order of the template browser."""
 COLUMNS, ROWS, CELL = 4, 3, 100

@@ -148,7 +148,7 @@ def train_workflow(object_info: dict[str, Any]) -> Graph:
         heights=(330, 310),
         saved_as="setandseq/my_concept",
     )
-    note = f"{TRAIN_NOTE}\nModel files: {_files_links(SMALL, TEXT, VAE)}."
+    note = f"{TRAIN_NOTE}\nModel files: {files_links(SMALL, TEXT, VAE)}."
     graph.note(TRAIN, note, (MAKE_PLACE[0], 375), (SAVE_PLACE[0] + SAVE_WIDTH - MAKE_PLACE[0], 170))
     return graph
 
@@ -162,26 +162,46 @@ def _video_maker(object_info: dict[str, Any]) -> Subgraph:
 def wan_video(inner: Subgraph, model: Output, prompt: str) -> Subgraph:
     """Add the official text-to-video template, from model to video, to a subgraph and return it."""
     shifted = inner.add("ModelSamplingSD3", (0, 0), model=model, shift=8.0)
+    positive, negative = encoded_prompts(inner, prompt)
+    latent = inner.add("EmptyHunyuanLatentVideo", (0, 590), width=832, height=480, length=33)
+    texts = positive["CONDITIONING"], negative["CONDITIONING"]
+    return sampled_video(inner, shifted["MODEL"], texts, latent["LATENT"], shown=(positive, latent))
+
+
+def encoded_prompts(inner: Subgraph, prompt: str) -> tuple[Node, Node]:
+    """Add the prompt and the official templates' negative prompt to a subgraph."""
     texts = []
     prompts = ((130, "Prompt", GREEN, prompt), (360, "Negative Prompt", RED, NEGATIVE_PROMPT))
     for y, title, colours, text in prompts:
         options: dict[str, Any] = {"size": (400, 180), "title": title, "colours": colours}
         texts.append(inner.add("CLIPTextEncode", (0, y), clip=inner["clip"], text=text, **options))
-    latent = inner.add("EmptyHunyuanLatentVideo", (0, 590), width=832, height=480, length=33)
+    return texts[0], texts[1]
+
+
+def sampled_video(
+    inner: Subgraph, model: Output, texts: tuple[Output, Output], latents: Output, *, shown: tuple[Node, Node]
+) -> Subgraph:
+    """Add the official templates' sampler and decoder to a subgraph and return it.
+
+    Args:
+        texts: the positive and the negative conditioning.
+        shown: the nodes whose prompt and whose size the subgraph shows.
+    """
     sampler = inner.add(
         "KSampler",
         (450, 0),
-        model=shifted["MODEL"],
-        positive=texts[0]["CONDITIONING"],
-        negative=texts[1]["CONDITIONING"],
-        latent_image=latent["LATENT"],
+        model=model,
+        positive=texts[0],
+        negative=texts[1],
+        latent_image=latents,
         **SAMPLING,
     )
     frames = inner.add("VAEDecode", (820, 0), samples=sampler["LATENT"], vae=inner["vae"])
     video = inner.add("CreateVideo", (820, 120), images=frames["IMAGE"], fps=16.0)
     inner.give("VIDEO", video["VIDEO"])
-    inner.promote(texts[0], "text")
-    inner.promote(latent, "width", "height", "length")
+    prompt, size = shown
+    inner.promote(prompt, "text")
+    inner.promote(size, "width", "height", "length")
     inner.promote(sampler, "seed")
     return inner
 
@@ -349,7 +369,7 @@ def _files_note(*files: dict[str, str]) -> Note:
     return "Model files", _files_text(*files), 100 + 35 * len(files)
 
 
-def _files_links(*files: dict[str, str]) -> str:
+def files_links(*files: dict[str, str]) -> str:
     """Names of the files for a sentence, each linked to its file."""
     return ", ".join(f"[{file['name']}]({file['url']})" for file in files)
 
