@@ -37,6 +37,7 @@ NARROW, TRAIN = COLLAPSED_WIDTH, 352
 LOADERS_STEP = 38
 LOADERS_TOP, TRAIN_TOP, PICTURE_TOP = 180, 113, 285
 """Tops of the first, third and fourth column, such that wires pass above or below nodes that do not use them."""
+MODEL_TOP = 480
 BOTTOM = 746
 
 
@@ -94,17 +95,15 @@ def image_to_video_workflow(object_info: dict[str, Any]) -> Graph:
 
 
 def _loaders(graph: Graph) -> list[Node]:
-    """The loaders of the text encoder, the VAE and the model, below each other."""
+    """The loaders of the text encoder and the VAE, and that of the model in the second column, below other wires."""
     loaders = (
-        ("CLIPLoader", TEXT, {"clip_name": TEXT["name"], "type": "wan"}),
-        ("VAELoader", VAE, {"vae_name": VAE["name"]}),
-        ("UNETLoader", BIG, {"unet_name": BIG["name"]}),
+        ((0, LOADERS_TOP), "CLIPLoader", TEXT, {"clip_name": TEXT["name"], "type": "wan"}),
+        ((0, LOADERS_TOP + LOADERS_STEP), "VAELoader", VAE, {"vae_name": VAE["name"]}),
+        ((NARROW + STEP, MODEL_TOP), "UNETLoader", BIG, {"unet_name": BIG["name"]}),
     )
     return [
-        graph.add(
-            kind, (0, LOADERS_TOP + row * LOADERS_STEP), size=(NARROW, 110), collapsed=True, models=[file], **values
-        )
-        for row, (kind, file, values) in enumerate(loaders)
+        graph.add(kind, place, size=(NARROW, 110), collapsed=True, models=[file], **values)
+        for place, kind, file, values in loaders
     ]
 
 
