@@ -17,6 +17,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from setandseq_core.backbones.ltx import LTXBackbone
+from setandseq_core.backbones.wan import WanBackbone
 from setandseq_core.config import MethodConfig, SequenceConfig, SetConfig
 from tools.server.folder import ROOT
 from tools.tiny_models import TINY, Tiny, TinyClip, load_tiny, random, random_weights
@@ -380,10 +382,11 @@ def test_a_model_that_is_not_listed_is_trained_under_its_own_name_with_a_caution
 
 
 def test_only_one_file_names_a_family(pack: Pack) -> None:
-    """No other code names a family or its class in ComfyUI, except that the core names Wan for diffusers."""
+    """No other code names a family or its class in ComfyUI, except that the core names those that diffusers runs."""
     families = pack("nodes.families").FAMILIES
+    here = {backbone.family for backbone in (WanBackbone, LTXBackbone)}
     names = {word for family in families for word in (family.name, *family.kinds)}
-    in_core = names - {word for family in families if family.name == "wan" for word in (family.name, *family.kinds)}
+    in_core = names - {word for family in families if family.name in here for word in (family.name, *family.kinds)}
     folders = {ROOT / "nodes": names | {"WAN21", "WAN22"}, ROOT / "setandseq_core": in_core}
     found = [
         f"{path.relative_to(ROOT)}: {word}"
