@@ -96,7 +96,7 @@ def image_to_video_workflow(object_info: dict[str, Any]) -> Graph:
 
 def _loaders(graph: Graph) -> list[Node]:
     """The loaders of the text encoder and the VAE, and that of the model in the second column, below other wires."""
-    loaders = (
+    loaders: tuple[tuple[tuple[float, float], str, dict[str, Any], dict[str, Any]], ...] = (
         ((0, LOADERS_TOP), "CLIPLoader", TEXT, {"clip_name": TEXT["name"], "type": "wan"}),
         ((0, LOADERS_TOP + LOADERS_STEP), "VAELoader", VAE, {"vae_name": VAE["name"]}),
         ((NARROW + STEP, MODEL_TOP), "UNETLoader", BIG, {"unet_name": BIG["name"]}),

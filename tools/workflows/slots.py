@@ -55,7 +55,7 @@ def node_slots(
             widgets.append((value, bool(options.get("multiline"))))
             if has_seed_control(name, options):
                 widgets.append(("fixed", False))
-            if options.get("video_upload"):
+            if options.get("video_upload") or options.get("image_upload"):
                 widgets.append(("image", False))
     return sockets + linked, widgets
 
