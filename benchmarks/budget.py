@@ -11,7 +11,7 @@ where it stopped. Prints the table of docs/results.md and draws docs/images/budg
 import argparse
 import json
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -65,29 +65,26 @@ class Budget:
         return look.steps * look.batch * picture + motion.steps * motion.batch * clip
 
 
-def with_steps(share: float) -> Budget:
-    """The recipe with this share of both stages' steps."""
-    return Budget(config=_both(lambda stage: replace(stage, steps=round(share * stage.steps))))
-
-
-def with_batch(batch: int, share: float = 1.0) -> Budget:
-    """The recipe with another number of samples per step, and a share of both stages' steps."""
-    return Budget(config=_both(lambda stage: replace(stage, batch=batch, steps=round(share * stage.steps))))
-
-
-def _both(change: Callable[..., object]) -> MethodConfig:
+def changed(*, steps: float = 1.0, batch: int | None = None) -> Budget:
+    """The recipe with a share of both stages' steps, and another number of samples per step."""
     config = EMBEDDED_CONFIG
-    stages = {"set_stage": change(config.set_stage), "sequence_stage": change(config.sequence_stage)}
-    return replace(config, **stages)
+    look, motion = config.set_stage, config.sequence_stage
+    return Budget(
+        config=replace(
+            config,
+            set_stage=replace(look, steps=round(steps * look.steps), batch=batch or look.batch),
+            sequence_stage=replace(motion, steps=round(steps * motion.steps), batch=batch or motion.batch),
+        )
+    )
 
 
 BUDGETS = {
     "the recipe": Budget(),
-    "a quarter of the steps": with_steps(0.25),
-    "half the steps": with_steps(0.5),
-    "twice the steps": with_steps(2.0),
-    "1 sample per step": with_batch(1),
-    "1 sample per step, four times the steps": with_batch(1, 4.0),
+    "a quarter of the steps": changed(steps=0.25),
+    "half the steps": changed(steps=0.5),
+    "twice the steps": changed(steps=2),
+    "1 sample per step": changed(batch=1),
+    "1 sample per step, four times the steps": changed(steps=4, batch=1),
     "9 frames": Budget(frames=9),
     "5 frames": Budget(frames=5),
     "32x32 pixels": Budget(side=32),

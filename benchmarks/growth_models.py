@@ -16,7 +16,7 @@ SIZE = (480, 832)
 COUNTED_FRAMES = (1, 17, 33, 81)
 """One more than a fit of tokens and their square needs, so that it shows how well the fit holds."""
 CLIP_FRAMES = 33
-"""Of the clip that the table on paper is about."""
+"""Number of frames in the clip that the table on paper describes."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)

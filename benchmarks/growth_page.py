@@ -168,7 +168,7 @@ def with_section(page: str, text: str) -> str:
 
 
 def stored() -> Record:
-    """What was measured."""
+    """Read the measurements of the last run."""
     return json.loads(STORED.read_text(encoding="utf-8"))
 
 

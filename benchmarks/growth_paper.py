@@ -22,7 +22,7 @@ INSIDE = 100e9
 DISK = 2e9
 """Bytes a second that the shared disk gives to all machines together."""
 Model = Mapping[str, Any]
-"""What `benchmarks.growth_models` counts of one."""
+"""The operations and bytes of one model, as `benchmarks.growth_models` counts them."""
 CARDS = (1, 4, 16, 64)
 WORTH_SAYING = 0.1
 """Share of the time from which a second part is named."""

@@ -125,7 +125,7 @@ def _alike(one: Condition, two: Condition) -> bool:
 
 
 def told_of(text: Condition) -> Told:
-    """What a prompt tells a network besides its tokens."""
+    """The network's inputs that come with a prompt besides its tokens."""
     return text.rest if isinstance(text.rest, Told) else NOTHING
 
 

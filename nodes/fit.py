@@ -1,4 +1,4 @@
-"""What a video becomes as a clip, told to the interface before anything runs."""
+"""Tell the interface, before anything runs, which clip a video will become."""
 
 import asyncio
 import os
@@ -10,7 +10,8 @@ import folder_paths
 from aiohttp import web
 from server import PromptServer
 
-from ..setandseq_core.clips.clip import ClipTarget, Size
+from ..setandseq_core.clips.clip import ClipTarget
+from ..setandseq_core.clips.size import Size
 from ..setandseq_core.clips.stretch import Stretch
 from ..setandseq_core.clips.video import read_fit
 from ..setandseq_core.errors import BackboneError, VideoError, shown_json

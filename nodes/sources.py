@@ -12,8 +12,9 @@ import torch
 from comfy_api.latest import Input
 from torch import Tensor
 
-from ..setandseq_core.clips.clip import Clip, ClipTarget, Size, crop, even_times, fit_stretch, indices_in_time, resize
+from ..setandseq_core.clips.clip import Clip, ClipTarget, even_times, fit_stretch, indices_in_time
 from ..setandseq_core.clips.containers import VideoSource
+from ..setandseq_core.clips.size import Size, crop, resize
 from ..setandseq_core.clips.stretch import Stretch
 from ..setandseq_core.clips.video import read_info, read_stretch, read_times
 from ..setandseq_core.errors import VideoError

@@ -6,6 +6,7 @@ Shape letters: B batch, C latent channels, F frames or latent frames, H, W heigh
 # diffusers leaves some types of the functions used here open.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -23,7 +24,7 @@ from .kept_text import TextEncoder
 KnownPrompts = Callable[[int, int, str], list[PriorPrompt]]
 
 
-class LoadedBackbone:
+class LoadedBackbone(ABC):
     """A transformer and a VAE of diffusers with a text encoder. A family adds its numbers and its velocity.
 
     Args:
@@ -128,6 +129,6 @@ class LoadedBackbone:
         """Tokens of the prompt, as many as the family's text encoder gives."""
         return Condition(tokens_ND=self._encode_text(prompt).to(self.device))
 
+    @abstractmethod
     def velocity(self, x_t_BCFHW: Tensor, time_B: Tensor, texts: Sequence[Condition]) -> Tensor:
         """v at x_t, in float32; time 1 is noise."""
-        raise NotImplementedError

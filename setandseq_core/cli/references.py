@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..backbone import VideoFormat
-from ..clips.clip import ClipTarget, Reference, WantedSize, Words
+from ..clips.clip import ClipTarget, Reference, Words
+from ..clips.size import WantedSize
 from ..clips.stretch import Stretch
 from ..clips.video import read_info, read_stretch
 from ..config import MethodConfig, read_config

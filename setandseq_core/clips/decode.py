@@ -31,7 +31,6 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ..errors import VideoError
-from .clip import Size, crop_size
 from .containers import (
     MAX_SIDE,
     READABLE,
@@ -41,6 +40,7 @@ from .containers import (
     matroska_has_alpha,
     source_name,
 )
+from .size import Size, crop_size
 from .stretch import Stretch
 from .tone import Transfer
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from ..errors import VideoError
-from .clip import MAX_CLIP_MIB, Clip, Reference, Size, Words, check_frames, crop, fitted_size, resize
+from .clip import MAX_CLIP_MIB, Clip, Reference, Words, check_frames
+from .size import Size, crop, fitted_size, resize
 
 
 def with_pictures(

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from ..atomic import replaced
 from ..errors import VideoError
-from .clip import MATROSKA_TICK, Clip, ClipTarget, Fit, Size, WantedSize, check_fps, check_frames, frames_in_time
+from .clip import MATROSKA_TICK, Clip, ClipTarget, Fit, check_fps, check_frames, frames_in_time
 from .containers import VideoSource, source_name
 from .decode import OpenVideo, Picture, Scaler, open_video
+from .size import Size, WantedSize
 from .stretch import WHOLE, Stretch
 from .tone import Transfer, to_sdr
 

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..clips.clip import check_frames, crop, resize
+from ..clips.clip import check_frames
+from ..clips.size import crop, resize
 from ..errors import MetricError, VideoError
 from .motion_fidelity import motion_fidelity
 

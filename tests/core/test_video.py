@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from setandseq_core.clips.clip import fit_clip, fitted_size
+from setandseq_core.clips.clip import fit_clip
+from setandseq_core.clips.size import fitted_size
 from setandseq_core.clips.video import read_clip, read_info, write_video
 from setandseq_core.errors import VideoError
 

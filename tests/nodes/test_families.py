@@ -4,8 +4,7 @@ A new entry in nodes/families.py needs a tiny model of its kind in tools/tiny_mo
 refused is also named in REFUSED here.
 """
 
-import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -17,10 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from setandseq_core.backbones.ltx import LTXBackbone
-from setandseq_core.backbones.wan import WanBackbone
 from setandseq_core.config import MethodConfig, SequenceConfig, SetConfig
-from tools.server.folder import ROOT
 from tools.tiny_models import TINY, Tiny, TinyClip, load_tiny, random, random_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own warnings
@@ -379,33 +375,3 @@ def test_a_model_that_is_not_listed_is_trained_under_its_own_name_with_a_caution
     family = pack("nodes.families").family_of(load("unlisted"))
     assert family.name == "cosmost2v" and "not in the list" in family.caution
     assert family.writes_in_place and not family.batches
-
-
-def test_only_one_file_names_a_family(pack: Pack) -> None:
-    """No other code names a family or its class in ComfyUI, except that the core names those that diffusers runs."""
-    families = pack("nodes.families").FAMILIES
-    here = {backbone.family for backbone in (WanBackbone, LTXBackbone)}
-    names = {word for family in families for word in (family.name, *family.kinds)}
-    in_core = names - {word for family in families if family.name in here for word in (family.name, *family.kinds)}
-    folders = {ROOT / "nodes": names | {"WAN21", "WAN22"}, ROOT / "setandseq_core": in_core}
-    found = [
-        f"{path.relative_to(ROOT)}: {word}"
-        for folder, forbidden in folders.items()
-        for path in sorted(folder.rglob("*.py"))
-        if path != ROOT / "nodes" / "families.py"
-        for word in _words(ast.parse(path.read_text(encoding="utf-8")))
-        if word in forbidden
-    ]
-    assert found == []
-
-
-def _words(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield node.value
-        elif isinstance(node, ast.Name):
-            yield node.id
-        elif isinstance(node, ast.Attribute):
-            yield node.attr
-        elif isinstance(node, ast.alias):
-            yield node.name

@@ -78,7 +78,7 @@ def test_a_large_clip_is_made_no_larger_than_the_model_was_trained_on(refer: Cal
 
 def test_the_size_is_that_of_the_command_line(refer: Call, pack: Call) -> None:
     """Earlier, 640x360 became 640x352 here and 640x368 there."""
-    fitted_size = pack("setandseq_core.clips.clip").fitted_size
+    fitted_size = pack("setandseq_core.clips.size").fitted_size
     for height, width in [(360, 640), (72, 104), (1080, 1928)]:
         _, images = refer(video=torch.rand(5, height, width, 3), image_fps=16.0).result
         assert images.shape[1:3] == fitted_size((height, width), 16, None, 832 * 480)
