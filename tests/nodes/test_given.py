@@ -171,15 +171,15 @@ def answer_of(backbone: Any, model: Any, name: str) -> Tensor:
 
 def test_the_loss_counts_only_what_is_predicted(pack: Pack, backbone_of: Call) -> None:
     """Whatever the model says of the frame that it is given, and whether or not a subject is masked."""
-    condition, flow, encode = (pack(f"setandseq_core.{name}") for name in ("condition", "flow", "clips.encode"))
+    prompts, flow, encode = (pack(f"setandseq_core.{name}") for name in ("prompts", "flow", "clips.encode"))
     velocity, target = random(2, 16, 3, 4, 4, seed=1), random(2, 16, 3, 4, 4, seed=2)
-    text = condition.Condition(tokens_ND=random(3, 8), known=1)
-    weights = condition.predicted_weights(text, velocity[0])
+    text = prompts.Condition(tokens_ND=random(3, 8), known=1)
+    weights = prompts.predicted_weights(text, velocity[0])
     found = flow.flow_loss(velocity, target, weights)
     torch.testing.assert_close(found, (velocity - target)[:, :, 1:].square().mean())
     velocity[:, :, 0] += 100
     assert torch.equal(flow.flow_loss(velocity, target, weights), found)
-    assert condition.predicted_weights(condition.Condition(tokens_ND=text.tokens_ND), velocity[0]) is None
+    assert prompts.predicted_weights(prompts.Condition(tokens_ND=text.tokens_ND), velocity[0]) is None
     with torch.inference_mode(), pack("nodes.backbone").differentiable():
         backbone = backbone_of("wan_22_5b")
         frames = clip_of(backbone, "wan_22_5b")
