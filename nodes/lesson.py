@@ -52,7 +52,7 @@ class Lesson:
             ConfigError: the settings ask for learned tokens, which would have no effect on this model, or the
                 conditioning does not fit the clip.
         """
-        from ..setandseq_core.learn import check_places
+        from ..setandseq_core.learn import check_places  # brings PEFT, which takes seconds to import
 
         check_places(model_name(model), self.options.config, reads_padding=family_of(model).reads_padding)
         backbone = ComfyBackbone(model, self.clip, self.vae, conditioning=self.conditioning)

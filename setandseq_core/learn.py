@@ -63,8 +63,10 @@ def learn_identity(
         processes: the processes that learn this together; each gets the whole concept.
     Raises:
         PromptError: a prompt is empty or too long.
+        ConfigError: the settings ask for learned tokens, and the model does not read them.
     """
     seen = seen_in_turn(references)
+    check_places(backbone.name, config, reads_padding=backbone.reads_padding)
     _check_tokens([*seen, *references], config)
     prior = _prior(backbone, references, config, prior, folder, prior_progress, processes)
     encoded = {id(each): _frame_set(backbone, each, config) for each in unique(seen)}

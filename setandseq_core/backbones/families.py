@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..backbone import VideoFormat
 from ..errors import BackboneError
-from .folders import TRAINED_HERE, part_in
+from .folders import TRAINED_HERE, ModelFiles, part_in
 from .loaded import LoadedBackbone
 from .ltx import LTX_FORMAT, LTX_TEXT, load_ltx
 from .t5 import TextFormat
@@ -21,8 +21,7 @@ class Family:
     """diffusers' class of its transformer, by which a folder is recognised."""
     format: VideoFormat
     text: TextFormat
-    load: Callable[..., LoadedBackbone]
-    """Loads it, given the arguments of `wan.load_wan`."""
+    load: Callable[[ModelFiles], LoadedBackbone]
 
 
 WAN = Family(transformer="WanTransformer3DModel", format=WAN_FORMAT, text=WAN_TEXT, load=load_wan)

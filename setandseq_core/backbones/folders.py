@@ -8,6 +8,7 @@ A part is a folder with a config.json and .safetensors weights; a pipeline's fol
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +26,23 @@ TRAINED_HERE = (
     "LTX-Video. Other video models are trained in ComfyUI, by the node Train Concept."
 )
 DOWNLOAD_AGAIN = "Download it again."
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class ModelFiles:
+    """Where the parts of a model are, and how they are loaded."""
+
+    model: Path
+    """Its diffusers folder, or a single file of the transformer alone."""
+    vae: Path | None = None
+    """Another VAE; None takes that of the model."""
+    text_folder: Path | None = None
+    """Folder of the `tokenizer` and `text_encoder` folders; None takes those of the model."""
+    device: torch.device | str = "cpu"
+    dtype: torch.dtype = torch.float32
+    """Type of the transformer's and the text encoder's weights."""
+    kept_text: Path | None = None
+    """Folder of encoded prompts; the text encoder loads only for a prompt that is not there."""
 
 
 def some(keys: Iterable[str], most: int = 3) -> str:

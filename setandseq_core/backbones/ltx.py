@@ -23,7 +23,7 @@ from torch.nn.utils.rnn import pad_sequence
 from ..backbone import VideoFormat
 from ..errors import BackboneError
 from ..prompts import Condition
-from .folders import TRAINED_HERE, Config, class_in, load_part
+from .folders import TRAINED_HERE, Config, ModelFiles, class_in, load_part
 from .kept_text import TextEncoder
 from .loaded import LoadedBackbone
 from .t5 import TextFormat, text_encoder
@@ -178,25 +178,14 @@ def _is_causal(model: Path) -> bool:
     return CAUSAL[pipeline]
 
 
-def load_ltx(
-    model: Path,
-    *,
-    vae: Path | None = None,
-    text_folder: Path | None = None,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
-    kept_text: Path | None = None,
-) -> LTXBackbone:
+def load_ltx(files: ModelFiles) -> LTXBackbone:
     """Load an LTX-Video model from a local diffusers folder.
 
-    Args:
-        vae: folder of another VAE; None takes that of the model.
-        text_folder, kept_text: see `wan.load_wan`.
     Raises:
         BackboneError: a folder is missing, or is not of the expected kind.
     """
-    device, causal = torch.device(device), _is_causal(model)
-    transformer: Any = load_part(model, "transformer", dtype, LTXVideoTransformer3DModel, _check_variant)
-    loaded_vae: Any = load_part(vae or model, "vae", torch.float32, AutoencoderKLLTXVideo)
-    prompts = text_encoder(LTX_TEXT, text_folder or model, device, dtype, kept_text)
-    return LTXBackbone(transformer.to(device), loaded_vae.to(device), prompts, model.name, causal=causal)
+    model, causal = files.model, _is_causal(files.model)
+    transformer: Any = load_part(model, "transformer", files.dtype, LTXVideoTransformer3DModel, _check_variant)
+    vae: Any = load_part(files.vae or model, "vae", torch.float32, AutoencoderKLLTXVideo)
+    prompts = text_encoder(LTX_TEXT, files)
+    return LTXBackbone(transformer.to(files.device), vae.to(files.device), prompts, model.name, causal=causal)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ..errors import BackboneError, PromptError
 from ..fingerprint import content_key
+from .folders import ModelFiles
 from .kept_text import KeptText, TextEncoder
 
 PARTS = ("tokenizer", "text_encoder")
@@ -40,7 +41,7 @@ class TextFormat:
 class T5Prompts:
     """A T5 encoder with its tokenizer."""
 
-    def __init__(self, format: TextFormat, folder: Path, device: torch.device, dtype: torch.dtype):
+    def __init__(self, format: TextFormat, folder: Path, device: torch.device | str, dtype: torch.dtype):
         """Load both without network; pickled weights and code in the folders are refused.
 
         Raises:
@@ -95,26 +96,20 @@ class T5Prompts:
         return nn.functional.pad(text, (0, 0, 0, places - count))
 
 
-def t5_prompts(
-    format: TextFormat, folder: Path, device: torch.device, dtype: torch.dtype
-) -> tuple[str, Callable[[], TextEncoder]]:
+def t5_prompts(format: TextFormat, files: ModelFiles) -> tuple[str, Callable[[], TextEncoder]]:
     """A key that identifies a text encoder by the sizes of its files, and the function that loads it."""
-    files = [path for part in PARTS for path in sorted((folder / part).glob("*"))]
-    sizes = (f"{path.name} {path.stat().st_size}" for path in files)
-    key = content_key(str(dtype), format.kind, str(format.places), *sizes)
-    return key, partial(T5Prompts, format, folder, device, dtype)
+    folder = files.text_folder or files.model
+    found = [path for part in PARTS for path in sorted((folder / part).glob("*"))]
+    sizes = (f"{path.name} {path.stat().st_size}" for path in found)
+    key = content_key(str(files.dtype), format.kind, str(format.places), *sizes)
+    return key, partial(T5Prompts, format, folder, files.device, files.dtype)
 
 
-def text_encoder(
-    format: TextFormat, folder: Path, device: torch.device, dtype: torch.dtype, kept: Path | None
-) -> TextEncoder:
-    """The text encoder in a folder.
+def text_encoder(format: TextFormat, files: ModelFiles) -> TextEncoder:
+    """The text encoder of a model; it loads now, or with `kept_text` when it is first needed.
 
-    Args:
-        kept: folder of encoded prompts; the encoder loads only for a prompt that is not there. None loads it now.
     Raises:
         BackboneError: it cannot be loaded.
     """
-    if kept is None:
-        return T5Prompts(format, folder, device, dtype)
-    return KeptText(kept, *t5_prompts(format, folder, device, dtype))
+    key, load = t5_prompts(format, files)
+    return KeptText(files.kept_text, key, load) if files.kept_text else load()

@@ -7,7 +7,6 @@ Shape letters: B batch, C latent channels, F, H, W latent frames, height and wid
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from ..backbone import VideoFormat
 from ..clips.prior_prompts import real_world_prompts
 from ..errors import BackboneError
 from ..prompts import Condition, stacked_tokens
+from .folders import ModelFiles
 from .kept_text import TextEncoder
 from .loaded import KnownPrompts, LoadedBackbone
 from .t5 import TextFormat, text_encoder
@@ -68,32 +68,21 @@ class WanBackbone(LoadedBackbone):
         return self.module(*inputs, return_dict=False)[0].float()
 
 
-def load_wan(
-    model: Path,
-    *,
-    vae: Path | None = None,
-    text_folder: Path | None = None,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
-    kept_text: Path | None = None,
-) -> WanBackbone:
+def load_wan(files: ModelFiles) -> WanBackbone:
     """Load a Wan model from a local diffusers folder, or from a single native file with its VAE and text encoder.
 
-    Args:
-        text_folder: folder of the `tokenizer` and `text_encoder` folders; None takes those of the model.
-        kept_text: folder of encoded prompts; the text encoder loads only for a prompt that is not there.
     Raises:
         BackboneError: a file is missing, or is not of the expected kind.
     """
-    if model.is_file() and (vae is None or text_folder is None):
+    model = files.model
+    if model.is_file() and (files.vae is None or files.text_folder is None):
         raise BackboneError(
             f"{model.name} holds the transformer alone.",
             hint="Give its VAE with --vae and the folder of its tokenizer and text_encoder with --text-encoder, or "
             "give a diffusers folder that holds all of them.",
         )
-    device = torch.device(device)
-    transformer: Any = load_transformer(model, dtype)
-    loaded_vae: Any = load_vae(vae or model, torch.float32)
-    prompts = text_encoder(WAN_TEXT, text_folder or model, device, dtype, kept_text)
+    transformer: Any = load_transformer(model, files.dtype)
+    vae: Any = load_vae(files.vae or model, torch.float32)
+    prompts = text_encoder(WAN_TEXT, files)
     name = model.name if model.is_dir() else model.stem
-    return WanBackbone(transformer.to(device), loaded_vae.to(device), prompts, name)
+    return WanBackbone(transformer.to(files.device), vae.to(files.device), prompts, name)

@@ -10,6 +10,7 @@ from torch import nn
 
 from ..backbone import VideoFormat
 from ..backbones.families import family_of
+from ..backbones.folders import ModelFiles
 from ..backbones.kept_text import TextEncoder
 from ..backbones.loaded import LoadedBackbone
 from ..backbones.t5 import t5_prompts
@@ -45,7 +46,7 @@ def load_model(
     Args:
         processes: the processes that share the work; if they are sharded, the weights are spread over them.
         clip: length and size that the model must be able to make; checked first, because loading can take minutes.
-        kept_text: see `backbones.wan.load_wan`.
+        kept_text: see `backbones.folders.ModelFiles`.
     Raises:
         BackboneError: the options contradict each other, there is no such device, or the model cannot be loaded.
         ConfigError: the model takes no clips of that length or size.
@@ -66,24 +67,25 @@ def load_model(
 
 def text_encoder_of(options: ModelOptions) -> tuple[str, Callable[[], TextEncoder]]:
     """The key and the loader of the text encoder; see `backbones.t5.t5_prompts`."""
-    model = Path(options.model)
-    device, dtype = torch.device(device_named(options.device)), DTYPES[options.dtype]
-    return t5_prompts(family_of(model).text, options.text_encoder or model, device, dtype)
+    return t5_prompts(family_of(Path(options.model)).text, _files(options, device_named(options.device)))
 
 
-def _load(options: ModelOptions, device: str, kept_text: Path | None = None) -> Model:
-    if options.model == EMBEDDED:
-        return _load_embedded(options, device)
-    model = Path(options.model)
-    backbone = family_of(model).load(
-        model,
+def _files(options: ModelOptions, device: str, kept_text: Path | None = None) -> ModelFiles:
+    return ModelFiles(
+        model=Path(options.model),
         vae=options.vae,
         text_folder=options.text_encoder,
         device=device,
         dtype=DTYPES[options.dtype],
         kept_text=kept_text,
     )
-    return Model(backbone=backbone)
+
+
+def _load(options: ModelOptions, device: str, kept_text: Path | None = None) -> Model:
+    if options.model == EMBEDDED:
+        return _load_embedded(options, device)
+    files = _files(options, device, kept_text)
+    return Model(backbone=family_of(files.model).load(files))
 
 
 def _load_embedded(options: ModelOptions, device: str) -> Model:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from setandseq_core.backbone import Backbone, Savings
 from setandseq_core.backbones.families import LTX, WAN, family_of
+from setandseq_core.backbones.folders import ModelFiles
 from setandseq_core.backbones.ltx import CAUSAL, LTX_FORMAT, LTX_TEXT, LTXBackbone, load_ltx, token_places
 from setandseq_core.backbones.t5 import T5Prompts
 from setandseq_core.clips.clip import Clip, Reference, Words
@@ -51,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def backbone(folder: Path) -> LTXBackbone:
-    return load_ltx(folder)
+    return load_ltx(ModelFiles(model=folder))
 
 
 def rewritten(file: Path, **changes: object) -> None:
@@ -88,7 +89,7 @@ def test_latents_are_normalised_by_the_mean_and_the_deviation_of_the_vae(backbon
 
 @torch.no_grad()
 def test_a_decoder_that_draws_noise_always_gives_the_same_and_changes_no_other_draw(tmp_path: Path) -> None:
-    backbone = load_ltx(write_ltx(tmp_path / "ltx", vae=LTX_VAE_091))
+    backbone = load_ltx(ModelFiles(model=write_ltx(tmp_path / "ltx", vae=LTX_VAE_091)))
     asked: list[Tensor] = []
     backbone.vae.decoder.register_forward_pre_hook(lambda _, args: asked.append(args[1]))
     latents = random(128, 2, 1, 1)
@@ -135,7 +136,7 @@ def test_releases_since_095_count_time_from_the_first_frame_of_each_latent_frame
     found: dict[str, Tensor] = {}
     for pipeline in CAUSAL:
         rewritten(tmp_path / "ltx" / "model_index.json", _class_name=pipeline)
-        backbone = load_ltx(tmp_path / "ltx")
+        backbone = load_ltx(ModelFiles(model=tmp_path / "ltx"))
         found[pipeline] = backbone.velocity(random(1, *SHAPE), torch.tensor([0.5]), [backbone.encode_prompt("a blob")])
     assert torch.equal(found["LTXPipeline"], found["LTXImageToVideoPipeline"])
     assert torch.equal(found["LTXConditionPipeline"], found["LTXI2VLongMultiPromptPipeline"])
@@ -315,7 +316,7 @@ def test_a_folder_that_does_not_fit_is_refused_in_words(
     caplog.set_level("CRITICAL")
     change(Path(shutil.copytree(folder, tmp_path / "ltx")))
     with pytest.raises(BackboneError, match=message):
-        load_ltx(tmp_path / "ltx")
+        load_ltx(ModelFiles(model=tmp_path / "ltx"))
 
 
 def _pickled(folder: Path) -> None:
@@ -330,11 +331,11 @@ def test_a_vae_of_another_compression_is_refused(folder: Path, tmp_path: Path) -
     other |= {"down_block_types": ("LTXVideoDownBlock3D",) * 3}
     vae = write_ltx(tmp_path / "other", vae=LTX_VAE | other) / "vae"
     with pytest.raises(BackboneError, match="128 channels for 4 frames of 16x16 pixels; the transformer needs 128 for"):
-        load_ltx(folder, vae=vae)
+        load_ltx(ModelFiles(model=folder, vae=vae))
 
 
 def test_weights_in_bfloat16_stay_near_those_in_float32(folder: Path, backbone: LTXBackbone) -> None:
-    half = load_ltx(folder, dtype=torch.bfloat16)
+    half = load_ltx(ModelFiles(model=folder, dtype=torch.bfloat16))
     assert half.module.dtype == torch.bfloat16 and half.vae.dtype == torch.float32
     inputs = random(1, *SHAPE), torch.tensor([0.5])
     with torch.no_grad():

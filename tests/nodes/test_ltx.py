@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from setandseq_core.backbones.folders import ModelFiles
 from setandseq_core.backbones.ltx import LTXBackbone, load_ltx
 from setandseq_core.compose.apply import applied_concept
 from setandseq_core.concept_file.file import load_concept
@@ -26,7 +27,7 @@ WORDS = {"static_prompt": "a blob", "motion_prompt": "a blob hopping", "identity
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> LTXBackbone:
     """The model on the command line."""
-    return load_ltx(write_ltx(tmp_path_factory.mktemp("models") / "ltx"))
+    return load_ltx(ModelFiles(model=write_ltx(tmp_path_factory.mktemp("models") / "ltx")))
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from setandseq_core.backbones.folders import ModelFiles
 from setandseq_core.backbones.ltx import LTXBackbone, load_ltx
 from tools.tiny_folders import LTX, LTX_VAE, TEXT_WIDTH, native_ltx, write_ltx
 
@@ -24,7 +25,7 @@ def causal(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture
 def backbone(tmp_path: Path, causal: bool) -> LTXBackbone:
-    return load_ltx(write_ltx(tmp_path / "ltx", "LTXConditionPipeline" if causal else "LTXPipeline"))
+    return load_ltx(ModelFiles(model=write_ltx(tmp_path / "ltx", "LTXConditionPipeline" if causal else "LTXPipeline")))
 
 
 @pytest.fixture
@@ -121,7 +122,7 @@ def native_vae(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def test_the_vae_gives_the_same_latents_and_frames(comfyui: ModuleType, tmp_path: Path) -> None:
-    backbone = load_ltx(write_ltx(tmp_path / "ltx", vae=LTX_VAE | VAE_WIDTHS))
+    backbone = load_ltx(ModelFiles(model=write_ltx(tmp_path / "ltx", vae=LTX_VAE | VAE_WIDTHS)))
     sizes = {"dims": 3, "latent_channels": 128, "blocks": VAE_BLOCKS, "patch_size": 4, "norm_layer": "pixel_norm"}
     sizes |= {"latent_log_var": "uniform", "spatial_padding_mode": "zeros"}
     sizes |= {"encoder_base_channels": 4, "decoder_base_channels": 4}
