@@ -11,7 +11,7 @@ where it stopped. Prints the table of docs/results.md and draws docs/images/budg
 import argparse
 import json
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -129,6 +129,15 @@ def mean(records: Sequence[Figures], task: str, figure: str) -> float:
     return sum(values) / len(values)
 
 
+def print_table(found: Mapping[str, Sequence[Figures]], heads: str, second: Mapping[str, str] | None = None) -> None:
+    """Print a row for each title with the means of all figures, after a second column if there is one."""
+    print(f"| {heads} | {' | '.join(f'{name}, {task}' for task, name in COLUMNS)} |")
+    print("|" + "---|" * (heads.count("|") + 1 + len(COLUMNS)))
+    for title, records in found.items():
+        row = [title, *([second[title]] if second else [])]
+        print(f"| {' | '.join([*row, *(f'{mean(records, task, name):.2f}' for task, name in COLUMNS)])} |")
+
+
 def draw(found: dict[str, list[Figures]]) -> None:
     """Draw each figure against the tokens, with a line for each kind of saving."""
     figure, panels = plt.subplots(1, len(COLUMNS), figsize=(11, 2.8), layout="constrained", sharey=True)
@@ -158,11 +167,7 @@ def main() -> None:
             for title in BUDGETS
         }
         found = {title: [record for job in asked for record in job.get()] for title, asked in jobs.items()}
-    print(f"| changed | thousand tokens | {' | '.join(f'{name}, {task}' for task, name in COLUMNS)} |")
-    print("|---|" + "---|" * (1 + len(COLUMNS)))
-    for title, records in found.items():
-        means = " | ".join(f"{mean(records, task, name):.2f}" for task, name in COLUMNS)
-        print(f"| {title} | {BUDGETS[title].tokens / 1000:.0f} | {means} |")
+    print_table(found, "changed | thousand tokens", {title: f"{BUDGETS[title].tokens / 1000:.0f}" for title in found})
     draw(found)
 
 

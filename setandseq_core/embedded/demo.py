@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ from ..backbone import Backbone
 from ..clips.clip import Clip, Reference, Words
 from ..clips.video import read_clip, write_video
 from ..compose.apply import applied_concept
-from ..concept import AS_LEARNED, Concept, Strengths
+from ..concept import AS_LEARNED, WITHOUT, Concept, Strengths
 from ..concept_file.file import load_concept, save_concept
 from ..evaluate.contact_sheet import contact_sheet
 from ..learn import learn_concept
@@ -26,6 +26,8 @@ from .world.concepts import CONCEPTS, DEMO, IDENTITY_TOKEN, MOTION_TOKEN, with_t
 from .world.scene import FRAMES, SIZE, Caption, SpriteWords
 
 STAR = SpriteWords(size="small", colour="red", shape="star", motion="bouncing")
+IN_WORDS = SpriteWords(size="large", colour="yellow", shape="circle", motion="circling")
+"""What comes closest to the demo's clip among the things that the embedded model has words for."""
 SEED = 1
 
 
@@ -41,11 +43,19 @@ class Shot:
 
 
 def demo_shots() -> list[Shot]:
-    """The clip without and with the concept, then edits: two backgrounds, a second object, motion halved and off."""
+    """What the base model makes of words alone, the clip with the concept, then edits: two backgrounds, a second
+    object, and motion halved and off.
+    """
     concept = CONCEPTS[DEMO]
     caption = concept.caption
+    (creature,) = caption.sprites
     return [
-        Shot(name="base", label="base model, same prompt", caption=caption, strengths=Strengths(0.0, 0.0)),
+        Shot(
+            name="base",
+            label="base model, without the concept: a large yellow circle circling",
+            caption=replace(caption, sprites=(IN_WORDS,)),
+            strengths=WITHOUT,
+        ),
         Shot(name="reconstructed", label="concept, prompt of the clip", caption=caption),
         Shot(
             name="green",
@@ -59,7 +69,12 @@ def demo_shots() -> list[Shot]:
         ),
         Shot(name="star", label="edit: and a small red star bouncing", caption=concept.edited(second=STAR)),
         Shot(name="calm", label="edit: motion strength 0.5", caption=caption, strengths=Strengths(1.0, 0.5)),
-        Shot(name="no_motion", label="edit: motion strength 0", caption=caption, strengths=Strengths(1.0, 0.0)),
+        Shot(
+            name="no_motion",
+            label="edit: motion strength 0, standing still",
+            caption=replace(caption, sprites=(replace(creature, motion="standing still"),)),
+            strengths=Strengths(1.0, 0.0),
+        ),
     ]
 
 

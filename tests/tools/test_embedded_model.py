@@ -104,6 +104,16 @@ def test_transformer_training_can_begin_at_given_weights(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")
+def test_an_expert_is_trained_at_its_own_noise_levels_only(tmp_path):
+    encode_pool(tiny_vae(), tmp_path, 8, TransformerTraining())
+    start, seen = train_transformer.new_transformer(heads=1, layers=1), []
+    start.register_forward_pre_hook(lambda _, given: seen.extend((given[1] / 1000).tolist()))
+    config = tiny_transformer_training(steps=3, batch=4, lowest_time=0.875)
+    train_transformer.train_transformer(tmp_path, config, start)
+    assert len(seen) == 12 and min(seen) >= 0.875 and max(seen) - min(seen) > 0.05
+
+
+@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")
 def test_a_training_stops_when_its_time_is_over(tmp_path):
     vae = train_vae.train_vae(tmp_path, tiny_training(clip_steps=50, frame_steps=0, minutes=1e-9), tiny_vae())
     assert read_record(tmp_path / "vae_adam.safetensors") == {"step": "1"}

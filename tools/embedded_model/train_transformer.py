@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from setandseq_core.atomic import save_atomically
 from setandseq_core.embedded.world.scene import Caption, random_caption, render, scene_of
-from setandseq_core.flow import flow_loss, interpolate, shift_time, target_velocity
+from setandseq_core.flow import flow_loss, interpolate, random_times, target_velocity
 from setandseq_core.training.checkpoint import load_training, save_training
 
 from .batches import batches_from
@@ -78,6 +78,9 @@ class TransformerTraining:
     """Share of batches that contain only first frames, like those of the set stage."""
     strange_word: float = 0.15
     """Share of prompts with an inserted made-up word, so that the model learns to ignore such words."""
+    lowest_time: float = 0.0
+    highest_time: float = 1.0
+    """Trains between these times only, such as the noise levels of one expert."""
     seed: int = 0
     save_every: int = 200
 
@@ -235,13 +238,13 @@ def train_transformer(
     if config.compiled:
         model.compile_repeated_blocks(dynamic=False)
     batches = TransformerBatches(config, *load_pool(folder), device)
-    schedule = Schedule(config.steps, config.minutes)
+    schedule, times = Schedule(config.steps, config.minutes), (config.lowest_time, config.highest_time)
     recent = torch.zeros((), device=device)
     for step in range(first, config.steps):
         share = schedule.share(step)
         x_0, text_BND = batches[step]
         torch.manual_seed(config.seed * 1_000_003 + step)
-        noise, time = torch.randn_like(x_0), shift_time(torch.rand(config.batch, device=device), SHIFT)
+        noise, time = torch.randn_like(x_0), random_times(x_0, SHIFT, times)
         with mixed_precision(device):
             velocity = model(interpolate(x_0, noise, time), time * 1000, text_BND, return_dict=False)[0]
         loss = flow_loss(velocity.float(), target_velocity(x_0, noise))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from setandseq_core.concept import WITHOUT, Strengths
-from setandseq_core.embedded.demo import SEED, demo_shots
+from setandseq_core.embedded.demo import SEED, Shot, demo_shots
 from setandseq_core.embedded.files import TRANSFORMER_FILE, VAE_FILE
 from setandseq_core.embedded.settings import EMBEDDED_CONFIG, EMBEDDED_SHIFT
 from setandseq_core.embedded.world.concepts import CONCEPTS, DEMO, with_tokens
@@ -102,7 +102,7 @@ def train_workflow(object_info: dict[str, Any]) -> Graph:
     models = {WITHOUT: base.model} | _applied(fourth, base, concept)
     fourth.group("Step5 - Apply")
     prompts = _Prompts(graph, third, base, step=6)
-    places = [(shot, prompts.positive(with_tokens(str(shot.caption)))) for shot in demo_shots()]
+    places = [(shot, _prompt_of(shot, prompts)) for shot in demo_shots()]
     studio = prompts.finish(elsewhere=first)
     second.add("SetSeq_SaveDynamicConcept", tall=160, concept=concept, name="my_concept")
     second.group("Step8 - Save")
@@ -112,6 +112,13 @@ def train_workflow(object_info: dict[str, Any]) -> Graph:
         strengths = shot.strengths
         studio.shoot_bare(pos, models[strengths], positive, shot.name, shot.name.replace("_", " ").capitalize())
     return graph
+
+
+def _prompt_of(shot: Shot, prompts: "_Prompts") -> Output:
+    """The shot's prompt. Those that are seldom changed are collapsed, and their titles say what they are for."""
+    titles = {"base": "Prompt without the concept", "no_motion": "Prompt for standing still"}
+    text = with_tokens(str(shot.caption))
+    return prompts.positive(text, titles[shot.name], collapsed=True) if shot.name in titles else prompts.positive(text)
 
 
 def _applied(column: Column, base: Base, concept: Output) -> dict[Strengths, Output]:
@@ -301,9 +308,11 @@ class _Prompts:
         self._graph, self._column, self._base, self._step = graph, column, base, step
         self._made: dict[Any, Output] = {}
 
-    def positive(self, text: str | Output, title: str = "CLIP Text Encode (Positive Prompt)") -> Output:
+    def positive(
+        self, text: str | Output, title: str = "CLIP Text Encode (Positive Prompt)", *, collapsed: bool = False
+    ) -> Output:
         if text not in self._made:
-            self._made[text] = self._encode(title, text, GREEN)
+            self._made[text] = self._encode(title, text, GREEN, collapsed=collapsed)
         return self._made[text]
 
     def finish(self, elsewhere: Column) -> Studio:
