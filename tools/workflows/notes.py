@@ -50,7 +50,8 @@ first. Concepts are in `models/dynamic_concepts`; press **R** if a new one is no
 
 - *As trained*: the prompt comes from the file.
 - *Edited*: a new background, in your words. Keep `[v]` for the look and `[u]` for the motion.
-- *Half the motion*: *Compose Concepts* with motion strength 0.5. Try 0, 1.5 or -1, and do the same with the look.
+- *Half the motion*: *Compose Concepts* with motion strength 0.5. Try 1.5 or -1, and do the same with the look. At 0,
+  only the prompt moves it: write `a large [v] creature standing still`.
 
 The card on the node shows its clip, its prompts and the model it was made for. Click a prompt to copy it; **to
 prompt** writes it into the green prompt.
