@@ -28,9 +28,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning") 
 SHORTENED = {
     "SetSeq_TrainIdentityLoRA": {EMBEDDED_CONFIG.set_stage.steps: 3},
     "SetSeq_TrainMotionResidual": {EMBEDDED_CONFIG.sequence_stage.steps: 3},
+    "SetSeq_Regularisation": {EMBEDDED_CONFIG.prior.clips: 1},
     "KSampler": {20: 2},
 }
-"""For each node type, the number of steps in the file and the number used here."""
+"""For each node type, the number of steps or practice clips in the file and the number used here."""
 TRAINING = {stage: {"seconds": 1.0} for stage in ("set", "sequence")}
 
 

@@ -14,6 +14,7 @@ from setandseq_core.concept_file.file import load_concept
 from setandseq_core.embedded.files import CLIP_FILE
 from tools.server.folder import ROOT
 from tools.server.server import Server
+from tools.workflows import graphs
 from tools.workflows.graphs import CONCEPT, Prompt, embedded_model, node
 
 RunScript = Callable[..., subprocess.CompletedProcess[str]]
@@ -23,7 +24,7 @@ SCRIPT = re.compile(r"```python\n(.*?)```", re.DOTALL)
 def training(static_prompt: str = CONCEPT.static_prompt) -> Prompt:
     train = node(
         "SetSeq_TrainConcept",
-        **{wire: [wire, 0] for wire in ("model", "clip", "vae", "video")},
+        **{wire: [wire, 0] for wire in ("model", "clip", "vae", "video", "settings")},
         static_prompt=static_prompt,
         motion_prompt=CONCEPT.motion_prompt,
         name="to be set",
@@ -34,7 +35,8 @@ def training(static_prompt: str = CONCEPT.static_prompt) -> Prompt:
         motion_steps=2,
         plan_only=False,
     )
-    return embedded_model() | {"video": node("LoadVideo", file="to be set"), "train": train}
+    settings = {name: part for name, part in graphs.training().items() if name in ("options", "settings")}
+    return embedded_model() | settings | {"video": node("LoadVideo", file="to be set"), "train": train}
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ def test_learns_what_the_core_learns(own_server: Server) -> None:
     clip = read_clip(file, fps=16.0, frames=17, size=(64, 64))
     words = Words(static_prompt=CONCEPT.static_prompt, motion_prompt=CONCEPT.motion_prompt)
     stages = {name: {"steps": 2, "batch": 1, "learning_rate": 1e-3} for name in ("set_stage", "sequence_stage")}
-    config = config_from_dict({"rank": 3, **stages}, EMBEDDED_CONFIG)
+    config = config_from_dict({"rank": 3, "prior": {"share": 0.0}, **stages}, EMBEDDED_CONFIG)
     expected = learn_concept(load_embedded(), [Reference(clip=clip, words=words)], config, name="lossless")
     for stage in ("set", "sequence"):
         assert found.info.training[stage]["losses"] == pytest.approx(expected.info.training[stage]["losses"], abs=1e-4)

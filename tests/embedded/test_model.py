@@ -67,7 +67,8 @@ def test_clips_generated_together_are_the_ones_generated_alone(embedded):
 
 def test_demo_writes_everything_it_says(tmp_path, monkeypatch):
     stages = {"set_stage": SetConfig(steps=2, batch=1), "sequence_stage": SequenceConfig(steps=2, batch=1)}
-    monkeypatch.setattr(demo, "EMBEDDED_CONFIG", replace(EMBEDDED_CONFIG, **stages))
+    quick = replace(EMBEDDED_CONFIG, **stages, prior=replace(EMBEDDED_CONFIG.prior, clips=1))
+    monkeypatch.setattr(demo, "EMBEDDED_CONFIG", quick)
     lines: list[str] = []
     demo.run_demo(tmp_path, lines.append)
     report = json.loads((tmp_path / "report.json").read_text())

@@ -233,7 +233,8 @@ def test_compose_errors_are_one_clear_line(
 def test_the_embedded_model_is_the_default_and_its_unknown_words_are_named(
     inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "one.toml").write_text("[set_stage]\nsteps = 1\nbatch = 1\n[sequence_stage]\nsteps = 1\nbatch = 1\n")
+    steps = "[set_stage]\nsteps = 1\nbatch = 1\n[sequence_stage]\nsteps = 1\nbatch = 1\n"
+    (tmp_path / "one.toml").write_text(f"{steps}[prior]\nclips = 1\n")
     long = read_clip(inputs / "clip.mp4", fps=16).frames_FHWC.repeat(4, 1, 1, 1)
     write_video(tmp_path / "long.mp4", long, 16)
     arguments = ["train", "--video", f"{tmp_path}/long.mp4", "--config", f"{tmp_path}/one.toml", "--device", "cpu"]
