@@ -128,7 +128,7 @@ CONNECTORS_23: Sizes = CONNECTORS | {
 }
 LTX2_VAE: Sizes = {
     "block_out_channels": (4, 8, 16, 32),
-    "decoder_block_out_channels": (4, 8, 16),
+    "decoder_block_out_channels": (8, 16, 32),
     "layers_per_block": (1, 1, 1, 1, 1),
     "decoder_layers_per_block": (1, 1, 1, 1),
     "decoder_causal": False,
