@@ -168,16 +168,17 @@ def write_ltx(folder: Path, pipeline: str = "LTXPipeline", vae: Mapping[str, Any
     return folder
 
 
-def write_ltx2(folder: Path, *, newer: bool = False) -> Path:
+def write_ltx2(folder: Path, *, newer: bool = False, vae: Mapping[str, Any] = LTX2_VAE) -> Path:
     """Write an LTX-2 of two blocks without the parts that make sound.
 
     Args:
         newer: make it an LTX-2.3.
+        vae: sizes of its VAE.
     """
     torch.manual_seed(0)
     LTX2VideoTransformer3DModel(**(LTX23 if newer else LTX2)).save_pretrained(folder / "transformer")
     LTX2TextConnectors(**(CONNECTORS_23 if newer else CONNECTORS)).save_pretrained(folder / "connectors")
-    autoencoder: Any = AutoencoderKLLTX2Video(**LTX2_VAE)
+    autoencoder: Any = AutoencoderKLLTX2Video(**vae)
     autoencoder.latents_mean.normal_(0, 0.1)
     autoencoder.latents_std.uniform_(0.5, 2)
     autoencoder.save_pretrained(folder / "vae")

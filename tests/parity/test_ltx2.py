@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from transformers import Gemma3ForConditionalGeneration
 
 from setandseq_core.backbones.folders import ModelFiles
-from setandseq_core.backbones.gemma import GemmaPrompts
 from setandseq_core.backbones.ltx2 import LTX2Backbone, load_ltx2
 from tools.tiny_folders import CONNECTORS_23, GEMMA, LTX2, LTX2_VAE, ltx2_settings, native_ltx2, write_ltx2
 
@@ -107,7 +106,8 @@ def test_comfyui_samples_with_the_same_time_from_the_same_text(backbone: LTX2Bac
     x_t, sigma = random(1, 128, 2, 2, 2, seed=1), torch.tensor([0.6])
     text = backbone.encode_prompt(PROMPT)
     text_BND = text_of_both(patcher.model.diffusion_model, text.tokens_ND[None])
-    found = patcher.model.apply_model(x_t, sigma, c_crossattn=text_BND, frame_rate=25)
+    options = {"c_crossattn": text_BND, "frame_rate": 25, "latent_shapes": [tuple(x_t.shape)]}
+    found = patcher.model.apply_model(x_t, sigma, **options)
     torch.testing.assert_close(found, x_t - sigma * backbone.velocity(x_t, sigma, [text]), rtol=0, atol=1e-4)
 
 
@@ -171,4 +171,62 @@ def test_the_text_is_that_of_comfyuis_encoder_and_connectors(
     assert theirs.shape[1] == 5
     text = patcher.model.diffusion_model.preprocess_text_embeds(theirs, unprocessed=True)[0]
     found = backbone.encode_prompt(PROMPT).tokens_ND
-    torch.testing.assert_close(found, text[:, : found.shape[1]], rtol=0, atol=1e-3)
+    torch.testing.assert_close(found, text[:, : found.shape[1]], rtol=0, atol=1e-4)
+
+
+VAE_BLOCKS = {
+    "encoder_blocks": [
+        *(["res_x", 1], ["compress_space_res", {"multiplier": 1}], ["res_x", 1]),
+        *(["compress_time_res", {"multiplier": 1}], ["res_x", 1], ["compress_all_res", {"multiplier": 1}]),
+        *(["res_x", 1], ["compress_all_res", {"multiplier": 1}], ["res_x", 1]),
+    ],
+    "decoder_blocks": [["res_x", 1], *(["compress_all", {"residual": True, "multiplier": 2}], ["res_x", 1]) * 3],
+}
+"""The blocks of LTX-2's VAE, each with one layer; ComfyUI reads both halves from the side of the pixels."""
+VAE_WIDTHS = {"block_out_channels": (128, 128, 128, 128), "decoder_spatial_padding_mode": "reflect"}
+VAE_NAMES = {
+    "encoder": [
+        *("down_blocks.0.resnets", "down_blocks.0.downsamplers.0", "down_blocks.1.resnets"),
+        *("down_blocks.1.downsamplers.0", "down_blocks.2.resnets", "down_blocks.2.downsamplers.0"),
+        *("down_blocks.3.resnets", "down_blocks.3.downsamplers.0", "mid_block.resnets"),
+    ],
+    "decoder": [
+        *("mid_block.resnets", "up_blocks.0.upsamplers.0", "up_blocks.0.resnets", "up_blocks.1.upsamplers.0"),
+        *("up_blocks.1.resnets", "up_blocks.2.upsamplers.0", "up_blocks.2.resnets"),
+    ],
+}
+"""diffusers' names of the VAE's parts, in ComfyUI's order."""
+
+
+def native_vae(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of an AutoencoderKLLTX2Video of those blocks with ComfyUI's names."""
+    names: dict[str, str] = {}
+    for half, blocks in {"encoder": "down_blocks", "decoder": "up_blocks"}.items():
+        for number, name in enumerate(VAE_NAMES[half]):
+            inner = ".res_blocks" if name.endswith("resnets") else ""
+            names[f"{half}.{name}."] = f"{half}.{blocks}.{number}{inner}."
+    names["latents_mean"] = "per_channel_statistics.mean-of-means"
+    names["latents_std"] = "per_channel_statistics.std-of-means"
+    found: dict[str, Tensor] = {}
+    for key, weight in weights.items():
+        start = next((name for name in names if key.startswith(name)), "")
+        found[names.get(start, "") + key.removeprefix(start)] = weight.contiguous()
+    return found
+
+
+@torch.no_grad()
+def test_the_vae_gives_the_same_latents_and_frames(comfyui: ModuleType, tmp_path: Path) -> None:
+    backbone = load_ltx2(ModelFiles(model=write_ltx2(tmp_path / "ltx2", vae=LTX2_VAE | VAE_WIDTHS)))
+    sizes = {"dims": 3, "latent_channels": 128, **VAE_BLOCKS, "patch_size": 4, "norm_layer": "pixel_norm"}
+    sizes |= {"latent_log_var": "uniform", "causal_decoder": False, "timestep_conditioning": False}
+    sizes |= {"encoder_base_channels": 128, "decoder_base_channels": 4}
+    weights = native_vae(backbone.vae.state_dict())
+    theirs = comfyui.sd.VAE(sd=weights, dtype=torch.float32, metadata={"config": json.dumps({"vae": sizes})})
+    loaded = theirs.first_stage_model.state_dict()
+    assert all(torch.equal(loaded[key], weight) for key, weight in weights.items())
+    frames_FHWC = torch.rand(9, 64, 96, 3, generator=torch.Generator().manual_seed(2))
+    expected = theirs.encode(frames_FHWC)[0]
+    assert expected.std() > 0.01
+    torch.testing.assert_close(backbone.encode_frames(frames_FHWC), expected, rtol=0, atol=1e-4)
+    latents = random(128, 2, 2, 3, seed=3)
+    torch.testing.assert_close(backbone.decode_latents(latents), theirs.decode(latents[None])[0], rtol=0, atol=1e-4)
