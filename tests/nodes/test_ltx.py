@@ -1,4 +1,4 @@
-"""A concept for LTX-Video is the same in ComfyUI and on the command line, whichever trained it."""
+"""A concept for LTX-Video or LTX-2 is the same in ComfyUI and on the command line, whichever trained it."""
 
 import json
 from collections.abc import Callable
