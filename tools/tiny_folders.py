@@ -182,7 +182,7 @@ def write_ltx2(folder: Path, *, newer: bool = False, vae: Mapping[str, Any] = LT
     autoencoder.latents_mean.normal_(0, 0.1)
     autoencoder.latents_std.uniform_(0.5, 2)
     autoencoder.save_pretrained(folder / "vae")
-    config = Gemma3Config(text_config=GEMMA, vision_config=EYES, mm_tokens_per_image=1, image_token_id=7)
+    config = Gemma3Config(text_config=GEMMA, vision_config=EYES, mm_tokens_per_image=1)
     Gemma3ForConditionalGeneration(config).save_pretrained(folder / "text_encoder")
     _write_tokenizer(folder / "tokenizer", "</s> $A")
     (folder / "model_index.json").write_text(json.dumps({"_class_name": "LTX2Pipeline"}))

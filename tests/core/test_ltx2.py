@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -96,7 +97,7 @@ def test_times_are_those_of_the_frames_of_a_video(backbone: LTX2Backbone) -> Non
 @pytest.mark.parametrize("prompt", ["a sks blob zub", ""])
 def test_the_text_is_that_of_diffusers_pipeline(backbone: LTX2Backbone, folder: Path, prompt: str) -> None:
     """The pipeline fills a prompt up on the left and lets Gemma run on all 1024 places."""
-    pipeline = SimpleNamespace(
+    pipeline: Any = SimpleNamespace(
         tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer"),
         text_encoder=Gemma3ForConditionalGeneration.from_pretrained(folder / "text_encoder", dtype=torch.float32),
         _execution_device=torch.device("cpu"),
@@ -182,6 +183,6 @@ def _other_encoder(folder: Path) -> None:
 
 def _smaller_encoder(folder: Path) -> None:
     model = Gemma3ForConditionalGeneration.from_pretrained(folder / "text_encoder")
-    text = model.config.text_config
+    text: Any = model.config.text_config
     text.num_hidden_layers, text.layer_types = 2, text.layer_types[:2]
     Gemma3ForConditionalGeneration(model.config).save_pretrained(folder / "text_encoder")
