@@ -82,7 +82,7 @@ GEMMA: Sizes = {
     "bos_token_id": 1,
     "eos_token_id": 1,
 }
-EYES: Sizes = {
+VISION: Sizes = {
     "hidden_size": 8,
     "intermediate_size": 8,
     "num_hidden_layers": 1,
@@ -182,7 +182,7 @@ def write_ltx2(folder: Path, *, newer: bool = False, vae: Mapping[str, Any] = LT
     autoencoder.latents_mean.normal_(0, 0.1)
     autoencoder.latents_std.uniform_(0.5, 2)
     autoencoder.save_pretrained(folder / "vae")
-    config = Gemma3Config(text_config=GEMMA, vision_config=EYES, mm_tokens_per_image=1)
+    config = Gemma3Config(text_config=GEMMA, vision_config=VISION, mm_tokens_per_image=1)
     Gemma3ForConditionalGeneration(config).save_pretrained(folder / "text_encoder")
     _write_tokenizer(folder / "tokenizer", "</s> $A")
     (folder / "model_index.json").write_text(json.dumps({"_class_name": "LTX2Pipeline"}))

@@ -9,6 +9,7 @@ Shape letters: N tokens, W width of Gemma, L its layers and one for its embeddin
 # transformers and diffusers leave some types of the functions used here open.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
+import math
 import os
 from functools import partial
 from pathlib import Path
@@ -31,7 +32,7 @@ TAIL = 4096
 
 
 class GemmaPrompts:
-    """Gemma 3 without its eyes, with its tokenizer and the connectors of a model."""
+    """Gemma 3 without the part that sees pictures, with its tokenizer and the connectors of a model."""
 
     def __init__(self, files: ModelFiles):
         """Load all of them; see `text_files.load_encoder`.
@@ -59,9 +60,9 @@ class GemmaPrompts:
         return self._connectors(filled_1NWL, mask_1N, padding_side="right")[0][0]
 
     def _places(self, count: int) -> int:
-        """Places for that many tokens: the connectors fill them in rounds of so many learned values."""
-        round_ = self._connectors.config["video_connector_num_learnable_registers"] or 1
-        return -(-max(count, PLACES) // round_) * round_
+        """Places for that many tokens: a multiple of the number of values that the connectors fill them up with."""
+        values = self._connectors.config["video_connector_num_learnable_registers"] or 1
+        return math.ceil(max(count, PLACES) / values) * values
 
 
 def _check_fit(gemma: Any, connectors: Any) -> None:
