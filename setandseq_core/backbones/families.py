@@ -2,14 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ..backbone import VideoFormat
 from ..errors import BackboneError
 from .folders import TRAINED_HERE, ModelFiles, part_in
+from .gemma import gemma_prompts
 from .loaded import LoadedBackbone
 from .ltx import LTX_FORMAT, LTX_TEXT, load_ltx
-from .t5 import TextFormat
+from .ltx2 import LTX2_FORMAT, load_ltx2
+from .t5 import t5_prompts
+from .text_files import TextSource
 from .wan import WAN_FORMAT, WAN_TEXT, load_wan
 
 
@@ -20,13 +24,29 @@ class Family:
     transformer: str
     """diffusers' class of its transformer, by which a folder is recognised."""
     format: VideoFormat
-    text: TextFormat
+    text: Callable[[ModelFiles], TextSource]
     load: Callable[[ModelFiles], LoadedBackbone]
 
 
-WAN = Family(transformer="WanTransformer3DModel", format=WAN_FORMAT, text=WAN_TEXT, load=load_wan)
-LTX = Family(transformer="LTXVideoTransformer3DModel", format=LTX_FORMAT, text=LTX_TEXT, load=load_ltx)
-FAMILIES = (WAN, LTX)
+WAN = Family(
+    transformer="WanTransformer3DModel",
+    format=WAN_FORMAT,
+    text=partial(t5_prompts, WAN_TEXT),
+    load=load_wan,
+)
+LTX = Family(
+    transformer="LTXVideoTransformer3DModel",
+    format=LTX_FORMAT,
+    text=partial(t5_prompts, LTX_TEXT),
+    load=load_ltx,
+)
+LTX2 = Family(
+    transformer="LTX2VideoTransformer3DModel",
+    format=LTX2_FORMAT,
+    text=gemma_prompts,
+    load=load_ltx2,
+)
+FAMILIES = (WAN, LTX, LTX2)
 
 
 def family_of(model: Path) -> Family:

@@ -23,7 +23,7 @@ Model = TypeVar("Model", bound=ModelMixin)
 
 TRAINED_HERE = (
     "The command line trains text-to-video only: use a Wan 2.1 or Wan 2.2 14B T2V model, or a diffusers folder of "
-    "LTX-Video. Other video models are trained in ComfyUI, by the node Train Concept."
+    "LTX-Video, LTX-2 or LTX-2.3. Other video models are trained in ComfyUI, by the node Train Concept."
 )
 DOWNLOAD_AGAIN = "Download it again."
 

@@ -30,6 +30,7 @@ class LoadedBackbone(ABC):
     Args:
         blocks: name of the transformer's list of blocks.
         native_name: maps the name of a layer in diffusers to its native one.
+        skip: words in the names of layers that are not adapted.
         latents_C: mean and standard deviation of each channel of the VAE's latents.
     """
 
@@ -54,6 +55,7 @@ class LoadedBackbone(ABC):
         known_prompts: KnownPrompts = real_world_prompts,
         blocks: str,
         native_name: Callable[[str], str],
+        skip: tuple[str, ...] = (),
         latents_C: tuple[Tensor, Tensor],
     ):
         self.module = transformer.requires_grad_(False).eval()
@@ -67,7 +69,7 @@ class LoadedBackbone(ABC):
         self.layers: dict[str, str] = {
             native_name(path): path
             for path, layer in self._blocks.named_modules(prefix=blocks)
-            if isinstance(layer, nn.Linear)
+            if isinstance(layer, nn.Linear) and not any(word in path for word in skip)
         }
         mean_C, std_C = (each_C.detach().float().cpu() for each_C in latents_C)
         self._mean = mean_C.view(-1, 1, 1, 1)

@@ -1,6 +1,7 @@
 """LTX-Video text-to-video models of any size (0.9 to 0.9.8, 2B and 13B) through diffusers.
 
 The network takes packed latents, one token per latent position, and the place of each token in seconds and pixels.
+What LTX-2 has in common with it is in `LTXFamily`.
 
 Shape letters: B batch, C latent channels, F, H, W latent frames, height and width, N text tokens, D text width,
 S packed tokens (F H W of them).
@@ -11,6 +12,7 @@ S packed tokens (F H W of them).
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,8 @@ from ..prompts import Condition
 from .folders import TRAINED_HERE, Config, ModelFiles, class_in, load_part
 from .kept_text import TextEncoder
 from .loaded import LoadedBackbone
-from .t5 import TextFormat, text_encoder
+from .t5 import TextFormat, t5_prompts
+from .text_files import text_encoder
 
 LTX_FORMAT = VideoFormat(fps=25.0, frames=121, size=(512, 768), size_multiple=32, patch=1, time_stride=8)
 LTX_TEXT = TextFormat(title="LTX-Video", kind="T5EncoderModel")
@@ -45,30 +48,19 @@ DECODE_NOISE = 0.025
 """Share of noise in the latents that it is given. Both are ComfyUI's numbers."""
 
 
-class LTXBackbone(LoadedBackbone):
-    """An LTX-Video transformer, VAE and text encoder as a `Backbone`.
+class LTXFamily(LoadedBackbone):
+    """A transformer of LTX-Video or LTX-2, with a VAE and a text encoder."""
 
-    Args:
-        causal: see `CAUSAL`.
-    """
-
-    family = "ltxv"
-    base_label = "LTXV"
+    title: str
+    """Name of the family for people."""
+    skip: tuple[str, ...] = ()
+    """Words in the names of layers that are not adapted."""
     shift = round(math.exp(2.37), 6)
     """ComfyUI's shift: 2.37 is the logarithm of the odds of the middle time."""
-    guidance = 3.0
     reads_padding = False
 
-    def __init__(
-        self,
-        transformer: LTXVideoTransformer3DModel,
-        vae: AutoencoderKLLTXVideo,
-        text_encoder: TextEncoder,
-        name: str,
-        *,
-        causal: bool,
-    ):
-        _check_fit(transformer.config, vae)
+    def __init__(self, transformer: Any, vae: Any, text_encoder: TextEncoder, name: str):
+        _check_fit(self.title, transformer.config, vae)
         super().__init__(
             transformer,
             vae,
@@ -77,9 +69,9 @@ class LTXBackbone(LoadedBackbone):
             format=LTX_FORMAT,
             blocks="transformer_blocks",
             native_name=str,  # both formats give the layers of the blocks the same names
+            skip=self.skip,
             latents_C=(vae.latents_mean, vae.latents_std / vae.config["scaling_factor"]),
         )
-        self._causal = causal
 
     @torch.no_grad()
     def decode_latents(self, latents_CFHW: Tensor) -> Tensor:
@@ -98,20 +90,55 @@ class LTXBackbone(LoadedBackbone):
             time_B = torch.full((len(latents_BCFHW),), DECODE_TIME).to(latents_BCFHW)
         return self.vae.decode(latents_BCFHW, time_B, return_dict=False)[0]
 
+
+class LTXBackbone(LTXFamily):
+    """An LTX-Video transformer, VAE and text encoder as a `Backbone`.
+
+    Args:
+        causal: see `CAUSAL`.
+    """
+
+    title = "LTX-Video"
+    family = "ltxv"
+    base_label = "LTXV"
+    guidance = 3.0
+
+    def __init__(
+        self,
+        transformer: LTXVideoTransformer3DModel,
+        vae: AutoencoderKLLTXVideo,
+        text_encoder: TextEncoder,
+        name: str,
+        *,
+        causal: bool,
+    ):
+        super().__init__(transformer, vae, text_encoder, name)
+        self._causal = causal
+
     def velocity(self, x_t_BCFHW: Tensor, time_B: Tensor, texts: Sequence[Condition]) -> Tensor:
         """v at x_t, in float32; time 1 is noise (timestep 1000 inside the model). Prompts may differ in length."""
         dtype, size_FHW = self.module.dtype, x_t_BCFHW.shape[2:]
         text_BND, mask_BN = padded([text.tokens_ND for text in texts])
         places_3S = token_places(size_FHW, self.format, causal=self._causal).to(x_t_BCFHW.device)
         velocity_BSC = self.module(
-            x_t_BCFHW.flatten(2).transpose(1, 2).to(dtype),
+            packed(x_t_BCFHW).to(dtype),
             encoder_hidden_states=text_BND.to(self.device, dtype),
             encoder_attention_mask=mask_BN,
             timestep=time_B * 1000,
             video_coords=places_3S.expand(len(x_t_BCFHW), -1, -1),
             return_dict=False,
         )[0]
-        return velocity_BSC.transpose(1, 2).unflatten(2, size_FHW).float()
+        return unpacked(velocity_BSC, size_FHW).float()
+
+
+def packed(latents_BCFHW: Tensor) -> Tensor:
+    """Latents as tokens (B, S, C)."""
+    return latents_BCFHW.flatten(2).transpose(1, 2)
+
+
+def unpacked(tokens_BSC: Tensor, size_FHW: Sequence[int]) -> Tensor:
+    """Tokens as latents (B, C, F, H, W) of that size."""
+    return tokens_BSC.transpose(1, 2).unflatten(2, [*size_FHW])
 
 
 def padded(texts: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
@@ -134,18 +161,23 @@ def token_places(size_FHW: Sequence[int], format: VideoFormat, *, causal: bool) 
     return torch.stack([grid.flatten() for grid in torch.meshgrid(*places, indexing="ij")])
 
 
-def _check_variant(config: Config) -> None:
+def check_variant(title: str, config: Config) -> None:
+    """Check the configuration of a transformer.
+
+    Raises:
+        BackboneError: it does not take and give the plain latents of text to video.
+    """
     channels = config.get("in_channels", 128), config.get("out_channels") or config.get("in_channels", 128)
     patches = config.get("patch_size", 1), config.get("patch_size_t", 1)
     if channels[0] != channels[1] or patches != (1, 1):
         raise BackboneError(
-            f"this is another variant of LTX-Video ({channels[0]} channels in, {channels[1]} out, patches {patches}).",
+            f"this is another variant of {title} ({channels[0]} channels in, {channels[1]} out, patches {patches}).",
             hint=TRAINED_HERE,
         )
 
 
-def _check_fit(config: Config, vae: AutoencoderKLLTXVideo) -> None:
-    _check_variant(config)
+def _check_fit(title: str, config: Config, vae: Any) -> None:
+    check_variant(title, config)
     needed = config["in_channels"], LTX_FORMAT.time_stride, LTX_FORMAT.size_multiple
     found = vae.config["latent_channels"], vae.temporal_compression_ratio, vae.spatial_compression_ratio
     if found != needed:
@@ -185,7 +217,8 @@ def load_ltx(files: ModelFiles) -> LTXBackbone:
         BackboneError: a folder is missing, or is not of the expected kind.
     """
     model, causal = files.model, _is_causal(files.model)
-    transformer: Any = load_part(model, "transformer", files.dtype, LTXVideoTransformer3DModel, _check_variant)
+    check = partial(check_variant, LTXBackbone.title)
+    transformer: Any = load_part(model, "transformer", files.dtype, LTXVideoTransformer3DModel, check)
     vae: Any = load_part(files.vae or model, "vae", torch.float32, AutoencoderKLLTXVideo)
-    prompts = text_encoder(LTX_TEXT, files)
+    prompts = text_encoder(t5_prompts(LTX_TEXT, files), files)
     return LTXBackbone(transformer.to(files.device), vae.to(files.device), prompts, model.name, causal=causal)

@@ -4,25 +4,17 @@ Shape letters: N tokens, D text width.
 """
 
 # transformers leaves some types of the functions used here open.
-# pyright: reportPrivateImportUsage=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from ..errors import BackboneError, PromptError
-from ..fingerprint import content_key
+from ..errors import PromptError
 from .folders import ModelFiles
-from .kept_text import KeptText, TextEncoder
-
-PARTS = ("tokenizer", "text_encoder")
+from .text_files import TextSource, load_encoder, text_key
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -41,41 +33,11 @@ class TextFormat:
 class T5Prompts:
     """A T5 encoder with its tokenizer."""
 
-    def __init__(self, format: TextFormat, folder: Path, device: torch.device | str, dtype: torch.dtype):
-        """Load both without network; pickled weights and code in the folders are refused.
-
-        Raises:
-            BackboneError: a folder is missing, or transformers cannot load it.
-        """
-        import transformers
-
+    def __init__(self, format: TextFormat, files: ModelFiles):
+        """Load both; see `text_files.load_encoder`."""
         self._format = format
-        for part in PARTS:
-            if not (folder / part).is_dir():
-                raise BackboneError(
-                    f"{folder} has no folder '{part}'. {format.title} needs the tokenizer and text_encoder folders of "
-                    "its diffusers release.",
-                    hint="Give the folder that holds them with --text-encoder.",
-                )
-        try:
-            self._tokenizer = transformers.AutoTokenizer.from_pretrained(
-                folder / "tokenizer",
-                local_files_only=True,
-                trust_remote_code=False,
-            )
-            encoder: Any = getattr(transformers, format.kind).from_pretrained(
-                folder / "text_encoder",
-                local_files_only=True,
-                use_safetensors=True,
-                dtype=dtype,
-            )
-        except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise BackboneError(
-                f"The text encoder in {folder} cannot be loaded ({reason}).",
-                hint="Get its tokenizer and text_encoder folders again, with weights as .safetensors files.",
-            ) from error
-        self._encoder = encoder.to(device).eval()
+        self._tokenizer, encoder = load_encoder(format.title, format.kind, files)
+        self._encoder = encoder.to(files.device)
 
     @torch.no_grad()
     def __call__(self, prompt: str) -> Tensor:
@@ -96,20 +58,6 @@ class T5Prompts:
         return nn.functional.pad(text, (0, 0, 0, places - count))
 
 
-def t5_prompts(format: TextFormat, files: ModelFiles) -> tuple[str, Callable[[], TextEncoder]]:
-    """A key that identifies a text encoder by the sizes of its files, and the function that loads it."""
-    folder = files.text_folder or files.model
-    found = [path for part in PARTS for path in sorted((folder / part).glob("*"))]
-    sizes = (f"{path.name} {path.stat().st_size}" for path in found)
-    key = content_key(str(files.dtype), format.kind, str(format.places), *sizes)
-    return key, partial(T5Prompts, format, folder, files.device, files.dtype)
-
-
-def text_encoder(format: TextFormat, files: ModelFiles) -> TextEncoder:
-    """The text encoder of a model; it loads now, or with `kept_text` when it is first needed.
-
-    Raises:
-        BackboneError: it cannot be loaded.
-    """
-    key, load = t5_prompts(format, files)
-    return KeptText(files.kept_text, key, load) if files.kept_text else load()
+def t5_prompts(format: TextFormat, files: ModelFiles) -> TextSource:
+    """The T5 encoder of a model."""
+    return text_key(files, format.kind, str(format.places)), partial(T5Prompts, format, files)

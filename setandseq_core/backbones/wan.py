@@ -21,7 +21,8 @@ from ..prompts import Condition, stacked_tokens
 from .folders import ModelFiles
 from .kept_text import TextEncoder
 from .loaded import KnownPrompts, LoadedBackbone
-from .t5 import TextFormat, text_encoder
+from .t5 import TextFormat, t5_prompts
+from .text_files import text_encoder
 from .wan_files import load_transformer, load_vae
 from .wan_names import native_layer_name
 
@@ -83,6 +84,6 @@ def load_wan(files: ModelFiles) -> WanBackbone:
         )
     transformer: Any = load_transformer(model, files.dtype)
     vae: Any = load_vae(files.vae or model, torch.float32)
-    prompts = text_encoder(WAN_TEXT, files)
+    prompts = text_encoder(t5_prompts(WAN_TEXT, files), files)
     name = model.name if model.is_dir() else model.stem
     return WanBackbone(transformer.to(files.device), vae.to(files.device), prompts, name)

@@ -1,7 +1,6 @@
 """Load the model that a command works with: the embedded model, or a model of diffusers from files."""
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +10,8 @@ from torch import nn
 from ..backbone import VideoFormat
 from ..backbones.families import family_of
 from ..backbones.folders import ModelFiles
-from ..backbones.kept_text import TextEncoder
 from ..backbones.loaded import LoadedBackbone
-from ..backbones.t5 import t5_prompts
+from ..backbones.text_files import TextSource
 from ..concept import Concept
 from ..embedded.model import EMBEDDED_FORMAT, load_embedded
 from ..embedded.world.scene import FRAMES, SIZE
@@ -65,9 +63,9 @@ def load_model(
     return model
 
 
-def text_encoder_of(options: ModelOptions) -> tuple[str, Callable[[], TextEncoder]]:
-    """The key and the loader of the text encoder; see `backbones.t5.t5_prompts`."""
-    return t5_prompts(family_of(Path(options.model)).text, _files(options, device_named(options.device)))
+def text_encoder_of(options: ModelOptions) -> TextSource:
+    """The key and the loader of the text encoder."""
+    return family_of(Path(options.model)).text(_files(options, device_named(options.device)))
 
 
 def _files(options: ModelOptions, device: str, kept_text: Path | None = None) -> ModelFiles:

@@ -180,7 +180,7 @@ model_options = together(
         metavar="PATH",
         show_default="the embedded model",
         help="A Wan text-to-video model (a diffusers folder or a single .safetensors file), or a diffusers folder of "
-        "LTX-Video.",
+        "LTX-Video or LTX-2.",
     ),
     click.option("--vae", type=FILE, metavar="PATH", help="Its VAE, needed if --model is a single file."),
     click.option(
@@ -223,7 +223,7 @@ def clip_options(frames: str, size: str) -> Decorator:
             type=FRAMES,
             metavar="N",
             show_default=frames,
-            help="Number of frames: 4n+1, such as 17; 8n+1 for LTX-Video.",
+            help="Number of frames: 4n+1, such as 17; 8n+1 for LTX-Video and LTX-2.",
         ),
         click.option("--size", type=SIZE, metavar="WxH", show_default=size, help="Width and height in pixels."),
     )

@@ -38,7 +38,7 @@ GB = 2**30
     help="Speed of the device to plan for, in 10^12 operations a second. Half of its peak is a good guess.",
 )
 @method_options
-@clip_options("17 embedded, 81 Wan, 121 LTX-Video", "64x64 embedded, 832x480 Wan, 768x512 LTX-Video")
+@clip_options("17 embedded, 81 Wan, 121 LTX", "64x64 embedded, 832x480 Wan, 768x512 LTX")
 @model_options
 def plan(
     memory: float | None,

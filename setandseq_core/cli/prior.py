@@ -67,7 +67,7 @@ from .signals import Stopped, stopping_gently
     show_default=True,
     help="Use lcm for models that were distilled for it.",
 )
-@clip_options("17 embedded, 81 Wan, 121 LTX-Video", "64x64 embedded, 832x480 Wan, 768x512 LTX-Video")
+@clip_options("17 embedded, 81 Wan, 121 LTX", "64x64 embedded, 832x480 Wan, 768x512 LTX")
 @model_options
 def prior(
     prompts: Path | None,

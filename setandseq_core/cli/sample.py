@@ -31,8 +31,8 @@ from .options import (
 @sampling_options("the concept's motion prompt")
 @out_option("The video: an mp4, gif or webm file. An existing file is replaced.")
 @clip_options(
-    "the concept's; without one 17 embedded, 81 Wan, 121 LTX-Video",
-    "the concept's; without one 64x64 embedded, 832x480 Wan, 768x512 LTX-Video",
+    "the concept's; without one 17 embedded, 81 Wan, 121 LTX",
+    "the concept's; without one 64x64 embedded, 832x480 Wan, 768x512 LTX",
 )
 @model_options
 def sample(

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 )
 @method_options
 @clip_options(
-    "17 embedded, else as many as the video has, up to 81 (LTX-Video: 121)", "64x64 embedded, else near the video's"
+    "17 embedded, else as many as the video has, up to 81 (LTX: 121)", "64x64 embedded, else near the video's"
 )
 @model_options
 def train_many(

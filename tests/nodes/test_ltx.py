@@ -1,4 +1,4 @@
-"""A concept for LTX-Video is the same in ComfyUI and on the command line, whichever trained it."""
+"""A concept for LTX-Video or LTX-2 is the same in ComfyUI and on the command line, whichever trained it."""
 
 import json
 from collections.abc import Callable
@@ -10,51 +10,84 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from setandseq_core.backbones.families import family_of
 from setandseq_core.backbones.folders import ModelFiles
-from setandseq_core.backbones.ltx import LTXBackbone, load_ltx
+from setandseq_core.backbones.ltx import LTXFamily
 from setandseq_core.compose.apply import applied_concept
 from setandseq_core.concept_file.file import load_concept
-from tools.tiny_folders import TEXT_WIDTH, native_ltx, write_ltx
+from tools.tiny_folders import TEXT_WIDTH, ltx2_settings, native_ltx, native_ltx2, write_ltx, write_ltx2
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ComfyUI's own warnings
 Pack = Callable[[str], Any]
 WORDS = {"static_prompt": "a blob", "motion_prompt": "a blob hopping", "identity_token": "", "motion_token": ""}
 
 
+@pytest.fixture(scope="module", params=["LTX-Video", "LTX-2", "LTX-2.3"])
+def release(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> LTXBackbone:
+def folder(release: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    at = tmp_path_factory.mktemp("models") / "ltx"
+    return write_ltx(at) if release == "LTX-Video" else write_ltx2(at, newer=release == "LTX-2.3")
+
+
+@pytest.fixture(scope="module")
+def backbone(folder: Path) -> LTXFamily:
     """The model on the command line."""
-    return load_ltx(ModelFiles(model=write_ltx(tmp_path_factory.mktemp("models") / "ltx")))
+    found = family_of(folder).load(ModelFiles(model=folder))
+    assert isinstance(found, LTXFamily)
+    return found
 
 
 @pytest.fixture(scope="module")
-def model(comfyui: ModuleType, backbone: LTXBackbone, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def model(
+    comfyui: ModuleType,
+    release: str,
+    folder: Path,
+    backbone: LTXFamily,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Any:
     """The same model in ComfyUI."""
     file = tmp_path_factory.mktemp("native") / "ltx.safetensors"
-    weights = {key: weight.contiguous() for key, weight in native_ltx(backbone.module.state_dict()).items()}
-    save_file(weights, file, {"config": json.dumps({"transformer": {"caption_channels": TEXT_WIDTH}})})
+    if release == "LTX-Video":
+        weights = native_ltx(backbone.module.state_dict())
+        settings: dict[str, Any] = {"transformer": {"caption_channels": TEXT_WIDTH}}
+    else:
+        connectors = load_file(folder / "connectors" / "diffusion_pytorch_model.safetensors")
+        weights = native_ltx2(backbone.module.state_dict(), connectors)
+        settings = ltx2_settings(newer=release == "LTX-2.3")
+    contiguous = {key: weight.contiguous() for key, weight in weights.items()}
+    save_file(contiguous, file, {"config": json.dumps(settings)})
     with torch.inference_mode():
         return import_module("comfy.sd").load_diffusion_model(str(file), model_options={"dtype": torch.float32})
 
 
-def inputs(backbone: LTXBackbone) -> tuple[Tensor, Tensor, Any]:
+def inputs(backbone: LTXFamily) -> tuple[Tensor, Tensor, Any]:
     x_t = torch.randn(1, 128, 2, 2, 2, generator=torch.Generator().manual_seed(1))
     return x_t, torch.tensor([0.6]), backbone.encode_prompt("a sks blob")
 
 
-def velocity_in_comfyui(model: Any, backbone: LTXBackbone) -> Tensor:
+def velocity_in_comfyui(model: Any, backbone: LTXFamily) -> Tensor:
+    """ComfyUI's network takes LTX-2's latents in a list, without those of a sound, and a text for the sound too."""
     x_t, time_B, text = inputs(backbone)
+    text_BND, network = text.tokens_ND[None], model.model.diffusion_model
     with torch.inference_mode():
         import_module("comfy.model_management").load_models_gpu([model])
-        mask_BN = torch.ones(1, len(text.tokens_ND), dtype=torch.long)
-        return model.model.diffusion_model(x_t, time_B, text.tokens_ND[None], mask_BN, frame_rate=25).clone()
+        if backbone.family == "ltxv":
+            mask_BN = torch.ones(text_BND.shape[:2], dtype=torch.long)
+            return network(x_t, time_B, text_BND, mask_BN, frame_rate=25).clone()
+        width = network.audio_inner_dim if network.caption_proj_before_connector else network.caption_channels
+        both_BND = torch.cat([text_BND, torch.zeros(*text_BND.shape[:2], width)], dim=-1)
+        return network([x_t], time_B, both_BND, None, frame_rate=25).clone()
 
 
 @torch.no_grad()
-def velocity_here(backbone: LTXBackbone) -> Tensor:
+def velocity_here(backbone: LTXFamily) -> Tensor:
     x_t, time_B, text = inputs(backbone)
     return backbone.velocity(x_t, time_B, [text])
 
@@ -74,7 +107,7 @@ def random_concept(pack: Pack | None, base: Any) -> Any:
     return module.Concept(info=info, layers=layers)
 
 
-def test_both_describe_the_model_alike(pack: Pack, model: Any, backbone: LTXBackbone) -> None:
+def test_both_describe_the_model_alike(pack: Pack, model: Any, backbone: LTXFamily) -> None:
     assert asdict(pack("nodes.models").model_fingerprint(model)) == asdict(backbone.fingerprint())
     assert asdict(pack("nodes.models").family_format(model)) == asdict(backbone.format)
     assert pack("nodes.models").adapted_layers(model) == backbone.layers
@@ -86,7 +119,7 @@ def test_both_describe_the_model_alike(pack: Pack, model: Any, backbone: LTXBack
 
 
 def test_a_concept_of_the_command_line_acts_in_comfyui(
-    pack: Pack, model: Any, backbone: LTXBackbone, tmp_path: Path
+    pack: Pack, model: Any, backbone: LTXFamily, tmp_path: Path
 ) -> None:
     concept = random_concept(None, backbone.fingerprint())
     import_module("setandseq_core.concept_file.file").save_concept(concept, tmp_path / "blob.safetensors")
@@ -99,7 +132,7 @@ def test_a_concept_of_the_command_line_acts_in_comfyui(
 
 
 def test_a_concept_of_comfyui_acts_on_the_command_line(
-    pack: Pack, model: Any, backbone: LTXBackbone, tmp_path: Path
+    pack: Pack, model: Any, backbone: LTXFamily, tmp_path: Path
 ) -> None:
     concept = random_concept(pack, pack("nodes.models").model_fingerprint(model))
     pack("setandseq_core.concept_file.file").save_concept(concept, tmp_path / "blob.safetensors")

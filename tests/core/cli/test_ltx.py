@@ -1,6 +1,7 @@
-"""The command line on LTX-Video, from end to end, and what it refuses."""
+"""The command line on LTX-Video and LTX-2, from end to end, and what it refuses."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from setandseq_core.cli.main import main
 from setandseq_core.clips.video import read_clip, read_info
 from setandseq_core.concept_file.file import load_concept
-from tools.tiny_folders import write_ltx
+from tools.tiny_folders import write_ltx, write_ltx2
 
 # imageio-ffmpeg leaves the pipes of an ffmpeg that ended by itself to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
@@ -18,10 +19,33 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 ToldError = Callable[[list[str]], str]
 
 
+@dataclass(kw_only=True, frozen=True)
+class Facts:
+    """What the two families differ in."""
+
+    write: Callable[[Path], Path]
+    name: str
+    label: str
+    guidance: str
+    missing: str
+    """What is said first to be missing in a folder that holds nothing but the transformer's configuration."""
+
+
+FAMILIES = (
+    Facts(write=write_ltx, name="ltxv", label="LTXV", guidance="3", missing="model_index.json"),
+    Facts(write=write_ltx2, name="ltx2", label="LTXV2", guidance="4", missing="safetensors"),
+)
+
+
+@pytest.fixture(scope="module", params=FAMILIES, ids=lambda facts: facts.name)
+def facts(request: pytest.FixtureRequest) -> Facts:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def ltx(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny random LTX-Video in a diffusers folder."""
-    return write_ltx(tmp_path_factory.mktemp("models") / "tiny_ltx")
+def ltx(facts: Facts, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random model of the family in a diffusers folder."""
+    return facts.write(tmp_path_factory.mktemp("models") / "tiny_ltx")
 
 
 @pytest.fixture(scope="module")
@@ -37,17 +61,18 @@ def concept_file(train_ltx: list[str], tmp_path_factory: pytest.TempPathFactory)
     return out
 
 
-def test_train_makes_a_concept_in_the_format_of_the_model(concept_file: Path) -> None:
+def test_train_makes_a_concept_in_the_format_of_the_model(concept_file: Path, facts: Facts) -> None:
     concept = load_concept(concept_file)
     record = concept.info.training
-    assert (concept.info.base.family, concept.info.base_name, concept.rank) == ("ltxv", "tiny_ltx", 2)
+    assert (concept.info.base.family, concept.info.base_name, concept.rank) == (facts.name, "tiny_ltx", 2)
     assert (record["frames"], record["resolution"], record["fps"]) == (9, "32x32", 25.0)
-    assert record["base_label"] == "LTXV" and record["prior_clips"] == 2 and record["finished"] is True
+    assert record["base_label"] == facts.label and record["prior_clips"] == 2 and record["finished"] is True
     assert "transformer_blocks.0.attn1.to_out.0" in concept.layers
+    assert not [name for name in concept.layers if "audio" in name]
     assert all(layer.identity_basis_OR.any() and layer.motion_residual_RI.any() for layer in concept.layers.values())
 
 
-def test_sample_makes_a_video_with_the_concept(ltx: Path, concept_file: Path, tmp_path: Path) -> None:
+def test_sample_makes_a_video_with_the_concept(ltx: Path, concept_file: Path, facts: Facts, tmp_path: Path) -> None:
     shared = ["sample", "--model", str(ltx), "--device", "cpu", "--steps", "2"]
     assert main([*shared, "--concept", str(concept_file), "--out", str(tmp_path / "with.mp4")]) == 0
     info = read_info(tmp_path / "with.mp4")
@@ -56,14 +81,14 @@ def test_sample_makes_a_video_with_the_concept(ltx: Path, concept_file: Path, tm
     for name, options in {
         "own": ["--concept", str(concept_file), "--motion-strength", "50", "--identity-strength", "50"],
         "none": ["--prompt", "a sks blob, zub"],
-        "guided": ["--prompt", "a sks blob, zub", "--guidance", "3"],
+        "guided": ["--prompt", "a sks blob, zub", "--guidance", facts.guidance],
     }.items():
         out = tmp_path / f"{name}.gif"
         assert main([*shared, *options, "--frames", "17", "--size", "32x64", "--out", str(out)]) == 0
         clips.append(read_clip(out, fps=25, frames=17, multiple=32).frames_FHWC)
     assert tuple(clips[0].shape) == (17, 64, 32, 3)
     assert not torch.equal(clips[0], clips[1])
-    assert torch.equal(clips[1], clips[2])  # the model's own guidance is 3
+    assert torch.equal(clips[1], clips[2])  # the model's own guidance
 
 
 def test_export_keeps_the_native_names(concept_file: Path, tmp_path: Path) -> None:
@@ -109,13 +134,15 @@ def test_what_the_model_cannot_take_is_refused(
     assert [path.name for path in tmp_path.iterdir()] == ["tokens.toml"]
 
 
-def test_a_length_is_refused_before_the_model_is_loaded(ltx: Path, tmp_path: Path, told_error: ToldError) -> None:
-    """The folder lacks its VAE, which would be an error of the loading."""
+def test_a_length_is_refused_before_the_model_is_loaded(
+    ltx: Path, facts: Facts, tmp_path: Path, told_error: ToldError
+) -> None:
+    """The folder lacks all other parts, which would be an error of the loading."""
     (tmp_path / "transformer").mkdir()
     (tmp_path / "transformer" / "config.json").write_bytes((ltx / "transformer" / "config.json").read_bytes())
     command = ["sample", "--model", str(tmp_path), "--prompt", "a", "--out", f"{tmp_path}/a.mp4"]
     assert "8n+1" in told_error([*command, "--frames", "13"])
-    assert "model_index.json" in told_error([*command, "--frames", "17"])
+    assert facts.missing in told_error([*command, "--frames", "17"])
 
 
 def test_regions_are_refused_by_name(ltx: Path, concept_file: Path, tmp_path: Path, told_error: ToldError) -> None:
@@ -126,8 +153,10 @@ def test_regions_are_refused_by_name(ltx: Path, concept_file: Path, tmp_path: Pa
     )
 
 
-def test_a_concept_for_wan_is_refused(ltx: Path, trained: Path, tmp_path: Path, told_error: ToldError) -> None:
+def test_a_concept_for_wan_is_refused(
+    ltx: Path, trained: Path, facts: Facts, tmp_path: Path, told_error: ToldError
+) -> None:
     command = ["sample", "--model", str(ltx), "--device", "cpu", "--concept", str(trained), "--size", "32x32"]
-    assert "made for the 'wan' family, this model is 'ltxv'" in told_error(
+    assert f"made for the 'wan' family, this model is '{facts.name}'" in told_error(
         [*command, "--frames", "9", "--out", f"{tmp_path}/a.mp4"]
     )
