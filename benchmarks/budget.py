@@ -11,12 +11,13 @@ where it stopped. Prints the table of docs/results.md and draws docs/images/budg
 import argparse
 import json
 import multiprocessing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import matplotlib
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 matplotlib.use("Agg")
@@ -24,12 +25,12 @@ import matplotlib.pyplot as plt
 
 from benchmarks.method import base_folder, measures_key
 from benchmarks.methods import WORDS, Learned
-from benchmarks.shots import generate, shots
+from benchmarks.shots import Shot, generate, shots
 from setandseq_core.clips.clip import Clip, Reference
 from setandseq_core.config import MethodConfig
 from setandseq_core.embedded.model import EMBEDDED_CONFIG, load_embedded
 from setandseq_core.embedded.probes.metrics import clip_figures
-from setandseq_core.embedded.world.concepts import CONCEPTS
+from setandseq_core.embedded.world.concepts import CONCEPTS, ConceptClip
 from setandseq_core.embedded.world.scene import FPS, FRAMES, SIZE
 from setandseq_core.learn import learn_concept
 
@@ -45,7 +46,8 @@ COLUMNS = (
     ("edits", "identity"),
     ("edits", "adherence"),
 )
-Figures = dict[str, float]
+Figures = dict[str, str | float]
+"""Figures of one clip by their names, with its task."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -112,20 +114,30 @@ def measure(title: str, concept: str, noises: int, folder: Path) -> list[Figures
     seen = Reference(clip=Clip(frames_FHWC=frames, fps=float(FPS), choice=title), words=words)
     learned = learn_concept(backbone, [seen], budget.config, name=concept, folder=folder)
     used = Learned(layers=learned.layers, embeddings=learned.embeddings)
-    found = []
-    for shot in shots(clip):
-        for seed in range(noises) if shot.motion_strength == 1 else ():
-            figures = clip_figures(clip.frames(), generate(backbone, used, shot, seed), shot.caption)
-            kept = {"identity": figures.identity, "motion": figures.motion, "adherence": figures.adherence}
-            found.append({"task": shot.task, **{name: round(value, 4) for name, value in kept.items()}})
+    found = records(clip, lambda shot, seed: generate(backbone, used, shot, seed), noises)
     path.write_text(json.dumps(found))
     print(f"{title}, {concept}: {len(found)} clips", flush=True)
     return found
 
 
-def mean(records: Sequence[Figures], task: str, figure: str) -> float:
+def records(clip: ConceptClip, make: Callable[[Shot, int], Tensor], noises: int) -> list[Figures]:
+    """Figures of the clip's shots at full motion strength, each made from several noises.
+
+    Args:
+        make: makes a clip (F, H, W, 3) of a shot from the noise of a seed.
+    """
+    found = list[Figures]()
+    for shot in shots(clip):
+        for seed in range(noises) if shot.motion_strength == 1 else ():
+            figures = clip_figures(clip.frames(), make(shot, seed), shot.caption)
+            kept = {"identity": figures.identity, "motion": figures.motion, "adherence": figures.adherence}
+            found.append({"task": shot.task, **{name: round(value, 4) for name, value in kept.items()}})
+    return found
+
+
+def mean(found: Sequence[Figures], task: str, figure: str) -> float:
     """A figure's mean over the clips of some tasks."""
-    values = [record[figure] for record in records if record["task"] in TASKS[task]]
+    values = [float(record[figure]) for record in found if record["task"] in TASKS[task]]
     return sum(values) / len(values)
 
 
@@ -133,9 +145,9 @@ def print_table(found: Mapping[str, Sequence[Figures]], heads: str, second: Mapp
     """Print a row for each title with the means of all figures, after a second column if there is one."""
     print(f"| {heads} | {' | '.join(f'{name}, {task}' for task, name in COLUMNS)} |")
     print("|" + "---|" * (heads.count("|") + 1 + len(COLUMNS)))
-    for title, records in found.items():
+    for title, clips in found.items():
         row = [title, *([second[title]] if second else [])]
-        print(f"| {' | '.join([*row, *(f'{mean(records, task, name):.2f}' for task, name in COLUMNS)])} |")
+        print(f"| {' | '.join([*row, *(f'{mean(clips, task, name):.2f}' for task, name in COLUMNS)])} |")
 
 
 def draw(found: dict[str, list[Figures]]) -> None:

@@ -21,15 +21,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from benchmarks.budget import Figures, changed, print_table
+from benchmarks.budget import Figures, changed, print_table, records
 from benchmarks.methods import WORDS
-from benchmarks.shots import SAMPLING_STEPS, Shot, shots
+from benchmarks.shots import SAMPLING_STEPS, Shot
 from setandseq_core.backbones.wan import WanBackbone
 from setandseq_core.clips.clip import Clip, Reference
 from setandseq_core.compose.apply import applied_concept
 from setandseq_core.concept import HIGH_NOISE, LOW_NOISE, WITHOUT, Concept, Range, Strengths, in_words
 from setandseq_core.embedded.model import load_embedded
-from setandseq_core.embedded.probes.metrics import clip_figures
 from setandseq_core.embedded.world.concepts import CONCEPTS, with_tokens
 from setandseq_core.embedded.world.scene import FPS, FRAMES, SIZE, render, scene_of
 from setandseq_core.flow import flow_loss, interpolate, random_times, sampling_times, target_velocity
@@ -133,16 +132,11 @@ def measure(title: str, concept: str, noises: int) -> list[Figures]:
     if path.exists():
         return json.loads(path.read_text())
     torch.set_num_threads(1)
-    use, clip = USES[title], CONCEPTS[concept]
+    use = USES[title]
     experts = {name: expert(name) for name in RANGES}
     steps = {HIGH_NOISE: use.high_steps, LOW_NOISE: use.low_steps}
     concepts = {name: learn(experts[name], name, concept, steps[name]) for name in RANGES}
-    found = list[Figures]()
-    for shot in shots(clip):
-        for seed in range(noises) if shot.motion_strength == 1 else ():
-            figures = clip_figures(clip.frames(), generate(experts, concepts, use, shot, seed), shot.caption)
-            kept = {"identity": figures.identity, "motion": figures.motion, "adherence": figures.adherence}
-            found.append({"task": shot.task, **{key: round(value, 4) for key, value in kept.items()}})
+    found = records(CONCEPTS[concept], lambda shot, seed: generate(experts, concepts, use, shot, seed), noises)
     path.write_text(json.dumps(found))
     print(f"{title}, {concept}: {len(found)} clips", flush=True)
     return found

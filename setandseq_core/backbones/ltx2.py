@@ -19,7 +19,7 @@ from diffusers.models.autoencoders.autoencoder_kl_ltx2 import AutoencoderKLLTX2V
 from diffusers.models.transformers.transformer_ltx2 import LTX2VideoTransformer3DModel
 from torch import Tensor
 
-from ..errors import BackboneError
+from ..errors import BackboneError, VideoError
 from ..prompts import Condition
 from .folders import TRAINED_HERE, Config, ModelFiles, load_part
 from .gemma import TITLE, gemma_prompts
@@ -37,6 +37,26 @@ class LTX2Backbone(LTXFamily):
     base_label = "LTXV2"
     guidance = 4.0
     skip = ("audio",)
+
+    def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """Shape (C, F', H', W') of the latents of a clip of this size.
+
+        Raises:
+            VideoError: the VAE cannot decode so small a clip.
+        """
+        least = 2 * self.format.size_multiple
+        # A decoder that mirrors latents at their edges needs two of them on each side.
+        if min(height, width) < least and self.vae.config["decoder_spatial_padding_mode"] == "reflect":
+            raise VideoError(
+                f"The clip is {width}x{height}; {self.title} makes clips of {least}x{least} and up.",
+                hint="Choose a larger size.",
+            )
+        return super().latent_shape(frames, height, width)
+
+    def encode_frames(self, frames_FHWC: Tensor) -> Tensor:
+        """Normalised latents (C, F', H', W') of frames in [0, 1]; see `latent_shape`."""
+        self.latent_shape(*frames_FHWC.shape[:3])
+        return super().encode_frames(frames_FHWC)
 
     def velocity(self, x_t_BCFHW: Tensor, time_B: Tensor, texts: Sequence[Condition]) -> Tensor:
         """v at x_t, in float32; time 1 is noise (timestep 1000 inside the model)."""

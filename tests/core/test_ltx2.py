@@ -20,8 +20,8 @@ from setandseq_core.backbones.families import LTX2, family_of
 from setandseq_core.backbones.folders import ModelFiles
 from setandseq_core.backbones.gemma import gemma_prompts
 from setandseq_core.backbones.ltx2 import LTX2Backbone, load_ltx2
-from setandseq_core.errors import BackboneError
-from tools.tiny_folders import write_ltx, write_ltx2
+from setandseq_core.errors import BackboneError, VideoError
+from tools.tiny_folders import LTX2_VAE, write_ltx, write_ltx2
 
 SHAPE = (128, 3, 2, 2)
 Change = Callable[[Path], object]
@@ -129,6 +129,19 @@ def test_kept_text_of_other_connectors_is_not_used(older: Path, tmp_path: Path) 
     save_file({name: each + 1 for name, each in load_file(weights).items()}, weights, {"format": "pt"})
     other, _ = gemma_prompts(ModelFiles(model=tmp_path / "ltx2"))
     assert other != first
+
+
+def test_a_clip_that_a_released_decoder_cannot_make_is_refused_before_the_work(tmp_path: Path) -> None:
+    mirroring = write_ltx2(tmp_path / "ltx2", vae=LTX2_VAE | {"decoder_spatial_padding_mode": "reflect"})
+    backbone = load_ltx2(ModelFiles(model=mirroring))
+    for refused in (
+        lambda: backbone.latent_shape(9, 64, 32),
+        lambda: backbone.encode_frames(torch.zeros(9, 32, 64, 3)),
+    ):
+        with pytest.raises(VideoError, match="makes clips of 64x64 and up"):
+            refused()
+    latents_CFHW = backbone.encode_frames(torch.zeros(9, 64, 64, 3))
+    assert backbone.decode_latents(latents_CFHW).shape == (9, 64, 64, 3)
 
 
 def test_a_folder_is_recognised_by_the_class_of_its_transformer(folder: Path) -> None:
