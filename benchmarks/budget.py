@@ -158,6 +158,8 @@ def draw(found: dict[str, list[Figures]]) -> None:
             tokens = [BUDGETS[title].tokens / 1000 for title in titles]
             axes.plot(tokens, [mean(found[title], task, name) for title in titles], marker="o", label=kind)
         axes.set(xscale="log", ylim=(0, 1.05), title=f"{name}, {task}", xlabel="thousand tokens")
+        axes.set_xticks([20, 50, 100], labels=["20", "50", "100"])
+        axes.minorticks_off()
         axes.grid(alpha=0.3)
     panels[-1].legend(loc="lower right", fontsize=8)
     figure.savefig(FIGURE, dpi=100, metadata={"Software": None})
