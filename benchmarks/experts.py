@@ -76,12 +76,14 @@ def expert(name: str) -> WanBackbone:
     """A copy of the embedded model that was fine-tuned on an expert's noise levels, or is now."""
     backbone, file = load_embedded(), FOLDER / f"{name}.safetensors"
     if not file.exists():
-        folder = FOLDER / name
+        folder = FOLDER / "fine_tuning"
         folder.mkdir(parents=True, exist_ok=True)
         encode_pool(backbone.vae, folder, POOL_CLIPS, FINE_TUNING)
         lowest, highest = RANGES[name]
         config = replace(FINE_TUNING, lowest_time=lowest, highest_time=highest)
         save_file(train_transformer(folder, config, backbone.module).state_dict(), file)
+        for state in folder.glob("transformer_*"):  # the other expert trains in the same folder, on the same clips
+            state.unlink()
     backbone.module.load_state_dict(load_file(file))
     backbone.module.eval().requires_grad_(False)
     return backbone
