@@ -2,6 +2,7 @@
 // The part of the video that training learns from: it loops, and its start and end can be dragged.
 
 import { api } from "../../scripts/api.js";
+import { videoButton } from "./choose.mjs";
 import { make } from "./dom.mjs";
 import { dragged } from "./drag.mjs";
 import { asOneStep, follow, isWired, modelFile, setWidget, sourceOf, widgetOf } from "./graph.mjs";
@@ -47,11 +48,17 @@ export function stretchChooser(node) {
   const track = make("div", { class: "setandseq-track" }, range, from, to);
   const text = make("output", { class: "setandseq-quiet" });
   const becomes = make("p", { class: "setandseq-fit", role: "status" });
+  /** Why a chosen file could not be used. */
+  let problem = "";
+  const choose = videoButton(node, (text) => {
+    problem = text;
+    showFit();
+  });
   const section = make(
     "section",
     { class: "setandseq-stretch", "aria-label": say("Clip") },
     screen,
-    make("div", {}, text, track, becomes),
+    make("div", {}, make("div", { class: "setandseq-times" }, text, choose), track, becomes),
   );
   /** What the server says the clip becomes. @type {Fit} */
   let fit = {};
@@ -126,10 +133,11 @@ export function stretchChooser(node) {
 
   function showFit() {
     const { error, source, crop: used, size, frames, fps } = fit;
-    becomes.classList.toggle("setandseq-warning", Boolean(error));
+    becomes.classList.toggle("setandseq-warning", Boolean(problem || error));
     crop.hidden = !source || !used || source.join() === used.join();
-    becomes.textContent = error ?? "";
-    if (!source || !used || !size) return;
+    becomes.textContent = problem || (error ?? "");
+    becomes.title = "";
+    if (problem || !source || !used || !size) return;
     becomes.textContent = say("Trains on {0} of {1}, {2} frames at {3} fps", times(size), times(source), frames ?? 0, fps ?? 0);
     becomes.title = crop.hidden ? "" : say("The central {0} of the picture; what is outside the frame is cut off.", times(used));
     crop.style.width = `${(100 * used[0]) / source[0]}%`;
@@ -146,6 +154,8 @@ export function stretchChooser(node) {
         if (address) video.src = address;
         else video.removeAttribute("src");
         video.load();
+        problem = "";
+        showFit();
       }
       show();
     },
@@ -213,7 +223,7 @@ async function fitFor(query) {
 function notShown(node, hasFile) {
   if (hasFile) return say("The browser cannot show this file. You can still train on it.");
   if (isWired(node, "video")) return say("The clip can be shown here only if it comes straight from Load Video.");
-  return say("Connect Load Video to see the clip.");
+  return say("Choose a video, or connect Load Video.");
 }
 
 /** @param {Size} size */

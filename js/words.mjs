@@ -113,7 +113,18 @@ const FRENCH = {
   "Start": "Début",
   "End": "Fin",
   "The clip that is learned from": "Le clip qui sert à l'entraînement",
-  "Connect Load Video to see the clip.": "Connectez Load Video pour voir le clip.",
+  "Choose a video…": "Choisir une vidéo…",
+  "Uploading…": "Envoi…",
+  "Video file": "Fichier vidéo",
+  "Uploads a video and connects it. A Load Video node is added if there is none":
+    "Envoie une vidéo et la connecte. Un nœud Load Video est ajouté s'il n'y en a pas",
+  "{0} is not a video. Choose an mp4, mov, webm, mkv or gif file.":
+    "{0} n'est pas une vidéo. Choisissez un fichier mp4, mov, webm, mkv ou gif.",
+  "The file is too large to upload. Cut it to a few seconds, or put it into ComfyUI's folder input and press R.":
+    "Le fichier est trop grand pour être envoyé. Coupez-le à quelques secondes, ou placez-le dans le dossier input de ComfyUI et appuyez sur R.",
+  "The server refused the file ({0}). Put it into ComfyUI's folder input, press R and choose it in Load Video.":
+    "Le serveur a refusé le fichier ({0}). Placez-le dans le dossier input de ComfyUI, appuyez sur R et choisissez-le dans Load Video.",
+  "Choose a video, or connect Load Video.": "Choisissez une vidéo, ou connectez Load Video.",
   "The browser cannot show this file. You can still train on it.":
     "Le navigateur ne peut pas montrer ce fichier. L'entraînement reste possible.",
   "The clip can be shown here only if it comes straight from Load Video.":
