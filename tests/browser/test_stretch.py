@@ -10,6 +10,7 @@ from playwright.sync_api import Page, Route, expect
 
 from setandseq_core.embedded.files import TRANSFORMER_FILE
 from tools.pictures.interface import Ui
+from tools.server.server import Server
 from tools.videos import MAKERS
 from tools.workflows.embedded import START
 from tools.workflows.make import FOLDER
@@ -123,8 +124,10 @@ def test_a_source_that_is_not_a_file_says_so(ui: Ui) -> None:
 
 
 @pytest.fixture
-def clip_file(tmp_path: Path) -> Path:
-    """A video on the user's own disk."""
+def clip_file(server: Server, tmp_path: Path) -> Path:
+    """A video on the user's own disk; the server has no file of that name."""
+    for file in (server.folder / "input").glob("mine*"):
+        file.unlink()
     return MAKERS["small.webm"](tmp_path / "mine.webm")
 
 
