@@ -50,6 +50,7 @@ export function stretchChooser(node) {
   const becomes = make("p", { class: "setandseq-fit", role: "status" });
   /** Why a chosen file could not be used. */
   let problem = "";
+  let missing = false;
   const choose = videoButton(node, (text) => {
     problem = text;
     showFit();
@@ -105,7 +106,13 @@ export function stretchChooser(node) {
     video.currentTime = current().start;
     play();
   });
-  video.addEventListener("error", () => show());
+  video.addEventListener("error", async () => {
+    const address = video.getAttribute("src");
+    const found = address && (await isMissing(address));
+    if (address !== video.getAttribute("src")) return;
+    missing = Boolean(found);
+    show();
+  });
 
   function play() {
     // A browser may forbid playing before the first click, and stops it when the node is removed: the video stands still.
@@ -116,7 +123,7 @@ export function stretchChooser(node) {
     const known = video.duration > 0;
     track.hidden = screen.hidden = !known;
     if (!known) {
-      text.textContent = notShown(node, video.hasAttribute("src"));
+      text.textContent = notShown(node, video.hasAttribute("src"), missing);
       return;
     }
     const { start, end } = current();
@@ -155,6 +162,7 @@ export function stretchChooser(node) {
         else video.removeAttribute("src");
         video.load();
         problem = "";
+        missing = false;
         showFit();
       }
       show();
@@ -219,11 +227,25 @@ async function fitFor(query) {
  * Why there is no picture.
  * @param {GraphNode} node
  * @param {boolean} hasFile
+ * @param {boolean} missing whether there is no such file on the server
  */
-function notShown(node, hasFile) {
+function notShown(node, hasFile, missing) {
+  if (missing) return say("There is no {0} on the server yet. Choose a video.", videoName(node));
   if (hasFile) return say("The browser cannot show this file. You can still train on it.");
   if (isWired(node, "video")) return say("The clip can be shown here only if it comes straight from Load Video.");
   return say("Choose a video, or connect Load Video.");
+}
+
+/**
+ * Whether the server has nothing at an address.
+ * @param {string} address
+ */
+async function isMissing(address) {
+  try {
+    return (await fetch(address, { method: "HEAD" })).status === 404;
+  } catch {
+    return false;
+  }
 }
 
 /** @param {Size} size */

@@ -124,6 +124,7 @@ const FRENCH = {
     "Le fichier est trop grand pour être envoyé. Coupez-le à quelques secondes, ou placez-le dans le dossier input de ComfyUI et appuyez sur R.",
   "The server refused the file ({0}). Put it into ComfyUI's folder input, press R and choose it in Load Video.":
     "Le serveur a refusé le fichier ({0}). Placez-le dans le dossier input de ComfyUI, appuyez sur R et choisissez-le dans Load Video.",
+  "There is no {0} on the server yet. Choose a video.": "Il n'y a pas encore de {0} sur le serveur. Choisissez une vidéo.",
   "Choose a video, or connect Load Video.": "Choisissez une vidéo, ou connectez Load Video.",
   "The browser cannot show this file. You can still train on it.":
     "Le navigateur ne peut pas montrer ce fichier. L'entraînement reste possible.",
