@@ -50,6 +50,7 @@ export function stretchChooser(node) {
   const becomes = make("p", { class: "setandseq-fit", role: "status" });
   /** Why a chosen file could not be used. */
   let problem = "";
+  /** Whether the server has no such file. */
   let missing = false;
   const choose = videoButton(node, (text) => {
     problem = text;
@@ -107,10 +108,9 @@ export function stretchChooser(node) {
     play();
   });
   video.addEventListener("error", async () => {
-    const address = video.getAttribute("src");
-    const found = address && (await isMissing(address));
-    if (address !== video.getAttribute("src")) return;
-    missing = Boolean(found);
+    const address = video.getAttribute("src") ?? "";
+    const found = await isMissing(address);
+    if (video.getAttribute("src") === address) missing = found;
     show();
   });
 

@@ -117,6 +117,12 @@ def test_the_chooser_shows_what_the_clip_becomes_while_its_numbers_change(ui: Ui
     assert crop["width"] / screen["width"] == pytest.approx(96 / 160, abs=0.05)
 
 
+def test_a_file_that_is_not_on_the_server_is_called_missing(ui: Ui) -> None:
+    video, node = ui.add("LoadVideo", file="gone.mp4"), ui.add("SetSeq_ReferenceClip")
+    ui.page.evaluate(CONNECT, [video, node, "video"])
+    expect(ui.region("Clip").get_by_text("There is no gone.mp4 on the server yet. Choose a video.")).to_be_visible()
+
+
 def test_a_source_that_is_not_a_file_says_so(ui: Ui) -> None:
     video, node = ui.add("CreateVideo"), ui.add("SetSeq_ReferenceClip")
     ui.page.evaluate(CONNECT, [video, node, "video"])
