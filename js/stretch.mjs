@@ -135,7 +135,7 @@ export function stretchChooser(node) {
       element.setAttribute("aria-valuemax", video.duration.toFixed(2));
       element.setAttribute("aria-valuenow", time.toFixed(2));
     }
-    text.textContent = say("{0} s to {1} s of {2} s", start.toFixed(2), end.toFixed(2), video.duration.toFixed(2));
+    text.textContent = say("{0} to {1} of {2} s", start.toFixed(2), end.toFixed(2), video.duration.toFixed(2));
   }
 
   function showFit() {

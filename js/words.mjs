@@ -133,7 +133,7 @@ const FRENCH = {
   "Trains on {0} of {1}, {2} frames at {3} fps": "Entraîne sur {0} de {1}, {2} images à {3} images/s",
   "The central {0} of the picture; what is outside the frame is cut off.":
     "Le centre {0} de l'image ; ce qui est hors du cadre est coupé.",
-  "{0} s to {1} s of {2} s": "{0} s à {1} s sur {2} s",
+  "{0} to {1} of {2} s": "{0} à {1} sur {2} s",
   // Training panel
   "Training": "Entraînement",
   "Loss and sample videos appear here while it trains.":

@@ -72,7 +72,7 @@ def test_the_clip_loops_and_its_ends_can_be_dragged(ui: Ui) -> None:
     node = ui.node("SetSeq_TrainConcept")
     ui.show(node)
     clip = ui.region("Clip")
-    expect(clip.get_by_text("0.00 s to 1.06 s of 1.13 s")).to_be_visible()
+    expect(clip.get_by_text("0.00 to 1.06 of 1.13 s")).to_be_visible()
     end = clip.get_by_role("slider", name="End")
     track = clip.locator(".setandseq-track").bounding_box()
     assert track is not None
@@ -182,6 +182,17 @@ def test_a_chosen_video_replaces_the_file_of_a_load_video(ui: Ui, clip_file: Pat
     expect(ui.region("Clip").locator("video")).to_have_attribute("src", re.compile("filename=mine.webm"))
     assert [loader["widgets_values"][0] for loader in loaders(ui)] == ["mine.webm"]
     assert ui.page.evaluate(WIRED_TO, node) == "LoadVideo"
+
+
+def test_a_chosen_video_ends_the_interfaces_complaint_about_a_missing_one(ui: Ui, clip_file: Path) -> None:
+    video, node = ui.add("LoadVideo", file="gone.mp4"), ui.add("SetSeq_ReferenceClip")
+    ui.page.evaluate(CONNECT, [video, node, "video"])
+    ui.page.evaluate("file => window.app.loadGraphData(file, true, true)", ui.saved())
+    complaint = ui.page.get_by_text("Media input missing")
+    expect(complaint).to_be_visible(timeout=30_000)
+    ui.show(ui.node("SetSeq_ReferenceClip"))
+    choose(ui.page, clip_file)
+    expect(complaint).to_have_count(0)
 
 
 @pytest.mark.every_frontend

@@ -1,7 +1,7 @@
 """Walk from an empty ComfyUI to a saved concept with clicks and typing only: python -m tools.pictures.walk [VERSION]
 
 It prints the table "Clicks and wires" of docs/walk.md. With `--pictures FOLDER`, it also saves what the screen shows
-before the first click, when the workflow has opened, before Run, and at the end. The workflows for Wan train tiny models.
+before the first click, when the workflow has opened, before Run, and at the end. Tiny models take the place of Wan.
 """
 
 import argparse
@@ -26,6 +26,7 @@ MOST_CLICKS = 12
 """The aim for every goal."""
 TRAIN_SECONDS = 1800.0
 OPEN_MS, SETTLE_MS, LOOK_MS = 60_000, 1500, 500
+FAILED = "execution_error"
 TRAINER = "SetSeq_TrainConcept"
 WIDGET = """([type, name]) => {
   const { canvas } = window.app;
@@ -142,7 +143,7 @@ def wait_for_concept(ui: Ui, name: str) -> None:
     file = ui.server.folder / "models" / "dynamic_concepts" / f"{name}.safetensors"
     end = monotonic() + TRAIN_SECONDS
     while not file.exists():
-        failed = [run for run in ui.server.get("history").values() if run["status"]["status_str"] == "error"]
+        failed = [run for run in ui.server.get("history").values() if run["status"]["messages"][-1][0] == FAILED]
         if failed:
             raise ComfyUIError(f"The run for {name} failed: {failed[-1]['status']['messages'][-1]}")
         if monotonic() > end:
