@@ -34,8 +34,10 @@ export function isWired(node, name) {
 export function setWidget(node, name, value) {
   const widget = widgetOf(node, name);
   if (!widget || isWired(node, name) || widget.value === value) return;
+  const before = widget.value;
   widget.value = value;
   widget.callback?.(value);
+  node.onWidgetChanged?.(name, value, before, widget);  // the interface then forgets complaints about the old value
   node.setDirtyCanvas(true, true);
 }
 

@@ -10,6 +10,7 @@ import { strengthPad } from "./pad.mjs";
 import { listenToTraining, trainingPanel } from "./panel.mjs";
 import { promptCheck } from "./prompts.mjs";
 import { stretchChooser } from "./stretch.mjs";
+import { orderTemplates } from "./templates.mjs";
 import { tokenCheck } from "./tokens.mjs";
 import { enlargeTemplate, noteOpening } from "./view.mjs";
 import { speak } from "./words.mjs";
@@ -36,6 +37,7 @@ app.registerExtension({
     addStyles();
     listenToTraining();
     tellErrors();
+    orderTemplates();
   },
   beforeConfigureGraph(workflow) {
     noteOpening(/** @type {any} */ (workflow));

@@ -2,6 +2,7 @@
 // The part of the video that training learns from: it loops, and its start and end can be dragged.
 
 import { api } from "../../scripts/api.js";
+import { videoButton } from "./choose.mjs";
 import { make } from "./dom.mjs";
 import { dragged } from "./drag.mjs";
 import { asOneStep, follow, isWired, modelFile, setWidget, sourceOf, widgetOf } from "./graph.mjs";
@@ -47,11 +48,19 @@ export function stretchChooser(node) {
   const track = make("div", { class: "setandseq-track" }, range, from, to);
   const text = make("output", { class: "setandseq-quiet" });
   const becomes = make("p", { class: "setandseq-fit", role: "status" });
+  /** Why a chosen file could not be used. */
+  let problem = "";
+  /** Whether the server has no such file. */
+  let missing = false;
+  const choose = videoButton(node, (text) => {
+    problem = text;
+    showFit();
+  });
   const section = make(
     "section",
     { class: "setandseq-stretch", "aria-label": say("Clip") },
     screen,
-    make("div", {}, text, track, becomes),
+    make("div", {}, make("div", { class: "setandseq-times" }, text, choose), track, becomes),
   );
   /** What the server says the clip becomes. @type {Fit} */
   let fit = {};
@@ -98,7 +107,12 @@ export function stretchChooser(node) {
     video.currentTime = current().start;
     play();
   });
-  video.addEventListener("error", () => show());
+  video.addEventListener("error", async () => {
+    const address = video.getAttribute("src") ?? "";
+    const found = await isMissing(address);
+    if (video.getAttribute("src") === address) missing = found;
+    show();
+  });
 
   function play() {
     // A browser may forbid playing before the first click, and stops it when the node is removed: the video stands still.
@@ -109,7 +123,7 @@ export function stretchChooser(node) {
     const known = video.duration > 0;
     track.hidden = screen.hidden = !known;
     if (!known) {
-      text.textContent = notShown(node, video.hasAttribute("src"));
+      text.textContent = notShown(node, video.hasAttribute("src"), missing);
       return;
     }
     const { start, end } = current();
@@ -121,15 +135,16 @@ export function stretchChooser(node) {
       element.setAttribute("aria-valuemax", video.duration.toFixed(2));
       element.setAttribute("aria-valuenow", time.toFixed(2));
     }
-    text.textContent = say("{0} s to {1} s of {2} s", start.toFixed(2), end.toFixed(2), video.duration.toFixed(2));
+    text.textContent = say("{0} to {1} of {2} s", start.toFixed(2), end.toFixed(2), video.duration.toFixed(2));
   }
 
   function showFit() {
     const { error, source, crop: used, size, frames, fps } = fit;
-    becomes.classList.toggle("setandseq-warning", Boolean(error));
+    becomes.classList.toggle("setandseq-warning", Boolean(problem || error));
     crop.hidden = !source || !used || source.join() === used.join();
-    becomes.textContent = error ?? "";
-    if (!source || !used || !size) return;
+    becomes.textContent = problem || (error ?? "");
+    becomes.title = "";
+    if (problem || !source || !used || !size) return;
     becomes.textContent = say("Trains on {0} of {1}, {2} frames at {3} fps", times(size), times(source), frames ?? 0, fps ?? 0);
     becomes.title = crop.hidden ? "" : say("The central {0} of the picture; what is outside the frame is cut off.", times(used));
     crop.style.width = `${(100 * used[0]) / source[0]}%`;
@@ -146,6 +161,9 @@ export function stretchChooser(node) {
         if (address) video.src = address;
         else video.removeAttribute("src");
         video.load();
+        problem = "";
+        missing = false;
+        showFit();
       }
       show();
     },
@@ -209,11 +227,25 @@ async function fitFor(query) {
  * Why there is no picture.
  * @param {GraphNode} node
  * @param {boolean} hasFile
+ * @param {boolean} missing whether there is no such file on the server
  */
-function notShown(node, hasFile) {
+function notShown(node, hasFile, missing) {
+  if (missing) return say("There is no {0} on the server yet. Choose a video.", videoName(node));
   if (hasFile) return say("The browser cannot show this file. You can still train on it.");
   if (isWired(node, "video")) return say("The clip can be shown here only if it comes straight from Load Video.");
-  return say("Connect Load Video to see the clip.");
+  return say("Choose a video, or connect Load Video.");
+}
+
+/**
+ * Whether the server has nothing at an address.
+ * @param {string} address
+ */
+async function isMissing(address) {
+  try {
+    return (await fetch(address, { method: "HEAD" })).status === 404;
+  } catch {
+    return false;
+  }
 }
 
 /** @param {Size} size */

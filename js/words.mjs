@@ -113,7 +113,19 @@ const FRENCH = {
   "Start": "Début",
   "End": "Fin",
   "The clip that is learned from": "Le clip qui sert à l'entraînement",
-  "Connect Load Video to see the clip.": "Connectez Load Video pour voir le clip.",
+  "Choose a video…": "Choisir une vidéo…",
+  "Uploading…": "Envoi…",
+  "Video file": "Fichier vidéo",
+  "Uploads a video and connects it. A Load Video node is added if there is none":
+    "Envoie une vidéo et la connecte. Un nœud Load Video est ajouté s'il n'y en a pas",
+  "{0} is not a video. Choose an mp4, mov, webm, mkv or gif file.":
+    "{0} n'est pas une vidéo. Choisissez un fichier mp4, mov, webm, mkv ou gif.",
+  "The file is too large to upload. Cut it to a few seconds, or put it into ComfyUI's folder input and press R.":
+    "Le fichier est trop grand pour être envoyé. Coupez-le à quelques secondes, ou placez-le dans le dossier input de ComfyUI et appuyez sur R.",
+  "The server refused the file ({0}). Put it into ComfyUI's folder input, press R and choose it in Load Video.":
+    "Le serveur a refusé le fichier ({0}). Placez-le dans le dossier input de ComfyUI, appuyez sur R et choisissez-le dans Load Video.",
+  "There is no {0} on the server yet. Choose a video.": "Il n'y a pas encore de {0} sur le serveur. Choisissez une vidéo.",
+  "Choose a video, or connect Load Video.": "Choisissez une vidéo, ou connectez Load Video.",
   "The browser cannot show this file. You can still train on it.":
     "Le navigateur ne peut pas montrer ce fichier. L'entraînement reste possible.",
   "The clip can be shown here only if it comes straight from Load Video.":
@@ -121,7 +133,7 @@ const FRENCH = {
   "Trains on {0} of {1}, {2} frames at {3} fps": "Entraîne sur {0} de {1}, {2} images à {3} images/s",
   "The central {0} of the picture; what is outside the frame is cut off.":
     "Le centre {0} de l'image ; ce qui est hors du cadre est coupé.",
-  "{0} s to {1} s of {2} s": "{0} s à {1} s sur {2} s",
+  "{0} to {1} of {2} s": "{0} à {1} sur {2} s",
   // Training panel
   "Training": "Entraînement",
   "Loss and sample videos appear here while it trains.":

@@ -55,6 +55,16 @@ def comparable(workflow: dict[str, Any]) -> dict[str, Any]:
     return {**nodes, "links": links, "groups": [group["title"] for group in workflow["groups"]]}
 
 
+@pytest.mark.every_frontend
+def test_workflows_come_in_the_order_of_their_numbers(canvas: Ui) -> None:
+    """MAKERS has that order; the disk and the alphabet have others."""
+    cards = open_templates(canvas).locator('[data-testid^="template-workflow-"]')
+    cards.nth(len(MAKERS) - 1).wait_for(timeout=WAIT_MS)
+    names = cards.evaluate_all("cards => cards.map(card => card.dataset.testid)")
+    canvas.page.keyboard.press("Escape")
+    assert names == [f"template-workflow-{name}" for name in MAKERS]
+
+
 def test_every_workflow_opens_from_the_template_browser(canvas: Ui) -> None:
     for name in MAKERS:
         dialog = open_templates(canvas)

@@ -13,12 +13,8 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
-from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from PIL import Image
-from safetensors.torch import save_file
 
-from setandseq_core.backbones.wan_names import native_transformer, native_vae
 from setandseq_core.clips.video import read_clip
 from setandseq_core.concept import experts_of
 from setandseq_core.concept_file.file import load_concept
@@ -29,6 +25,7 @@ from setandseq_core.embedded.world.scene import FRAMES
 from tools.server.folder import ROOT
 from tools.server.run import ComfyUIError, Run
 from tools.server.server import Server
+from tools.tiny_wan import TINY_TRANSFORMER, save_as, write_wan_files
 from tools.workflows import embedded, image_to_video, lora, wan
 from tools.workflows.graphs import training
 from tools.workflows.make import FOLDER, MAKERS, workflow_texts
@@ -38,8 +35,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning") 
 
 Prompt = dict[str, Any]
 TINY_PACK = Path(__file__).parent / "data" / "tiny_pack"
-TINY_TRANSFORMER: dict[str, Any] = {"num_attention_heads": 1, "attention_head_dim": 128, "ffn_dim": 64, "num_layers": 2}
-TINY_VAE: dict[str, Any] = {"base_dim": 4, "z_dim": 16, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2}
 SIZE, LENGTH = 64, 5
 WORDS = 40
 """Largest number of words that the embedded text encoder is given."""
@@ -49,15 +44,11 @@ WORDS = 40
 def studio(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with tiny models and a clip, under the names that the workflows ask for."""
     folder = tmp_path_factory.mktemp("workflows")
-    for seed, file in enumerate((wan.SMALL, wan.HIGH, wan.LOW)):
-        torch.manual_seed(seed)
-        weights = WanTransformer3DModel(**TINY_TRANSFORMER).state_dict()
-        _save(native_transformer(weights), folder, file)
-    _save(native_vae(AutoencoderKLWan(**TINY_VAE).state_dict()), folder, wan.VAE)
-    _save({"never": torch.zeros(1)}, folder, wan.TEXT)
-    _save(tiny_interpolation(), folder, wan.FILM)
-    _save({"never": torch.zeros(1)}, folder, image_to_video.VISION)
-    _save(tiny_lora(), folder, {"name": lora.LORA, "directory": "loras"})
+    models = folder / "models"
+    write_wan_files(models)
+    save_as(tiny_interpolation(), models, wan.FILM)
+    save_as({"never": torch.zeros(1)}, models, image_to_video.VISION)
+    save_as(tiny_lora(), models, {"name": lora.LORA, "directory": "loras"})
     for name in ("custom_nodes", "input"):
         (folder / name).mkdir()
     (folder / "custom_nodes" / "tiny_pack").symlink_to(TINY_PACK, target_is_directory=True)
@@ -68,12 +59,6 @@ def studio(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         tiny_file = {"kind": "wan_i2v", "file": str(big), "seed": 0}
         server.run({"1": {"class_type": "TinyFile", "inputs": tiny_file}}).succeeded()
         yield server
-
-
-def _save(weights: dict[str, torch.Tensor], folder: Path, file: dict[str, str]) -> None:
-    path = folder / "models" / file["directory"] / file["name"]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, path)
 
 
 def tiny_lora(rank: int = 2) -> dict[str, torch.Tensor]:

@@ -45,20 +45,27 @@ BOX = """id => {
 @contextmanager
 def interface(width: int, height: int, version: str = "") -> Iterator[Ui]:
     """ComfyUI in a browser window of that size, with its own interface or with a release that was fetched."""
-    options = ["--front-end-root", str(frontend_folder(version))] if version else []
-    with TemporaryDirectory() as name, sync_playwright() as driver:
+    with TemporaryDirectory() as name:
         write_settings(Path(name))
-        with (
-            Server(Path(name), options=options) as server,
-            driver.chromium.launch(
-                executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
-            ) as browser,
-        ):
-            ui = Ui(browser.new_page(viewport={"width": width, "height": height}), server)
-            ui.open()
+        with Server(Path(name), options=frontend_options(version)) as server, page_on(server, width, height) as ui:
             for setting, value in QUIET.items():
                 ui.set(setting, value)
             yield ui
+
+
+def frontend_options(version: str) -> list[str]:
+    """ComfyUI's options for a release of its interface that was fetched; none for "", its own interface."""
+    return ["--front-end-root", str(frontend_folder(version))] if version else []
+
+
+@contextmanager
+def page_on(server: Server, width: int, height: int) -> Iterator[Ui]:
+    """A browser window of that size on a running ComfyUI."""
+    options = {"executable_path": shutil.which("chromium"), "args": ["--no-sandbox", "--disable-gpu"]}
+    with sync_playwright() as driver, driver.chromium.launch(**options) as browser:
+        ui = Ui(browser.new_page(viewport={"width": width, "height": height}), server)
+        ui.open()
+        yield ui
 
 
 def fit(ui: Ui, node: str = "", scale: float = 1.0) -> None:

@@ -8,7 +8,8 @@ Press **Run**. Minutes later you have a *concept*: how the bee looks and moves, 
 **Train Concept** learns it: `[v]` is the look, `[u]` the motion. **Make a Video** uses it: change its prompt and run
 again.
 
-**Your own clip**: connect *Load Video* to **video** and describe it in both prompts. For real videos open **4**.
+**Your own clip**: press *Choose a video…* on **Train Concept** and describe it in both prompts. For real videos open
+**4**.
 """
 
 TRAIN_NOTE = """
@@ -32,8 +33,8 @@ card. If you run it again, nothing is trained twice.
 
 - A different prompt: the model knows shapes, colours, motions and backgrounds, such as `a large [v] creature [u]
   wandering and a small yellow ring circling on a green dotted background`.
-- A different clip: add *Load Video* and connect its VIDEO output to **video** on *Reference Clip*. This model draws
-  simple shapes, 64x64 pixels, 17 frames.
+- A different clip: press *Choose a video…* on *Reference Clip*. This model draws simple shapes, 64x64 pixels, 17
+  frames.
 - Then open **2 Use and edit a concept**.
 """
 
@@ -67,8 +68,8 @@ strengths on its *Load Dynamic Concept*; the strengths on *Compose Concepts* mul
 
 1. Run **1 Train on the embedded model** with *prior_share* 0 on *Regularisation*. Practice clips would teach the model
    to ignore a concept under prompts other than its own. The file is `my_concept.safetensors`.
-2. Run it again with your own clip (*Load Video* in place of *Example Clip*) and different tokens in both prompts of
-   *Reference Clip*, such as `[w]` and `[x]`. The file is `my_concept_2.safetensors`.
+2. Run it again with your own clip (*Choose a video…* on *Reference Clip*) and different tokens in both prompts there,
+   such as `[w]` and `[x]`. The file is `my_concept_2.safetensors`.
 3. Choose both files here (press **R** if they are not in the list). The prompt on the right names both concepts; the
    prompt below each concept names only that one, in the same place.
 

@@ -64,8 +64,8 @@ FILM = {
 TRAIN_NOTE = """
 ## A concept from your clip
 
-1. **Load Video**: one to five seconds of one moving thing.
-2. **Train Concept**: say how it looks, with `[v]`, then how it moves, with `[u]`.
+1. **Train Concept**: *Choose a video…*, one to five seconds of one moving thing.
+2. Say there how it looks, with `[v]`, then how it moves, with `[u]`.
 3. **Make a Video**: say what to show, with both.
 4. Press **Run**. Cancelled? Press it again: training resumes.
 """
@@ -76,9 +76,9 @@ TRAIN_EXPERTS_NOTE = """
 Wan 2.2 14B consists of two models, its experts: one for the noisy start, one for the details. A concept needs to be
 trained on both. *Train Concept* does it in one run.
 
-1. **Load Video**: one to five seconds of one moving thing.
-2. **Train Concept**: the high-noise model is on *model*, the low-noise one on *low_noise_model*. Say how it looks, with
-   `[v]`, then how it moves, with `[u]`.
+1. **Train Concept**: *Choose a video…*, one to five seconds of one moving thing. Say how it looks, with `[v]`, then how
+   it moves, with `[u]`.
+2. The high-noise model is on its *model*, the low-noise one on its *low_noise_model*.
 3. Press **Run**. The high-noise model learns first, then the low-noise one; the panel says which. Cancelled? Press it
    again: training resumes.
 
