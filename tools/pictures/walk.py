@@ -48,6 +48,8 @@ class Goal:
     text: str
     template: str
     own_clip: bool = True
+    wheel: int = 0
+    """Turns of the wheel until the texts of the train node can be read."""
     hesitation: str
     """Where one hesitates on the way, seen while this was written."""
 
@@ -59,9 +61,19 @@ GOALS = (
         own_clip=False,
         hesitation="the section is the last on the left",
     ),
-    Goal(text="your clip on the embedded model", template=embedded.START, hesitation=""),
+    Goal(
+        text="your clip on the embedded model",
+        template=embedded.START,
+        hesitation="the new *Load Video* is below the window's edge; the clip itself plays on *Train Concept*",
+    ),
     Goal(text="your clip on Wan 2.1", template=wan.TRAIN, hesitation="three model files must be downloaded first"),
-    Goal(text="your clip on both experts of Wan 2.2", template=wan.TRAIN_EXPERTS, hesitation=""),
+    Goal(
+        text="your clip on both experts of Wan 2.2",
+        template=wan.TRAIN_EXPERTS,
+        wheel=3,
+        hesitation="it opens at 50 %, where the classic renderer draws no text: the wheel comes first. "
+        "Nothing tells the high-noise file from the low-noise one but its name",
+    ),
 )
 LOOK_PROMPT = "a large [v] square on a grey plain background"
 MOTION_PROMPT = "a large [v] square [u] sliding on a grey plain background"
@@ -109,6 +121,15 @@ def open_template(hand: Hand, name: str) -> None:
     dialog.wait_for(state="detached", timeout=OPEN_MS)
     page.wait_for_function("() => window.app.graph.nodes.some(node => node.type === 'SetSeq_TrainConcept')")
     page.wait_for_timeout(SETTLE_MS)
+
+
+def turn_wheel(ui: Ui, turns: int) -> None:
+    """Zoom in on the train node."""
+    place = ui.page.evaluate(WIDGET, [TRAINER, "name"])
+    ui.page.mouse.move(place["x"], place["y"])
+    for _ in range(turns):
+        ui.page.mouse.wheel(0, -100)
+        ui.page.wait_for_timeout(LOOK_MS)
 
 
 def describe_own_clip(hand: Hand, clip: Path, name: str) -> None:
@@ -165,6 +186,8 @@ def walk(server: Server, goal: Goal, clip: Path, pictures: Path | None) -> tuple
         picture("empty")
         open_template(hand, goal.template)
         picture("opened")
+        if goal.wheel:
+            turn_wheel(ui, goal.wheel)
         if goal.own_clip:
             describe_own_clip(hand, clip, name)
             picture("described")
