@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from setandseq_core.backbones.ltx import LTXBackbone
+from setandseq_core.backbones.ltx2 import LTX2Backbone
 from setandseq_core.backbones.wan import WanBackbone
 from tools.server.folder import ROOT
 
@@ -14,7 +15,7 @@ Pack = Callable[[str], Any]
 def test_only_one_file_names_a_family(pack: Pack) -> None:
     """No other code names a family or its class in ComfyUI, except that the core names those that diffusers runs."""
     families = pack("nodes.families").FAMILIES
-    here = {backbone.family for backbone in (WanBackbone, LTXBackbone)}
+    here = {backbone.family for backbone in (WanBackbone, LTXBackbone, LTX2Backbone)}
     names = {word for family in families for word in (family.name, *family.kinds)}
     in_core = names - {word for family in families if family.name in here for word in (family.name, *family.kinds)}
     folders = {ROOT / "nodes": names | {"WAN21", "WAN22"}, ROOT / "setandseq_core": in_core}

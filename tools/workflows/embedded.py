@@ -325,5 +325,5 @@ class _Prompts:
         return Studio(graph=self._graph, base=self._base, negative=negative, latent=latent["LATENT"])
 
     def _encode(self, title: str, text: str | Output, colours: tuple[str, str], *, collapsed: bool = False) -> Output:
-        options: dict[str, Any] = {"title": title, "colours": colours, "tall": 130, "collapsed": collapsed}
+        options: dict[str, Any] = {"title": title, "colours": colours, "tall": 105, "collapsed": collapsed}
         return self._column.add("CLIPTextEncode", clip=self._base.clip, text=text, **options)["CONDITIONING"]
