@@ -6,6 +6,7 @@ before the first click, when the workflow has opened, before Run, and at the end
 
 import argparse
 import sys
+from collections.abc import Container
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -154,8 +155,11 @@ def press_run(hand: Hand) -> None:
     hand.click("**Run**", hand.ui.page.get_by_test_id("queue-button"))
 
 
-def wait_for_concept(ui: Ui, name: str) -> None:
+def wait_for_concept(ui: Ui, name: str, earlier: Container[str]) -> None:
     """Wait until the server has saved a concept.
+
+    Args:
+        earlier: ids of the runs before this one.
 
     Raises:
         ComfyUIError: the run failed.
@@ -164,7 +168,8 @@ def wait_for_concept(ui: Ui, name: str) -> None:
     file = ui.server.folder / "models" / "dynamic_concepts" / f"{name}.safetensors"
     end = monotonic() + TRAIN_SECONDS
     while not file.exists():
-        failed = [run for run in ui.server.get("history").values() if run["status"]["messages"][-1][0] == FAILED]
+        runs = [run for prompt, run in ui.server.get("history").items() if prompt not in earlier]
+        failed = [run for run in runs if run["status"]["messages"][-1][0] == FAILED]
         if failed:
             raise ComfyUIError(f"The run for {name} failed: {failed[-1]['status']['messages'][-1]}")
         if monotonic() > end:
@@ -192,8 +197,9 @@ def walk(server: Server, goal: Goal, clip: Path, pictures: Path | None) -> tuple
             describe_own_clip(hand, clip, name)
             picture("described")
         nodes = ui.page.evaluate("() => window.app.graph.nodes.length")
+        earlier = set(server.get("history"))
         press_run(hand)
-        wait_for_concept(ui, name)
+        wait_for_concept(ui, name, earlier)
         picture("saved")
     server.clear()
     return hand, nodes
