@@ -18,7 +18,7 @@ from tools.workflows.make import FOLDER as WORKFLOWS
 SMALL_WINDOW, LARGE_WINDOW = (1366, 768), (1600, 1000)
 COLOURS = 128
 NAMES = embedded.START, wan.TRAIN, lora.NAME, image_to_video.NAME
-SETTLE_MS = 1200
+SETTLE_MS, MOST_LOOKS = 1200, 10
 OPEN = """workflow => window.app.loadGraphData(
   workflow, true, true, null, { openSource: 'template', skipAssetScans: true })"""
 LOOK = """() => {
@@ -53,10 +53,20 @@ def opened_template(ui: Ui, name: str, window: tuple[int, int]) -> Iterator[dict
     ui.page.set_viewport_size({"width": width, "height": height})
     ui.page.wait_for_timeout(200)
     ui.page.evaluate(OPEN, json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8")))
-    ui.page.wait_for_timeout(SETTLE_MS)
-    yield ui.page.evaluate(LOOK)
+    yield _settled(ui)
     if before:
         ui.page.set_viewport_size(before)
+
+
+def _settled(ui: Ui) -> dict[str, Any]:
+    """The result of `LOOK` once nothing moves any more; the interface measures its nodes after it has drawn them."""
+    look = ui.page.evaluate(LOOK)
+    for _ in range(MOST_LOOKS):
+        ui.page.wait_for_timeout(SETTLE_MS)
+        before, look = look, ui.page.evaluate(LOOK)
+        if look == before:
+            break
+    return look
 
 
 def main() -> None:
