@@ -11,8 +11,9 @@ where it stopped. Prints the table of docs/results.md and draws docs/images/budg
 import argparse
 import json
 import multiprocessing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -24,7 +25,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from benchmarks.method import base_folder, measures_key
-from benchmarks.methods import WORDS, Learned
+from benchmarks.methods import Learned, words_of
 from benchmarks.shots import Shot, generate, shots
 from setandseq_core.clips.clip import Clip, Reference
 from setandseq_core.config import MethodConfig
@@ -48,6 +49,8 @@ COLUMNS = (
 )
 Figures = dict[str, str | float]
 """Figures of one clip by their names, with its task."""
+Measure = Callable[[str, str, int], list[Figures]]
+"""Gives the figures of the clips of a title and a concept, made from so many noises."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -100,7 +103,7 @@ KINDS = {
 """The lines of the figure."""
 
 
-def measure(title: str, concept: str, noises: int, folder: Path) -> list[Figures]:
+def measure(folder: Path, title: str, concept: str, noises: int) -> list[Figures]:
     """Figures of every clip that a training makes; reads them if that was done before."""
     path = folder / f"{title.replace(' ', '_')}_{concept}_{noises}.json"
     if path.exists():
@@ -110,8 +113,7 @@ def measure(title: str, concept: str, noises: int, folder: Path) -> list[Figures
     frames = functional.interpolate(
         clip.frames()[: budget.frames].movedim(-1, 1), (budget.side, budget.side), mode="bilinear", antialias=True
     ).movedim(1, -1)
-    words = replace(WORDS, static_prompt=clip.static_prompt, motion_prompt=clip.motion_prompt)
-    seen = Reference(clip=Clip(frames_FHWC=frames, fps=float(FPS), choice=title), words=words)
+    seen = Reference(clip=Clip(frames_FHWC=frames, fps=float(FPS), choice=title), words=words_of(clip))
     learned = learn_concept(backbone, [seen], budget.config, name=concept, folder=folder)
     used = Learned(layers=learned.layers, embeddings=learned.embeddings)
     found = records(clip, lambda shot, seed: generate(backbone, used, shot, seed), noises)
@@ -166,21 +168,31 @@ def draw(found: dict[str, list[Figures]]) -> None:
     plt.close(figure)
 
 
-def main() -> None:
-    """Measure, print a table and draw the figure."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.budget", description=__doc__)
+def parsed(program: str, description: str | None) -> argparse.Namespace:
+    """The command line's options: concepts, noises and processes."""
+    parser = argparse.ArgumentParser(prog=f"python -m {program}", description=description)
     parser.add_argument("--concepts", nargs="+", choices=tuple(CONCEPTS), default=["bee", "lantern"])
     parser.add_argument("--noises", type=int, default=2, help="noises that each prompt is made from")
     parser.add_argument("--processes", type=int, default=1)
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def measured(measure: Measure, titles: Iterable[str], options: argparse.Namespace) -> dict[str, list[Figures]]:
+    """All clips' figures by title, measured for each concept in processes of their own."""
+    with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
+        asked = {
+            title: [pool.apply_async(measure, (title, name, options.noises)) for name in options.concepts]
+            for title in titles
+        }
+        return {title: [clip for job in jobs for clip in job.get()] for title, jobs in asked.items()}
+
+
+def main() -> None:
+    """Measure, print a table and draw the figure."""
+    options = parsed("benchmarks.budget", __doc__)
     folder = ROOT / "build" / "budget" / f"{base_folder().name}_{measures_key()}"
     folder.mkdir(parents=True, exist_ok=True)
-    with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
-        jobs = {
-            title: [pool.apply_async(measure, (title, name, options.noises, folder)) for name in options.concepts]
-            for title in BUDGETS
-        }
-        found = {title: [record for job in asked for record in job.get()] for title, asked in jobs.items()}
+    found = measured(partial(measure, folder), BUDGETS, options)
     print_table(found, "changed | thousand tokens", {title: f"{BUDGETS[title].tokens / 1000:.0f}" for title in found})
     draw(found)
 

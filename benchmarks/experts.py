@@ -4,14 +4,12 @@
 
 Each copy is first fine-tuned on its own noise levels, as the experts of Wan 2.2 14B were. Both then learn each concept,
 and videos are made with parts of what they learned, or after trainings with fewer steps. Models, trainings and records
-stay in build/experts, so the same command resumes where it stopped; all of it takes about an hour on one core. Prints
-the tables of docs/video_models.md.
+stay in build/experts, so the same command resumes where it stopped; all of it takes an hour and a half on a slow core.
+Prints the losses of the models at all noise levels, and the table of docs/video_models.md.
 """
 
-import argparse
 import json
 import logging
-import multiprocessing
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,8 +19,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from benchmarks.budget import Figures, changed, print_table, records
-from benchmarks.methods import WORDS
+from benchmarks.budget import Figures, changed, measured, parsed, print_table, records
+from benchmarks.methods import words_of
 from benchmarks.shots import SAMPLING_STEPS, Shot
 from setandseq_core.backbones.wan import WanBackbone
 from setandseq_core.clips.clip import Clip, Reference
@@ -105,8 +103,8 @@ def levels_loss(backbone: WanBackbone, levels: Range, clips: int = 32) -> float:
 def learn(backbone: WanBackbone, name: str, concept: str, steps: float) -> Concept:
     """A concept that one expert learned at its own noise levels, in a share of the recipe's steps."""
     clip = CONCEPTS[concept]
-    words = replace(WORDS, static_prompt=clip.static_prompt, motion_prompt=clip.motion_prompt)
-    reference = Reference(clip=Clip(frames_FHWC=clip.frames(), fps=float(FPS), choice=concept), words=words)
+    seen = Clip(frames_FHWC=clip.frames(), fps=float(FPS), choice=concept)
+    reference = Reference(clip=seen, words=words_of(clip))
     config = replace(changed(steps=steps).config, time_range=RANGES[name])
     # An expert alone cannot make a whole clip. The model that both come from can, and knows the same things.
     prior = automatic_prior(load_embedded(), [reference], config, folder=FOLDER)
@@ -146,11 +144,7 @@ def measure(title: str, concept: str, noises: int) -> list[Figures]:
 
 def main() -> None:
     """Fine-tune the experts, measure, and print both tables."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.experts", description=__doc__)
-    parser.add_argument("--concepts", nargs="+", choices=tuple(CONCEPTS), default=["bee", "lantern"])
-    parser.add_argument("--noises", type=int, default=2, help="noises that each prompt is made from")
-    parser.add_argument("--processes", type=int, default=1)
-    options = parser.parse_args()
+    options = parsed("benchmarks.experts", __doc__)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -158,13 +152,7 @@ def main() -> None:
     print("| loss | high noise levels | low noise levels |\n|---|---|---|")
     for name, backbone in models.items():
         print(f"| {name} | {' | '.join(f'{levels_loss(backbone, levels):.3f}' for levels in RANGES.values())} |")
-    with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
-        asked = {
-            title: [pool.apply_async(measure, (title, name, options.noises)) for name in options.concepts]
-            for title in USES
-        }
-        found = {title: [record for job in jobs for record in job.get()] for title, jobs in asked.items()}
-    print_table(found, "what is used")
+    print_table(measured(measure, USES, options), "what is used")
 
 
 if __name__ == "__main__":

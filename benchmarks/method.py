@@ -24,7 +24,7 @@ from torch import Tensor
 
 from benchmarks import composition
 from benchmarks.figures import write_figures
-from benchmarks.methods import ABLATIONS, BEST, METHODS, OURS, WORDS, Job, Learned, as_concept
+from benchmarks.methods import ABLATIONS, BEST, METHODS, OURS, Job, Learned, as_concept, words_of
 from benchmarks.shots import AT_BEST, generate, shots
 from benchmarks.tables import DOCS, TASKS, ablated_records, write_report
 from setandseq_core.backbones.wan import WanBackbone
@@ -44,8 +44,7 @@ FOLDER = ROOT / "build" / "method"
 
 def prior_of(backbone: WanBackbone, clip: ConceptClip, folder: Path) -> PriorSet:
     """The prior clips that training with this clip makes automatically."""
-    words = replace(WORDS, static_prompt=clip.static_prompt, motion_prompt=clip.motion_prompt)
-    prompts = automatic_prompts(backbone, [words], EMBEDDED_CONFIG.prior.clips)
+    prompts = automatic_prompts(backbone, [words_of(clip)], EMBEDDED_CONFIG.prior.clips)
     return make_prior(backbone, prompts, (FRAMES, SIZE, SIZE), folder=folder)
 
 

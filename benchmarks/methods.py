@@ -50,6 +50,11 @@ WORDS = Words(
 )
 
 
+def words_of(clip: ConceptClip) -> Words:
+    """The prompts of a concept's clip, with the tokens of all benchmarks."""
+    return replace(WORDS, static_prompt=clip.static_prompt, motion_prompt=clip.motion_prompt)
+
+
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Learned:
     """The result of a method on a clip."""

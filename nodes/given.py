@@ -144,7 +144,7 @@ def _ways(model: ModelPatcher, node: str) -> tuple[bool, ...]:
 
 
 def _prepared_by(node: str, vae: VAE, first_1HWC: Tensor, length: int) -> tuple[Values, Mapping[str, Any]]:
-    """What a node of ComfyUI puts on a CONDITIONING, and its LATENT."""
+    """Run a node of ComfyUI and return what it puts on a CONDITIONING, and its LATENT."""
     module, name = node.split(":")
     execute: Callable[..., Any] = getattr(import_module(f"comfy_extras.{module}"), name).execute
     inputs: Values = {

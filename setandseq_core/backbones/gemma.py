@@ -48,7 +48,7 @@ class GemmaPrompts:
 
     @torch.no_grad()
     def __call__(self, prompt: str) -> Tensor:
-        """What the picture's part of the transformer reads of the prompt, (N, D)."""
+        """Encode a prompt for the picture's branch of the transformer, (N, D)."""
         tokens = self._tokenizer(prompt, return_tensors="pt", add_special_tokens=True, verbose=False)
         tokens = tokens.to(self._encoder.device)
         count = tokens.input_ids.shape[1]

@@ -1,4 +1,4 @@
-"""What the families that diffusers runs have in common as a `Backbone`.
+"""The base class of all families that diffusers runs: a `Backbone` without its velocity.
 
 Shape letters: B batch, C latent channels, F frames or latent frames, H, W height and width.
 """

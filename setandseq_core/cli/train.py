@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from .model import Model
 
 STAGES = {"set": "look", "sequence": "motion"}
-"""What each stage learns, in words for people."""
+"""The part of a concept that each stage learns, as people read it."""
 
 words_options = together(
     "words",

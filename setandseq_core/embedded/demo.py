@@ -27,7 +27,7 @@ from .world.scene import FRAMES, SIZE, Caption, SpriteWords
 
 STAR = SpriteWords(size="small", colour="red", shape="star", motion="bouncing")
 IN_WORDS = SpriteWords(size="large", colour="yellow", shape="circle", motion="circling")
-"""What comes closest to the demo's clip among the things that the embedded model has words for."""
+"""The sprite closest to the demo's clip that the embedded model has words for."""
 SEED = 1
 
 
@@ -43,9 +43,8 @@ class Shot:
 
 
 def demo_shots() -> list[Shot]:
-    """What the base model makes of words alone, the clip with the concept, then edits: two backgrounds, a second
-    object, and motion halved and off.
-    """
+    """The base model with words alone, the clip with the concept, then edits: two backgrounds, a second object, and
+    motion halved and off."""
     concept = CONCEPTS[DEMO]
     caption = concept.caption
     (creature,) = caption.sprites

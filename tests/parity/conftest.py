@@ -1,12 +1,29 @@
 """ComfyUI on the CPU, for comparisons with diffusers."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 import pytest
+import torch
 
+from setandseq_core.backbones.loaded import LoadedBackbone
 from tools.server.folder import NoComfyUIError, comfyui_folder
+
+
+@pytest.fixture(scope="module")
+def same_layers_and_shift() -> Callable[[LoadedBackbone, Any], None]:
+    """Compares a backbone with ComfyUI's patcher of the same weights: the weights of its layers, and its shift."""
+
+    def compare(backbone: LoadedBackbone, patcher: Any) -> None:
+        for native, path in backbone.layers.items():
+            theirs = patcher.model.diffusion_model.get_parameter(f"{native}.weight")
+            assert torch.equal(theirs, backbone.module.get_parameter(f"{path}.weight")), native
+        middle = patcher.model.model_sampling.percent_to_sigma(0.5)
+        assert backbone.shift == pytest.approx(middle / (1 - middle), rel=1e-5)
+
+    return compare
 
 
 @pytest.fixture(scope="module")

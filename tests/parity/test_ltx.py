@@ -1,6 +1,7 @@
 """LTX-Video gives the same velocity and latents in ComfyUI and in diffusers, and uses the same times."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -73,15 +74,10 @@ def test_comfyui_samples_with_the_same_time(backbone: LTXBackbone, patcher: Any)
     torch.testing.assert_close(found, x_t - sigma * backbone.velocity(x_t, sigma, [text]), rtol=0, atol=1e-5)
 
 
-def test_the_shift_is_that_of_comfyuis_sampling(backbone: LTXBackbone, patcher: Any) -> None:
-    middle = patcher.model.model_sampling.percent_to_sigma(0.5)
-    assert backbone.shift == pytest.approx(middle / (1 - middle), rel=1e-5)
-
-
-def test_every_layer_that_the_core_adapts_has_the_same_weight_in_comfyui(backbone: LTXBackbone, patcher: Any) -> None:
-    for native, path in backbone.layers.items():
-        theirs = patcher.model.diffusion_model.get_parameter(f"{native}.weight")
-        assert torch.equal(theirs, backbone.module.get_parameter(f"{path}.weight"))
+def test_every_adapted_layer_and_the_shift_are_the_same_in_comfyui(
+    backbone: LTXBackbone, patcher: Any, same_layers_and_shift: Callable[[LTXBackbone, Any], None]
+) -> None:
+    same_layers_and_shift(backbone, patcher)
 
 
 VAE_BLOCKS = [

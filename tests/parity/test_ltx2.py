@@ -1,6 +1,7 @@
 """LTX-2 gives the same velocity, text and latents in ComfyUI without sound and in diffusers."""
 
 import json
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -111,15 +112,10 @@ def test_comfyui_samples_with_the_same_time_from_the_same_text(backbone: LTX2Bac
     torch.testing.assert_close(found, x_t - sigma * backbone.velocity(x_t, sigma, [text]), rtol=0, atol=1e-4)
 
 
-def test_the_shift_is_that_of_comfyuis_sampling(backbone: LTX2Backbone, patcher: Any) -> None:
-    middle = patcher.model.model_sampling.percent_to_sigma(0.5)
-    assert backbone.shift == pytest.approx(middle / (1 - middle), rel=1e-5)
-
-
-def test_every_layer_that_the_core_adapts_has_the_same_weight_in_comfyui(backbone: LTX2Backbone, patcher: Any) -> None:
-    for native, path in backbone.layers.items():
-        theirs = patcher.model.diffusion_model.get_parameter(f"{native}.weight")
-        assert torch.equal(theirs, backbone.module.get_parameter(f"{path}.weight"))
+def test_every_adapted_layer_and_the_shift_are_the_same_in_comfyui(
+    backbone: LTX2Backbone, patcher: Any, same_layers_and_shift: Callable[[LTX2Backbone, Any], None]
+) -> None:
+    same_layers_and_shift(backbone, patcher)
 
 
 def comfyuis_gemma(folder: Path) -> Any:

@@ -61,8 +61,8 @@ def frontend_options(version: str) -> list[str]:
 @contextmanager
 def page_on(server: Server, width: int, height: int) -> Iterator[Ui]:
     """A browser window of that size on a running ComfyUI."""
-    options = {"executable_path": shutil.which("chromium"), "args": ["--no-sandbox", "--disable-gpu"]}
-    with sync_playwright() as driver, driver.chromium.launch(**options) as browser:
+    path, flags = shutil.which("chromium"), ["--no-sandbox", "--disable-gpu"]
+    with sync_playwright() as driver, driver.chromium.launch(executable_path=path, args=flags) as browser:
         ui = Ui(browser.new_page(viewport={"width": width, "height": height}), server)
         ui.open()
         yield ui
