@@ -43,16 +43,23 @@ def load_encoder(title: str, kind: str, files: ModelFiles) -> tuple[Any, Any]:
                 hint="Give the folder that holds them with --text-encoder.",
             )
     encoder_class = getattr(transformers, kind)
-    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
-        config: Any = transformers.AutoConfig.from_pretrained(folder / "text_encoder", **local)
+        config: Any = transformers.AutoConfig.from_pretrained(
+            folder / "text_encoder",
+            local_files_only=True,
+            trust_remote_code=False,
+        )
         if not isinstance(config, encoder_class.config_class):
             needed = encoder_class.config_class.model_type
             raise BackboneError(
                 f"{folder / 'text_encoder'}: holds a {config.model_type}, not a {needed}.",
                 hint=f"Use the text encoder of {title}.",
             )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "tokenizer", **local)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            folder / "tokenizer",
+            local_files_only=True,
+            trust_remote_code=False,
+        )
         encoder = encoder_class.from_pretrained(
             folder / "text_encoder",
             local_files_only=True,
