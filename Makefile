@@ -12,6 +12,9 @@ READY := $(VENV)/ready-$(shell { echo "$(COMFYUI)"; $(if $(COMFYUI_PATH),cat "$(
 	2>/dev/null | cksum | cut -d' ' -f1)
 # Processes that `make test` runs tests in, each with one thread and at most 2 GB besides the servers that it starts.
 WORKERS ?= 2
+# Files run in the order of the alphabet. pytest-xdist would begin with those that have the most tests, and end with one
+# worker waiting for the other, because the longest files have few.
+ORDER := --dist loadfile --no-loadscope-reorder
 .DEFAULT_GOAL := help
 .PHONY: help install demo test templates test-frontends fuzz kills scale trainings check check-js screenshots bench bench-method clean
 
@@ -43,7 +46,7 @@ test: $(READY)
 	@echo "== frontends for the browser tests"
 	@$(BIN)/python -m tools.server.frontend || echo "== the browser tests in what is missing are skipped"
 	@echo "== tests, with the ComfyUI in $(COMFYUI)"
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) $(ORDER)
 	@$(MAKE) --no-print-directory check
 	@echo "== make test: all tests and checks passed in $(CURDIR), with $$($(BIN)/python --version)"
 

@@ -1,15 +1,18 @@
-"""A real browser on a real ComfyUI; the tests are skipped if Chromium, Playwright or ComfyUI is missing.
+"""A real browser on a real ComfyUI; the tests are skipped if Chromium or ComfyUI is missing.
 
-All tests in a frontend share one server, and each file has one browser and one page. Tests run in the newest frontend
-that is known to work; those marked `every_frontend` also run in the oldest. `--frontend VERSION` runs all of them in
-that version.
+All tests in a frontend share one server, all tests share one browser, and each file has one page. Tests run in the
+newest frontend that is known to work; those marked `every_frontend` also run in the oldest. `--frontend VERSION` runs
+all of them in that version.
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import BrowserContext, sync_playwright
 
 from tools.pictures.interface import RENDERERS, Ui, write_settings
 from tools.server.folder import NoComfyUIError, comfyui_folder
@@ -41,32 +44,49 @@ def frontend(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(frontend: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], Server]]:
+    """A function that gives the server of a frontend's folder; all of them run until the last test has ended."""
+    with ExitStack() as running:
+
+        @cache
+        def of_frontend(frontend: Path) -> Server:
+            folder = tmp_path_factory.mktemp("browser")
+            write_settings(folder)
+            return running.enter_context(Server(folder, options=["--front-end-root", str(frontend)]))
+
+        yield of_frontend
+
+
+@pytest.fixture(scope="session")
+def server(frontend: Path, servers: Callable[[Path], Server]) -> Server:
     """The server of all browser tests in a frontend; they leave its queue empty."""
     try:
         comfyui_folder()
     except NoComfyUIError as error:
         pytest.skip(str(error))
-    folder = tmp_path_factory.mktemp("browser")
-    write_settings(folder)
-    with Server(folder, options=["--front-end-root", str(frontend)]) as server:
-        yield server
+    return servers(frontend)
 
 
-@pytest.fixture(scope="module")
-def page_of_server(server: Server) -> Iterator[Ui]:
-    """A page that shows ComfyUI."""
+@pytest.fixture(scope="session")
+def context() -> Iterator[BrowserContext]:
+    """The browser of all tests; what it has loaded of a frontend, it has at hand for the next file."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("there is no Chromium: apt install chromium, or another package named so")
-    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
     with (
-        playwright.sync_playwright() as driver,
+        sync_playwright() as driver,
         driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]) as browser,
     ):
         context = browser.new_context(viewport={"width": 1500, "height": 1000})
         context.grant_permissions(["clipboard-read", "clipboard-write"])
-        ui = Ui(context.new_page(), server)
+        yield context
+
+
+@pytest.fixture(scope="module")
+def page_of_server(server: Server, context: BrowserContext) -> Iterator[Ui]:
+    """A page that shows ComfyUI."""
+    with context.new_page() as page:
+        ui = Ui(page, server)
         ui.open()
         yield ui
 

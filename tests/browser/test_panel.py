@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -114,6 +115,7 @@ def test_both_train_nodes_have_a_panel_that_is_never_saved(ui: Ui) -> None:
         assert all(len(node["widgets_values"]) == len(ui.widgets(node["id"])) - 1 for node in ui.saved()["nodes"])
 
 
+@pytest.mark.parametrize("ui", ["nodes2"], indirect=True)  # the other trainings of this file run in the classic one
 def test_start_here_runs_to_the_end_while_the_panels_update(ui: Ui, concepts: Path) -> None:
     for video in (ui.server.folder / "output").rglob("*.mp4"):
         video.unlink()

@@ -6,7 +6,6 @@ Workflow 4, with a template's model in it, trains the concepts.
 """
 
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from setandseq_core.backbones.wan_names import native_vae
+from setandseq_core.clips.video import read_clip, write_video
 from setandseq_core.concept_file.file import load_concept
 from setandseq_core.embedded.files import CLIP_FILE
 from tools.server.folder import ROOT
@@ -31,6 +31,7 @@ from tools.workflows.prompt import to_prompt
 Prompt = dict[str, Any]
 TINY_PACK = Path(__file__).parent / "data" / "tiny_pack"
 SIZE = 64
+CLIP_SIZE = 128
 SECONDS = 0.4
 """Length of the clip: the shortest that every VAE takes at its frame rate."""
 SAMPLERS = ("KSampler", "KSamplerAdvanced", "CFGGuider")
@@ -87,7 +88,8 @@ def studio(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     for name in ("custom_nodes", "input"):
         (folder / name).mkdir()
     (folder / "custom_nodes" / "tiny_pack").symlink_to(TINY_PACK, target_is_directory=True)
-    shutil.copy(CLIP_FILE, folder / "input" / "my_clip.mp4")
+    frames = read_clip(CLIP_FILE, fps=24, size=(CLIP_SIZE, CLIP_SIZE)).frames_FHWC
+    write_video(folder / "input" / "my_clip.mp4", frames, 24)
     with Server(folder, environment={"PYTHONPATH": str(ROOT)}) as server:
         yield server
 
@@ -173,12 +175,7 @@ def training(server: Server, template: Template, loader: str, file: str, vae: st
     (train,) = (node["inputs"] for node in prompt.values() if node["class_type"] == "SetSeq_TrainConcept")
     train |= {"look_steps": 2, "motion_steps": 2, "name": Path(file).stem, "length": SECONDS}
     train["settings"] = ["settings", 0]
-    prompt |= {
-        name: {"class_type": node["class_type"], "inputs": node["inputs"]}
-        for name, node in graphs.training().items()
-        if name in ("options", "settings")
-    }
-    prompt["options"]["inputs"]["preview_every"] = 0
+    prompt |= graphs.quick_settings()
     model = prompt[train["model"][0]]
     model |= {"class_type": loader, "inputs": {LOADERS[loader]: file}}
     if loader == "UNETLoader":

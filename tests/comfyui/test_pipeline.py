@@ -14,8 +14,7 @@ from setandseq_core.concept_file.file import load_concept
 from setandseq_core.embedded.files import CLIP_FILE
 from tools.server.folder import ROOT
 from tools.server.server import Server
-from tools.workflows import graphs
-from tools.workflows.graphs import CONCEPT, Prompt, embedded_model, node
+from tools.workflows.graphs import CONCEPT, Prompt, embedded_model, node, quick_settings
 
 RunScript = Callable[..., subprocess.CompletedProcess[str]]
 SCRIPT = re.compile(r"```python\n(.*?)```", re.DOTALL)
@@ -35,8 +34,7 @@ def training(static_prompt: str = CONCEPT.static_prompt) -> Prompt:
         motion_steps=2,
         plan_only=False,
     )
-    settings = {name: part for name, part in graphs.training().items() if name in ("options", "settings")}
-    return embedded_model() | settings | {"video": node("LoadVideo", file="to be set"), "train": train}
+    return embedded_model() | quick_settings() | {"video": node("LoadVideo", file="to be set"), "train": train}
 
 
 @pytest.fixture

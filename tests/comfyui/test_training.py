@@ -1,6 +1,7 @@
 """Training in a real ComfyUI: nothing is trained twice, nothing is lost, and the model stays unchanged."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -21,8 +22,10 @@ from setandseq_core.sample import latent_noise, sample_latents
 from setandseq_core.training.prior import automatic_prior
 from tools.server.run import Run
 from tools.server.server import Server
-from tools.workflows.graphs import CONCEPT, Prompt, embedded_model, node, sampling, training
+from tools.workflows import graphs
+from tools.workflows.graphs import CONCEPT, Prompt, embedded_model, node, sampling
 
+training = partial(graphs.training, preview_every=0)
 TRAINERS = ("identity", "concept")
 
 

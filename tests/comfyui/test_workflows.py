@@ -5,7 +5,6 @@ stand-in the vision encoder, because ComfyUI knows only one size of each.
 """
 
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from setandseq_core.clips.video import read_clip
+from setandseq_core.clips.video import read_clip, write_video
 from setandseq_core.concept import experts_of
 from setandseq_core.concept_file.file import load_concept
 from setandseq_core.embedded.demo import demo_shots
@@ -27,7 +26,7 @@ from tools.server.run import ComfyUIError, Run
 from tools.server.server import Server
 from tools.tiny_wan import TINY_TRANSFORMER, save_as, write_wan_files
 from tools.workflows import embedded, image_to_video, lora, wan
-from tools.workflows.graphs import training
+from tools.workflows.graphs import quick_settings
 from tools.workflows.make import FOLDER, MAKERS, workflow_texts
 from tools.workflows.prompt import to_prompt
 
@@ -52,7 +51,8 @@ def studio(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     for name in ("custom_nodes", "input"):
         (folder / name).mkdir()
     (folder / "custom_nodes" / "tiny_pack").symlink_to(TINY_PACK, target_is_directory=True)
-    shutil.copy(CLIP_FILE, folder / "input" / "my_clip.mp4")
+    frames = read_clip(CLIP_FILE, fps=24, size=(SIZE, SIZE)).frames_FHWC
+    write_video(folder / "input" / "my_clip.mp4", frames, 24)  # Train Concept takes a clip in its own size
     Image.linear_gradient("L").convert("RGB").save(folder / "input" / image_to_video.PICTURE)
     with Server(folder, environment={"PYTHONPATH": str(ROOT)}) as server:
         big = folder / "models" / image_to_video.BIG["directory"] / image_to_video.BIG["name"]
@@ -135,11 +135,10 @@ def tiny(prompt: Prompt) -> Prompt:
 
 
 def quick(prompt: Prompt, class_type: str) -> Prompt:
-    """Batch 1 and no practice clips, for the nodes of a type that take settings."""
-    settings = training()
+    """Batch 1, no practice clips and no samples, for the nodes of a type that take settings."""
     for inputs in nodes_of(prompt, class_type):
         inputs["settings"] = ["settings", 0]
-    return prompt | {name: settings[name] for name in ("options", "settings")}
+    return prompt | quick_settings()
 
 
 def without_videos(prompt: Prompt) -> Prompt:
@@ -202,7 +201,7 @@ def test_embedded_workflows_run_one_after_the_other(studio: Server, concepts: Pa
 
 
 def test_start_here_trains_saves_and_makes_a_video(studio: Server, concepts: Path) -> None:
-    prompt = shortened(file_prompt(studio, embedded.START))
+    prompt = quick(shortened(file_prompt(studio, embedded.START)), "SetSeq_TrainConcept")
     (video,) = videos(studio, studio.run(prompt)).values()
     assert shape(video) == (FRAMES, 64, 64, 3)
     trained = load_concept(concepts / "my_concept.safetensors").info.training

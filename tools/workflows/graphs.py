@@ -34,6 +34,7 @@ def training(
     seed: int = 0,
     prior_share: float = 0.0,
     token_learning_rate: float = 0.0,
+    preview_every: int = 2,
 ) -> Prompt:
     """Train both stages on the example clip with nodes "identity" and "concept"; "save" writes "my_concept"."""
     wires = {"model": ["model", 0], "clip": ["clip", 0], "vae": ["vae", 0], "settings": ["settings", 0], "seed": seed}
@@ -41,7 +42,7 @@ def training(
     stages = EMBEDDED_CONFIG.set_stage, EMBEDDED_CONFIG.sequence_stage
     settings = {"identity_dropout": stages[0].coefficient_dropout, "motion_dropout": stages[1].coefficient_dropout}
     settings |= {"token_masking": 0.1, "weight_decay": 0.01}
-    settings |= {"gradient_clipping": 1.0, "gradient_checkpointing": "auto", "preview_every": 2}
+    settings |= {"gradient_clipping": 1.0, "gradient_checkpointing": "auto", "preview_every": preview_every}
     settings |= {"time_from": 0.0, "time_to": 1.0}
     regularisation = {"prior_share": prior_share, "prior_weight": 1.0, "prior_empty_prompts": 0.0, "prior_clips": 2}
     regularisation |= {"stitched_share": 0.2, "still_frames": stages[0].still_frames}
@@ -75,6 +76,11 @@ def training(
         ),
         "save": node("SetSeq_SaveDynamicConcept", concept=["concept", 0], name="my_concept", plain_lora=False),
     }
+
+
+def quick_settings() -> Prompt:
+    """Nodes "options" and "settings" for short trainings: batch 1, no practice clips and no samples."""
+    return {name: part for name, part in training(preview_every=0).items() if name in ("options", "settings")}
 
 
 def sampling(model: list[Any], prompt: str, *, steps: int = 4, seed: int = 7, prefix: str = "latents") -> Prompt:
