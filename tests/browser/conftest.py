@@ -12,12 +12,14 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, sync_playwright
+from playwright.sync_api import BrowserContext, expect, sync_playwright
 
 from tools.pictures.interface import RENDERERS, Ui, write_settings
 from tools.server.folder import NoComfyUIError, comfyui_folder
 from tools.server.frontend import NEWEST, OLDEST, NoFrontendError, frontend_folder
 from tools.server.server import Server
+
+expect.set_options(timeout=60_000)  # milliseconds; two browsers and two servers may share two cores
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
