@@ -15,7 +15,7 @@ from benchmarks.growth_paper import BATCH, CARDS, CONCEPTS, exchange, line, line
 
 @pytest.fixture(scope="module")
 def values() -> Record:
-    """What was measured."""
+    """The measurements that the page of results is made from."""
     return stored()
 
 

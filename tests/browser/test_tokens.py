@@ -1,4 +1,4 @@
-"""What is said of tokens on the way to a sampler, in a real browser."""
+"""The tokens of a prompt and of the concepts on its way to a sampler are checked, in a real browser."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -284,7 +284,7 @@ def with_length(prompt: Prompt, length: int) -> None:
 
 
 def texts(server: Server, prompt: Prompt) -> str:
-    """What Train Concept says of a run."""
+    """Run a prompt, and return the text that Train Concept shows."""
     run = server.run(prompt).succeeded()
     (train,) = (name for name, node in prompt.items() if node["class_type"] == "SetSeq_TrainConcept")
     return str(run.outputs[train]["text"])

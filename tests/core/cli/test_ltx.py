@@ -21,14 +21,14 @@ ToldError = Callable[[list[str]], str]
 
 @dataclass(kw_only=True, frozen=True)
 class Facts:
-    """What the two families differ in."""
+    """The facts in which the two families differ."""
 
     write: Callable[[Path], Path]
     name: str
     label: str
     guidance: str
     missing: str
-    """What is said first to be missing in a folder that holds nothing but the transformer's configuration."""
+    """The file named in the error about a folder that holds nothing but the transformer's configuration."""
 
 
 FAMILIES = (
