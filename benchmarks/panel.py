@@ -15,7 +15,7 @@ from tools.server.server import Server
 from tools.workflows.graphs import training
 
 ALLOWED = 0.02
-"""Share of the training's time that the panel may cost."""
+"""Share of the training's time that the panel may cost, apart from the first and the last sample of each stage."""
 PROBE = Path(__file__).parent / "panel_probe"
 TRAINING = "training"
 

@@ -30,8 +30,10 @@ from .panel import TrainingRecord
 SAMPLE_STEPS = 8
 SAMPLE_SIDE = 256
 SHARE = 0.016
-"""Largest fraction of the node's run time that previews may use. The first and last validation loss and the final
-sample count towards it but are always made."""
+"""Largest fraction of the node's run time that previews may use. The first and last validation loss and the first and
+last sample count towards it but are always made."""
+FIRST_SECONDS = 20.0
+"""Time from the first step to the first sample, so that something is to be seen within a minute."""
 VALIDATION_SHARE = 0.008
 """Largest fraction of that time for validation losses."""
 DECODING = 3.0
@@ -104,6 +106,7 @@ class Previews:
             self._noise = _at(self._times[0], backbone.encode_frames(start), self._noise)
         self._clock = clock_of(backbone.device)
         self._first, self._before = self._clock(), self._clock() - begun
+        self._seen_from = time.monotonic()
         self._samples, self._validations = Budget(self._clock), Budget(self._clock)
 
     def _seconds(self) -> float:
@@ -121,12 +124,19 @@ class Previews:
             loss = validation.measure()
         record.validation.append((record.step, round(loss, 5)))
 
-    def sample(self, ends: bool) -> None:
-        """Put a new sample video into the record at the end of the stage, and before it while the budget lasts."""
+    def sample(self, due: bool, ends: bool) -> None:
+        """Put a new sample video into the record: early, at the end, and when due while the budget lasts."""
+        first = not self._samples.spent and time.monotonic() - self._seen_from >= FIRST_SECONDS
+        if ends or first or (due and self._affordable()):
+            self._make_sample()
+
+    def _affordable(self) -> bool:
+        """Whether the budget covers a sample now besides the one at the end."""
         spent, last = self._validations.spent, self._validations.last
         guess = DECODING * self._sampling.steps / len(QUANTILES) * last
-        if not (ends or self._samples.allows(SHARE * self._seconds(), besides=spent + last, guess=guess)):
-            return
+        return self._samples.allows(SHARE * self._seconds(), besides=spent + last, guess=guess)
+
+    def _make_sample(self) -> None:
         with self._samples.taken(), evaluating(self._backbone.module):
             prompt = self._record.prompt
             latents_CFHW = sample_latents(

@@ -95,8 +95,7 @@ class TrainingProgress:
         self._take_validation(progress)
         if self._previews:
             self._previews.validate(progress.validation, ends)
-            if ends or record.step % self._options.preview_every == 0:
-                self._previews.sample(ends)
+            self._previews.sample(record.step % self._options.preview_every == 0, ends)
         self._bar.update_absolute(record.steps_before + progress.step, record.steps_in_all or progress.steps)
         self._tell(0.0 if ends else TELL_SECONDS)
         if record.wish == panel.KEEP and not last:

@@ -87,6 +87,17 @@ def test_previews_change_no_loss_and_encode_nothing_again(train: Call, still_fra
         assert torch.equal(seen.layers[name].motion_residual_RI, layer.motion_residual_RI)
 
 
+def test_a_first_sample_is_made_early_whatever_the_budget(
+    train: Call, pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pack("nodes.previews"), "SHARE", 0.0)
+    for seconds, samples in ((0.0, ["sample_1", "sample_3"]), (1e9, ["sample_3"])):
+        monkeypatch.setattr(pack("nodes.previews"), "FIRST_SECONDS", seconds)
+        _, records, _ = train(50, 1)
+        for stage in STAGES:
+            assert sorted(name for name in records[stage].pictures if "_" in name) == samples
+
+
 def test_where_memory_is_short_the_samples_are_rough_and_the_vae_is_left_alone(
     train: Call, pack: Pack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
