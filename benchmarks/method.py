@@ -2,8 +2,8 @@
 
     python -m benchmarks.method [--seeds 3] [--trainings 0 1] [--processes 2] [--concepts bee ...] [--ablations]
 
-Every method of `benchmarks.methods` learns every clip of `embedded.world.concepts`. None of these clips can be
-described in the embedded world's grammar. All methods then sample the same prompts from the same noise. Results are
+Every method of `benchmarks.methods` learns every clip of `embedded.world.concepts`, and the clips of
+`benchmarks.more_clips` if they are named. None of these clips can be described in the embedded world's grammar. All methods then sample the same prompts from the same noise. Results are
 kept in build/method/ under the base model's hash, so the same command resumes where it stopped. Writes
 docs/results.json (a record for every clip), the tables of docs/results.md and a contact sheet for each task,
 including the results of benchmarks.composition.
@@ -25,6 +25,7 @@ from torch import Tensor
 from benchmarks import composition
 from benchmarks.figures import write_figures
 from benchmarks.methods import ABLATIONS, BEST, METHODS, OURS, Job, Learned, as_concept, words_of
+from benchmarks.more_clips import MORE_CLIPS
 from benchmarks.shots import AT_BEST, generate, shots
 from benchmarks.tables import DOCS, TASKS, ablated_records, write_report
 from setandseq_core.backbones.wan import WanBackbone
@@ -40,6 +41,7 @@ from setandseq_core.training.prior import make_prior
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "build" / "method"
+CLIPS = CONCEPTS | MORE_CLIPS
 
 
 def prior_of(backbone: WanBackbone, clip: ConceptClip, folder: Path) -> PriorSet:
@@ -60,7 +62,7 @@ def learn(backbone: WanBackbone, name: str, method: str, training: int, folder: 
     if path.exists():
         concept = load_concept(path)
         return Learned(layers=concept.layers, embeddings=concept.embeddings, losses=concept.info.training["losses"])
-    clip, config = CONCEPTS[name], replace(EMBEDDED_CONFIG, seed=training)
+    clip, config = CLIPS[name], replace(EMBEDDED_CONFIG, seed=training)
     job = Job(clip=clip, prior=prior_of(backbone, clip, folder), config=config)
     learned = {**METHODS, **ABLATIONS}[method](backbone, job)
     save_concept(as_concept(backbone, learned, name=name), path)
@@ -75,7 +77,7 @@ def clips_of(backbone: WanBackbone, name: str, method: str, training: int, seed:
     path = folder / f"{file_stem(name, method, training)}_noise{seed}.safetensors"
     if not path.exists():
         learned, made = learn(backbone, name, method, training, folder), {}
-        for number, shot in enumerate(shots(CONCEPTS[name])):
+        for number, shot in enumerate(shots(CLIPS[name])):
             used = replace(learned, schedule=AT_BEST.get(shot.task)) if method == BEST else learned
             made[str(number)] = (generate(backbone, used, shot, seed) * 255).round().to(torch.uint8).contiguous()
         save_file(made, path)
@@ -86,7 +88,7 @@ def clips_of(backbone: WanBackbone, name: str, method: str, training: int, seed:
 def measure(name: str, method: str, training: int, seeds: int, folder: Path) -> str:
     """Learn one concept by one method and write a record for every clip made with it, unless the record exists."""
     torch.set_num_threads(1)
-    backbone, clip, stem = load_embedded(), CONCEPTS[name], file_stem(name, method, training)
+    backbone, clip, stem = load_embedded(), CLIPS[name], file_stem(name, method, training)
     steps, made = len(learn(backbone, name, method, training, folder).losses), 0
     about = {"method": method, "concept": name, "training": training, "steps": steps}
     for seed in range(seeds):
@@ -111,8 +113,8 @@ def measure(name: str, method: str, training: int, seeds: int, folder: Path) -> 
 
 def sheet_rows(folder: Path, methods: list[str], name: str, task: str) -> list[tuple[str, Tensor]]:
     """Rows with the clip, and with each method's video of the task's first prompt from the first noise."""
-    number = next(index for index, shot in enumerate(shots(CONCEPTS[name])) if shot.task == task)
-    rows = [("the clip", CONCEPTS[name].frames())]
+    number = next(index for index, shot in enumerate(shots(CLIPS[name])) if shot.task == task)
+    rows = [("the clip", CLIPS[name].frames())]
     for method in methods:
         path = folder / f"{file_stem(name, method, 0)}_noise0.safetensors"
         if path.exists():
@@ -139,7 +141,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="noises that each prompt is made from")
     parser.add_argument("--trainings", nargs="+", type=int, default=[0], help="seeds that each method is trained with")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--concepts", nargs="+", choices=tuple(CONCEPTS), default=list(CONCEPTS))
+    parser.add_argument("--concepts", nargs="+", choices=tuple(CLIPS), default=list(CONCEPTS))
     parser.add_argument("--methods", nargs="+", choices=(*METHODS, *ABLATIONS), default=list(METHODS))
     parser.add_argument(
         "--ablations", action="store_true", help="the recipe with one thing changed each, instead of methods"
@@ -159,7 +161,7 @@ def main() -> None:
     if not options.only_report:
         backbone = load_embedded()
         for name in options.concepts:  # here, because two processes would make the same clips
-            prior_of(backbone, CONCEPTS[name], folder)
+            prior_of(backbone, CLIPS[name], folder)
         with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
             for result in [pool.apply_async(measure, job) for job in jobs]:
                 print(result.get(), flush=True)

@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from benchmarks.more_clips import MORE_CLIPS
 from setandseq_core.embedded.model import EMBEDDED_CONFIG
 from setandseq_core.evaluate.contact_sheet import contact_sheet
 
@@ -110,6 +111,24 @@ def ablation_table(records: Sequence[Record], methods: Sequence[str]) -> Iterato
         yield f"| {method} | {' | '.join(cells)} |"
 
 
+def more_clips_tables(records: Sequence[Record], methods: Sequence[str]) -> Iterator[str]:
+    """One table for the own prompts of the clips that no recipe was chosen on, and one for their edits."""
+    if not records:
+        return
+    yield "### Clips that no recipe was chosen on"
+    yield ""
+    yield "Small sprites in two tones or stripes on fast paths (`benchmarks/more_clips.py`). First with their own prompts:"
+    yield ""
+    yield from table(records, methods, ("reconstruct",))
+    yield ""
+    yield "All edits of them:"
+    yield ""
+    yield from table(records, methods, EDITS)
+    yield ""
+    yield from by_concept(records, [name for name in methods if any(r["method"] == name for r in records)])
+    yield ""
+
+
 def composed_tables(records: Sequence[Record]) -> Iterator[str]:
     """One table for two composed concepts and one for three."""
     for task, title in COMPOSED.items():
@@ -134,7 +153,8 @@ def report(
     composed = [r for r in records if r["task"] in COMPOSED]
     alone = [r for r in records if r["task"] in TASKS]
     ablated = ablated_records(alone, ablations)
-    every = [r for r in alone if r["method"] in methods]
+    measured = [r for r in alone if r["method"] in methods]
+    every = [r for r in measured if r["concept"] not in MORE_CLIPS]
     common, trainings = common_concepts(every, methods), sorted({r["training"] for r in every})
     records = [r for r in every if r["concept"] in common]
     names = list(dict.fromkeys(r["concept"] for r in records))
@@ -162,6 +182,7 @@ def report(
     for task, title in TASKS.items():
         lines += [f"### {title}", "", *table(records, methods, (task,)), ""]
         lines += [f"![One clip by each method]({sheet_name(task)})", ""]
+    lines += more_clips_tables([r for r in measured if r["concept"] in MORE_CLIPS], methods)
     lines += composed_tables(composed)
     if any(r["method"] in ablations[1:] for r in ablated):
         lines += ["### Ours with one thing changed", "", *ablation_table(ablated, ablations), ""]

@@ -22,7 +22,7 @@ from .families import MODULATION, family_of, makes_pictures, takes_picture
 SECONDS = 5.0
 """Length of a clip, unless the artist asks for another one."""
 PREFIX = "diffusion_model."
-EMBEDDED = "256 wide, 6 blocks"
+EMBEDDED = "256 wide, 10 blocks"
 """The size of the embedded model; no other model is that small."""
 
 THIS_SERVER = uuid4().hex

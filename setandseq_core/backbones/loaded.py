@@ -112,9 +112,13 @@ class LoadedBackbone(ABC):
     def encode_frames(self, frames_FHWC: Tensor) -> Tensor:
         """Normalised latents (C, F', H', W') of frames in [0, 1]: the mean of the VAE's distribution."""
         pixels = frames_FHWC.permute(3, 0, 1, 2).unsqueeze(0).to(self.vae.device, self.vae.dtype) * 2 - 1
-        encoded: Any = self.vae.encode(pixels)
-        latents = encoded.latent_dist.mode()[0].float().cpu()
+        latents = self._latents(pixels)[0].float().cpu()
         return ((latents - self._mean) / self._std).to(self.device)
+
+    def _latents(self, pixels_BCFHW: Tensor) -> Tensor:
+        """The VAE's own output, (B, C, F', H', W'), for pixels in [-1, 1]."""
+        encoded: Any = self.vae.encode(pixels_BCFHW)
+        return encoded.latent_dist.mode()
 
     @torch.no_grad()
     def decode_latents(self, latents_CFHW: Tensor) -> Tensor:

@@ -82,7 +82,7 @@ def test_stock_loaders_load_the_embedded_files(comfyui: ModuleType, pack: Pack, 
         model = comfyui.UNETLoader().load_unet(TRANSFORMER_FILE.name, "default")[0]
         vae = comfyui.VAELoader().load_vae(VAE_FILE.name)[0]
     pack("nodes.models").check_video_model(model)
-    assert pack("nodes.models").model_name(model) == "the embedded model of Set-and-Sequence (256 wide, 6 blocks)"
+    assert pack("nodes.models").model_name(model) == "the embedded model of Set-and-Sequence (256 wide, 10 blocks)"
     assert vae.latent_channels == 16
 
 

@@ -10,7 +10,7 @@ from tools.embedded_model.grow import deepened, widened
 from tools.embedded_model.muon import BatchedMuon
 from tools.embedded_model.prompts import Prompts
 from tools.embedded_model.schedule import Schedule, falling
-from tools.embedded_model.vae import _frame_by_frame, decode_clip, encode_moments
+from setandseq_core.embedded.vae import _frame_by_frame, decode_clip, encode_moments
 
 
 @torch.no_grad()

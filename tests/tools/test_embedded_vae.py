@@ -4,7 +4,7 @@ from diffusers import AutoencoderKLWan
 
 from tools.embedded_model.release import fold_latent_scale
 from tools.embedded_model.train_vae import new_vae
-from tools.embedded_model.vae import decode_clip, encode_moments
+from setandseq_core.embedded.vae import decode_clip, encode_moments
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from setandseq_core.backbone import Backbone
 from setandseq_core.embedded.probes.detectors import detect, score
 from setandseq_core.embedded.text import encode_prompt
 from setandseq_core.embedded.world.concepts import CONCEPTS
+from setandseq_core.embedded.vae import decode_clip, encode_moments
 from setandseq_core.embedded.world.scene import (
     FRAMES,
     SIZE,
@@ -32,7 +33,6 @@ from setandseq_core.sample import latent_noise, sample_latents
 from .batches import batches_from
 from .scenes import fast_scene, near_sprites
 from .train_transformer import SHIFT
-from .vae import decode_clip, encode_moments
 
 LATENT_CHANNELS = 16
 STEPS = 20

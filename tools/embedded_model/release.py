@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from setandseq_core.atomic import save_atomically
 from setandseq_core.backbones.wan_names import native_transformer, native_vae
+from setandseq_core.embedded.vae import encode_moments
 from setandseq_core.embedded.world.scene import render
 
 from .scenes import grammar_scene
-from .vae import encode_moments
 
 
 @torch.no_grad()

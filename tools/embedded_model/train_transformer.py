@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from setandseq_core.atomic import save_atomically
+from setandseq_core.embedded.vae import encode_moments
 from setandseq_core.embedded.world.scene import Caption, random_caption, render, scene_of
 from setandseq_core.flow import flow_loss, interpolate, random_times, target_velocity
 from setandseq_core.training.checkpoint import load_training, save_training
@@ -27,7 +28,6 @@ from .precision import mixed_precision
 from .prompts import Prompts
 from .scenes import unnamed_scene
 from .schedule import Schedule, falling
-from .vae import encode_moments
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ TRANSFORMER_CONFIG: dict[str, Any] = {
     "text_dim": 4096,
     "freq_dim": 256,
     "ffn_dim": 1024,
-    "num_layers": 6,
+    "num_layers": 10,
     "cross_attn_norm": True,
     "qk_norm": "rms_norm_across_heads",
     "eps": 1e-6,

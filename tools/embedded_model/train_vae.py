@@ -17,6 +17,7 @@ from diffusers import AutoencoderKLWan
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from setandseq_core.embedded.vae import decode_clip, encode_moments
 from setandseq_core.embedded.world.scene import FRAMES, SIZE, Scene, render
 from setandseq_core.training.checkpoint import load_training, save_training
 
@@ -25,10 +26,16 @@ from .muon import BatchedMuon
 from .precision import mixed_precision
 from .scenes import fast_scene, grammar_scene, lively_scene, near_sprites
 from .schedule import Schedule, falling
-from .vae import VAE_CONFIG, decode_clip, encode_moments
 
 log = logging.getLogger(__name__)
 
+VAE_CONFIG: dict[str, Any] = {
+    "base_dim": 32,
+    "z_dim": 16,
+    "dim_mult": [1, 2, 4, 4],
+    "num_res_blocks": 2,
+    "temperal_downsample": [False, True, True],
+}
 WARMUP = 60
 
 

@@ -1,4 +1,4 @@
-"""The embedded Wan VAE: its sizes, and a forward pass over the whole clip at once.
+"""A forward pass of a Wan VAE over the whole clip at once.
 
 diffusers and ComfyUI encode and decode a Wan video in chunks, with a cache between them, to save memory. On the
 embedded model's small clips, the same arithmetic over all frames at once is several times faster, with the same
@@ -12,14 +12,6 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanAttentionBlock, WanResample, WanResidualBlock
 from torch import Tensor, nn
-
-VAE_CONFIG: dict[str, Any] = {
-    "base_dim": 16,
-    "z_dim": 16,
-    "dim_mult": [1, 2, 4, 4],
-    "num_res_blocks": 2,
-    "temperal_downsample": [False, True, True],
-}
 
 
 def _norm(norm: Any, x: Tensor) -> Tensor:
