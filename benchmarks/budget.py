@@ -5,7 +5,7 @@
 Each row changes one thing of the embedded model's recipe. What a training costs is counted in tokens: samples times
 tokens per sample, over both stages. Each result is sampled at the model's own length and size, with the clip's prompt
 and its edits. A training takes about two minutes on one core; records stay in build/budget, so the same command resumes
-where it stopped. Prints the table of docs/results.md and draws docs/images/budget.png.
+where it stopped. Prints the table of docs/results_earlier.md and draws docs/images/budget.png.
 """
 
 import argparse

@@ -304,8 +304,8 @@ ABLATIONS: Mapping[str, Method] = {
     "dropout 0.8": partial(two_stages, config=_with_dropout(0.8, 0.8)),
     "dropout not inverted": plain_dropout,
     "basis of the inputs": input_basis,
-    "prior clips without prompts too": partial(
-        two_stages, config=lambda config: replace(config, prior=replace(config.prior, empty_prompts=0.5))
+    "prior clips with their prompts": partial(
+        two_stages, config=lambda config: replace(config, prior=replace(config.prior, empty_prompts=0.0))
     ),
     "prior clips of any place": prior_elsewhere,
     "no prior": partial(two_stages, config=lambda config: replace(config, prior=PriorConfig(share=0.0))),
@@ -318,7 +318,6 @@ ABLATIONS: Mapping[str, Method] = {
     "5 frames": partial(two_stages, config=recipe, frames=5),
     "9 frames": partial(two_stages, config=recipe, frames=9),
     "a third of the steps": partial(two_stages, config=_with_steps(1 / 3)),
-    "a third of the paper's steps": partial(two_stages, config=_with_steps(5 / 3)),
     "twice the steps": partial(two_stages, config=_with_steps(2.0)),
     "five times the steps": partial(two_stages, config=_with_steps(5.0)),
 }

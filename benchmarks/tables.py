@@ -117,7 +117,7 @@ def more_clips_tables(records: Sequence[Record], methods: Sequence[str]) -> Iter
         return
     yield "### Clips that no recipe was chosen on"
     yield ""
-    yield "Small sprites in two tones or stripes on fast paths (`benchmarks/more_clips.py`). First with their own prompts:"
+    yield "Small sprites in two tones or stripes on fast paths (`benchmarks/more_clips.py`). With their own prompts:"
     yield ""
     yield from table(records, methods, ("reconstruct",))
     yield ""

@@ -16,7 +16,7 @@ def record(method: str, task: str, concept: str, value: float, steps: int = 300)
     return about | dict.fromkeys(FIGURES, value)
 
 
-PRIORS = ("no prior", "prior clips of any place", "prior clips without prompts too")
+PRIORS = ("no prior", "prior clips of any place", "prior clips with their prompts")
 RECORDS = [
     record(method, task, concept, value)
     for method, value in (("base", 0.1), ("ours", 0.5), *((name, 0.4) for name in PRIORS))

@@ -5,12 +5,12 @@ import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 
 from setandseq_core.embedded.text import encode_prompt
+from setandseq_core.embedded.vae import _frame_by_frame, decode_clip, encode_moments
 from tools.embedded_model import train_transformer
 from tools.embedded_model.grow import deepened, widened
 from tools.embedded_model.muon import BatchedMuon
 from tools.embedded_model.prompts import Prompts
 from tools.embedded_model.schedule import Schedule, falling
-from setandseq_core.embedded.vae import _frame_by_frame, decode_clip, encode_moments
 
 
 @torch.no_grad()

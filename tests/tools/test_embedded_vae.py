@@ -2,9 +2,9 @@ import pytest
 import torch
 from diffusers import AutoencoderKLWan
 
+from setandseq_core.embedded.vae import decode_clip, encode_moments
 from tools.embedded_model.release import fold_latent_scale
 from tools.embedded_model.train_vae import new_vae
-from setandseq_core.embedded.vae import decode_clip, encode_moments
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from torch.utils.data import Dataset
 from setandseq_core.backbone import Backbone
 from setandseq_core.embedded.probes.detectors import detect, score
 from setandseq_core.embedded.text import encode_prompt
-from setandseq_core.embedded.world.concepts import CONCEPTS
 from setandseq_core.embedded.vae import decode_clip, encode_moments
+from setandseq_core.embedded.world.concepts import CONCEPTS
 from setandseq_core.embedded.world.scene import (
     FRAMES,
     SIZE,
