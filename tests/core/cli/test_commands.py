@@ -342,9 +342,9 @@ def test_a_full_disk_is_told_in_words_and_the_training_goes_on(train: list[str],
 
 
 def test_a_plan_says_memory_time_and_what_saves_most(capsys: pytest.CaptureFixture[str]) -> None:
-    """Plans for the embedded model on a device with 85 MiB and 100 million operations per second."""
-    assert main(["plan", "--memory", "0.083", "--speed", "0.0001"]) == 0
+    """Plans for the embedded model on a device with 128 MiB and 100 million operations per second."""
+    assert main(["plan", "--memory", "0.125", "--speed", "0.0001"]) == 0
     told = capsys.readouterr().out
-    assert "of 0.08 GB with checkpointing, about 11 h" in told
-    assert "Learning the look: 100 steps of 4 samples" in told and "Prior clips: about" in told
+    assert "of 0.12 GB with checkpointing, about 21 h" in told
+    assert "Learning the look: 300 steps of 4 samples" in told and "Prior clips: about" in told
     assert "What saves most: half the batch" in told
