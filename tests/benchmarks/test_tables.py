@@ -47,6 +47,14 @@ def test_trainings_count_together_and_are_shown_apart() -> None:
     assert "by the seed of the training" not in report(RECORDS, ["base", "ours"], ["ours"])
 
 
+def test_clips_that_no_recipe_was_chosen_on_are_told_apart() -> None:
+    wasp = [record("ours", task, "wasp", 0.9) for task in ("reconstruct", "background")]
+    text = report([*RECORDS, *wasp], ["base", "ours"], ["ours"])
+    assert "| ours | 4 | 0.500" in text.partition("### Clips that no recipe was chosen on")[0]
+    assert "| ours | 1 | 0.900" in text.partition("### Clips that no recipe was chosen on")[2]
+    assert "no recipe was chosen on" not in report(RECORDS, ["base", "ours"], ["ours"])
+
+
 def test_composing_has_tables_of_its_own() -> None:
     composed = [
         record("ours", "compose two", "bee + lantern", 0.6),
