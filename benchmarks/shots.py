@@ -28,7 +28,7 @@ AT_BEST = {
     "second object": StrengthSchedule(identity=((0.0, 1.5),)),
 }
 """Schedules that show most of the look while the prompt is still followed. The clip's own prompt needs none. The
-schedules were chosen on these prompts, with the first two noises."""
+schedules were chosen for the earlier embedded model, on these prompts, with the first two noises."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
