@@ -112,20 +112,23 @@ def ablation_table(records: Sequence[Record], methods: Sequence[str]) -> Iterato
 
 
 def more_clips_tables(records: Sequence[Record], methods: Sequence[str]) -> Iterator[str]:
-    """One table for the own prompts of the clips that no recipe was chosen on, and one for their edits."""
-    if not records:
+    """Tables of the clips that no recipe was chosen on: those that all methods with any of them have learned."""
+    found = [name for name in methods if any(r["method"] == name for r in records)]
+    if not found:
         return
+    common = common_concepts(records, found)
+    chosen = [r for r in records if r["concept"] in common]
     yield "### Clips that no recipe was chosen on"
     yield ""
     yield "Small sprites in two tones or stripes on fast paths (`benchmarks/more_clips.py`). With their own prompts:"
     yield ""
-    yield from table(records, methods, ("reconstruct",))
+    yield from table(chosen, found, ("reconstruct",))
     yield ""
     yield "All edits of them:"
     yield ""
-    yield from table(records, methods, EDITS)
+    yield from table(chosen, found, EDITS)
     yield ""
-    yield from by_concept(records, [name for name in methods if any(r["method"] == name for r in records)])
+    yield from by_concept(chosen, found)
     yield ""
 
 
