@@ -1,4 +1,4 @@
-"""What LTX-Video and LTX-2 have in common, on tiny random models in real folders: latents, gradients and trainings."""
+"""LTX-Video and LTX-2 share latents, gradients and trainings, tested on tiny random models in real folders."""
 
 from pathlib import Path
 

@@ -49,7 +49,7 @@ BOTH: dict[str, tuple[Change, str]] = {
     "no VAE": (lambda at: shutil.rmtree(at / "vae"), "no readable config.json in it or in its folder 'vae'"),
     "pickled encoder": (lambda at: pickled(at / "text_encoder"), "cannot be loaded"),
 }
-"""What is done to a folder, and what is said of it."""
+"""Each entry changes a folder and names the text that its refusal must contain."""
 LTX_VIDEO: dict[str, tuple[Change, str]] = {
     "no index": (lambda at: (at / "model_index.json").unlink(), r"no readable model_index\.json"),
     "upsampler": (

@@ -1,4 +1,4 @@
-"""What the interface is told of a clip before anything runs is what training takes."""
+"""The interface is told, before anything runs, what training takes from a clip."""
 
 from collections.abc import Callable
 from importlib import import_module

@@ -55,7 +55,7 @@ def clip_of(backbone: Any, name: str, seed: int = 1) -> Tensor:
 
 
 def from_node(backbone: Any, name: str, frames: Tensor, text: Any) -> tuple[Any, dict[str, Any]]:
-    """What ComfyUI's node for the first frame makes of a clip: a CONDITIONING and a LATENT."""
+    """Run ComfyUI's node for the first frame on a clip; return its CONDITIONING and LATENT."""
     length, height, width = frames.shape[:3]
     sizes = {"vae": backbone.vae, "width": width, "height": height, "length": length, "batch_size": 1}
     conditioning = [[text.tokens_ND.unsqueeze(0), TINY[name].encoded(len(text.tokens_ND))]]
@@ -158,7 +158,7 @@ def test_both_stages_learn_from_a_clip_and_only_the_second_is_given_its_first_fr
 
 
 def answer_of(backbone: Any, model: Any, name: str) -> Tensor:
-    """What ComfyUI's sampler makes of a fixed picture and prompt with a MODEL."""
+    """Run ComfyUI's sampler on a fixed picture and prompt with a MODEL."""
     text = backbone.encode_prompt("a blob")
     conditioning, latent = from_node(backbone, name, clip_of(backbone, name, seed=4), text)
     noise = random(1, *TINY[name].latents, seed=2)
