@@ -25,7 +25,7 @@ from .training.run import StageRun
 from .training.savings import waiting
 from .training.validation import QUANTILES, Validation, evaluating, validation_loss
 
-METHOD_VERSION = 2
+METHOD_VERSION = 3
 """Version of the method. Raise it with every change that alters results for the same input, so that no training resumes
 from an outdated state."""
 
@@ -130,10 +130,20 @@ def _noised(samples: _Samples, config: MethodConfig, shift: float) -> _Noised:
     )
 
 
-def _loss(backbone: Backbone, noised: _Noised) -> Tensor:
-    """Flow-matching loss (Eq. 1)."""
-    velocity = backbone.velocity(noised.x_t, noised.time_B, noised.texts)
-    return noised.share * flow_loss(velocity, noised.target, noised.weights)
+def _loss(backbone: Backbone, groups: Sequence[_Noised]) -> Tensor:
+    """Sum of the groups' flow-matching losses (Eq. 1), from one forward pass if their samples have the same shape."""
+    if len({group.x_t.shape[1:] for group in groups}) > 1:
+        return torch.stack([_loss(backbone, [group]) for group in groups]).sum()
+    velocity = backbone.velocity(
+        torch.cat([group.x_t for group in groups]),
+        torch.cat([group.time_B for group in groups]),
+        [text for group in groups for text in group.texts],
+    )
+    parts = velocity.split([len(group.x_t) for group in groups])
+    losses = [
+        group.share * flow_loss(part, group.target, group.weights) for group, part in zip(groups, parts, strict=True)
+    ]
+    return torch.stack(losses).sum()
 
 
 def _parts(groups: Sequence[_Noised], chosen: slice) -> Iterator[_Noised]:
@@ -167,7 +177,7 @@ def _learn(
             samples = draw(step)
             with concept.dropped_out(), waiting(run.savings), backbone.step():
                 noised = [_noised(each, run.method, shift) for each in samples]
-                loss = torch.stack([_loss(backbone, part) for part in _parts(noised, chosen)]).sum()
+                loss = _loss(backbone, list(_parts(noised, chosen)))
                 loss.backward()  # pyright: ignore[reportUnknownMemberType]
             return loss.detach()
 

@@ -180,6 +180,29 @@ def test_both_stages_train_on_the_prior(tiny_backbone, tiny_set, tiny_sequence, 
     assert both(tiny_backbone, tiny_set, tiny_sequence, weightless, made)[0] != with_prior[0]
 
 
+@pytest.mark.parametrize(("size", "passes"), [(SIZE, 4), ((5, 32, 48), 8)])
+def test_prior_clips_of_the_clips_size_take_no_forward_pass_of_their_own(
+    tiny_backbone, tiny_set, tiny_sequence, config, monkeypatch, size, passes
+):
+    """Passes of the sequence stage's four steps. The loss is that of separate passes, except for rounding."""
+    made, seen, velocity = make_prior(tiny_backbone, PROMPTS, size), [], tiny_backbone.velocity
+
+    def recorded(x_t, time_B, texts):
+        if torch.is_grad_enabled():  # validation uses only the clip
+            seen.append(len(x_t))
+        return velocity(x_t, time_B, texts)
+
+    def one_by_one(x_t, time_B, texts):
+        return torch.cat([velocity(x_t[i : i + 1], time_B[i : i + 1], texts[i : i + 1]) for i in range(len(x_t))])
+
+    monkeypatch.setattr(tiny_backbone, "velocity", recorded)
+    found = both(tiny_backbone, tiny_set, tiny_sequence, config, made)
+    assert seen[-passes:] == [2 * 4 // passes] * passes
+    monkeypatch.setattr(tiny_backbone, "velocity", one_by_one)
+    separate = both(tiny_backbone, tiny_set, tiny_sequence, config, made)
+    assert found[1] == pytest.approx(separate[1], rel=1e-4)
+
+
 @pytest.mark.parametrize(("empty_prompts", "least", "most"), [(0.0, 0, 0), (0.5, 8, 32), (1.0, 40, 40)])
 def test_some_prior_samples_have_the_empty_prompt(
     tiny_backbone, tiny_set, tiny_sequence, config, monkeypatch, empty_prompts, least, most
