@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from setandseq_core.backbone import Savings
 from setandseq_core.backbones.wan import WanBackbone
 from setandseq_core.clips.clip import Words
 from setandseq_core.clips.encode import (
@@ -169,8 +170,16 @@ class _OneStep:
     def steps(self) -> Iterator[int]:
         yield self.step
 
-    def learn(self, loss: Tensor) -> None:
-        self.run.learn(loss)
+    @property
+    def method(self) -> MethodConfig:
+        return self.run.method
+
+    @property
+    def savings(self) -> Savings:
+        return self.run.savings
+
+    def learn_in_parts(self, backward: Callable[[slice], Tensor]) -> None:
+        self.run.learn_in_parts(backward)
 
 
 def two_stages(

@@ -59,6 +59,7 @@ class LoadedBackbone(ABC):
         latents_C: tuple[Tensor, Tensor],
     ):
         self.module = transformer.requires_grad_(False).eval()
+        self._dtype: torch.dtype = transformer.dtype  # read once, because diffusers searches all layers for it
         self.vae = vae.requires_grad_(False).eval()
         self._encode_text = text_encoder
         self.name = name
@@ -77,7 +78,7 @@ class LoadedBackbone(ABC):
 
     @property
     def device(self) -> torch.device:
-        return self.module.device
+        return next(self.module.parameters()).device
 
     def fingerprint(self) -> BaseFingerprint:
         if self._fingerprint is None:  # computed once, because later the weights may be spread over processes

@@ -117,7 +117,7 @@ class LTXBackbone(LTXFamily):
 
     def velocity(self, x_t_BCFHW: Tensor, time_B: Tensor, texts: Sequence[Condition]) -> Tensor:
         """v at x_t, in float32; time 1 is noise (timestep 1000 inside the model). Prompts may differ in length."""
-        dtype, size_FHW = self.module.dtype, x_t_BCFHW.shape[2:]
+        dtype, size_FHW = self._dtype, x_t_BCFHW.shape[2:]
         text_BND, mask_BN = padded([text.tokens_ND for text in texts])
         places_3S = token_places(size_FHW, self.format, causal=self._causal).to(x_t_BCFHW.device)
         velocity_BSC = self.module(

@@ -60,7 +60,7 @@ class LTX2Backbone(LTXFamily):
 
     def velocity(self, x_t_BCFHW: Tensor, time_B: Tensor, texts: Sequence[Condition]) -> Tensor:
         """v at x_t, in float32; time 1 is noise (timestep 1000 inside the model)."""
-        config, dtype, batch = self.module.config, self.module.dtype, len(x_t_BCFHW)
+        config, dtype, batch = self.module.config, self._dtype, len(x_t_BCFHW)
         frames, height, width = x_t_BCFHW.shape[2:]
         text_BND, mask_BN = padded([text.tokens_ND for text in texts])
         sound_BSC = x_t_BCFHW.new_zeros(batch, 1, config["audio_in_channels"], dtype=dtype)

@@ -64,7 +64,7 @@ class WanBackbone(LoadedBackbone):
 
     def velocity(self, x_t_BCFHW: Tensor, time_B: Tensor, texts: Sequence[Condition]) -> Tensor:
         """v at x_t, in float32; time 1 is noise (timestep 1000 inside the model)."""
-        dtype, text_BND = self.module.dtype, stacked_tokens(texts)
+        dtype, text_BND = self._dtype, stacked_tokens(texts)
         inputs = x_t_BCFHW.to(dtype), time_B * 1000, text_BND.to(self.device, dtype)
         return self.module(*inputs, return_dict=False)[0].float()
 

@@ -9,9 +9,9 @@ from .world.scene import FPS, FRAMES, SIZE
 EMBEDDED_FORMAT = VideoFormat(fps=FPS, frames=FRAMES, size=(SIZE, SIZE), size_multiple=16)
 EMBEDDED_CONFIG = MethodConfig(
     gradient_clipping=1.0,
-    prior=PriorConfig(empty_prompts=0.5),
-    set_stage=SetConfig(steps=300, coefficient_dropout=0.5, learning_rate=1.5e-3, batch=4, time_shift=1.0),
-    sequence_stage=SequenceConfig(steps=200, coefficient_dropout=0.3, learning_rate=3e-3, batch=4),
+    prior=PriorConfig(clips=8, empty_prompts=0.5),
+    set_stage=SetConfig(steps=200, coefficient_dropout=0.5, learning_rate=1.5e-3, batch=4, time_shift=1.0),
+    sequence_stage=SequenceConfig(steps=150, coefficient_dropout=0.3, learning_rate=3e-3, batch=4),
 )
 """Settings of the method for the embedded model, which is small, and learns at higher rates and with less dropout than
 large models. docs/results.md says what each of them is for."""

@@ -1,6 +1,7 @@
 """benchmarks.method measures the clips that it keeps, and measures them again when the measure changes."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,10 @@ import torch
 from safetensors.torch import save_file
 
 from benchmarks import method as bench
-from benchmarks.methods import METHODS, Learned, PlainDropout, as_concept
+from benchmarks.methods import ABLATIONS, METHODS, Job, Learned, PlainDropout, as_concept
 from benchmarks.shots import shots
 from setandseq_core.concept_file.file import save_concept
-from setandseq_core.embedded.model import load_embedded
+from setandseq_core.embedded.model import EMBEDDED_CONFIG, load_embedded
 from setandseq_core.embedded.world.concepts import CONCEPTS
 from setandseq_core.lora import coefficient_dropout
 
@@ -39,6 +40,14 @@ def test_ours_at_its_best_is_the_same_training(tmp_path: Path) -> None:
     save_concept(as_concept(backbone, learned, name="bee"), path)
     assert set(METHODS) >= {bench.OURS, bench.BEST}
     assert bench.learn(backbone, "bee", bench.BEST, 1, tmp_path).losses == learned.losses
+
+
+@pytest.mark.parametrize("name", [*METHODS, "basis of the inputs", "dropout not inverted"])
+def test_every_method_takes_as_many_steps(name: str) -> None:
+    first, second = (replace(EMBEDDED_CONFIG.set_stage, steps=2), replace(EMBEDDED_CONFIG.sequence_stage, steps=1))
+    config = replace(EMBEDDED_CONFIG, set_stage=first, sequence_stage=second)
+    learned = {**METHODS, **ABLATIONS}[name](load_embedded(), Job(clip=CONCEPTS["bee"], prior=None, config=config))
+    assert len(learned.losses) == (0 if name == "base" else 3)
 
 
 def test_plain_dropout_keeps_entries_as_they_are() -> None:
