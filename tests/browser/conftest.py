@@ -1,8 +1,8 @@
 """A real browser on a real ComfyUI; the tests are skipped if Chromium or ComfyUI is missing.
 
-All tests in a frontend share one server and one page, and all tests share one browser. Tests run in the newest frontend
-that is known to work; those marked `every_frontend` also run in the oldest. `--frontend VERSION` runs all of them in
-that version.
+All tests in a frontend share one server, all tests share one browser, and each file has one page. Tests run in the
+newest frontend that is known to work; those marked `every_frontend` also run in the oldest. `--frontend VERSION` runs
+all of them in that version.
 """
 
 import shutil
@@ -71,7 +71,7 @@ def server(frontend: Path, servers: Callable[[Path], Server]) -> Server:
 
 @pytest.fixture(scope="session")
 def context() -> Iterator[BrowserContext]:
-    """The browser of all tests."""
+    """The browser of all tests; what it has loaded of a frontend, it has at hand for the next file."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("there is no Chromium: apt install chromium, or another package named so")
@@ -84,25 +84,13 @@ def context() -> Iterator[BrowserContext]:
         yield context
 
 
-@pytest.fixture(scope="session")
-def pages(context: BrowserContext) -> Callable[[Server], Ui]:
-    """A function that gives the page of a server; loading one takes seconds."""
-
-    @cache
-    def of_server(server: Server) -> Ui:
-        ui = Ui(context.new_page(), server)
+@pytest.fixture(scope="module")
+def page_of_server(server: Server, context: BrowserContext) -> Iterator[Ui]:
+    """A page that shows ComfyUI."""
+    with context.new_page() as page:
+        ui = Ui(page, server)
         ui.open()
-        return ui
-
-    return of_server
-
-
-@pytest.fixture(scope="session")
-def page_of_server(server: Server, pages: Callable[[Server], Ui]) -> Ui:
-    """A page that shows ComfyUI, in front of those of other frontends."""
-    ui = pages(server)
-    ui.page.bring_to_front()
-    return ui
+        yield ui
 
 
 @pytest.fixture(params=RENDERERS)

@@ -53,8 +53,7 @@ def french(page_of_server: Ui) -> Iterator[Ui]:
     page_of_server.set("Comfy.Locale", "fr")
     page_of_server.open()
     yield page_of_server
-    page_of_server.set("Comfy.Locale", "en")
-    page_of_server.open()
+    page_of_server.set("Comfy.Locale", "en")  # the last test of this file: the next one has its own page
 
 
 @pytest.mark.usefixtures("concepts")
