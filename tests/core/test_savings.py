@@ -117,7 +117,7 @@ def test_out_of_memory_goes_on_from_the_same_step(
     learn: Learn, tiny_backbone: WanBackbone, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     expected = learn()
-    out_of_memory_above(tiny_backbone, 2, monkeypatch, error, after=2)
+    out_of_memory_above(tiny_backbone, 2, monkeypatch, error, after=1)
     told: list[tuple[int, str]] = []
     found = learn(progress=lambda now: told.append((now.step, now.saved_more)))
     assert_same(found, expected, 1e-5)
