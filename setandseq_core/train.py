@@ -139,7 +139,7 @@ def _loss(backbone: Backbone, groups: Sequence[_Noised]) -> Tensor:
         torch.cat([group.time_B for group in groups]),
         [text for group in groups for text in group.texts],
     )
-    parts = velocity.split([len(group.x_t) for group in groups])
+    parts = torch.split(velocity, [len(group.x_t) for group in groups])
     losses = [
         group.share * flow_loss(part, group.target, group.weights) for group, part in zip(groups, parts, strict=True)
     ]
