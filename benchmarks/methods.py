@@ -3,17 +3,17 @@
 Each method returns layers (W + A1 (B1 + B2)) and learned tokens, and all are sampled in the same way.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from setandseq_core.backbone import Savings
 from setandseq_core.backbones.wan import WanBackbone
 from setandseq_core.clips.clip import Words
 from setandseq_core.clips.encode import (
@@ -156,30 +156,11 @@ def mixed_fine_tune(backbone: WanBackbone, job: Job) -> Learned:
         run = _run(concept.begin_set_stage(0.0), config, job.steps)
         for step in run.steps():
             stage, material = (run_set_stage, frames) if step % 2 else (run_sequence_stage, clips)
-            stage(backbone, concept, material, config, _OneStep(run, step))  # type: ignore[arg-type]
+            one_step: Any = SimpleNamespace(  # of the run, instead of all steps
+                steps=partial(iter, [step]), method=run.method, savings=run.savings, learn_in_parts=run.learn_in_parts
+            )
+            stage(backbone, concept, material, config, one_step)
         return Learned(layers=concept.read(), losses=run.losses)
-
-
-@dataclass(slots=True)
-class _OneStep:
-    """Does one step of a run at a time, instead of looping over all steps."""
-
-    run: StageRun
-    step: int
-
-    def steps(self) -> Iterator[int]:
-        yield self.step
-
-    @property
-    def method(self) -> MethodConfig:
-        return self.run.method
-
-    @property
-    def savings(self) -> Savings:
-        return self.run.savings
-
-    def learn_in_parts(self, backward: Callable[[slice], Tensor]) -> None:
-        self.run.learn_in_parts(backward)
 
 
 def two_stages(

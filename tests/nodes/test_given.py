@@ -208,7 +208,7 @@ def test_practice_clips_of_a_model_that_needs_a_picture_start_from_a_still_of_th
 
 
 def graph_of(backbone_of: Call) -> dict[str, Any]:
-    """What WanImageToVideo puts on a CONDITIONING for another clip of the same size."""
+    """Return what WanImageToVideo puts on a CONDITIONING for another clip of the same size."""
     backbone = backbone_of("wan_22_i2v")
     text = backbone.encode_prompt("a blob")
     return from_node(backbone, "wan_22_i2v", clip_of(backbone, "wan_22_i2v", seed=9), text)[0][0][1]
