@@ -159,7 +159,7 @@ def mixed_fine_tune(backbone: WanBackbone, job: Job) -> Learned:
             one_step: Any = SimpleNamespace(  # of the run, instead of all steps
                 steps=partial(iter, [step]), method=run.method, savings=run.savings, learn_in_parts=run.learn_in_parts
             )
-            stage(backbone, concept, material, config, one_step)
+            stage(backbone, concept, material, config, one_step)  # type: ignore[arg-type]
         return Learned(layers=concept.read(), losses=run.losses)
 
 
