@@ -23,9 +23,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from benchmarks.methods import ABLATIONS, BEST, METHODS, OURS, Job, as_concept
+from benchmarks.methods import BEST, METHODS, OURS, Job, as_concept
 from benchmarks.scenes import CLIPS, Group, figures, prompt, reference, truth
-from benchmarks.ways import ANY_NUMBER, GUIDANCE, PAIRS, STEPS, Task, add
+from benchmarks.ways import ANY_NUMBER, PAIRS, STEPS, Task, add
 from setandseq_core.backbones.wan import WanBackbone
 from setandseq_core.clips.video import write_video
 from setandseq_core.compose.strengths import WeightedConcept
@@ -33,6 +33,7 @@ from setandseq_core.concept import Concept, Strengths
 from setandseq_core.concept_file.file import load_concept, save_concept
 from setandseq_core.embedded.files import TRANSFORMER_FILE, VAE_FILE
 from setandseq_core.embedded.model import EMBEDDED_CONFIG, load_embedded
+from setandseq_core.embedded.settings import EMBEDDED_GUIDANCE
 from setandseq_core.embedded.world.scene import FPS, FRAMES, SIZE
 from setandseq_core.evaluate.contact_sheet import contact_sheet
 from setandseq_core.learn import learn_concept
@@ -44,19 +45,14 @@ ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "build" / "composition"
 PAGE = ROOT / "docs" / "composition.md"
 BEGIN, END = "<!-- results -->\n", "<!-- end of results -->\n"
-RECIPE = replace(EMBEDDED_CONFIG, set_stage=replace(EMBEDDED_CONFIG.set_stage, time_shift=0.0))
-"""The model's own time shift, because looks learned at lower noise appear less often side by side."""
 JOINT, JOINT_PLAIN = "joint", "joint as trained"
-"""Ways that use concepts trained together, with stitched clips. The first is sampled at `JOINT_MOTION` and
-`JOINT_GUIDANCE`, the second like all other ways."""
-JOINT_MOTION, JOINT_GUIDANCE = 1.1, 3.0
-"""If there are several concepts in the picture, each moves less far than alone, and guidance makes that worse."""
-JOINT_STEPS, JOINT_DROPOUT, JOINT_STITCHED = (300, 1500), (0.5, 0.3), 0.6
-"""Steps and dropout of the set stage and the sequence stage, and the share of stitched clips."""
-STEPS_ALONE = RECIPE.set_stage.steps + RECIPE.sequence_stage.steps
-ALONE = "no prior"
-"""The method by which the concepts for composing are trained. Prior clips would teach that prompts about two things
-belong to the base model, so `regions` would then show none of the concepts."""
+"""Ways that use concepts trained together, with stitched clips. The first is sampled at `JOINT_MOTION`, the second like
+all other ways."""
+JOINT_MOTION = 1.1
+"""If there are several concepts in the picture, each moves less far than alone."""
+JOINT_STEPS, JOINT_STITCHED = (300, 1500), 0.6
+"""Steps of the set stage and the sequence stage, and the share of stitched clips."""
+STEPS_ALONE = EMBEDDED_CONFIG.set_stage.steps + EMBEDDED_CONFIG.sequence_stage.steps
 OTHERS = [name for name in METHODS if name not in ("base", BEST)]
 """Methods whose changes are added up, as baselines."""
 AS_METHOD = {"base": "base", **{n: n for n in OTHERS}, "regions": BEST, JOINT: f"{OURS}, jointly"}
@@ -92,15 +88,15 @@ def generate(backbone: WanBackbone, way: str, group: Group, seed: int, folder: P
         with torch.no_grad():
             return backbone.decode_latents(backbone.encode_frames(truth(group)))
     noise = latent_noise(backbone.latent_shape(FRAMES, SIZE, SIZE), seed)
-    method = way if way in OTHERS else ALONE
-    motion, guidance = (JOINT_MOTION, JOINT_GUIDANCE) if way == JOINT else (1.0, GUIDANCE)
+    method = way if way in OTHERS else OURS
     if way in (JOINT, JOINT_PLAIN):
         concepts = [learned_jointly(backbone, sorted(group), folder)]
     else:
         concepts = [learned_alone(backbone, name, method, folder) for name in group if way != "base"]
-    weighted = [WeightedConcept(concept=concept, strengths=Strengths(1.0, motion)) for concept in concepts]
+    strengths = Strengths(1.0, JOINT_MOTION if way == JOINT else 1.0)
+    weighted = [WeightedConcept(concept=concept, strengths=strengths) for concept in concepts]
     make = {**ANY_NUMBER, **PAIRS}.get(way, add)
-    task = Task(backbone=backbone, group=group, weighted=weighted, noise=noise, guidance=guidance)
+    task = Task(backbone=backbone, group=group, weighted=weighted, noise=noise)
     return backbone.decode_latents(make(task))
 
 
@@ -109,8 +105,8 @@ def learned_alone(backbone: WanBackbone, name: str, method: str, folder: Path) -
     path = folder / f"{name}_{method.replace(' ', '_')}.safetensors"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        prior = automatic_prior(backbone, [reference(name)], RECIPE, folder=folder)
-        found = {**METHODS, **ABLATIONS}[method](backbone, Job(clip=CLIPS[name], prior=prior, config=RECIPE))
+        prior = automatic_prior(backbone, [reference(name)], EMBEDDED_CONFIG, folder=folder)
+        found = METHODS[method](backbone, Job(clip=CLIPS[name], prior=prior, config=EMBEDDED_CONFIG))
         save_concept(as_concept(backbone, found, CLIPS[name].words, path.stem), path)
     return load_concept(path)
 
@@ -120,13 +116,13 @@ def learned_jointly(backbone: WanBackbone, names: Sequence[str], folder: Path) -
     path = folder / f"{'+'.join(names)}.safetensors"
     if not path.exists():
         references = [reference(name, masked=True) for name in names]
-        stages = [
-            replace(stage, steps=steps, coefficient_dropout=dropout)
-            for stage, steps, dropout in zip(
-                (RECIPE.set_stage, RECIPE.sequence_stage), JOINT_STEPS, JOINT_DROPOUT, strict=True
-            )
-        ]
-        config = replace(RECIPE, stitched_share=JOINT_STITCHED, set_stage=stages[0], sequence_stage=stages[1])
+        look, motion = JOINT_STEPS
+        config = replace(
+            EMBEDDED_CONFIG,
+            stitched_share=JOINT_STITCHED,
+            set_stage=replace(EMBEDDED_CONFIG.set_stage, steps=look),
+            sequence_stage=replace(EMBEDDED_CONFIG.sequence_stage, steps=motion),
+        )
         prior = automatic_prior(backbone, references, config, folder=folder)
         concept = learn_concept(backbone, references, config, name=path.stem, prior=prior, folder=folder / "unfinished")
         save_concept(concept, path)
@@ -223,8 +219,8 @@ def wilson(successes: int, count: int) -> tuple[float, float]:
 
 
 def base_folder() -> Path:
-    """The folder for all results with this base model and recipe."""
-    recipe = json.dumps(RECIPE.as_dict(), sort_keys=True).encode()
+    """The folder for all results with this base model, recipe and guidance."""
+    recipe = json.dumps([EMBEDDED_CONFIG.as_dict(), EMBEDDED_GUIDANCE], sort_keys=True).encode()
     return FOLDER / sha256(TRANSFORMER_FILE.read_bytes() + VAE_FILE.read_bytes() + recipe).hexdigest()[:16]
 
 

@@ -35,6 +35,7 @@ from setandseq_core.embedded.files import TRANSFORMER_FILE, VAE_FILE
 from setandseq_core.embedded.model import EMBEDDED_CONFIG, load_embedded
 from setandseq_core.embedded.probes import backdrop, detectors, metrics, sprites
 from setandseq_core.embedded.probes.metrics import clip_figures
+from setandseq_core.embedded.settings import EMBEDDED_GUIDANCE
 from setandseq_core.embedded.world.concepts import CONCEPTS, DEMO, ConceptClip, with_tokens
 from setandseq_core.embedded.world.scene import FRAMES, SIZE
 from setandseq_core.training.prior import make_prior
@@ -123,9 +124,9 @@ def sheet_rows(folder: Path, methods: list[str], name: str, task: str) -> list[t
 
 
 def base_folder() -> Path:
-    """The folder for all results with this base model and recipe."""
+    """The folder for all results with this base model, recipe and guidance."""
     weights = TRANSFORMER_FILE.read_bytes() + VAE_FILE.read_bytes()
-    recipe = json.dumps(EMBEDDED_CONFIG.as_dict(), sort_keys=True).encode()
+    recipe = json.dumps([EMBEDDED_CONFIG.as_dict(), EMBEDDED_GUIDANCE], sort_keys=True).encode()
     return FOLDER / sha256(weights + recipe).hexdigest()[:16]
 
 

@@ -26,7 +26,7 @@ from setandseq_core.flow import sampling_times
 from setandseq_core.lora import applied_coefficients
 from setandseq_core.sample import latent_noise, sample_latents
 
-STEPS, GUIDANCE = 12, 4.0
+STEPS = 12
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -37,7 +37,6 @@ class Task:
     group: Group
     weighted: list[WeightedConcept]
     noise: Tensor
-    guidance: float = GUIDANCE
 
     @property
     def concepts(self) -> list[Concept]:
@@ -47,9 +46,8 @@ class Task:
     def sample(self, applied: AbstractContextManager[object]) -> Tensor:
         """Sample latents with concepts applied in some way."""
         embeddings = [token for each in self.weighted for token in each.embeddings()]
-        options = {"embeddings": embeddings, "steps": STEPS, "guidance": self.guidance}
         with applied:
-            return sample_latents(self.backbone, self.noise, prompt(self.group), **options)
+            return sample_latents(self.backbone, self.noise, prompt(self.group), embeddings=embeddings, steps=STEPS)
 
 
 def base(task: Task) -> Tensor:
@@ -182,6 +180,6 @@ def _sample_in_turn(task: Task, who: Callable[[int], Iterable[tuple[int, Tensor]
         for index, weight in who(step):
             with live[index].running(backbone.module, backbone.shift):
                 asked, negative = backbone.velocity(x_t.expand(2, *x_t.shape), now.expand(2), texts)
-            total += weight * (negative + task.guidance * (asked - negative))
+            total += weight * (negative + backbone.guidance * (asked - negative))
         x_t = x_t + (after - now) * total
     return x_t

@@ -23,7 +23,7 @@ from ..setandseq_core.flow import velocity_from_denoised
 from ..setandseq_core.prompts import Condition, PriorPrompt
 from ..setandseq_core.training.savings import FREE_SHARE, block_lists, recomputed
 from .conditions import Asking, condition_of, key_of, same_condition
-from .embedded import format_of, known_prompts
+from .embedded import format_of, guidance_of, known_prompts
 from .families import family_of
 from .given import check_fits, given_by, pictures_for
 from .gradients import kept_before_writing, plain_kernels, run_twice, unquantised, without_inference_tensors
@@ -83,7 +83,7 @@ class ComfyBackbone:
         self.given: GivenPictures | None = pictures_for(model, vae, given.pictures)
         self.given_by_graph = list(given.pictures)
         """Names of the pictures on the CONDITIONING."""
-        self.guidance = self._family.guidance
+        self.guidance = guidance_of(model) or self._family.guidance
         self.reads_padding, self.takes_regions = self._family.reads_padding, self._family.regions
         self.base_label = self._family.civitai
         self._running = 0

@@ -21,7 +21,12 @@ from ..setandseq_core.clips.prior_prompts import real_world_prompts
 from ..setandseq_core.config import PRESETS, STANDARD_PRESET, MethodConfig
 from ..setandseq_core.embedded.files import CLIP_FILE, TRANSFORMER_FILE, VAE_FILE, WEIGHTS
 from ..setandseq_core.embedded.prior_prompts import embedded_fingerprint, is_embedded, world_prompts
-from ..setandseq_core.embedded.settings import EMBEDDED_FORMAT, EMBEDDED_PRESETS, EMBEDDED_SHIFT
+from ..setandseq_core.embedded.settings import (
+    EMBEDDED_FORMAT,
+    EMBEDDED_GUIDANCE,
+    EMBEDDED_PRESETS,
+    EMBEDDED_SHIFT,
+)
 from ..setandseq_core.embedded.text import encode_words, known_words, prompt_notes
 from ..setandseq_core.embedded.world.vocabulary import sentences
 from ..setandseq_core.fingerprint import BaseFingerprint
@@ -102,6 +107,11 @@ def format_of(model: ModelPatcher) -> VideoFormat | None:
 def format_of_base(base: BaseFingerprint) -> VideoFormat | None:
     """The same for a model that is known by its fingerprint."""
     return EMBEDDED_FORMAT if is_embedded(base) else None
+
+
+def guidance_of(model: ModelPatcher) -> float | None:
+    """The guidance that suits the embedded model; None for any other model."""
+    return EMBEDDED_GUIDANCE if is_embedded(model_fingerprint(model)) else None
 
 
 def embedded_base() -> BaseFingerprint:

@@ -24,7 +24,7 @@ def sample_latents(
     embeddings: Sequence[Tensor] = (),
     given: Callable[[Condition], Condition] | None = None,
     steps: int = 20,
-    guidance: float = 4.0,
+    guidance: float | None = None,
     sampler: str = EULER,
     times: Tensor | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -38,7 +38,7 @@ def sample_latents(
     Args:
         embeddings: learned tokens of the concepts, each (D,), put into the prompt but not the negative prompt.
         given: adds the model's other inputs, such as a first frame, to both prompts.
-        guidance: guidance scale; 1 follows the prompt alone and halves the work.
+        guidance: guidance scale; 1 follows the prompt alone and halves the work, and None takes the model's own.
         sampler: "euler" or "lcm".
         times: falling times (steps + 1,); `noise_CFHW` must be a clip noised to the first. If None, they go from 1
             to 0.
@@ -46,6 +46,7 @@ def sample_latents(
     Raises:
         BackboneError: the model gives numbers that are not finite.
     """
+    guidance = backbone.guidance if guidance is None else guidance
     texts = with_embeddings([backbone.encode_prompt(prompt)], embeddings)
     if guidance != 1.0:
         texts.append(backbone.encode_prompt(negative_prompt))

@@ -22,7 +22,7 @@ def sample_to_file(
 
     Args:
         applied: the concepts on the backbone.
-        backbone: gives the shape of the latents, the frame rate and the usual guidance.
+        backbone: gives the shape of the latents and the frame rate.
         shape: frames, height and width in pixels.
         prompt: describes the video.
         options: all other settings of the video.
@@ -34,7 +34,7 @@ def sample_to_file(
         prompt,
         negative_prompt=options.negative_prompt,
         steps=options.steps,
-        guidance=backbone.guidance if options.guidance is None else options.guidance,
+        guidance=options.guidance,
         progress=counting("sampling"),
     )
     write_video(out, backbone.decode_latents(latents), backbone.format.fps)

@@ -31,7 +31,7 @@ class Applied:
         *,
         negative_prompt: str = "",
         steps: int = 20,
-        guidance: float = 4.0,
+        guidance: float | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Tensor:
         """Latents (C, F, H, W) of a clip; see `sample.sample_latents`."""

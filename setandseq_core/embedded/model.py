@@ -7,7 +7,7 @@ from ..backbones.wan import WanBackbone
 from ..backbones.wan_files import load_transformer, load_vae
 from .files import TRANSFORMER_FILE, VAE_FILE
 from .prior_prompts import world_prompts
-from .settings import EMBEDDED_CONFIG, EMBEDDED_FORMAT
+from .settings import EMBEDDED_CONFIG, EMBEDDED_FORMAT, EMBEDDED_GUIDANCE
 from .text import encode_prompt
 from .vae import decode_clip, encode_moments
 from .world.scene import FRAMES, SIZE
@@ -23,6 +23,8 @@ PIXELS_PER_LATENT = 4 * 8 * 8
 
 class EmbeddedBackbone(WanBackbone):
     """The embedded model, whose VAE takes small clips whole: three times as fast, with the same result."""
+
+    guidance = EMBEDDED_GUIDANCE
 
     def _latents(self, pixels_BCFHW: Tensor) -> Tensor:
         if pixels_BCFHW[0, 0].numel() > MOST_PIXELS:

@@ -28,5 +28,7 @@ def _with_steps(look: int, motion: int) -> MethodConfig:
 
 EMBEDDED_PRESETS = {"draft": _with_steps(100, 80), "standard": EMBEDDED_CONFIG, "paper": _with_steps(150, 400)}
 """Presets of the embedded model, like `config.PRESETS` for large ones; *paper* has the paper's numbers of steps."""
+EMBEDDED_GUIDANCE = 2.0
+"""Classifier-free guidance of the embedded model. With more, a concept's look and motion suffer (docs/results.md)."""
 EMBEDDED_SHIFT = 3.0
 """Time shift of the embedded model in sampling and training (`flow.shift_time`)."""

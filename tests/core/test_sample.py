@@ -46,6 +46,16 @@ def test_guidance_zero_is_the_models_own(tiny_backbone: WanBackbone) -> None:
     assert sampled_as(tiny_backbone, SamplingConfig(guidance=1.0)).guidance == 1.0
 
 
+def test_no_guidance_given_is_the_models_own(tiny_backbone: WanBackbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiny_backbone, "guidance", 2.5)
+    noise = latent_noise((16, 2, 4, 4), 3)
+    own, same, other = (
+        sample_latents(tiny_backbone, noise, "a blob", steps=2, guidance=guidance) for guidance in (None, 2.5, 4.0)
+    )
+    assert torch.equal(own, same)
+    assert not torch.equal(own, other)
+
+
 @pytest.mark.parametrize(("name", "value"), [("steps", 0), ("guidance", -1.0), ("sampler", "ddim")])
 def test_bad_sampling_settings_are_named(name: str, value: float | str) -> None:
     with pytest.raises(ConfigError, match=f"sampling.{name}"):

@@ -152,3 +152,13 @@ def test_a_model_that_is_no_flow_is_refused(pack: Pack, load_wan: Call, wires: t
     model.add_object_patch("model_sampling", sampling.ModelSamplingDiscrete())
     with pytest.raises(pack("setandseq_core.errors").BackboneError, match="ModelSamplingDiscrete, which gives"):
         pack("nodes.backbone").ComfyBackbone(model, *wires)
+
+
+def test_the_embedded_model_has_a_guidance_of_its_own(pack: Pack, load_wan: Call, wires: tuple[Any, Any]) -> None:
+    from setandseq_core.embedded.files import TRANSFORMER_FILE
+    from setandseq_core.embedded.model import load_embedded
+
+    embedded = import_module("comfy.sd").load_diffusion_model(str(TRANSFORMER_FILE))
+    of_embedded, of_another = (pack("nodes.backbone").ComfyBackbone(model, *wires) for model in (embedded, load_wan()))
+    assert of_embedded.guidance == load_embedded().guidance
+    assert of_another.guidance == pack("nodes.families").family_of(of_another.model).guidance != of_embedded.guidance

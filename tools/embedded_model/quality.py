@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from setandseq_core.backbone import Backbone
 from setandseq_core.embedded.probes.detectors import detect, score
+from setandseq_core.embedded.settings import EMBEDDED_GUIDANCE
 from setandseq_core.embedded.text import encode_prompt
 from setandseq_core.embedded.vae import decode_clip, encode_moments
 from setandseq_core.embedded.world.concepts import CONCEPTS
@@ -36,8 +37,6 @@ from .train_transformer import SHIFT
 
 LATENT_CHANNELS = 16
 STEPS = 20
-GUIDANCE = 4.0
-"""Guidance, with the default of `sample_latents`."""
 
 
 def held_out_captions(count: int, seed: int = 0) -> list[Caption]:
@@ -112,7 +111,7 @@ def generate_together(
     for now, after in pairwise(sampling_times(STEPS, SHIFT)):
         time = torch.full((len(text),), 1000 * float(now), device=device)
         with_prompt, without = transformer(x_t.repeat(2, 1, 1, 1, 1), time, text, return_dict=False)[0].chunk(2)
-        x_t = x_t + float(after - now) * (without + GUIDANCE * (with_prompt - without))
+        x_t = x_t + float(after - now) * (without + EMBEDDED_GUIDANCE * (with_prompt - without))
     mean, std = (torch.tensor(vae.config[f"latents_{name}"], device=device) for name in ("mean", "std"))
     return _frames(vae, x_t * std.view(-1, 1, 1, 1) + mean.view(-1, 1, 1, 1))
 

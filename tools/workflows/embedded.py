@@ -6,7 +6,7 @@ from typing import Any
 from setandseq_core.concept import WITHOUT, Strengths
 from setandseq_core.embedded.demo import SEED, Shot, demo_shots
 from setandseq_core.embedded.files import TRANSFORMER_FILE, VAE_FILE
-from setandseq_core.embedded.settings import EMBEDDED_CONFIG, EMBEDDED_SHIFT
+from setandseq_core.embedded.settings import EMBEDDED_CONFIG, EMBEDDED_GUIDANCE, EMBEDDED_SHIFT
 from setandseq_core.embedded.world.concepts import CONCEPTS, DEMO, with_tokens
 from setandseq_core.embedded.world.scene import FPS, FRAMES, SIZE
 from tools.workflows.first import LEFT_WIDTH, train_and_make
@@ -24,7 +24,8 @@ from tools.workflows.notes import COMPOSE_NOTE, START_NOTE, TRAIN_NOTE, USE_NOTE
 from tools.workflows.slots import Output
 
 CONCEPT = CONCEPTS[DEMO]
-SAMPLING = {"seed": SEED, "steps": 20, "cfg": 4.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
+SAMPLING: dict[str, Any] = {"seed": SEED, "steps": 20, "cfg": EMBEDDED_GUIDANCE}
+SAMPLING |= {"sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
 SMALL_SHOT = 440
 """Distance from one video's top to the next."""
 BARE_SHOTS = 4

@@ -3,7 +3,7 @@
 from typing import Any
 
 from setandseq_core.embedded.files import TRANSFORMER_FILE, VAE_FILE
-from setandseq_core.embedded.model import EMBEDDED_CONFIG
+from setandseq_core.embedded.settings import EMBEDDED_CONFIG, EMBEDDED_GUIDANCE
 from setandseq_core.embedded.world.concepts import CONCEPTS, DEMO
 
 Prompt = dict[str, dict[str, Any]]
@@ -94,7 +94,7 @@ def sampling(model: list[Any], prompt: str, *, steps: int = 4, seed: int = 7, pr
             model=model,
             seed=seed,
             steps=steps,
-            cfg=4.0,
+            cfg=EMBEDDED_GUIDANCE,
             sampler_name="euler",
             scheduler="simple",
             positive=["positive", 0],
