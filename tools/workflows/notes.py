@@ -66,8 +66,7 @@ strengths on its *Load Dynamic Concept*; the strengths on *Compose Concepts* mul
 
 **You need two concepts of the same model**
 
-1. Run **1 Train on the embedded model** with *prior_share* 0 on *Regularisation*. Practice clips would teach the model
-   to ignore a concept under prompts other than its own. The file is `my_concept.safetensors`.
+1. Run **1 Train on the embedded model**. The file is `my_concept.safetensors`.
 2. Run it again with your own clip (*Choose a video…* on *Reference Clip*) and different tokens in both prompts there,
    such as `[w]` and `[x]`. The file is `my_concept_2.safetensors`.
 3. Choose both files here (press **R** if they are not in the list). The prompt on the right names both concepts; the
