@@ -55,7 +55,7 @@ JOINT_STEPS, JOINT_STITCHED = (300, 1500), 0.6
 STEPS_ALONE = EMBEDDED_CONFIG.set_stage.steps + EMBEDDED_CONFIG.sequence_stage.steps
 OTHERS = [name for name in METHODS if name not in ("base", BEST)]
 """Methods whose changes are added up, as baselines."""
-AS_METHOD = {"base": "base", **{n: n for n in OTHERS}, "regions": BEST, JOINT: f"{OURS}, jointly"}
+AS_METHOD = {"base": "base", **{n: n for n in OTHERS}, "regions": f"{OURS}, in regions", JOINT: f"{OURS}, jointly"}
 """The method in benchmarks.method that each of these ways stands for."""
 TASKS = {2: "compose two", 3: "compose three"}
 TITLES = {2: "Two concepts beside each other", 3: "Three concepts"}
